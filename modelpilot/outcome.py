@@ -1,0 +1,76 @@
+"""What happened to a request: every provider call (attempt) and the terminal outcome."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+OutcomeStatus = Literal["completed", "failed", "canceled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one provider call."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output; cached and reasoning tokens are parts of those."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One provider call. `seq` orders the calls of a request and, with its id, identifies this one."""
+
+    seq: int
+    model: str
+    provider: str
+    status: Literal["ok", "error", "canceled"]
+    error_type: str | None = None
+    http_status: int | None = None
+    message: str | None = None
+    latency_ms: float = 0.0
+    ttft_ms: float | None = None
+    cost_usd: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    started_at: float = 0.0  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of the provider step of a request.
+
+    `answer` is the assembled OpenAI-shaped completion (None on failure, or where it lives in the ledger because it
+    is larger than a Temporal payload should be: then `answer_stored` is true). `can_fall_back` says whether another
+    model may still be tried. `quality` is what the deterministic checks say, None when they say nothing.
+    """
+
+    status: OutcomeStatus
+    model: str
+    provider: str
+    attempts: tuple[Attempt, ...] = ()
+    answer: dict[str, Any] | None = None
+    answer_stored: bool = False
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    ttft_ms: float | None = None
+    quality: float | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_status: int | None = None
+    retry_after_s: float | None = None
+    can_fall_back: bool = False
+
+    @property
+    def latency_ms(self) -> float:
+        """The providers' time over all attempts, milliseconds."""
+        return sum(attempt.latency_ms for attempt in self.attempts)
+
+    @property
+    def success(self) -> bool:
+        """A request succeeded when its answer ended by itself (`stop`) or in a tool call."""
+        return self.status == "completed" and self.finish_reason in ("stop", "tool_calls")
