@@ -1,0 +1,46 @@
+"""Why a model cannot serve a request. Every reason is a sentence for the person who asks."""
+
+from modelpilot.catalogue import ModelSpec
+from modelpilot.prediction import Prediction
+from modelpilot.profile import RequestProfile
+from modelpilot.router import Constraints
+
+
+def cannot_serve(model: ModelSpec, profile: RequestProfile) -> str | None:
+    """The hard limits of the model itself: capabilities, context window, output limit."""
+    missing = sorted(profile.capabilities - set(model.capabilities))
+    if missing:
+        return f"lacks the capability {', '.join(missing)}"
+    window, wanted = model.limits.context_window, profile.max_output_tokens or 0
+    if window is not None and profile.prompt_tokens + wanted > window:
+        return f"needs about {profile.prompt_tokens + wanted} tokens of context, the window is {window}"
+    if model.limits.max_tokens is not None and wanted > model.limits.max_tokens:
+        return f"{wanted} output tokens requested, the model gives at most {model.limits.max_tokens}"
+    return None
+
+
+def breaks_constraint(model: ModelSpec, predicted: Prediction, constraints: Constraints) -> str | None:
+    """The constraints of the router and the request against the prediction; unknown fails where a limit is set."""
+    missing = sorted(set(constraints.required_capabilities) - set(model.capabilities))
+    if missing:
+        return f"lacks the required capability {', '.join(missing)}"
+    return (
+        _over("cost", predicted.cost_usd, constraints.max_cost_usd, "USD")
+        or _over("latency", predicted.latency_ms, constraints.max_latency_ms, "ms")
+        or _over("carbon", predicted.carbon_g, constraints.max_carbon_g, "gCO2e")
+        or _under_quality(predicted.quality, constraints.min_quality)
+    )
+
+
+def _over(what: str, value: float | None, limit: float | None, unit: str) -> str | None:
+    if limit is None:
+        return None
+    if value is None:
+        return f"{what} is unknown and the limit is {limit:g} {unit}"
+    return f"expected {what} {value:.4g} {unit} is over the limit {limit:g} {unit}" if value > limit else None
+
+
+def _under_quality(value: float, limit: float | None) -> str | None:
+    if limit is None or value >= limit:
+        return None
+    return f"expected quality {value:.3f} is under the minimum {limit:g}"
