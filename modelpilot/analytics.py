@@ -21,7 +21,7 @@ class AnalyticsScope:
 
 @dataclass(frozen=True, slots=True)
 class RequestSummary:
-    """Totals of the terminal rows in a scope. A percentile is None where no row has the value.
+    """Totals of the terminal rows in a scope. Percentiles are of completed requests, None where there are none.
 
     `cost_usd` adds up the known costs; `unknown_cost` counts the requests whose cost nobody knows, which is never 0.
     """

@@ -35,7 +35,7 @@ class ModelSpec(WireModel):
     cost_per_output_token: Price | None = None
     openrouter_model: str | None = None
     quality_score: UnitInterval | None = None
-    carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0, alias="carbonGPer1kTokens")] | None = None
+    carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0)] | None = Field(default=None, alias="carbonGPer1kTokens")
     limits: ModelLimits = Field(default_factory=ModelLimits)
 
 

@@ -1,6 +1,7 @@
 """What was decided for a request and why. Dataclasses, since these cross the hot path and Temporal."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,10 @@ class Component:
     score: float
     weight: float
 
+    def to_wire(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {"raw": self.raw, "unit": self.unit, "score": round(self.score, 6), "weight": round(self.weight, 6)}
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -30,6 +35,20 @@ class Candidate:
     total: float | None
     excluded_because: str | None = None
     evidence: int = 0  # neighbours that speak of this model
+
+    def to_wire(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {
+            "model": self.model,
+            "provider": self.provider,
+            "cost": self.cost.to_wire(),
+            "latency": self.latency.to_wire(),
+            "quality": self.quality.to_wire(),
+            "carbon": self.carbon.to_wire(),
+            "total": None if self.total is None else round(self.total, 6),
+            "excludedBecause": self.excluded_because,
+            "evidence": self.evidence,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +75,21 @@ class Decision:
     degraded: tuple[str, ...] = field(default=())
     prompt_tokens: int = 0
     request_type: str = "chat"
+
+    def to_wire(self) -> dict[str, Any]:
+        """As the API shows it and the ledger stores it: no prompt text in it."""
+        return {
+            "mode": self.mode,
+            "selectedModel": self.selected,
+            "configVersion": self.config_version,
+            "candidates": [candidate.to_wire() for candidate in self.candidates],
+            "neighbours": [
+                {"requestId": n.request_id, "model": n.model, "similarity": n.similarity, "quality": n.quality}
+                for n in self.neighbours
+            ],
+            "propensity": round(self.propensity, 6),
+            "explored": self.explored,
+            "degraded": list(self.degraded),
+            "promptTokens": self.prompt_tokens,
+            "requestType": self.request_type,
+        }

@@ -116,3 +116,9 @@ class Overloaded(ModelPilotError):
     """This process holds as many requests as it may; nothing was spent."""
 
     code = "overloaded"
+
+
+class EmbedderMismatch(DependencyUnavailable):
+    """Stored vectors and new ones come from different embedders, so their similarities would be garbage."""
+
+    code = "embedder_mismatch"

@@ -9,9 +9,14 @@ from modelpilot.records import RequestKey
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
-    """How to call: the decided model first, then the fallbacks. Milliseconds."""
+    """How to call: the decided model first, then the fallbacks. Milliseconds.
+
+    `specs` holds the catalogue entry of each (ModelSpec as JSON), so that a catalogue changed meanwhile cannot strand
+    a request that was accepted.
+    """
 
     model: str
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     fallback_models: tuple[str, ...] = ()
     retry_attempts: int = 0
     same_model_retries: int = 0
@@ -50,14 +55,43 @@ class RouteRequestInput:
         """The identity of this request."""
         return RequestKey(self.user_id, self.request_id)
 
+    def may_fall_back(self, outcome: Outcome) -> bool:
+        """Whether the outcome of the first phase is not the end yet."""
+        possible = bool(self.plan.fallback_models) and self.plan.retry_attempts > 0
+        return outcome.status == "failed" and outcome.can_fall_back and possible
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """Input of a local step: the in-flight entry to join, and the whole request only where there is none to join.
+
+    Leaving the request out of the first try keeps six encodings and encryptions of it off the fast path.
+    """
+
+    nonce: str
+    request: RouteRequestInput | None = None
+    outcome: Outcome | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step of the request path did, small enough for a marker and readable in the Temporal Web UI."""
+    """What a step of the request path did, small enough for a marker and readable in the Temporal Web UI.
 
-    joined: bool
-    duration_ms: float
+    `missing`: this process holds no such entry; call again with the whole request.
+    """
+
+    joined: bool = True
+    missing: bool = False
+    duration_ms: float = 0.0
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallReport:
+    """Result of the provider step; `outcome` is None exactly where `missing` is true (see StepReport)."""
+
+    outcome: Outcome | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +100,6 @@ class FallbackInput:
 
     request: RouteRequestInput
     failed: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class StoreInput:
-    """The request and how it ended, to be stored in Postgres and Milvus."""
-
-    request: RouteRequestInput
-    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ class Outcome:
     error_status: int | None = None
     retry_after_s: float | None = None
     can_fall_back: bool = False
+    transient: bool = False  # the same model may answer in a moment
+    remaining_ms: float = 0.0  # what is left of the request's total time, for the fallbacks
 
     @property
     def latency_ms(self) -> float:

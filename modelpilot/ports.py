@@ -1,9 +1,10 @@
 """Ports: what the steps of a request need from the outside world. Adapters live in `infra`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from modelpilot.messages import RouteRequestInput
 from modelpilot.outcome import Attempt
 from modelpilot.records import (
     HistoryPoint,
@@ -42,8 +43,8 @@ class Embedder(Protocol):
     name: str
     dimension: int
 
-    def embed(self, text: str) -> Vector:
-        """[dimension], unit length (all zeros for empty text)."""
+    async def embed(self, text: str) -> Vector:
+        """[dimension], unit length (all zeros for empty text). Raises DependencyUnavailable, EmbedderMismatch."""
         ...
 
 
@@ -130,7 +131,7 @@ class ProviderCall:
 class ProviderClient(Protocol):
     """Speaks one wire format."""
 
-    def stream_chat(self, call: ProviderCall) -> AsyncIterator[dict[str, Any]]:
+    def stream_chat(self, call: ProviderCall) -> AsyncGenerator[dict[str, Any], None]:
         """Yield OpenAI `chat.completion.chunk` objects, the usage chunk included, and end only when the answer is
         complete. Raises ProviderError. Closing the iterator cancels the upstream call."""
         ...
@@ -141,4 +142,29 @@ class ProviderClients(Protocol):
 
     def client_for(self, kind: str) -> ProviderClient:
         """Raises InvalidRequest for a kind that has no client yet."""
+        ...
+
+
+class WorkflowStarter(Protocol):
+    """The durable execution of requests."""
+
+    def check_up(self) -> None:
+        """Raise DependencyUnavailable at once when the service is known to be down, so that nothing is spent."""
+        ...
+
+    async def start(self, request: RouteRequestInput) -> None:
+        """Start the workflow of a request and return when the service has acknowledged it. Raises Conflict when it
+        was started before, DependencyUnavailable when there is no acknowledgement within a short deadline."""
+        ...
+
+    async def wait_closed(self, key: RequestKey) -> None:
+        """Wait for the workflow's end, however it ends. Raises NotFound, DependencyUnavailable."""
+        ...
+
+    async def is_running(self, key: RequestKey) -> bool:
+        """Whether a workflow of this request is open. Raises DependencyUnavailable."""
+        ...
+
+    async def cancel(self, key: RequestKey) -> None:
+        """Ask the workflow to stop spending."""
         ...

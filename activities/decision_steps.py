@@ -1,0 +1,95 @@
+"""The in-process steps of a decision: load the router, embed the prompt, query the history, score the models."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from modelpilot.decision import Decision
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.messages import StepReport
+from modelpilot.ports import Embedder, History
+from modelpilot.profile import RequestProfile
+from modelpilot.records import HistoryScope, Neighbours, RouterSnapshot, Vector
+from modelpilot.selection import decide
+
+Result = TypeVar("Result")
+
+# Rows of (prompt, model) that a decision looks at; quality needs many neighbours (design notes: 20 to 200 prompts).
+NEIGHBOUR_ROWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision with what it was made from, and a report per step for the workflow's history."""
+
+    snapshot: RouterSnapshot
+    profile: RequestProfile
+    vector: Vector | None
+    neighbours: Neighbours
+    decision: Decision
+    reports: dict[str, StepReport] = field(default_factory=dict)
+
+
+class DecisionSteps:
+    """Runs the four steps that need no provider. History or embedder missing means priors, never a failure."""
+
+    def __init__(self, embedder: Embedder, history: History, draw: random.Random | None = None) -> None:
+        self._embedder, self._history = embedder, history
+        # Choosing a model to explore is statistics, not secrecy.
+        self._draw = draw or random.Random()  # noqa: S311
+
+    async def decide(self, load: Callable[[], Awaitable[RouterSnapshot]], profile: RequestProfile) -> Decided:
+        """Load → embed → query → score. Raises NotFound, NoCandidate, DependencyUnavailable (no router to be had)."""
+        reports: dict[str, StepReport] = {}
+        degraded: list[str] = []
+        snapshot = await _timed(reports, "load_router", load())
+        vector = await self._embed(profile, reports, degraded)
+        neighbours = await self._query(snapshot, vector, reports, degraded)
+        began = time.perf_counter()
+        decision = decide(snapshot, profile, neighbours, self._draw, tuple(degraded))
+        reports["score_models"] = _report(began, {"selected": decision.selected})
+        reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
+        return Decided(snapshot, profile, vector, neighbours, decision, reports)
+
+    async def embed(self, text: str) -> Vector:
+        """The vector of a prompt, once more where a recovery needs it."""
+        return await self._embedder.embed(text)
+
+    async def _embed(
+        self, profile: RequestProfile, reports: dict[str, StepReport], degraded: list[str]
+    ) -> Vector | None:
+        try:
+            return await _timed(reports, "embed_prompt", self._embedder.embed(profile.text))
+        except DependencyUnavailable:
+            degraded.append("embedding")
+            return None
+        finally:
+            reports["embed_prompt"].detail.update(embedder=self._embedder.name)
+
+    async def _query(
+        self, snapshot: RouterSnapshot, vector: Vector | None, reports: dict[str, StepReport], degraded: list[str]
+    ) -> Neighbours:
+        neighbours = Neighbours.empty()
+        scope = HistoryScope(snapshot.user_id, snapshot.router.id)
+        try:
+            if vector is not None:
+                neighbours = await _timed(reports, "query_history", self._history.query(scope, vector, NEIGHBOUR_ROWS))
+        except DependencyUnavailable:
+            degraded.append("vector")
+        report = reports.setdefault("query_history", StepReport(detail={}))
+        report.detail.update(neighbours=len(neighbours), degraded=list(degraded))
+        return neighbours
+
+
+async def _timed(reports: dict[str, StepReport], name: str, work: Awaitable[Result]) -> Result:
+    began = time.perf_counter()
+    try:
+        return await work
+    finally:
+        reports[name] = _report(began, {})
+
+
+def _report(began: float, detail: dict[str, Any]) -> StepReport:
+    return StepReport(duration_ms=round((time.perf_counter() - began) * 1000.0, 3), detail=detail)

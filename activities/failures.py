@@ -1,0 +1,98 @@
+"""Failed provider calls as values: attempts, outcomes, and the error that the client gets to see."""
+
+from dataclasses import replace
+
+from modelpilot.errors import (
+    DependencyUnavailable,
+    ModelPilotError,
+    NoCandidate,
+    ProviderFailed,
+    ProviderRejected,
+    ProviderTimedOut,
+    RequestCanceled,
+)
+from modelpilot.outcome import Attempt, Outcome, Usage
+from modelpilot.provider_errors import ProviderError, Remedy
+
+_TIMEOUTS = frozenset({"timeout_first_token", "timeout_idle", "timeout_total"})
+
+
+def failed_outcome(attempts: tuple[Attempt, ...], error: ProviderError, *, can_fall_back: bool) -> Outcome:
+    """The outcome of a phase that ended in `error`; its cost is what the attempts cost all the same."""
+    last = attempts[-1]
+    return Outcome(
+        status="failed",
+        model=last.model,
+        provider=last.provider,
+        attempts=attempts,
+        cost_usd=spent_usd(attempts),
+        error_code=error.error_type,
+        error_message=error.message,
+        error_status=error.http_status,
+        retry_after_s=error.retry_after_s,
+        can_fall_back=can_fall_back and error.remedy is not Remedy.GIVE_UP,
+        transient=error.remedy is Remedy.RETRY_SAME,
+    )
+
+
+def canceled_outcome(attempts: tuple[Attempt, ...], model: str, provider: str) -> Outcome:
+    """The client went away; what had been spent by then is known as well as it can be."""
+    return Outcome(
+        status="canceled",
+        model=model,
+        provider=provider,
+        attempts=attempts,
+        cost_usd=spent_usd(attempts),
+        usage=attempts[-1].usage if attempts else Usage(),
+        error_code="request_canceled",
+        error_message="the client closed the connection before the answer was complete",
+    )
+
+
+def spent_usd(attempts: tuple[Attempt, ...]) -> float | None:
+    """The sum of the known costs; None when no attempt has one."""
+    known = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]
+    return sum(known) if known else None
+
+
+def with_earlier(outcome: Outcome, earlier: tuple[Attempt, ...]) -> Outcome:
+    """The outcome with the attempts of earlier phases in front, and their cost counted."""
+    seen = {attempt.seq for attempt in outcome.attempts}
+    attempts = tuple(sorted((*(a for a in earlier if a.seq not in seen), *outcome.attempts), key=lambda a: a.seq))
+    return replace(outcome, attempts=attempts, cost_usd=spent_usd(attempts))
+
+
+def outcome_error(outcome: Outcome, request_id: str) -> ModelPilotError:
+    """The error that tells a client why there is no answer, with every attempt."""
+    details: dict[str, object] = {
+        "requestId": request_id,
+        "attempts": [attempt_summary(attempt) for attempt in outcome.attempts],
+    }
+    text = outcome.error_message or "the provider failed"
+    if outcome.status == "canceled":
+        return RequestCanceled(text, details=details)
+    if outcome.error_code == DependencyUnavailable.code:
+        return DependencyUnavailable(text, retry_after_s=1.0)
+    if outcome.error_code == NoCandidate.code:
+        return NoCandidate(text, details=details)
+    message = f"{outcome.provider or 'provider'} failed after {len(outcome.attempts)} attempt(s): {text}"
+    kind: type[ProviderFailed] = ProviderFailed
+    if outcome.error_code in _TIMEOUTS:
+        kind = ProviderTimedOut
+    elif outcome.error_code in ("bad_request", "context_length", "content_filter"):
+        kind = ProviderRejected
+    details["providerStatus"] = outcome.error_status
+    return kind(message, retry_after_s=outcome.retry_after_s, details=details)
+
+
+def attempt_summary(attempt: Attempt) -> dict[str, object]:
+    """An attempt as the `modelpilot` object of an answer lists it."""
+    return {
+        "model": attempt.model,
+        "provider": attempt.provider,
+        "status": "ok" if attempt.status == "ok" else "error",
+        "errorType": attempt.error_type,
+        "httpStatus": attempt.http_status,
+        "latencyMs": round(attempt.latency_ms, 1),
+        "costUsd": attempt.cost_usd,
+    }

@@ -1,0 +1,138 @@
+"""Carrying a request through its phases in this process: call, conclude, record. Used by the gateway's fast path, by
+the recovery of another process's request, and by the fallback activity."""
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+import structlog
+
+from activities.failures import canceled_outcome
+from activities.inflight import BackgroundTasks, Flight
+from activities.model_calls import CallContext, ModelCaller
+from activities.recording import Mac, build_record
+from modelpilot.catalogue import ModelSpec
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.messages import RouteRequestInput
+from modelpilot.outcome import Outcome
+from modelpilot.ports import Ledger
+from modelpilot.records import RequestRecord
+
+log = structlog.get_logger(__name__)
+
+# How long a commit is tried again by itself while Postgres is away; after that the workflow's store step takes over.
+COMMIT_RETRY_WAIT_S = 0.25
+COMMIT_TRIES = 40
+
+
+class FlightController:
+    """Runs flights. Nothing here raises into its callers: every end of a flight is an Outcome."""
+
+    def __init__(self, caller: ModelCaller, ledger: Ledger, background: BackgroundTasks, mac: Mac) -> None:
+        self._caller, self._ledger = caller, ledger
+        self._background, self._mac = background, mac
+
+    def launch(self, flight: Flight) -> None:
+        """Begin the first phase in a task of its own: the request's handler may go away without it."""
+        flight.task = self._background.spawn(self._fly(flight))
+
+    def abandon(self, flight: Flight) -> None:
+        """The client is gone: stop spending. The outcome, and what it cost, is still recorded."""
+        flight.abandoned = True
+        if flight.task is not None and not flight.first.done():
+            flight.task.cancel()
+
+    async def _fly(self, flight: Flight) -> None:
+        outcome = await self._first_phase(flight)
+        if not flight.request.may_fall_back(outcome):
+            await self.conclude(flight, outcome)
+        elif flight.abandoned:
+            await self.conclude(flight, canceled_outcome(outcome.attempts, outcome.model, outcome.provider))
+        else:
+            await self.keep_attempts(flight.request, outcome)
+            flight.first.set_result(outcome)
+
+    async def _first_phase(self, flight: Flight) -> Outcome:
+        plan = flight.request.plan
+        provider = str(plan.specs[plan.model]["provider"])
+        try:
+            await flight.go.wait()
+            return await self._caller.first_phase(self.context(flight, plan.total_ms - flight.elapsed_ms()))
+        except asyncio.CancelledError:
+            return canceled_outcome((), plan.model, provider)  # before the provider was called at all
+        except Exception as error:
+            log.exception("first_phase_failed", request_id=flight.key.request_id)
+            text = f"internal error ({type(error).__name__})"
+            return Outcome("failed", plan.model, provider, error_code="internal_error", error_message=text)
+
+    def context(self, flight: Flight, left_ms: float) -> CallContext:
+        """The call context of a flight with `left_ms` of its total time left."""
+        return CallContext(
+            key=flight.key,
+            specs=specs_of(flight.request),
+            profile=flight.profile,
+            plan=flight.request.plan,
+            deadline=asyncio.get_running_loop().time() + max(left_ms, 0.0) / 1000.0,
+            sink=flight.sink,
+        )
+
+    async def conclude(self, flight: Flight, outcome: Outcome) -> None:
+        """Commit the terminal row and settle the flight; where the request is careful, in exactly this order."""
+        flight.record = build_record(
+            flight.request,
+            flight.profile,
+            outcome,
+            mac=self._mac,
+            elapsed_ms=flight.elapsed_ms(),
+            degraded=tuple(flight.degraded),
+        )
+        if not flight.careful:
+            flight.settle(outcome)
+        if not await self._committed(flight):
+            log.error("ledger_unavailable", request_id=flight.key.request_id)
+        flight.settle(outcome)
+
+    async def ensure_recorded(self, flight: Flight, outcome: Outcome | None) -> RequestRecord:
+        """The terminal row, committed. Raises DependencyUnavailable while Postgres is away."""
+        if flight.record is None:
+            if outcome is None:
+                outcome = await asyncio.shield(flight.final)
+            await self.conclude(flight, outcome)
+        if not flight.recorded.done():
+            await self._commit(flight)
+        if flight.record is None:  # conclude always sets it
+            raise RuntimeError("a concluded flight has no record")
+        return flight.record
+
+    async def _committed(self, flight: Flight) -> bool:
+        for _ in range(COMMIT_TRIES):
+            try:
+                await self._commit(flight)
+            except DependencyUnavailable:
+                await asyncio.sleep(COMMIT_RETRY_WAIT_S)
+            else:
+                return True
+        return False
+
+    async def _commit(self, flight: Flight) -> None:
+        if flight.record is not None and not flight.recorded.done():
+            await self._ledger.record(flight.record)
+            if not flight.recorded.done():
+                flight.recorded.set_result(None)
+
+    async def keep_attempts(self, request: RouteRequestInput, outcome: Outcome) -> None:
+        """Write attempts of a request that goes on. Without Postgres the workflow's history is their only record."""
+        try:
+            await self._ledger.record_attempts(request.key, outcome.attempts)
+        except DependencyUnavailable:
+            log.warning("attempts_not_recorded", request_id=request.request_id)
+
+
+def specs_of(request: RouteRequestInput) -> Mapping[str, ModelSpec]:
+    """The catalogue entries that the request was accepted with."""
+    return {name: ModelSpec.model_validate(spec) for name, spec in request.plan.specs.items()}
+
+
+def answer_size(outcome: Outcome) -> int:
+    """Bytes of the answer as JSON; 0 without one."""
+    return len(orjson.dumps(outcome.answer)) if outcome.answer is not None else 0

@@ -1,0 +1,179 @@
+"""Requests in flight in this process: what the workflow's steps join instead of computing anything twice."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelpilot.messages import RouteRequestInput, StepReport
+from modelpilot.outcome import Outcome
+from modelpilot.profile import RequestProfile
+from modelpilot.records import RequestKey, RequestRecord, RouterSnapshot, Vector
+
+# A streaming client that reads slower than its provider writes stalls the provider here, not the gateway's memory.
+SINK_CHUNKS = 64
+
+
+class ChunkSink:
+    """The bounded way of chunks from the provider step to the HTTP response."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(SINK_CHUNKS)
+        self.started = False
+
+    async def put(self, chunk: dict[str, Any]) -> None:
+        """Hand over one chunk; waits while the reader is behind."""
+        self.started = True
+        await self._queue.put(chunk)
+
+    async def get(self) -> dict[str, Any]:
+        """The next chunk."""
+        return await self._queue.get()
+
+    def drain(self) -> Iterator[dict[str, Any]]:
+        """What is left, without waiting."""
+        while not self._queue.empty():
+            yield self._queue.get_nowait()
+
+
+@dataclass(slots=True)
+class Flight:
+    """One request that this process is working on. Futures are resolved exactly once, failures are values.
+
+    `first` is the outcome of the first phase (the decided model), `final` that of the whole request. `go` holds the
+    provider call back until the workflow's start is acknowledged, where the request asks for that.
+    """
+
+    request: RouteRequestInput
+    profile: RequestProfile
+    snapshot: RouterSnapshot
+    vector: Vector | None
+    reports: dict[str, StepReport]
+    received_at: float  # monotonic seconds
+    sink: ChunkSink | None = None
+    body_digest: bytes = b""
+    careful: bool = False  # commit the outcome before the answer leaves
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    first: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    final: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    recorded: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    record: RequestRecord | None = None  # the terminal row, from the moment the outcome is known
+    task: "asyncio.Task[Any] | None" = None  # whatever runs for this flight now: what abandoning it cancels
+    abandoned: bool = False
+    stored_at: float | None = None  # monotonic seconds; the workflow's last step has run
+    degraded: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> RequestKey:
+        """The identity of this request."""
+        return self.request.key
+
+    def elapsed_ms(self) -> float:
+        """Since the request was received (or taken over)."""
+        return (time.monotonic() - self.received_at) * 1000.0
+
+    def settle(self, outcome: Outcome) -> None:
+        """Resolve what is still open with the terminal outcome."""
+        for future in (self.first, self.final):
+            if not future.done():
+                future.set_result(outcome)
+
+
+class FlightRegistry:
+    """All flights of this process, by nonce and by request.
+
+    An entry stays until its workflow is seen closed: dropped at the last step, a workflow task that Temporal hands
+    out once more would find nothing to join. `maximum_age_s` is the backstop for closes that are never seen.
+    """
+
+    def __init__(self, instance: str, maximum_age_s: float = 3_600.0, clock: Callable[[], float] = time.monotonic):
+        self.instance = instance
+        self._maximum_age_s, self._clock = maximum_age_s, clock
+        self._by_nonce: dict[str, Flight] = {}
+        self._by_key: dict[RequestKey, Flight] = {}
+        self.active = 0  # flights without a terminal outcome
+
+    def __len__(self) -> int:
+        return len(self._by_nonce)
+
+    def add(self, flight: Flight) -> None:
+        """Register a new flight."""
+        self._by_nonce[flight.request.nonce] = flight
+        self._by_key[flight.key] = flight
+        self.active += 1
+        flight.final.add_done_callback(self._settled)
+
+    def _settled(self, _: object) -> None:
+        self.active -= 1
+
+    def get(self, nonce: str) -> Flight | None:
+        """The flight that a workflow's step may join."""
+        return self._by_nonce.get(nonce)
+
+    def find(self, key: RequestKey) -> Flight | None:
+        """The flight of a request."""
+        return self._by_key.get(key)
+
+    def find_running(self, user_id: str, body_digest: bytes) -> Flight | None:
+        """A running flight of the same owner with the same body: what an SDK's automatic repeat joins."""
+        return next(
+            (
+                f
+                for f in self._by_nonce.values()
+                if f.key.user_id == user_id and f.body_digest == body_digest and not f.final.done()
+            ),
+            None,
+        )
+
+    def remove(self, flight: Flight) -> None:
+        """Forget a flight whose workflow is closed, or never was."""
+        self._by_nonce.pop(flight.request.nonce, None)
+        if self._by_key.get(flight.key) is flight:
+            del self._by_key[flight.key]
+
+    def stored(self) -> list[Flight]:
+        """Flights whose last step has run: their workflows close any moment."""
+        return [flight for flight in self._by_nonce.values() if flight.stored_at is not None]
+
+    def sweep(self, open_workflow_ids: Iterable[str], asked_at: float) -> int:
+        """Remove stored flights that were not among the open workflows when that was asked (monotonic seconds), and
+        flights past the maximum age. Returns how many were removed."""
+        still_open = set(open_workflow_ids)
+        gone = [
+            flight
+            for flight in self._by_nonce.values()
+            if (
+                flight.stored_at is not None
+                and flight.stored_at < asked_at
+                and flight.recorded.done()
+                and flight.key.workflow_id not in still_open
+            )
+            or self._clock() - flight.received_at > self._maximum_age_s
+        ]
+        for flight in gone:
+            self.remove(flight)
+        return len(gone)
+
+
+class BackgroundTasks:
+    """Tasks that outlive their request; held here, since the event loop keeps only weak references."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Run `work` to its end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the tasks, at most `timeout_s`, then cancel what is left."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,90 @@
+"""From a finished request to its terminal row and its point in the vector history."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from modelpilot.messages import RouteRequestInput
+from modelpilot.messages_text import normalized_prompt
+from modelpilot.outcome import Attempt, Outcome
+from modelpilot.profile import RequestProfile
+from modelpilot.records import HistoryPoint, HistoryScope, RequestRecord, Vector
+
+# Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
+Mac = Callable[[str, bytes], bytes]
+
+# Temporal refuses messages over 4 MiB, and all markers of one task share them; above this, payloads go to Postgres.
+INLINE_LIMIT_BYTES = 128 * 1024
+
+
+def prompt_hash(mac: Mac, request: RouteRequestInput, text: str) -> str:
+    """HMAC(user, router, normalized prompt): equal for the same prompt, useless to anybody without the keyring."""
+    parts = (request.user_id, request.router_id or "", normalized_prompt(text))
+    return mac("prompt", "\x00".join(parts).encode("utf-8", "surrogatepass")).hex()[:32]
+
+
+def build_record(
+    request: RouteRequestInput,
+    profile: RequestProfile,
+    outcome: Outcome,
+    *,
+    mac: Mac,
+    elapsed_ms: float,
+    degraded: tuple[str, ...],
+) -> RequestRecord:
+    """The terminal row. `elapsed_ms` is the whole time from receipt to outcome; all but the provider's is overhead."""
+    return RequestRecord(
+        key=request.key,
+        router_id=request.router_id,
+        api_key_id=request.api_key_id,
+        config_version=request.config_version,
+        created_at=request.created_at,
+        completed_at=time.time(),
+        outcome=outcome,
+        overhead_ms=max(elapsed_ms - outcome.latency_ms, 0.0),
+        request_type=profile.request_type,
+        stream=request.stream,
+        decision=request.decision,
+        propensity=float(request.decision.get("propensity", 1.0)),
+        explored=bool(request.decision.get("explored", False)),
+        fallback_used=outcome.status == "completed" and outcome.model != request.plan.model,
+        prompt_hash=prompt_hash(mac, request, profile.text),
+        degraded=degraded,
+        features=profile.features,
+        tags=request.tags,
+        session_id=request.session_id,
+    )
+
+
+def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
+    """What later decisions learn from this request; None where no model answered it by itself."""
+    answering = answering_attempt(record.outcome)
+    if answering is None or record.outcome.status != "completed" or record.router_id is None:
+        return None
+    return HistoryPoint(
+        point_id=f"{record.prompt_hash}/{answering.model}",
+        scope=HistoryScope(record.key.user_id, record.router_id),
+        model=answering.model,
+        request_id=record.key.request_id,
+        embedding=vector,
+        latency_ms=answering.latency_ms,
+        cost_usd=answering.cost_usd,
+        quality=record.outcome.quality,
+        ttft_ms=answering.ttft_ms,
+        input_tokens=answering.usage.input_tokens,
+        output_tokens=answering.usage.output_tokens,
+        request_type=record.request_type,
+        timestamp=record.completed_at,
+    )
+
+
+def answering_attempt(outcome: Outcome) -> Attempt | None:
+    """The provider call whose answer the client got."""
+    return next((attempt for attempt in reversed(outcome.attempts) if attempt.status == "ok"), None)
+
+
+def without_large_answer(outcome: Outcome, size_bytes: int) -> Outcome:
+    """The outcome as it may enter Temporal: an answer over the limit stays in the ledger only."""
+    if size_bytes <= INLINE_LIMIT_BYTES:
+        return outcome
+    return replace(outcome, answer=None, answer_stored=True)

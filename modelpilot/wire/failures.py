@@ -1,0 +1,209 @@
+"""Every way a provider call can fail, classified by status and error body into a `ProviderError`."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import quote
+
+from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.wire.envelopes import ErrorEnvelope, read_envelope, read_error_body
+from modelpilot.wire.retry_after import MAX_RETRY_AFTER_S, retry_after_of
+
+# A wait that a request may as well spend on the same model; beyond it another model is quicker.
+SHORT_RETRY_AFTER_S = 5.0
+_MESSAGE_LIMIT = 500
+
+_REMEDIES = {
+    "connection_error": Remedy.RETRY_SAME,
+    "timeout_first_token": Remedy.FALL_BACK,
+    "timeout_idle": Remedy.FALL_BACK,
+    "stream_cut": Remedy.RETRY_SAME,
+    "malformed_response": Remedy.RETRY_SAME,
+    "rate_limited": Remedy.RETRY_SAME,
+    "server_error": Remedy.RETRY_SAME,
+    "overloaded": Remedy.RETRY_SAME,
+    "authentication": Remedy.FALL_BACK,
+    "permission": Remedy.FALL_BACK,
+    "not_found": Remedy.FALL_BACK,
+    "context_length": Remedy.FALL_BACK,
+    "content_filter": Remedy.FALL_BACK,
+    "bad_request": Remedy.GIVE_UP,
+}
+
+# Names that say more than the status beside them (most are hidden behind a plain 400).
+_REFINING_NAMES = {
+    "context_length_exceeded": "context_length",
+    "request_too_large": "context_length",
+    "content_filter": "content_filter",
+    "content_policy_violation": "content_filter",
+    "responsibleaipolicyviolation": "content_filter",
+    "invalid_api_key": "authentication",
+    "api_key_invalid": "authentication",
+    "authentication_error": "authentication",
+    "failed_precondition": "permission",
+    "model_not_found": "not_found",
+    "overloaded_error": "overloaded",
+    "overloaded": "overloaded",
+    "unavailable": "overloaded",
+}
+# Names that decide only where there is no status: an error inside a 200 or inside a stream.
+_NAMES = {
+    "rate_limit_error": "rate_limited",
+    "rate_limit_exceeded": "rate_limited",
+    "resource_exhausted": "rate_limited",
+    "insufficient_quota": "rate_limited",
+    "permission_error": "permission",
+    "permission_denied": "permission",
+    "billing_error": "permission",
+    "unauthenticated": "authentication",
+    "not_found_error": "not_found",
+    "not_found": "not_found",
+    "invalid_request_error": "bad_request",
+    "invalid_argument": "bad_request",
+}
+_STATUSES = {
+    400: "bad_request",
+    401: "authentication",
+    402: "permission",
+    403: "permission",
+    404: "not_found",
+    405: "not_found",
+    408: "server_error",
+    409: "server_error",
+    410: "not_found",
+    413: "context_length",
+    422: "bad_request",
+    425: "overloaded",
+    429: "rate_limited",
+    529: "overloaded",
+}
+# Statuses of a server that did wait for its model, in vain: that model is not asked again.
+_SILENT_MODEL_STATUSES = frozenset({504, 522, 524})
+# Anthropic, Gemini, vLLM and Ollama give this case no code of its own, so that only the text tells it apart.
+_CONTEXT_LENGTH_TEXT = re.compile(
+    r"prompt is too long|maximum context length|context (?:length|window|size)"
+    r"|input token count .* exceeds|exceeds the maximum number of tokens",
+    re.IGNORECASE,
+)
+
+
+def classify_response(status: int, body: bytes, headers: Mapping[str, str], now_s: float) -> ProviderError:
+    """The failure that an HTTP response with an error status (or a redirect) stands for.
+
+    `headers` must compare names without regard to case, or have lower-case names; `now_s` is Unix seconds.
+    """
+    if status < 400:
+        message = f"the provider answered {status} instead of an answer; redirects are not followed"
+        return ProviderError("malformed_response", message, Remedy.FALL_BACK, http_status=status)
+    return _classify(read_error_body(body), status, retry_after_of(headers, now_s))
+
+
+def classify_embedded(body: Any, http_status: int | None = 200) -> ProviderError | None:
+    """The error inside the parsed JSON of a 200 answer or of a stream's event; None where it holds none."""
+    envelope = read_envelope(body)
+    return None if envelope is None else _classify(envelope, http_status or 200, None)
+
+
+def classify_error_event(data: bytes) -> ProviderError:
+    """The failure that a stream's `error` event stands for, whatever its data look like."""
+    return _classify(read_error_body(data), 200, None)
+
+
+def connection_error(reason: str) -> ProviderError:
+    """No connection, or one that broke before the answer began."""
+    return _failure("connection_error", reason)
+
+
+def timed_out(phase: Literal["first_token", "idle"], limit_ms: int) -> ProviderError:
+    """The provider was silent for too long, before its first token or between two events."""
+    what = "sent no token" if phase == "first_token" else "went silent"
+    return _failure(f"timeout_{phase}", f"the provider {what} for {limit_ms} ms")
+
+
+def stream_cut(reason: str = "the provider's stream ended before the answer was complete") -> ProviderError:
+    """The answer broke off."""
+    return _failure("stream_cut", reason)
+
+
+def malformed(reason: str) -> ProviderError:
+    """The provider sent something that is no answer of its wire format."""
+    return _failure("malformed_response", reason)
+
+
+def filtered(reason: str) -> ProviderError:
+    """The provider's content filter left nothing of the answer."""
+    return _failure("content_filter", reason)
+
+
+def rejected(reason: str) -> ProviderError:
+    """The request cannot be sent as it is."""
+    return _failure("bad_request", reason)
+
+
+def scrub(error: ProviderError, secret: str | None) -> None:
+    """Make the message of `error` short, printable and free of the provider's key, even if it was echoed.
+
+    In place, so that no exception with the raw message stays behind as a context.
+    """
+    message = "".join(char if char.isprintable() else " " for char in redact(error.message, secret)).strip()
+    if len(message) > _MESSAGE_LIMIT:
+        message = message[:_MESSAGE_LIMIT] + " …"
+    error.message = message
+    error.args = (message,)
+
+
+def redact(text: str, secret: str | None) -> str:
+    """`text` without `secret`, in clear or percent-encoded. Secrets under four characters are none."""
+    if secret is None or len(secret) < 4:
+        return text
+    for form in (secret, quote(secret, safe=""), quote(secret)):
+        text = text.replace(form, "[redacted]")
+    return text
+
+
+def _failure(error_type: str, message: str) -> ProviderError:
+    return ProviderError(error_type, message, _REMEDIES[error_type])
+
+
+def _classify(envelope: ErrorEnvelope, http_status: int, retry_after_s: float | None) -> ProviderError:
+    status = http_status if http_status >= 400 else envelope.status
+    error_type = _error_type(envelope, status)
+    if retry_after_s is None and envelope.retry_after_s is not None:
+        retry_after_s = min(envelope.retry_after_s, MAX_RETRY_AFTER_S)
+    return ProviderError(
+        error_type,
+        envelope.message or f"the provider answered {status or http_status} without a reason",
+        _remedy(error_type, status, retry_after_s, envelope),
+        http_status=http_status,
+        retry_after_s=retry_after_s,
+        unhealthy_key=error_type == "authentication" or (error_type == "permission" and status == 403),
+    )
+
+
+def _error_type(envelope: ErrorEnvelope, status: int | None) -> str:
+    if envelope.flagged:
+        return "content_filter"
+    if (refined := _named(envelope, _REFINING_NAMES)) is not None:
+        return refined
+    error_type = _by_status(status) if status is not None else _named(envelope, _NAMES) or "server_error"
+    if error_type == "bad_request" and _CONTEXT_LENGTH_TEXT.search(envelope.message or ""):
+        return "context_length"
+    return error_type
+
+
+def _by_status(status: int) -> str:
+    return _STATUSES.get(status, "bad_request" if status < 500 else "server_error")
+
+
+def _named(envelope: ErrorEnvelope, table: Mapping[str, str]) -> str | None:
+    return next((error_type for name, error_type in table.items() if name in envelope.names), None)
+
+
+def _remedy(error_type: str, status: int | None, retry_after_s: float | None, envelope: ErrorEnvelope) -> Remedy:
+    remedy = _REMEDIES[error_type]
+    if remedy is not Remedy.RETRY_SAME:
+        return remedy
+    long_wait = retry_after_s is not None and retry_after_s > SHORT_RETRY_AFTER_S
+    # A used-up quota is a 429 that no wait mends.
+    hopeless = status in _SILENT_MODEL_STATUSES or "insufficient_quota" in envelope.names
+    return Remedy.FALL_BACK if long_wait or hopeless else remedy

@@ -1,0 +1,154 @@
+"""OpenAI's chat wire format: the request to send, and its stream checked chunk by chunk."""
+
+from typing import Any
+
+from modelpilot.wire.assembler import ChunkAssembler, has_output
+from modelpilot.wire.chunks import as_chunks
+from modelpilot.wire.failures import classify_embedded, classify_error_event, malformed
+from modelpilot.wire.jsonb import JsonObject, as_object, parse_object
+from modelpilot.wire.sse import ServerSentEvent
+from modelpilot.wire.usage import parse_usage
+
+__all__ = [
+    "ChunkAssembler",
+    "OpenAIDecoder",
+    "as_chunks",
+    "chat_request",
+    "completion_chunks",
+    "has_output",
+    "parse_chunk",
+    "parse_usage",
+    "unsupported_fields",
+]
+
+_MAX_CHOICE_INDEX = 1_000
+_MAX_TOOL_CALL_INDEX = 10_000
+
+
+def chat_request(body: JsonObject, model: str) -> JsonObject:
+    """The body to send for the client's `body`: always streamed, with usage, and otherwise untouched.
+
+    Streaming is asked for even where the client did not, so that first-token and idle timeouts work everywhere.
+    """
+    rest = {key: value for key, value in body.items() if key != "modelpilot"}
+    options = {**as_object(body.get("stream_options")), "include_usage": True}
+    return {**rest, "model": model, "stream": True, "stream_options": options}
+
+
+def unsupported_fields(body: JsonObject) -> list[str]:
+    """Nothing: whatever an OpenAI body holds is passed on, and the provider says what it thinks of it."""
+    del body
+    return []
+
+
+def parse_chunk(data: bytes) -> JsonObject:
+    """The chunk in one event's data, checked; its `choices` is always a list.
+
+    Raises ProviderError: the error inside the event, or malformed_response.
+    """
+    try:
+        chunk = parse_object(data)
+    except ValueError:
+        raise malformed("the provider sent a chunk that is no JSON object") from None
+    if (error := classify_embedded(chunk)) is not None:
+        raise error
+    if chunk.get("choices") is None:
+        if not isinstance(chunk.get("usage"), dict):
+            raise malformed("the provider sent a chunk without choices")
+        chunk["choices"] = []
+    if not _is_list_of(chunk["choices"], _is_choice):
+        raise malformed("the provider sent a chunk with malformed choices")
+    return chunk
+
+
+def completion_chunks(completion: Any) -> list[JsonObject]:
+    """The chunks of a whole completion from a server that ignored `stream: true`. Raises ProviderError."""
+    if (error := classify_embedded(completion)) is not None:
+        raise error
+    choices = as_object(completion).get("choices")
+    if not choices or not _is_list_of(choices, _is_whole_choice):
+        raise malformed("the provider's answer is no chat completion")
+    return as_chunks(completion)
+
+
+class OpenAIDecoder:
+    """Turns the events of one stream into checked chunks and knows when the answer is whole.
+
+    `expected_choices` is the request's `n`.
+    """
+
+    def __init__(self, expected_choices: int = 1) -> None:
+        self._expected = expected_choices
+        self._finished: set[int] = set()
+        self.ended = False
+        """The answer is whole and nothing more will come: `[DONE]`, or all finish reasons and then the usage."""
+
+    @property
+    def complete(self) -> bool:
+        """Every choice has its finish reason: an end of the stream is now no truncation."""
+        return len(self._finished) >= self._expected
+
+    def decode(self, event: ServerSentEvent) -> list[JsonObject]:
+        """The chunks in one event. Raises ProviderError."""
+        if event.data.strip() == b"[DONE]":
+            # Fewer choices than asked for are the server's business, but at least one must have ended.
+            self.ended = True
+            self._expected = min(self._expected, max(len(self._finished), 1))
+            return []
+        if event.name == "error":
+            raise classify_error_event(event.data)
+        chunk = parse_chunk(event.data)
+        for choice in chunk["choices"]:
+            if choice.get("finish_reason"):
+                self._finished.add(choice.get("index") or 0)
+        self.ended = self.complete and isinstance(chunk.get("usage"), dict)
+        return [chunk]
+
+    def decode_whole(self, body: Any) -> list[JsonObject]:
+        """The chunks of an answer that came as one JSON body. Raises ProviderError."""
+        chunks = completion_chunks(body)
+        self._expected, self.ended = 0, True
+        return chunks
+
+
+def _is_list_of(value: Any, check: Any) -> bool:
+    return isinstance(value, list) and all(map(check, value))
+
+
+def _is_index(value: Any, limit: int) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= limit)
+
+
+def _is_choice(choice: Any) -> bool:
+    if not isinstance(choice, dict) or not _is_index(choice.get("index"), _MAX_CHOICE_INDEX):
+        return False
+    delta = choice.get("delta")
+    if delta is not None and not isinstance(delta, dict):
+        return False
+    reason = choice.get("finish_reason")
+    return (reason is None or isinstance(reason, str)) and _is_message(delta or {})
+
+
+def _is_message(delta: JsonObject) -> bool:
+    content = delta.get("content")
+    if content is not None and not isinstance(content, str | list):
+        return False
+    calls = delta.get("tool_calls")
+    return calls is None or _is_list_of(calls, _is_tool_call)
+
+
+def _is_tool_call(call: Any) -> bool:
+    if not isinstance(call, dict) or not _is_index(call.get("index"), _MAX_TOOL_CALL_INDEX):
+        return False
+    function = call.get("function")
+    return function is None or (
+        isinstance(function, dict)
+        and isinstance(function.get("name") or "", str)
+        and isinstance(function.get("arguments") or "", str)
+    )
+
+
+def _is_whole_choice(choice: Any) -> bool:
+    if not isinstance(choice, dict) or not _is_index(choice.get("index"), _MAX_CHOICE_INDEX):
+        return False
+    return isinstance(choice.get("message"), dict) and _is_message(choice["message"])
