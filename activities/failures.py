@@ -49,6 +49,18 @@ def canceled_outcome(attempts: tuple[Attempt, ...], model: str, provider: str) -
     )
 
 
+def unacknowledged_outcome(outcome: Outcome) -> Outcome:
+    """The request never became a workflow; whatever its provider call cost is kept as an orphan cost."""
+    return replace(
+        outcome,
+        status="failed",
+        answer=None,
+        error_code=DependencyUnavailable.code,
+        error_message="Temporal did not acknowledge the request",
+        can_fall_back=False,
+    )
+
+
 def spent_usd(attempts: tuple[Attempt, ...]) -> float | None:
     """The sum of the known costs; None when no attempt has one."""
     known = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]

@@ -2,12 +2,12 @@
 the recovery of another process's request, and by the fallback activity."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
-import orjson
 import structlog
 
-from activities.failures import canceled_outcome
+from activities.failures import canceled_outcome, unacknowledged_outcome
 from activities.inflight import BackgroundTasks, Flight
 from activities.model_calls import CallContext, ModelCaller
 from activities.recording import Mac, build_record
@@ -17,6 +17,7 @@ from modelpilot.messages import RouteRequestInput
 from modelpilot.outcome import Outcome
 from modelpilot.ports import Ledger
 from modelpilot.records import RequestRecord
+from modelpilot.wire.jsonb import dump
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,7 @@ class FlightController:
     """Runs flights. Nothing here raises into its callers: every end of a flight is an Outcome."""
 
     def __init__(self, caller: ModelCaller, ledger: Ledger, background: BackgroundTasks, mac: Mac) -> None:
-        self._caller, self._ledger = caller, ledger
+        self.caller, self._ledger = caller, ledger
         self._background, self._mac = background, mac
 
     def launch(self, flight: Flight) -> None:
@@ -39,12 +40,16 @@ class FlightController:
     def abandon(self, flight: Flight) -> None:
         """The client is gone: stop spending. The outcome, and what it cost, is still recorded."""
         flight.abandoned = True
-        if flight.task is not None and not flight.first.done():
+        if flight.task is not None and flight.calling:
             flight.task.cancel()
 
     async def _fly(self, flight: Flight) -> None:
         outcome = await self._first_phase(flight)
-        if not flight.request.may_fall_back(outcome):
+        if not await asyncio.shield(flight.acknowledged):
+            # Temporal never had the request, so it was not accepted; what it cost is an orphan that is recorded.
+            await self.conclude(flight, unacknowledged_outcome(outcome))
+            flight.stored_at = time.monotonic()  # no workflow will come and store it
+        elif not flight.request.may_fall_back(outcome):
             await self.conclude(flight, outcome)
         elif flight.abandoned:
             await self.conclude(flight, canceled_outcome(outcome.attempts, outcome.model, outcome.provider))
@@ -56,14 +61,18 @@ class FlightController:
         plan = flight.request.plan
         provider = str(plan.specs[plan.model]["provider"])
         try:
-            await flight.go.wait()
-            return await self._caller.first_phase(self.context(flight, plan.total_ms - flight.elapsed_ms()))
+            if flight.abandoned or (flight.careful and not await asyncio.shield(flight.acknowledged)):
+                return canceled_outcome((), plan.model, provider)
+            flight.calling = True
+            return await self.caller.first_phase(self.context(flight, plan.total_ms - flight.elapsed_ms()))
         except asyncio.CancelledError:
             return canceled_outcome((), plan.model, provider)  # before the provider was called at all
         except Exception as error:
             log.exception("first_phase_failed", request_id=flight.key.request_id)
             text = f"internal error ({type(error).__name__})"
             return Outcome("failed", plan.model, provider, error_code="internal_error", error_message=text)
+        finally:
+            flight.calling = False
 
     def context(self, flight: Flight, left_ms: float) -> CallContext:
         """The call context of a flight with `left_ms` of its total time left."""
@@ -135,4 +144,4 @@ def specs_of(request: RouteRequestInput) -> Mapping[str, ModelSpec]:
 
 def answer_size(outcome: Outcome) -> int:
     """Bytes of the answer as JSON; 0 without one."""
-    return len(orjson.dumps(outcome.answer)) if outcome.answer is not None else 0
+    return len(dump(outcome.answer)) if outcome.answer is not None else 0

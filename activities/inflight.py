@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,33 +17,53 @@ SINK_CHUNKS = 64
 
 
 class ChunkSink:
-    """The bounded way of chunks from the provider step to the HTTP response."""
+    """The bounded way of chunks from the provider step to the HTTP response: one writer, one reader."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(SINK_CHUNKS)
-        self.started = False
+        self._chunks: deque[dict[str, Any]] = deque()
+        self._readable, self._writable = asyncio.Event(), asyncio.Event()
+        self._finished = self._closed = False
+        self.started = False  # the client has, or will get, a part of the answer
 
     async def put(self, chunk: dict[str, Any]) -> None:
-        """Hand over one chunk; waits while the reader is behind."""
+        """Hand over one chunk; waits while the reader is behind, and drops it where the reader is gone."""
         self.started = True
-        await self._queue.put(chunk)
+        while len(self._chunks) >= SINK_CHUNKS and not self._closed:
+            self._writable.clear()
+            await self._writable.wait()
+        if not self._closed:
+            self._chunks.append(chunk)
+            self._readable.set()
 
-    async def get(self) -> dict[str, Any]:
-        """The next chunk."""
-        return await self._queue.get()
+    async def get(self) -> list[dict[str, Any]]:
+        """All chunks that are there, at least one; an empty list at the end."""
+        while not self._chunks and not self._finished:
+            self._readable.clear()
+            await self._readable.wait()
+        chunks = list(self._chunks)
+        self._chunks.clear()
+        self._writable.set()
+        return chunks
 
-    def drain(self) -> Iterator[dict[str, Any]]:
-        """What is left, without waiting."""
-        while not self._queue.empty():
-            yield self._queue.get_nowait()
+    def finish(self) -> None:
+        """The writer has put its last chunk."""
+        self._finished = True
+        self._readable.set()
+
+    def close(self) -> None:
+        """The reader is gone; the writer is not to wait for it."""
+        self._closed = True
+        self._chunks.clear()
+        self._writable.set()
 
 
 @dataclass(slots=True)
 class Flight:
     """One request that this process is working on. Futures are resolved exactly once, failures are values.
 
-    `first` is the outcome of the first phase (the decided model), `final` that of the whole request. `go` holds the
-    provider call back until the workflow's start is acknowledged, where the request asks for that.
+    `acknowledged` tells whether the workflow's start was acknowledged; `first` is the outcome of the first phase (the
+    decided model), `final` that of the whole request. A `careful` request (one with an Idempotency-Key) calls the
+    provider only after the acknowledgement, and answers only after the commit.
     """
 
     request: RouteRequestInput
@@ -53,13 +74,14 @@ class Flight:
     received_at: float  # monotonic seconds
     sink: ChunkSink | None = None
     body_digest: bytes = b""
-    careful: bool = False  # commit the outcome before the answer leaves
-    go: asyncio.Event = field(default_factory=asyncio.Event)
+    careful: bool = False
+    acknowledged: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     first: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     final: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     recorded: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     record: RequestRecord | None = None  # the terminal row, from the moment the outcome is known
     task: "asyncio.Task[Any] | None" = None  # whatever runs for this flight now: what abandoning it cancels
+    calling: bool = False  # a provider call is under way in `task`, and may be canceled
     abandoned: bool = False
     stored_at: float | None = None  # monotonic seconds; the workflow's last step has run
     degraded: list[str] = field(default_factory=list)
@@ -68,6 +90,11 @@ class Flight:
     def key(self) -> RequestKey:
         """The identity of this request."""
         return self.request.key
+
+    def acknowledge(self, *, started: bool) -> None:
+        """Whether Temporal has the request now."""
+        if not self.acknowledged.done():
+            self.acknowledged.set_result(started)
 
     def elapsed_ms(self) -> float:
         """Since the request was received (or taken over)."""
@@ -78,6 +105,8 @@ class Flight:
         for future in (self.first, self.final):
             if not future.done():
                 future.set_result(outcome)
+        if self.sink is not None:
+            self.sink.finish()
 
 
 class FlightRegistry:
@@ -131,6 +160,11 @@ class FlightRegistry:
         self._by_nonce.pop(flight.request.nonce, None)
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
+
+    @property
+    def unstored(self) -> int:
+        """How many flights still wait for their workflow's last step."""
+        return sum(1 for flight in self._by_nonce.values() if flight.stored_at is None)
 
     def stored(self) -> list[Flight]:
         """Flights whose last step has run: their workflows close any moment."""

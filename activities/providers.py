@@ -9,7 +9,6 @@ from temporalio.exceptions import ApplicationError
 from activities.failures import with_earlier
 from activities.flights import FlightController, answer_size
 from activities.inflight import Flight, FlightRegistry
-from activities.model_calls import ModelCaller
 from activities.recording import without_large_answer
 from activities.recovery import Recovery
 from modelpilot.backoff import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
@@ -29,11 +28,10 @@ class ProviderActivities:
         registry: FlightRegistry,
         controller: FlightController,
         recovery: Recovery,
-        caller: ModelCaller,
         ledger: Ledger,
     ) -> None:
         self._registry, self._controller, self._recovery = registry, controller, recovery
-        self._caller, self._ledger = caller, ledger
+        self._ledger = ledger
 
     @activity.defn
     async def call_provider(self, step: StepInput) -> CallReport:
@@ -70,11 +68,14 @@ class ProviderActivities:
     async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
         model = fallback_model(work.request.plan.fallback_models, number)
         context = self._controller.context(flight, work.failed.remaining_ms - _since_scheduled_ms())
-        call = asyncio.ensure_future(self._caller.call(context, model, FALLBACK_SEQ + number))
-        flight.task = call
-        if flight.abandoned:
-            call.cancel()
-        return await _with_heartbeats(call)
+        call = asyncio.ensure_future(self._controller.caller.call(context, model, FALLBACK_SEQ + number))
+        flight.task, flight.calling = call, True
+        try:
+            if flight.abandoned:
+                call.cancel()
+            return await _with_heartbeats(call)
+        finally:
+            flight.calling = False
 
     async def _earlier(self, request: RouteRequestInput) -> tuple[Attempt, ...]:
         try:

@@ -1,9 +1,9 @@
 """Taking over a request of another process: only when that process is dead, only once, and never deciding anew."""
 
 import asyncio
+import json
 import time
 
-import orjson
 import structlog
 
 from activities.flights import FlightController
@@ -70,7 +70,7 @@ class Recovery:
         flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
         flight.degraded.append("recovered")
         self._registry.add(flight)
-        flight.go.set()
+        flight.acknowledge(started=True)
         self._controller.launch(flight)
         return flight
 
@@ -80,6 +80,7 @@ class Recovery:
         flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
         flight.degraded.append("recovered")
         stored = await self._ledger.find(request.key)
+        flight.acknowledge(started=True)
         flight.first.set_result(first)
         if stored is not None:
             flight.record = stored.record
@@ -91,7 +92,8 @@ class Recovery:
     async def profile(self, request: RouteRequestInput) -> RequestProfile:
         """The request read again from its body, which is in the input or, if large, in the ledger."""
         raw = request.body.encode() if request.body is not None else await self._ledger.get_body(request.key)
-        body = orjson.loads(raw or b'{"messages": [{"role": "user", "content": ""}]}')
+        # The standard library's parser, since a body may hold what orjson refuses (lone surrogates).
+        body = json.loads(raw) if raw else {"messages": [{"role": "user", "content": ""}]}
         return profile_request(body, ChatBody.model_validate(body))
 
 

@@ -86,8 +86,8 @@ class ApiKeyChange:
 
     name: str | Unchanged = UNCHANGED
     active: bool | Unchanged = UNCHANGED
-    expires_at: float | None | Unchanged = UNCHANGED
-    allowed_routers: frozenset[str] | None | Unchanged = UNCHANGED
+    expires_at: float | Unchanged | None = UNCHANGED
+    allowed_routers: frozenset[str] | Unchanged | None = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)

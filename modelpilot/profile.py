@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from modelpilot.chat import ChatBody, RequestOptions
 from modelpilot.classify import classify_request, surface_features
 from modelpilot.messages_text import estimate_prompt_tokens, prompt_text, required_capabilities
+from modelpilot.wire.jsonb import dump
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
         options=checked.modelpilot or RequestOptions(),
         text=prompt_text(messages),
         request_type=classify_request(messages, bool(tools)),
-        prompt_tokens=estimate_prompt_tokens(messages, len(orjson.dumps(tools)) if tools else 0),
+        prompt_tokens=estimate_prompt_tokens(messages, len(dump(tools)) if tools else 0),
         max_output_tokens=checked.max_completion_tokens or checked.max_tokens,
         capabilities=required_capabilities(body),
         stream=bool(checked.stream),

@@ -85,6 +85,8 @@ _CONTEXT_LENGTH_TEXT = re.compile(
     r"|input token count .* exceeds|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
+# Anthropic's filter is a plain invalid_request_error as well.
+_CONTENT_FILTER_TEXT = re.compile(r"content filtering policy", re.IGNORECASE)
 
 
 def classify_response(status: int, body: bytes, headers: Mapping[str, str], now_s: float) -> ProviderError:
@@ -186,9 +188,13 @@ def _error_type(envelope: ErrorEnvelope, status: int | None) -> str:
     if (refined := _named(envelope, _REFINING_NAMES)) is not None:
         return refined
     error_type = _by_status(status) if status is not None else _named(envelope, _NAMES) or "server_error"
-    if error_type == "bad_request" and _CONTEXT_LENGTH_TEXT.search(envelope.message or ""):
+    return _by_text(envelope.message or "") if error_type == "bad_request" else error_type
+
+
+def _by_text(message: str) -> str:
+    if _CONTEXT_LENGTH_TEXT.search(message):
         return "context_length"
-    return error_type
+    return "content_filter" if _CONTENT_FILTER_TEXT.search(message) else "bad_request"
 
 
 def _by_status(status: int) -> str:

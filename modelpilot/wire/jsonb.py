@@ -33,3 +33,13 @@ def as_object(value: Any) -> JsonObject:
 def as_objects(value: Any) -> list[JsonObject]:
     """The objects in `value` where it is a list, else nothing."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def object_of(text: Any, key: str) -> JsonObject:
+    """The object in `text` ({} where it is empty). Any other text is kept, as the value of `key`."""
+    if not text:
+        return {}
+    try:
+        return parse_object(text)
+    except ValueError:
+        return {key: text}

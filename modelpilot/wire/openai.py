@@ -4,8 +4,9 @@ from typing import Any
 
 from modelpilot.wire.assembler import ChunkAssembler, has_output
 from modelpilot.wire.chunks import as_chunks
-from modelpilot.wire.failures import classify_embedded, classify_error_event, malformed
-from modelpilot.wire.jsonb import JsonObject, as_object, parse_object
+from modelpilot.wire.events import event_object
+from modelpilot.wire.failures import classify_embedded, malformed
+from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.sse import ServerSentEvent
 from modelpilot.wire.usage import parse_usage
 
@@ -41,17 +42,12 @@ def unsupported_fields(body: JsonObject) -> list[str]:
     return []
 
 
-def parse_chunk(data: bytes) -> JsonObject:
-    """The chunk in one event's data, checked; its `choices` is always a list.
+def parse_chunk(event: ServerSentEvent) -> JsonObject:
+    """The chunk in one event, checked; its `choices` is always a list.
 
     Raises ProviderError: the error inside the event, or malformed_response.
     """
-    try:
-        chunk = parse_object(data)
-    except ValueError:
-        raise malformed("the provider sent a chunk that is no JSON object") from None
-    if (error := classify_embedded(chunk)) is not None:
-        raise error
+    chunk = event_object(event)
     if chunk.get("choices") is None:
         if not isinstance(chunk.get("usage"), dict):
             raise malformed("the provider sent a chunk without choices")
@@ -95,9 +91,7 @@ class OpenAIDecoder:
             self.ended = True
             self._expected = min(self._expected, max(len(self._finished), 1))
             return []
-        if event.name == "error":
-            raise classify_error_event(event.data)
-        chunk = parse_chunk(event.data)
+        chunk = parse_chunk(event)
         for choice in chunk["choices"]:
             if choice.get("finish_reason"):
                 self._finished.add(choice.get("index") or 0)
@@ -119,19 +113,22 @@ def _is_index(value: Any, limit: int) -> bool:
     return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= limit)
 
 
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
 def _is_choice(choice: Any) -> bool:
     if not isinstance(choice, dict) or not _is_index(choice.get("index"), _MAX_CHOICE_INDEX):
         return False
     delta = choice.get("delta")
     if delta is not None and not isinstance(delta, dict):
         return False
-    reason = choice.get("finish_reason")
-    return (reason is None or isinstance(reason, str)) and _is_message(delta or {})
+    return _is_text(choice.get("finish_reason")) and _is_message(delta or {})
 
 
 def _is_message(delta: JsonObject) -> bool:
     content = delta.get("content")
-    if content is not None and not isinstance(content, str | list):
+    if not _is_text(content) and not isinstance(content, list):
         return False
     calls = delta.get("tool_calls")
     return calls is None or _is_list_of(calls, _is_tool_call)
@@ -142,9 +139,7 @@ def _is_tool_call(call: Any) -> bool:
         return False
     function = call.get("function")
     return function is None or (
-        isinstance(function, dict)
-        and isinstance(function.get("name") or "", str)
-        and isinstance(function.get("arguments") or "", str)
+        isinstance(function, dict) and _is_text(function.get("name")) and _is_text(function.get("arguments"))
     )
 
 

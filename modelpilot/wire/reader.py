@@ -115,8 +115,16 @@ class AnswerReader:
         for event in events:
             if event.name != "ping" and not self.ended:
                 self.progressed = True
-                chunks += self._decoder.decode(event)
+                chunks += self._decode_one(event)
         return self._checked(chunks)
+
+    def _decode_one(self, event: ServerSentEvent) -> list[JsonObject]:
+        try:
+            return self._decoder.decode(event)
+        except ProviderError:
+            if not self.complete:
+                raise
+            return []  # rubbish behind an answer that is whole
 
     def _finish_events(self) -> list[JsonObject]:
         last = self._events.finish()

@@ -1,0 +1,54 @@
+# ModelPilot. `make help` lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+CODE := $(wildcard modelpilot activities workflows api dashboard infra bench tests)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install up test lint types imports unit fmt bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## Create .venv and install the pinned, hash-checked dependencies, test tools included
+
+# The stamp carries the date of the last installation that finished; a changed lock or project file makes it old.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "ModelPilot needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 install" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: install ## Start the whole platform on this machine; Ctrl-C stops it
+	@$(BIN)/modelpilot up
+
+test: install ## Run everything that must pass: lint, types, imports, tests
+	$(MAKE) --no-print-directory lint types imports unit
+
+lint: install ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## Check types
+	$(BIN)/mypy
+
+imports: install ## Check which package may import which
+	$(BIN)/lint-imports
+
+unit: install ## Run the tests alone
+	$(BIN)/pytest
+
+fmt: install ## Format, and fix what can be fixed by machine
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: install ## Run the gateway benchmark
+	$(BIN)/modelpilot bench gateway
+
+clean: ## Remove what tools left behind (not .venv, not .modelpilot)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

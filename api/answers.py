@@ -1,0 +1,67 @@
+"""What a client gets back: the provider's answer with our `modelpilot` object, and the headers."""
+
+from typing import Any
+
+from activities.failures import attempt_summary
+from modelpilot.outcome import Outcome
+from modelpilot.records import RequestRecord
+
+Headers = dict[str, str]
+
+
+def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool) -> dict[str, Any]:
+    """The `modelpilot` object of an answer (product.md, section 4)."""
+    described: dict[str, Any] = {
+        "requestId": record.key.request_id,
+        "routerId": record.router_id,
+        "configVersion": record.config_version,
+        "selectedModel": outcome.model,
+        "provider": outcome.provider,
+        "costUsd": outcome.cost_usd,
+        "latencyMs": round(outcome.latency_ms, 1),
+        "overheadMs": round(record.overhead_ms, 2),
+        "attempts": [attempt_summary(attempt) for attempt in outcome.attempts],
+        "degraded": list(record.degraded),
+        "workflowId": record.key.workflow_id,
+    }
+    if explain:
+        described["decision"] = record.decision
+    return described
+
+
+def answer_headers(record: RequestRecord, outcome: Outcome) -> Headers:
+    """The headers of a whole answer."""
+    headers = {
+        "x-modelpilot-model": outcome.model,
+        "x-modelpilot-overhead-ms": f"{record.overhead_ms:.2f}",
+        "x-modelpilot-attempts": str(len(outcome.attempts)),
+        "server-timing": f"provider;dur={outcome.latency_ms:.1f}, modelpilot;dur={record.overhead_ms:.2f}",
+    }
+    if record.degraded:
+        headers["x-modelpilot-degraded"] = ",".join(record.degraded)
+    return headers
+
+
+def request_view(record: RequestRecord) -> dict[str, Any]:
+    """A finished request as `GET /v1/requests/{id}` shows it, with the answer while that is retained."""
+    outcome = record.outcome
+    view = {
+        **modelpilot_object(record, outcome, explain=True),
+        "status": outcome.status,
+        "createdAt": record.created_at,
+        "completedAt": record.completed_at,
+        "finishReason": outcome.finish_reason,
+        "tokens": {
+            "input": outcome.usage.input_tokens,
+            "output": outcome.usage.output_tokens,
+            "total": outcome.usage.total_tokens,
+        },
+        "requestType": record.request_type,
+        "success": outcome.success,
+        "quality": outcome.quality,
+        "tags": record.tags,
+        "answer": outcome.answer,
+    }
+    if outcome.status != "completed":
+        view["error"] = {"code": outcome.error_code, "message": outcome.error_message}
+    return view

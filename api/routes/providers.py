@@ -1,0 +1,68 @@
+"""`/api/providers`: where models are called. A provider's key goes in and never comes out."""
+
+import re
+
+from pydantic import AwareDatetime
+
+from api.registry import RouteSpec
+from api.routes import crud
+from api.routes.resource import Resource
+from api.services import Services
+from modelpilot.catalogue import ProviderKind, ProviderSpec
+from modelpilot.errors import InvalidRequest
+from modelpilot.management import StoredProvider
+from modelpilot.wire_model import WireModel
+
+# A key becomes a header value; line breaks there would be another header.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,4000}")
+
+
+class ProviderView(WireModel):
+    """A provider without its key."""
+
+    id: str
+    kind: ProviderKind
+    base_url: str | None
+    has_key: bool
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class ProviderListing(crud.Listing[ProviderView]):
+    """Providers, newest first."""
+
+
+def routes() -> list[RouteSpec]:
+    """The routes of this module."""
+    return _PROVIDERS.routes()
+
+
+async def _check(services: Services, owner: str, spec: ProviderSpec) -> None:
+    if spec.base_url is not None:
+        services.check_base_url(spec.base_url)
+    if spec.api_key is not None and _HEADER_SAFE.fullmatch(spec.api_key.get_secret_value()) is None:
+        raise InvalidRequest("apiKey: printable ASCII characters without spaces were expected", param="apiKey")
+
+
+def _view(stored: StoredProvider) -> ProviderView:
+    return ProviderView(
+        id=stored.id,
+        kind=stored.kind,
+        base_url=stored.base_url,
+        has_key=stored.has_key,
+        created_at=crud.utc(stored.created_at),
+        updated_at=crud.utc(stored.updated_at),
+    )
+
+
+_PROVIDERS = Resource(
+    kind="provider",
+    path="/api/providers",
+    body=ProviderSpec,
+    view=_view,
+    view_model=ProviderView,
+    listing_model=ProviderListing,
+    repository=lambda services: services.providers,
+    read_only=frozenset({"hasKey", "createdAt", "updatedAt"}),
+    check_write=_check,
+)

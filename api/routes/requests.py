@@ -1,0 +1,73 @@
+"""`GET /v1/requests/{requestId}`: what became of a request, by its id or by the client's own name for it."""
+
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from activities.inflight import FlightRegistry
+from api.answers import request_view
+from api.middleware import PRINCIPAL
+from api.registry import RouteSpec, add_routes
+from api.responses import json_response
+from modelpilot.errors import NotFound
+from modelpilot.ports import Ledger, WorkflowStarter
+from modelpilot.records import RequestKey
+
+LEDGER: web.AppKey[Ledger] = web.AppKey("ledger", Ledger)
+REGISTRY: web.AppKey[FlightRegistry] = web.AppKey("flights", FlightRegistry)
+STARTER: web.AppKey[WorkflowStarter] = web.AppKey("starter", WorkflowStarter)
+
+
+class RequestView(BaseModel):
+    """A request: always its status and workflow; once ended also attempts, decision, cost and answer."""
+
+    requestId: str
+    status: str
+    workflowId: str
+    attempts: list[dict[str, Any]]
+    decision: dict[str, Any] | None
+    costUsd: float | None
+    answer: dict[str, Any] | None
+
+
+def register(app: web.Application) -> None:
+    """Add the route; its collaborators have to be set by then."""
+    summary = "Status, attempts, decision, cost, workflow, and the answer while retained"
+    add_routes(
+        app,
+        [RouteSpec("GET", "/v1/requests/{request_id}", _show, "route", summary, "routing", None, RequestView)],
+    )
+
+
+async def _show(request: web.Request) -> web.StreamResponse:
+    user_id, name = request[PRINCIPAL].user_id, request.match_info["request_id"]
+    view = await _view(request.app, RequestKey(user_id, name))
+    if view is None:
+        request_id = await request.app[LEDGER].resolve(user_id, name)
+        view = await _view(request.app, RequestKey(user_id, request_id)) if request_id else None
+    if view is None:
+        raise NotFound("There is no such request.")
+    return json_response(view)
+
+
+async def _view(app: web.Application, key: RequestKey) -> dict[str, Any] | None:
+    stored = await app[LEDGER].find(key)
+    if stored is not None:
+        return request_view(stored.record)
+    flight = app[REGISTRY].find(key)
+    if flight is not None:
+        return _running(key, flight.request.decision)
+    return _running(key, None) if await app[STARTER].is_running(key) else None
+
+
+def _running(key: RequestKey, decision: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "requestId": key.request_id,
+        "status": "running",
+        "workflowId": key.workflow_id,
+        "attempts": [],
+        "decision": decision,
+        "costUsd": None,
+        "answer": None,
+    }

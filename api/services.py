@@ -1,0 +1,83 @@
+"""Everything that the application needs from outside, named once; the composition root fills it in."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from aiohttp import web
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from modelpilot.management import (
+    ApiKeyRepository,
+    AuditRepository,
+    ModelRepository,
+    ProviderRepository,
+    RouterRepository,
+)
+from modelpilot.records import Principal
+
+ChangeKind = Literal["router", "model", "provider", "api_key"]
+
+
+class Authenticator(Protocol):
+    """Tells who presents an API key."""
+
+    async def authenticate(self, presented: str | None) -> Principal:
+        """The key's holder. Raises AuthenticationFailed, DependencyUnavailable."""
+        ...
+
+    def drop(self, api_key_id: str | None = None) -> None:
+        """Forget what is remembered of one key, or of all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One dependency as `/readyz` sees it. `probe` raises when it is away; only `required` ones make us unready."""
+
+    name: str
+    probe: Callable[[], Awaitable[None]]
+    required: bool = True
+
+
+def _ignore_change(kind: ChangeKind, user_id: str, subject: str) -> None:
+    """No cache to drop."""
+
+
+def _accept_url(url: str) -> None:
+    """No check."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The application's collaborators and settings.
+
+    `on_change(kind, user_id, id)` drops this process's own caches after a write; other processes hear of it through
+    the database. `check_base_url` raises InvalidRequest for a provider address that may not be called. `extra_routes`
+    register routes of other packages with `registry.add_routes`. `draining` is true from SIGTERM on.
+    """
+
+    authenticator: Authenticator
+    routers: RouterRepository
+    models: ModelRepository
+    providers: ProviderRepository
+    keys: ApiKeyRepository
+    audit: AuditRepository
+    check_base_url: Callable[[str], None] = _accept_url
+    on_change: Callable[[ChangeKind, str, str], None] = _ignore_change
+    health_checks: Sequence[HealthCheck] = ()
+    draining: Callable[[], bool] = _never
+    extra_routes: Sequence[Callable[[web.Application], None]] = ()
+    cors_origins: frozenset[str] = frozenset()
+    max_body_bytes: int = 20 * 1024 * 1024
+    metrics_public: bool = True
+    metrics_registry: CollectorRegistry = field(default=REGISTRY)
+    environment: Literal["development", "production"] = "development"
+    version: str = "0.1.0"
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

@@ -1,0 +1,304 @@
+"""Accepting a request: name it, decide, begin the call, start the workflow; or join one that runs or has ended."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from activities.decision_steps import Decided, DecisionSteps
+from activities.flights import FlightController
+from activities.inflight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
+from activities.recording import INLINE_LIMIT_BYTES, Mac
+from activities.router_cache import RouterCache
+from modelpilot.chat import ChatBody
+from modelpilot.errors import (
+    Conflict,
+    DependencyUnavailable,
+    IdempotencyMismatch,
+    InvalidRequest,
+    ModelPilotError,
+    NotFound,
+    Overloaded,
+)
+from modelpilot.messages import CallPlan, RouteRequestInput
+from modelpilot.outcome import Outcome
+from modelpilot.ports import Ledger, WorkflowStarter
+from modelpilot.profile import profile_request
+from modelpilot.records import NameKind, Principal, RequestKey, RequestRecord, RouterSnapshot
+from modelpilot.selection import eligible_fallbacks
+
+OVERLOAD_RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One HTTP request, checked. Exactly one of `router_id` and `model_id` is set."""
+
+    principal: Principal
+    router_id: str | None
+    model_id: str | None
+    raw: bytes
+    body: dict[str, Any]
+    checked: ChatBody
+    received_at: float  # monotonic seconds
+    idempotency_key: str | None = None
+    client_name: str | None = None  # the client's own x-request-id
+    is_repeat: bool = False  # an official SDK's automatic retry
+
+    @property
+    def digest(self) -> bytes:
+        """Equal for the same body sent to the same router."""
+        return hashlib.sha256(f"{self.router_id}\x00{self.model_id}\x00".encode() + self.raw).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request that runs here (`flight`), or one that has ended already (`record`). `owned`: this call began it."""
+
+    key: RequestKey
+    flight: Flight | None = None
+    record: RequestRecord | None = None
+    owned: bool = False
+
+
+class Submissions:
+    """The gateway's fast path. The answer leaves when the provider has answered and the start is acknowledged."""
+
+    def __init__(
+        self,
+        *,
+        configuration: RouterCache,
+        steps: DecisionSteps,
+        controller: FlightController,
+        registry: FlightRegistry,
+        ledger: Ledger,
+        starter: WorkflowStarter,
+        background: BackgroundTasks,
+        mac: Mac,
+        max_in_flight: int,
+    ) -> None:
+        self._configuration, self._steps, self._controller = configuration, steps, controller
+        self._registry, self._ledger, self._starter = registry, ledger, starter
+        self._background, self._mac = background, mac
+        self._max_in_flight = max_in_flight
+
+    async def decide(self, incoming: Incoming) -> Decided:
+        """The decision alone, without calling a provider."""
+        return await self._steps.decide(self._loader(incoming), profile_request(incoming.body, incoming.checked))
+
+    async def submit(self, incoming: Incoming) -> Submission:
+        """Accept a request. Raises what stands in its way; then nothing was spent."""
+        self._starter.check_up()
+        if self._registry.active >= self._max_in_flight:
+            raise Overloaded("This gateway is at its limit of requests in flight", retry_after_s=OVERLOAD_RETRY_AFTER_S)
+        if incoming.is_repeat and incoming.idempotency_key is None:
+            running = self._registry.find_running(incoming.principal.user_id, incoming.digest)
+            if running is not None:
+                return Submission(running.key, running)
+        request_id, held = await self._name(incoming)
+        key = RequestKey(incoming.principal.user_id, request_id)
+        existing = await self._existing(key) if held else None
+        return existing or await self._begin(incoming, key)
+
+    async def _name(self, incoming: Incoming) -> tuple[str, bool]:
+        """The request's id, and whether somebody asked under that name before."""
+        if incoming.idempotency_key is not None:
+            request_id = self._derived_id(incoming.principal.user_id, incoming.idempotency_key)
+            held = await self._reserve(incoming, "idempotency-key", incoming.idempotency_key, request_id)
+            if incoming.client_name is not None:
+                await self._reserve(incoming, "request-id", incoming.client_name, request_id)
+            return request_id, held
+        if incoming.client_name is not None:
+            held = await self._reserve(incoming, "request-id", incoming.client_name, incoming.client_name)
+            return incoming.client_name, held
+        return f"req_{secrets.token_hex(16)}", False
+
+    def _derived_id(self, user_id: str, key: str) -> str:
+        return "key_" + self._mac("idempotency-key", f"{user_id}\x00{key}".encode()).hex()[:32]
+
+    async def _reserve(self, incoming: Incoming, kind: NameKind, name: str, request_id: str) -> bool:
+        """Reserve a client-given name; true where it was taken, by this very request, before."""
+        user_id = incoming.principal.user_id
+        reservation = await self._ledger.reserve(user_id, kind, name, incoming.digest, request_id)
+        if reservation.body_digest != incoming.digest or reservation.request_id != request_id:
+            if kind == "idempotency-key":
+                raise IdempotencyMismatch("This Idempotency-Key was used with another body", param="Idempotency-Key")
+            raise Conflict("This x-request-id names another request of yours", param="x-request-id")
+        return not reservation.fresh
+
+    async def _existing(self, key: RequestKey) -> Submission | None:
+        """The request that holds the name: in flight here, ended, or running elsewhere (then its end is awaited)."""
+        flight = self._registry.find(key)
+        if flight is not None and not _never_accepted(flight):
+            return Submission(key, flight)
+        stored = await self._ledger.find(key)
+        if stored is not None:
+            return Submission(key, record=stored.record)
+        if not await self._starter.is_running(key):
+            return None
+        return await self._elsewhere(key)
+
+    async def _elsewhere(self, key: RequestKey) -> Submission:
+        await self._starter.wait_closed(key)
+        stored = await self._ledger.find(key)
+        if stored is None:
+            raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
+        return Submission(key, record=stored.record)
+
+    async def _begin(self, incoming: Incoming, key: RequestKey) -> Submission:
+        decided = await self.decide(incoming)
+        flight = self._open(incoming, key, decided)
+        self._registry.add(flight)
+        self._controller.launch(flight)
+        starting = self._background.spawn(self._start(flight, incoming.raw))
+        if not flight.careful:
+            return Submission(key, flight, owned=True)
+        await asyncio.shield(starting)
+        if await asyncio.shield(flight.acknowledged):
+            return Submission(key, flight, owned=True)
+        return await self._lost_race(key, flight)
+
+    async def _lost_race(self, key: RequestKey, flight: Flight) -> Submission:
+        """Our start was refused: another gateway began the same request a moment earlier, or Temporal is down."""
+        await asyncio.shield(flight.final)
+        self._registry.remove(flight)
+        existing = await self._existing(key)
+        if existing is None:
+            raise DependencyUnavailable("Temporal did not acknowledge the request", retry_after_s=1.0)
+        return existing
+
+    def _open(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
+        router = decided.snapshot.router
+        request = RouteRequestInput(
+            user_id=key.user_id,
+            request_id=key.request_id,
+            router_id=incoming.router_id,
+            owner=self._registry.instance,
+            nonce=secrets.token_hex(12),
+            created_at=time.time() - (time.monotonic() - incoming.received_at),
+            config_version=decided.snapshot.version,
+            plan=_plan(decided),
+            decision=decided.decision.to_wire(),
+            body=incoming.raw.decode() if len(incoming.raw) <= INLINE_LIMIT_BYTES else None,
+            stream=decided.profile.stream,
+            api_key_id=incoming.principal.api_key_id,
+            store_prompts=router.store_prompts,
+            tags=decided.profile.options.tags,
+            session_id=decided.profile.options.session_id,
+        )
+        return Flight(
+            request=request,
+            profile=decided.profile,
+            snapshot=decided.snapshot,
+            vector=decided.vector,
+            reports=decided.reports,
+            received_at=incoming.received_at,
+            sink=ChunkSink() if decided.profile.stream else None,
+            body_digest=incoming.digest,
+            careful=incoming.idempotency_key is not None,
+            degraded=list(decided.decision.degraded),
+        )
+
+    async def _start(self, flight: Flight, raw: bytes) -> None:
+        try:
+            if flight.request.body is None:
+                await self._ledger.put_body(flight.key, raw)
+            await self._starter.start(flight.request)
+        except ModelPilotError:
+            flight.acknowledge(started=False)
+            self._controller.abandon(flight)
+        else:
+            flight.acknowledge(started=True)
+
+    def _loader(self, incoming: Incoming) -> Callable[[], Awaitable[RouterSnapshot]]:
+        user_id, router_id, model_id = incoming.principal.user_id, incoming.router_id, incoming.model_id
+        if router_id is not None:
+            return lambda: _strict(self._configuration.router_snapshot(user_id, router_id))
+        if model_id is None:
+            raise InvalidRequest("model: name a router (router/{id}) or a model of the catalogue", param="model")
+        return lambda: self._configuration.direct_snapshot(user_id, model_id)
+
+    async def outcome(self, submission: Submission) -> tuple[Outcome, RequestRecord]:
+        """The terminal outcome and its row, wherever the rest of the request runs. Waits for the acknowledgement."""
+        if submission.record is not None:
+            return submission.record.outcome, submission.record
+        flight = submission.flight
+        if flight is None:
+            raise NotFound("There is no such request")
+        await asyncio.shield(flight.first)
+        if not flight.final.done():
+            await self._follow(flight)
+        outcome = flight.final.result()
+        if flight.record is None:
+            raise DependencyUnavailable("The outcome is not to be had yet")
+        return outcome, replace(flight.record, outcome=outcome)
+
+    async def _follow(self, flight: Flight) -> None:
+        """Wait for the fallback's outcome: here, or in the process that Temporal gave a later attempt to."""
+        elsewhere = asyncio.ensure_future(self._settle_from_elsewhere(flight))
+        try:
+            ends: set[asyncio.Future[Any]] = {flight.final, elsewhere}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not flight.final.done():
+                await elsewhere  # raises what kept it
+        finally:
+            elsewhere.cancel()
+
+    async def _settle_from_elsewhere(self, flight: Flight) -> None:
+        await self._starter.wait_closed(flight.key)
+        stored = await self._ledger.find(flight.key)
+        if stored is None:
+            raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
+        if not flight.final.done():
+            flight.record = stored.record
+            flight.settle(stored.record.outcome)
+
+    async def abandon(self, submission: Submission) -> None:
+        """The client went away. Its request goes on only if it can come back for the answer with its key."""
+        flight = submission.flight
+        if flight is None or not submission.owned:
+            return
+        if flight.sink is not None:
+            flight.sink.close()
+        if flight.careful:
+            return
+        self._controller.abandon(flight)
+        if flight.first.done() and not flight.final.done() and not flight.calling:
+            self._background.spawn(self._cancel_workflow(flight.key))
+
+    async def _cancel_workflow(self, key: RequestKey) -> None:
+        try:
+            await self._starter.cancel(key)
+        except DependencyUnavailable:
+            return  # it then runs to its end unseen; the health check has noted that Temporal is away
+
+
+def _never_accepted(flight: Flight) -> bool:
+    return flight.acknowledged.done() and not flight.acknowledged.result()
+
+
+async def _strict(loading: Awaitable[RouterSnapshot]) -> RouterSnapshot:
+    snapshot = await loading
+    if snapshot.router.durability != "strict":
+        raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
+    return snapshot
+
+
+def _plan(decided: Decided) -> CallPlan:
+    router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
+    fallbacks = eligible_fallbacks(decided.snapshot, profile, decided.neighbours)
+    names = dict.fromkeys((decision.selected, *fallbacks))
+    return CallPlan(
+        model=decision.selected,
+        specs={name: decided.snapshot.models[name].to_wire() for name in names},
+        fallback_models=fallbacks,
+        retry_attempts=router.fallback_strategy.retry_attempts,
+        same_model_retries=router.same_model_retries,
+        first_token_ms=router.timeouts.first_token_ms,
+        idle_ms=router.timeouts.idle_ms,
+        total_ms=router.timeouts.total_ms,
+        call_format=profile.options.call_format or router.call_format,
+    )

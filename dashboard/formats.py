@@ -1,0 +1,52 @@
+"""Numbers and times as a reader wants to see them. None shows as a dash: unknown is not zero."""
+
+from datetime import UTC, datetime
+
+UNKNOWN = "\u2013"
+
+
+def format_count(value: int) -> str:
+    """A whole number with thousands separators."""
+    return f"{value:,}"
+
+
+def format_usd(value: float | None) -> str:
+    """An amount in USD: cents from one dollar on, three significant digits below (a request may cost 0.00002)."""
+    if value is None:
+        return UNKNOWN
+    if value == 0.0 or value >= 1.0:
+        return f"${value:,.2f}"
+    digits = f"{value:.3g}"
+    return f"${float(digits):.12f}".rstrip("0") if "e" in digits else f"${digits}"
+
+
+def format_ms(value: float | None) -> str:
+    """A duration in milliseconds, or in seconds from ten seconds on."""
+    if value is None:
+        return UNKNOWN
+    if value >= 10_000.0:
+        return f"{value / 1_000.0:,.1f} s"
+    return f"{value:,.0f} ms" if value >= 100.0 else f"{value:.1f} ms"
+
+
+def format_share(value: float | None) -> str:
+    """A share in [0, 1] as a percentage with one decimal."""
+    return UNKNOWN if value is None else f"{value * 100.0:.1f} %"
+
+
+def format_age(seconds: float) -> str:
+    """How long ago something was. Clocks of two machines differ a little, so the future counts as now."""
+    for unit, size_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size_s:
+            return f"{int(seconds // size_s)} {unit} ago"
+    return f"{int(max(seconds, 0.0))} s ago"
+
+
+def format_time(unix_s: float) -> str:
+    """A time of day in UTC with its date, to the second."""
+    return utc(unix_s).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def utc(unix_s: float) -> datetime:
+    """Unix seconds as an aware UTC datetime."""
+    return datetime.fromtimestamp(unix_s, UTC)

@@ -1,0 +1,1 @@
+"""The command line `modelpilot`: one module per command, imported only when that command is used."""

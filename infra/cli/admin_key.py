@@ -1,0 +1,42 @@
+"""The operator's admin key: in a file before it is in the database, so that a crash in between loses nothing."""
+
+from pathlib import Path
+
+from infra.cli.secret_file import read_api_key, write_api_key
+from infra.crypto.api_keys import display_prefix, generate_secret
+from infra.db.engine import Database
+from infra.db.repositories.api_keys import PostgresApiKeyRepository
+from infra.db.seed import ensure_operator
+from modelpilot.management import OPERATOR_USER, StoredApiKey
+
+NEW_KEY = "make a new one with `modelpilot keys create --admin`"
+_MOST_KEYS = 200
+
+
+async def ensure_admin_key(database: Database, path: Path) -> str:
+    """Make the operator and its key where the operator has none; says what was done, or what to do.
+
+    Raises DependencyUnavailable, ConfigurationError (the file holds something else).
+    """
+    known = await _admin_keys(database)
+    if not known:
+        secret = read_api_key(path) or write_api_key(path, generate_secret())
+        if await ensure_operator(database, secret=secret) is not None:
+            return f"created, in {path}"
+        known = await _admin_keys(database)  # another process was quicker, perhaps with another data directory
+    return _state(known, path)
+
+
+def _state(known: list[StoredApiKey], path: Path) -> str:
+    secret = read_api_key(path)
+    if secret is None:
+        return f"exists, but {path} is missing; {NEW_KEY}"
+    # 32 random bits tell keys of one operator apart, and asking so does not count as a use of the key.
+    if any(key.active and key.prefix == display_prefix(secret) for key in known):
+        return f"unchanged, in {path}"
+    return f"{path} holds a key that this database does not know or that was revoked; remove the file and {NEW_KEY}"
+
+
+async def _admin_keys(database: Database) -> list[StoredApiKey]:
+    page = await PostgresApiKeyRepository(database).list(OPERATOR_USER, None, _MOST_KEYS)
+    return [key for key in page.items if "admin" in key.scopes]

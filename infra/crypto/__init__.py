@@ -1,0 +1,1 @@
+"""Encryption of what is stored, and the API keys that callers hold."""

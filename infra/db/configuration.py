@@ -1,0 +1,117 @@
+"""Routers, models and providers as they are stored now, for the request path. One query per snapshot."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.crypto.keyring import Keyring
+from infra.db.availability import OwnProvider, resolve_provider
+from infra.db.engine import Database
+from infra.db.repositories.providers import provider_place
+from modelpilot.catalogue import ModelSpec
+from modelpilot.errors import InvalidRequest, NotFound
+from modelpilot.records import ProviderEndpoint, RouterSnapshot
+from modelpilot.router import Router
+
+# "Descending by owner" prefers the owner's own model over the shared one, whose owner is the empty string.
+_MODELS_AND_PROVIDERS = """
+    (SELECT coalesce(jsonb_object_agg(id, body), '{}') FROM (
+        SELECT DISTINCT ON (id) id, body FROM models
+        WHERE user_id IN (%(user_id)s, '') AND id IN (SELECT id FROM named)
+        ORDER BY id, user_id DESC) AS found) AS models,
+    (SELECT coalesce(jsonb_object_agg(id, jsonb_build_object(
+        'kind', kind, 'base_url', base_url, 'has_key', api_key_encrypted IS NOT NULL)), '{}')
+     FROM providers WHERE user_id = %(user_id)s) AS providers
+"""
+
+_ROUTER = f"""
+WITH router AS (
+    SELECT body, version FROM routers WHERE user_id = %(user_id)s AND id = %(router_id)s
+), named (id) AS (
+    SELECT jsonb_array_elements_text(body -> 'availableModels') FROM router
+    UNION SELECT jsonb_array_elements_text(body -> 'fallbackStrategy' -> 'fallbackModels') FROM router
+    UNION SELECT body ->> 'preferredModel' FROM router
+)
+SELECT body, version, {_MODELS_AND_PROVIDERS} FROM router
+"""  # noqa: S608  (own constants)
+
+_MODEL = f"""
+WITH named (id) AS (SELECT %(model_id)s::text)
+SELECT {_MODELS_AND_PROVIDERS}
+"""
+
+_PROVIDER = "SELECT kind, base_url, api_key_encrypted FROM providers WHERE user_id = %s AND id = %s"
+
+
+class PostgresConfiguration:
+    """Implements `modelpilot.ports.ConfigurationSource`.
+
+    `environment` maps provider ids (openai, anthropic, google, openrouter, simulator) to what the process was
+    configured with; entries without a key tell the base URL alone.
+    """
+
+    def __init__(self, database: Database, keyring: Keyring, environment: Mapping[str, ProviderEndpoint]) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._environment = environment
+
+    async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
+        """The router with the models it names, at its newest version. Raises NotFound, DependencyUnavailable."""
+        row = await self._fetch(_ROUTER, {"user_id": user_id, "router_id": router_id})
+        if row is None:
+            raise NotFound(f"router {router_id!r} does not exist")
+        return self._snapshot(user_id, Router.model_validate(row["body"]), row["version"], row)
+
+    async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
+        """A synthetic preferredModel router (id "", version 0). Raises NotFound for a model that is not in the
+        catalogue, DependencyUnavailable."""
+        row = await self._fetch(_MODEL, {"user_id": user_id, "model_id": model_id})
+        if row is None or model_id not in row["models"]:
+            raise NotFound(f"model {model_id!r} does not exist", param="model")
+        named = Router(id="direct", mode="preferredModel", preferred_model=model_id)
+        return self._snapshot(user_id, named.model_copy(update={"id": ""}), 0, row)
+
+    async def endpoint(self, user_id: str, provider_id: str) -> ProviderEndpoint:
+        """Where to call the provider and with which key (decrypted). Raises NotFound with the reason where it cannot
+        be called, DecryptionFailed, DependencyUnavailable."""
+        row = await self._fetch(_PROVIDER, None, (user_id, provider_id))
+        sealed = None if row is None else row["api_key_encrypted"]
+        own = None if row is None else OwnProvider(row["kind"], row["base_url"], sealed is not None)
+        found = resolve_provider(provider_id, own, self._environment)
+        if isinstance(found, str):
+            raise NotFound(found)
+        key = found.environment_key
+        if found.own_key and sealed is not None:
+            key = self._keyring.decrypt(sealed, provider_place(user_id, provider_id)).decode()
+        return ProviderEndpoint(provider_id, found.kind, found.base_url, key)
+
+    async def _fetch(
+        self, query: str, named: Mapping[str, Any] | None, positional: tuple[str, ...] = ()
+    ) -> dict[str, Any] | None:
+        try:
+            return await self._database.fetch_one(query, named or positional)
+        except InvalidRequest:  # an id that no text column can hold names nothing
+            return None
+
+    def _snapshot(self, user_id: str, router: Router, version: int, row: Mapping[str, Any]) -> RouterSnapshot:
+        models = {model_id: ModelSpec.model_validate(body) for model_id, body in row["models"].items()}
+        own = {provider_id: OwnProvider(**plain) for provider_id, plain in row["providers"].items()}
+        unavailable: dict[str, str] = {}
+        for model_id in _named_models(router):
+            reason = self._why_unavailable(models.get(model_id), model_id, router.call_format, own)
+            if reason is not None:
+                unavailable[model_id] = reason
+        return RouterSnapshot(user_id, router, version, models, unavailable)
+
+    def _why_unavailable(
+        self, model: ModelSpec | None, model_id: str, call_format: str | None, own: Mapping[str, OwnProvider]
+    ) -> str | None:
+        if model is None:
+            return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
+        provider_id = call_format or model.provider  # callFormat "openrouter" sends any model through OpenRouter
+        found = resolve_provider(provider_id, own.get(provider_id), self._environment)
+        return found if isinstance(found, str) else None
+
+
+def _named_models(router: Router) -> set[str]:
+    named = {*router.available_models, *router.fallback_strategy.fallback_models}
+    return named if router.preferred_model is None else {*named, router.preferred_model}

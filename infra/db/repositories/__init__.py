@@ -1,0 +1,1 @@
+"""One repository per kind of thing that the management API changes."""

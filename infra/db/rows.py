@@ -1,0 +1,234 @@
+"""Turns domain records into JSON rows for Postgres and back. Pure: no connection in here."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from infra.crypto.keyring import Keyring, associate
+from modelpilot.outcome import Attempt, Outcome, Usage
+from modelpilot.records import RequestKey, RequestRecord
+
+_REPLACEMENT = "\ufffd"
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+_MOST_TOKENS = 2**62
+# Times beyond what a calendar can hold come from a broken clock; they are clamped rather than lost.
+_EARLIEST_S, _LATEST_S = 0.0, 253_402_300_799.0
+
+
+def moment(seconds: float) -> datetime:
+    """Unix seconds as a UTC time, clamped to 1970 … 9999."""
+    return datetime.fromtimestamp(min(max(seconds, _EARLIEST_S), _LATEST_S), UTC)
+
+
+def _finite(value: float) -> float:
+    """For columns that must not be null: JSON has no NaN and no infinity, and a row is worth more than a bad figure."""
+    return value if math.isfinite(value) else 0.0
+
+
+def seconds(value: datetime | None) -> float | None:
+    """A time from Postgres as Unix seconds."""
+    return None if value is None else value.timestamp()
+
+
+def dump_rows(rows: list[dict[str, Any]]) -> str:
+    """JSON rows that Postgres accepts: NUL and lone surrogates, which it does not, become U+FFFD."""
+    try:
+        encoded = orjson.dumps(rows, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a lone surrogate, or an integer over 64 bits
+        encoded = None
+    if encoded is None or b"\\u0000" in encoded:
+        encoded = orjson.dumps(_cleaned(rows), option=orjson.OPT_NON_STR_KEYS)
+    return encoded.decode()
+
+
+def clean_text(text: str) -> str:
+    """The text without what a Postgres `text` cannot hold."""
+    if text.isascii() and "\0" not in text:
+        return text
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", _REPLACEMENT)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(str(key)): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value) if abs(value) < 2**1023 else None
+    return value
+
+
+def dump_outcome(outcome: Outcome) -> bytes:
+    """The whole outcome as JSON bytes, byte-exact for any text that Python can hold."""
+    try:
+        return orjson.dumps(outcome)
+    except TypeError:
+        return json.dumps(_plain(outcome), ensure_ascii=True).encode("ascii")
+
+
+def load_outcome(encoded: bytes) -> Outcome:
+    """The outcome again. Fields that a newer version wrote are ignored."""
+    try:
+        plain = orjson.loads(encoded)
+    except orjson.JSONDecodeError:  # escaped lone surrogates, which orjson refuses
+        plain = json.loads(encoded)
+    attempts = tuple(_attempt(attempt, _usage(attempt["usage"])) for attempt in plain.pop("attempts"))
+    usage = _usage(plain.pop("usage"))
+    known = {name: plain[name] for name in Outcome.__dataclass_fields__ if name in plain}
+    return Outcome(**known, attempts=attempts, usage=usage)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    fields = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
+    fields["usage"] = _usage_columns(outcome.usage)
+    fields["attempts"] = [
+        {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
+        | {"usage": _usage_columns(attempt.usage)}
+        for attempt in outcome.attempts
+    ]
+    return fields
+
+
+def _usage(plain: Mapping[str, Any]) -> Usage:
+    return Usage(**{name: plain[name] for name in _TOKENS if name in plain})
+
+
+def _attempt(plain: Mapping[str, Any], usage: Usage) -> Attempt:
+    known = {name: plain[name] for name in Attempt.__dataclass_fields__ if name in plain and name != "usage"}
+    return Attempt(**known, usage=usage)
+
+
+def _usage_columns(usage: Usage) -> dict[str, int]:
+    return {name: getattr(usage, name) for name in _TOKENS}
+
+
+def _token_columns(usage: Usage) -> dict[str, int]:
+    """Token counts within what a bigint holds, whatever a provider claims."""
+    return {name: min(max(getattr(usage, name), 0), _MOST_TOKENS) for name in _TOKENS}
+
+
+def request_row(record: RequestRecord) -> dict[str, Any]:
+    """The columns of `requests`."""
+    outcome = record.outcome
+    return {
+        "user_id": record.key.user_id,
+        "request_id": record.key.request_id,
+        "router_id": record.router_id,
+        "api_key_id": record.api_key_id,
+        "config_version": record.config_version,
+        "created_at": moment(record.created_at),
+        "completed_at": moment(record.completed_at),
+        "status": outcome.status,
+        "model": outcome.model,
+        "provider": outcome.provider,
+        "latency_ms": _finite(outcome.latency_ms),
+        "ttft_ms": outcome.ttft_ms,
+        "overhead_ms": _finite(record.overhead_ms),
+        "cost_usd": outcome.cost_usd,
+        **_token_columns(outcome.usage),
+        "success": outcome.success,
+        "finish_reason": outcome.finish_reason,
+        "request_type": record.request_type,
+        "quality": outcome.quality,
+        "quality_source": None if outcome.quality is None else "checks",
+        "attempts": len(outcome.attempts),
+        "fallback_used": record.fallback_used,
+        "degraded": record.degraded,
+        "propensity": _finite(record.propensity),
+        "explored": record.explored,
+        "prompt_hash": record.prompt_hash,
+        "decision": record.decision,
+        "features": record.features,
+        "tags": record.tags,
+        "session_id": record.session_id,
+        "stream": record.stream,
+        "error_code": outcome.error_code,
+        "error_status": outcome.error_status,
+    }
+
+
+def _attempt_place(key: RequestKey, seq: int) -> bytes:
+    return associate("attempt", key.user_id, key.request_id, str(seq))
+
+
+def attempt_row(key: RequestKey, attempt: Attempt, keyring: Keyring) -> dict[str, Any]:
+    """The columns of `attempts`; the message is encrypted, as it may quote the prompt."""
+    message = None
+    if attempt.message is not None:
+        plain = attempt.message.encode("utf-8", "surrogatepass")
+        message = "\\x" + keyring.encrypt(plain, _attempt_place(key, attempt.seq)).hex()
+    return {
+        "user_id": key.user_id,
+        "request_id": key.request_id,
+        "seq": attempt.seq,
+        "model": attempt.model,
+        "provider": attempt.provider,
+        "status": attempt.status,
+        "error_type": attempt.error_type,
+        "http_status": attempt.http_status,
+        "message_encrypted": message,
+        "latency_ms": _finite(attempt.latency_ms),
+        "ttft_ms": attempt.ttft_ms,
+        "cost_usd": attempt.cost_usd,
+        **_token_columns(attempt.usage),
+        "started_at": moment(attempt.started_at),
+    }
+
+
+def attempt_from_row(key: RequestKey, row: Mapping[str, Any], keyring: Keyring) -> Attempt:
+    """An attempt from its columns."""
+    sealed = row["message_encrypted"]
+    message = None
+    if sealed is not None:
+        message = keyring.decrypt(sealed, _attempt_place(key, row["seq"])).decode("utf-8", "surrogatepass")
+    plain = {**row, "message": message, "started_at": row["started_at"].timestamp()}
+    return _attempt(plain, _usage(row))
+
+
+def outcome_from_row(row: Mapping[str, Any], attempts: tuple[Attempt, ...]) -> Outcome:
+    """What the columns alone know of an outcome, once its payload has expired."""
+    return Outcome(
+        status=row["status"],
+        model=row["model"],
+        provider=row["provider"],
+        attempts=attempts,
+        finish_reason=row["finish_reason"],
+        usage=_usage(row),
+        cost_usd=row["cost_usd"],
+        ttft_ms=row["ttft_ms"],
+        quality=row["quality"],
+        error_code=row["error_code"],
+        error_status=row["error_status"],
+    )
+
+
+def record_from_row(key: RequestKey, row: Mapping[str, Any], outcome: Outcome) -> RequestRecord:
+    """The terminal row again, around an outcome."""
+    return RequestRecord(
+        key=key,
+        router_id=row["router_id"],
+        api_key_id=row["api_key_id"],
+        config_version=row["config_version"],
+        created_at=row["created_at"].timestamp(),
+        completed_at=row["completed_at"].timestamp(),
+        outcome=outcome,
+        overhead_ms=row["overhead_ms"],
+        request_type=row["request_type"],
+        stream=row["stream"],
+        decision=row["decision"],
+        propensity=row["propensity"],
+        explored=row["explored"],
+        fallback_used=row["fallback_used"],
+        prompt_hash=row["prompt_hash"],
+        degraded=tuple(row["degraded"]),
+        features=row["features"],
+        tags=row["tags"],
+        session_id=row["session_id"],
+    )

@@ -1,0 +1,1 @@
+"""The one-machine stack: Postgres, Temporal, Milvus Lite and ModelPilot's own roles as supervised processes."""

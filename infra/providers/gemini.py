@@ -1,0 +1,35 @@
+"""Google's Gemini API."""
+
+import time
+
+from infra.providers.client import ChatClient
+from infra.providers.http import UpstreamRequest
+from modelpilot.ports import ProviderCall
+from modelpilot.wire.gemini import generate_request, model_path, unsupported_fields
+from modelpilot.wire.gemini_stream import GeminiDecoder
+from modelpilot.wire.jsonb import JsonObject
+from modelpilot.wire.support import choice_count
+from modelpilot.wire.urls import join_url, versioned_url
+
+
+class GeminiClient(ChatClient):
+    """Chat through `POST {base}/models/{model}:streamGenerateContent`."""
+
+    def upstream(self, call: ProviderCall) -> UpstreamRequest:
+        """The streamGenerateContent request. The key goes into a header: URLs end up in logs."""
+        key = call.endpoint.api_key
+        base = versioned_url(call.endpoint.base_url, "v1beta")
+        return UpstreamRequest(
+            url=join_url(base, f"{model_path(call.model)}:streamGenerateContent", "alt=sse"),
+            headers={"x-goog-api-key": key} if key else {},
+            body=generate_request(call.body, call.model),
+            secret=key,
+        )
+
+    def decoder(self, call: ProviderCall) -> GeminiDecoder:
+        """A decoder of streamed responses."""
+        return GeminiDecoder(int(time.time()), call.request_id, choice_count(call.body))
+
+    def unsupported(self, body: JsonObject) -> list[str]:
+        """What Gemini cannot honour."""
+        return unsupported_fields(body)

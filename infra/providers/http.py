@@ -1,0 +1,166 @@
+"""One shared HTTP session for all providers: how a request is sent and what an error status means."""
+
+import asyncio
+import contextlib
+import io
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver
+
+from infra.providers.addresses import AddressRule, GuardedResolver
+from infra.providers.answer import Answer, Patience
+from modelpilot.errors import InvalidRequest
+from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.wire.failures import classify_embedded, classify_response, malformed, rejected, scrub
+from modelpilot.wire.jsonb import JsonObject, dump
+
+_CONNECTIONS = 2_000  # above any sensible number of requests in flight: a queue here would only hide overload
+_KEEPALIVE_S = 30.0
+_DNS_CACHE_S = 60
+_ERROR_BODY_BYTES = 64 * 1024
+_WHOLE_BODY_BYTES = 64 * 1024 * 1024
+_DRAIN_MS, _DRAIN_BYTES = 1_000, 64 * 1024
+_LARGE_BODY_BYTES = 1024 * 1024
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "ModelPilot"}
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One POST to a provider. `secret` is the key inside `headers`: it is kept out of every message."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: JsonObject = field(repr=False)
+    secret: str | None = field(default=None, repr=False)
+
+
+class ProviderHttp:
+    """Sends requests to providers; every failure is a ProviderError. Use within one event loop, close at the end."""
+
+    def __init__(self, rule: AddressRule, resolver: AbstractResolver | None = None) -> None:
+        self._rule = rule
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+        self._draining: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for task in self._draining:
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def answer(self, request: UpstreamRequest, patience: Patience) -> AsyncIterator[Answer]:
+        """The 2xx answer to `request`. Raises ProviderError, also for what the block raises, without the key.
+
+        Leaving the block before the answer is whole closes the connection, which cancels the call at the provider.
+        """
+        try:
+            answer = await self._send(request, patience)
+            try:
+                if not 200 <= answer.status < 300:
+                    raise await _failure(answer, patience)
+                yield answer
+            finally:
+                self._let_go(answer)
+        except ProviderError as error:
+            scrub(error, request.secret)
+            raise
+
+    async def json(self, request: UpstreamRequest, timeout_ms: int) -> JsonObject:
+        """The JSON object that answers `request`, read to its end within `timeout_ms`. Raises ProviderError."""
+        patience = Patience(timeout_ms, timeout_ms)
+        async with self.answer(request, patience) as answer:
+            return _parsed(await answer.read_all(patience, _WHOLE_BODY_BYTES))
+
+    async def _send(self, request: UpstreamRequest, patience: Patience) -> Answer:
+        _check_key(request.secret)
+        self._check_address(request.url)
+        post = self._opened().post(request.url, data=_payload(request.body), headers=request.headers)
+        return Answer(await patience.wait(post))
+
+    def _opened(self) -> aiohttp.ClientSession:
+        # Opened at first use, since it belongs to the event loop that runs then.
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=_CONNECTIONS,
+                keepalive_timeout=_KEEPALIVE_S,
+                ttl_dns_cache=_DNS_CACHE_S,
+                resolver=GuardedResolver(self._rule, self._resolver),
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=_HEADERS,
+                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+                trust_env=False,
+            )
+        return self._session
+
+    def _check_address(self, url: str) -> None:
+        # Addresses written as numbers never reach the resolver, so they are looked at here.
+        try:
+            self._rule.check_url(url)
+        except InvalidRequest as error:
+            raise ProviderError("connection_error", error.message, Remedy.FALL_BACK) from None
+
+    def _let_go(self, answer: Answer) -> None:
+        """Keep the connection of an answer that is whole but for its last few bytes; close any other."""
+        if not answer.whole or answer.at_end:
+            answer.close()
+            return
+        task = asyncio.get_running_loop().create_task(_drain(answer))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+
+async def _drain(answer: Answer) -> None:
+    # Out of the request's way: what is left is the end of the chunked body, mostly on its way already.
+    try:
+        await answer.read_all(Patience(_DRAIN_MS, _DRAIN_MS), _DRAIN_BYTES)
+    except ProviderError:
+        return  # nobody needs those bytes, and the connection is closed below
+    finally:
+        answer.close()
+
+
+async def _failure(answer: Answer, patience: Patience) -> ProviderError:
+    try:
+        body = await answer.read_all(patience, _ERROR_BODY_BYTES)
+    except ProviderError:
+        body = b""  # the status alone says enough
+    return classify_response(answer.status, body, answer.headers, time.time())
+
+
+def _parsed(body: bytes) -> JsonObject:
+    try:
+        parsed: Any = orjson.loads(body)
+    except ValueError:
+        raise malformed("the provider's answer is no JSON") from None
+    if (error := classify_embedded(parsed)) is not None:
+        raise error
+    if not isinstance(parsed, dict):
+        raise malformed("the provider's answer is no JSON object")
+    return parsed
+
+
+def _payload(body: JsonObject) -> bytes | io.BytesIO:
+    try:
+        data = dump(body)
+    except (ValueError, RecursionError):
+        raise rejected("the request cannot be written as JSON") from None
+    # aiohttp writes a large `bytes` in one go; a file is written in pieces that leave others their turn.
+    return io.BytesIO(data) if len(data) > _LARGE_BODY_BYTES else data
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not (key.isascii() and key.isprintable()):
+        message = "the provider's key holds characters that no header may hold"
+        raise ProviderError("authentication", message, Remedy.FALL_BACK, unhealthy_key=True)

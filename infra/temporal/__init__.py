@@ -1,0 +1,1 @@
+"""Temporal: client, encryption of payloads, starting and watching workflows, workers."""

@@ -1,0 +1,59 @@
+"""Whether Temporal is up, known before a request needs it: a strict request is refused before anything is spent."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from modelpilot.errors import DependencyUnavailable
+
+log = structlog.get_logger(__name__)
+
+PROBE_EVERY_S = 1.0
+PROBE_TIMEOUT = timedelta(seconds=1)
+RETRY_AFTER_S = 2.0
+
+
+class TemporalHealth:
+    """Asks the service every second, and believes a failed start at once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._task: asyncio.Task[None] | None = None
+        self.up = True
+
+    def check_up(self) -> None:
+        """Raise DependencyUnavailable when the service is known to be down."""
+        if not self.up:
+            raise DependencyUnavailable("Temporal is not available; nothing was spent", retry_after_s=RETRY_AFTER_S)
+
+    def report(self, up: bool) -> None:
+        """What somebody has just seen."""
+        if up != self.up:
+            log.warning("temporal_up" if up else "temporal_down")
+            self.up = up
+
+    async def probe(self) -> bool:
+        """Ask now."""
+        try:
+            self.report(await self._client.service_client.check_health(timeout=PROBE_TIMEOUT))
+        except (RPCError, RuntimeError):
+            self.report(up=False)
+        return self.up
+
+    async def _watch(self) -> None:
+        while True:
+            await self.probe()
+            await asyncio.sleep(PROBE_EVERY_S)
+
+    def start(self) -> None:
+        """Begin asking."""
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stop asking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)

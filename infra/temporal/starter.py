@@ -1,0 +1,130 @@
+"""Starting a request's workflow eagerly, and watching it."""
+
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from infra.temporal.health import RETRY_AFTER_S, TemporalHealth
+from modelpilot import names
+from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
+from modelpilot.messages import RouteRequestInput
+from modelpilot.records import RequestKey
+
+log = structlog.get_logger(__name__)
+
+# A healthy server acknowledges in 5 to 10 ms; the client library would retry an absent one for ten seconds.
+START_TIMEOUT = timedelta(seconds=3)
+ASK_TIMEOUT = timedelta(seconds=2)
+# A dead gateway is noticed when its workflow task times out.
+TASK_TIMEOUT = timedelta(seconds=10)
+
+EAGER_DENIED = Counter("modelpilot_eager_start_denied_total", "Workflow starts whose first task the server kept")
+
+_ROUTER_ID = SearchAttributeKey.for_keyword(names.SEARCH_ROUTER_ID)
+_MODEL = SearchAttributeKey.for_keyword(names.SEARCH_MODEL)
+_PROVIDER = SearchAttributeKey.for_keyword(names.SEARCH_PROVIDER)
+
+
+class TemporalStarter:
+    """`WorkflowStarter` over a Temporal client."""
+
+    def __init__(self, client: Client, health: TemporalHealth) -> None:
+        self._client, self._health = client, health
+
+    def check_up(self) -> None:
+        """See WorkflowStarter."""
+        self._health.check_up()
+
+    async def start(self, request: RouteRequestInput) -> None:
+        """See WorkflowStarter. The first workflow task comes back with the acknowledgement (eager start)."""
+        try:
+            handle = await self._client.start_workflow(
+                names.ROUTE_REQUEST_WORKFLOW,
+                request,
+                id=request.key.workflow_id,
+                task_queue=names.ROUTING_QUEUE,
+                request_eager_start=True,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=TASK_TIMEOUT,
+                rpc_timeout=START_TIMEOUT,
+                search_attributes=_search_attributes(request),
+                static_summary=_summary(request),
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise Conflict("a workflow of this request was started before") from error
+        except RPCError as error:
+            raise self._unavailable(error) from error
+        self._health.report(up=True)
+        if not getattr(handle, "__temporal_eagerly_started", False):
+            EAGER_DENIED.inc()
+
+    async def wait_closed(self, key: RequestKey) -> None:
+        """See WorkflowStarter."""
+        try:
+            await self._handle(key).result()
+        except WorkflowFailureError:
+            log.warning("workflow_failed", workflow_id=key.workflow_id)
+        except RPCError as error:
+            raise _missing(key, error) or self._unavailable(error) from error
+
+    async def is_running(self, key: RequestKey) -> bool:
+        """See WorkflowStarter."""
+        try:
+            described = await self._handle(key).describe(rpc_timeout=ASK_TIMEOUT)
+        except RPCError as error:
+            if _missing(key, error):
+                return False
+            raise self._unavailable(error) from error
+        return described.status == WorkflowExecutionStatus.RUNNING
+
+    async def cancel(self, key: RequestKey) -> None:
+        """See WorkflowStarter. A workflow that is gone needs no canceling."""
+        try:
+            await self._handle(key).cancel(rpc_timeout=ASK_TIMEOUT)
+        except RPCError as error:
+            if not _missing(key, error):
+                raise self._unavailable(error) from error
+
+    async def open_workflow_ids(self) -> list[str]:
+        """The ids of all open request workflows."""
+        query = f"WorkflowType = '{names.ROUTE_REQUEST_WORKFLOW}' AND ExecutionStatus = 'Running'"
+        try:
+            return [found.id async for found in self._client.list_workflows(query, rpc_timeout=ASK_TIMEOUT)]
+        except RPCError as error:
+            raise self._unavailable(error) from error
+
+    def _handle(self, key: RequestKey) -> "WorkflowHandle[object, object]":
+        return self._client.get_workflow_handle(key.workflow_id)
+
+    def _unavailable(self, error: RPCError) -> DependencyUnavailable:
+        if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            self._health.report(up=False)
+        log.warning("temporal_call_failed", status=error.status.name)
+        return DependencyUnavailable("Temporal did not acknowledge in time", retry_after_s=RETRY_AFTER_S)
+
+
+def _missing(key: RequestKey, error: RPCError) -> NotFound | None:
+    return NotFound(f"no workflow {key.workflow_id}") if error.status == RPCStatusCode.NOT_FOUND else None
+
+
+def _search_attributes(request: RouteRequestInput) -> TypedSearchAttributes:
+    model = request.plan.model
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(_ROUTER_ID, request.router_id or "(direct)"),
+            SearchAttributePair(_MODEL, model),
+            SearchAttributePair(_PROVIDER, str(request.plan.specs[model]["provider"])),
+        ]
+    )
+
+
+def _summary(request: RouteRequestInput) -> str:
+    """One line for the Web UI, encrypted like any payload: what was asked of whom."""
+    kind = request.decision.get("requestType", "chat")
+    how = "streamed" if request.stream else "whole"
+    return f"{request.router_id or 'direct'} → {request.plan.model} · {kind} · {how}"

@@ -1,0 +1,52 @@
+"""Workers: the routing worker inside a gateway, the maintenance worker in a process of its own."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from modelpilot import names
+
+# Two threads for workflow code: a fifth less CPU per workflow than the default pool.
+WORKFLOW_THREADS = 2
+
+
+def routing_worker(
+    client: Client, workflows: Sequence[type], activities: Sequence[Callable[..., Any]], max_in_flight: int
+) -> Worker:
+    """The worker that shares a process with the HTTP server.
+
+    A request holds a workflow-task slot and a local-activity slot for as long as its provider takes, so there are
+    more of both than requests may be in flight; with too few, eager starts are denied and tasks go to processes that
+    hold no entry to join. Sandboxing is for tests and replay: it doubles the CPU of a workflow.
+    """
+    slots = max_in_flight + max(max_in_flight // 4, 50)
+    return Worker(
+        client,
+        task_queue=names.ROUTING_QUEUE,
+        workflows=workflows,
+        activities=activities,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        workflow_task_executor=ThreadPoolExecutor(WORKFLOW_THREADS, thread_name_prefix="workflow"),
+        max_cached_workflows=2 * slots,
+        max_concurrent_workflow_tasks=slots,
+        max_concurrent_local_activities=slots,
+        max_concurrent_activities=slots,
+        max_eager_activity_reservations_per_workflow_task=1,
+        graceful_shutdown_timeout=timedelta(seconds=5),
+    )
+
+
+def maintenance_worker(client: Client, workflows: Sequence[type], activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Batch work, on its own queue, so that it never starves requests."""
+    return Worker(
+        client,
+        task_queue=names.MAINTENANCE_QUEUE,
+        workflows=workflows,
+        activities=activities,
+        max_concurrent_activities=4,
+        graceful_shutdown_timeout=timedelta(seconds=10),
+    )

@@ -1,0 +1,1 @@
+"""Embeddings and the vector history. The only package that imports pymilvus."""

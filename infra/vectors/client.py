@@ -1,0 +1,191 @@
+"""A Milvus collection behind deadlines: opened on first use, checked against the embedder, reopened after errors."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from pymilvus import MilvusClient, MilvusException
+
+from infra.vectors.cool_down import CoolDown
+from infra.vectors.schema import collection_schema, index_params
+from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
+
+T = TypeVar("T")
+Call = Callable[[MilvusClient], T]
+
+_OPEN_TIMEOUT_S = 5.0
+# gRPC's own reconnect back-off grows to two minutes; a restarted Milvus should be found sooner than that.
+_GRPC_OPTIONS = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 2_000}
+
+
+@dataclass(frozen=True, slots=True)
+class MilvusConfig:
+    """Which collection, where, and with whose vectors. `token` is a secret."""
+
+    uri: str
+    embedder: str
+    dimension: int
+    token: str
+    collection: str
+    index_type: str
+
+
+class MilvusCollection:
+    """Runs blocking pymilvus calls on few threads. Everything raises DependencyUnavailable or EmbedderMismatch.
+
+    Calls are of a lane: "search" (request path), "write" (one at a time) or "bulk" (scans, flushes, deletions), so
+    that a long scan delays no search and a broken search closes no other lane.
+    """
+
+    def __init__(self, config: MilvusConfig) -> None:
+        self.config = config
+        self._threads = {
+            "search": ThreadPoolExecutor(4, "milvus-search"),
+            "write": ThreadPoolExecutor(2, "milvus-write"),
+            "bulk": ThreadPoolExecutor(1, "milvus-bulk"),
+        }
+        self._cool_downs = {lane: CoolDown() for lane in self._threads}
+        self._client: MilvusClient | None = None
+        self._open = False
+        self._opening: asyncio.Task[MilvusClient] | None = None
+        self._partitions: set[str] = set()
+        self._mismatch: str | None = None
+
+    async def call(self, lane: str, deadline_s: float, operation: Call[T]) -> T:
+        """Run `operation(client)` in the lane; give up after `deadline_s`, whatever the thread does then."""
+        if self._mismatch is not None:
+            raise EmbedderMismatch(self._mismatch)
+        cool_down = self._cool_downs[lane]
+        pause_s = cool_down.remaining_s()
+        if pause_s > 0.0:
+            raise DependencyUnavailable("the vector store failed a moment ago", retry_after_s=pause_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                client = await self._opened()
+                result = await asyncio.get_running_loop().run_in_executor(self._threads[lane], operation, client)
+        except (TimeoutError, MilvusException, grpc.RpcError) as error:
+            cool_down.failed()
+            # A restarted Milvus Lite has its collections unloaded, so an error is answered by opening anew. A
+            # deadline says nothing of the kind.
+            self._open = self._open and isinstance(error, TimeoutError)
+            raise DependencyUnavailable(f"the vector store failed: {_reason(error)}") from error
+        cool_down.succeeded()
+        return result
+
+    async def open(self, deadline_s: float = 2 * _OPEN_TIMEOUT_S) -> None:
+        """Connect, create the collection where it is missing, and check whose vectors it holds."""
+        await self.call("bulk", deadline_s, lambda client: None)
+
+    def ensure_partition(self, client: MilvusClient, name: str) -> None:
+        """Create the partition unless it is known to exist. For use inside an operation."""
+        if name in self._partitions:
+            return
+        collection = self.config.collection
+        if not client.has_partition(collection, name, timeout=_OPEN_TIMEOUT_S):
+            client.create_partition(collection, name, timeout=_OPEN_TIMEOUT_S)
+            # A cluster serves a new partition once it is loaded; Milvus Lite knows loading of whole collections only.
+            client.load_collection(collection, timeout=_OPEN_TIMEOUT_S)
+        self._partitions.add(name)
+
+    def has_partition(self, client: MilvusClient, name: str) -> bool:
+        """Whether the partition exists. For use inside an operation; asks only while it is not known to exist."""
+        if name in self._partitions:
+            return True
+        if not client.has_partition(self.config.collection, name, timeout=_OPEN_TIMEOUT_S):
+            return False
+        self._partitions.add(name)
+        return True
+
+    async def close(self) -> None:
+        """Let go of the connection and the threads; running calls are not waited for."""
+        if self._opening is not None:
+            self._opening.cancel()
+            with suppress(asyncio.CancelledError, DependencyUnavailable, MilvusException, grpc.RpcError):
+                await self._opening
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
+        if self._client is not None:
+            self._client.close()
+
+    async def _opened(self) -> MilvusClient:
+        if self._open and self._client is not None:
+            return self._client
+        # One attempt for all that wait, and it outlives the deadlines of those who wait.
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._connect())
+            self._opening.add_done_callback(_consume)
+        return await asyncio.shield(self._opening)
+
+    async def _connect(self) -> MilvusClient:
+        loop = asyncio.get_running_loop()
+        try:
+            client = await loop.run_in_executor(self._threads["bulk"], _connected, self.config, self._client)
+        except EmbedderMismatch as error:
+            # For good: only another configuration, hence another process, mends it.
+            self._mismatch = error.message
+            raise
+        self._partitions.clear()
+        self._client, self._open = client, True
+        return client
+
+
+def _connected(config: MilvusConfig, client: MilvusClient | None) -> MilvusClient:
+    if client is None:
+        # Every failed call is logged there with a traceback and an address; here it becomes one coded error.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        client = MilvusClient(
+            config.uri, token=config.token, timeout=_OPEN_TIMEOUT_S, dedicated=True, grpc_options=_GRPC_OPTIONS
+        )
+    if not client.has_collection(config.collection, timeout=_OPEN_TIMEOUT_S):
+        _create(client, config)
+    _check_embedder(client.describe_collection(config.collection, timeout=_OPEN_TIMEOUT_S), config)
+    client.load_collection(config.collection, timeout=_OPEN_TIMEOUT_S)
+    return client
+
+
+def _create(client: MilvusClient, config: MilvusConfig) -> None:
+    try:
+        client.create_collection(
+            config.collection,
+            schema=collection_schema(config.dimension),
+            index_params=index_params(config.index_type),
+            properties={"modelpilot.embedder": config.embedder, "modelpilot.dimension": str(config.dimension)},
+            timeout=_OPEN_TIMEOUT_S,
+        )
+    except MilvusException:
+        # Another process may have been quicker; anything else is an error.
+        if not client.has_collection(config.collection, timeout=_OPEN_TIMEOUT_S):
+            raise
+
+
+def _check_embedder(description: dict[str, Any], config: MilvusConfig) -> None:
+    properties = description.get("properties", {})
+    found = (properties.get("modelpilot.embedder"), properties.get("modelpilot.dimension"))
+    if found != (config.embedder, str(config.dimension)):
+        raise EmbedderMismatch(
+            f"the Milvus collection {config.collection!r} holds vectors of embedder {found[0]!r} with {found[1]} "
+            f"dimensions, but {config.embedder!r} with {config.dimension} is configured: go back to the former, "
+            f"or choose another collection name"
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer within the deadline"
+    if isinstance(error, grpc.Call):
+        return str(error.code().name)
+    text = error.message if isinstance(error, MilvusException) else type(error).__name__
+    # pymilvus puts the address and the whole debug string of gRPC into its messages; one line is enough.
+    return re.sub(r"\s+", " ", text)[:200]
+
+
+def _consume(task: asyncio.Task[MilvusClient]) -> None:
+    # All waiters may have given up: without this, asyncio reports the exception as never retrieved.
+    if not task.cancelled():
+        task.exception()

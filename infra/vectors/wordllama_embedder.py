@@ -1,0 +1,37 @@
+"""Static embeddings from wordllama: a token table in the wheel, no network, microseconds."""
+
+from pathlib import Path
+
+import numpy as np
+
+from infra.vectors.text import embeddable
+from modelpilot.records import Vector
+
+
+class WordLlamaEmbedder:
+    """`Embedder` with wordllama's 256-dimensional vectors. Loading takes a quarter of a second and reads only the package."""
+
+    name = "wordllama-l2_supercat-256"
+    dimension = 256
+
+    def __init__(self) -> None:
+        import wordllama
+
+        # With the package as cache directory and downloads off, a missing file is an error and never a request.
+        self._model = wordllama.WordLlama.load(
+            cache_dir=Path(wordllama.__file__).parent, dim=self.dimension, disable_download=True
+        )
+
+    async def embed(self, text: str) -> Vector:
+        """[256], unit length, at once; zeros for a text without tokens. Long texts: see `embeddable`."""
+        prepared = embeddable(text)
+        if not prepared.strip():
+            return np.zeros(self.dimension, np.float32)
+        vector = np.asarray(self._model.embed([prepared])[0], np.float32)
+        length = float(np.linalg.norm(vector))
+        if not np.isfinite(length) or length == 0.0:
+            return np.zeros(self.dimension, np.float32)
+        return vector / np.float32(length)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

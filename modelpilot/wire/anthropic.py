@@ -1,0 +1,196 @@
+"""An OpenAI chat request as a request to Anthropic's Messages API."""
+
+import re
+from collections.abc import Iterator
+
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
+from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of
+from modelpilot.wire.support import (
+    THINKING_BUDGETS,
+    json_schema_of,
+    output_limit,
+    reasoning_effort,
+    stop_sequences,
+    unknown_fields,
+    untranslatable_messages,
+    untranslatable_tools,
+)
+
+# Anthropic demands a limit. This one every model accepts; a thinking budget comes on top of it.
+DEFAULT_MAX_TOKENS = 4_096
+_MIN_THINKING_TOKENS = 1_024
+# Anthropic's own fields, for clients that know whom they talk to.
+_NATIVE = ("cache_control", "container", "context_management", "inference_geo", "mcp_servers", "thinking", "top_k")
+_SUPPORTED = frozenset(
+    {"messages", "tools", "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens", "stop"}
+    | {"temperature", "top_p", "response_format", "reasoning_effort", "output_config", *_NATIVE}
+)
+_IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+
+
+def messages_request(body: JsonObject, model: str) -> JsonObject:
+    """The streamed Messages request for the client's `body`; see `unsupported_fields` for what has no place in it."""
+    system, messages = _conversation(as_objects(body.get("messages")))
+    request: JsonObject = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": output_limit(body) or DEFAULT_MAX_TOKENS,
+        "stream": True,
+        "system": system,
+        "tools": [_tool(tool) for tool in as_objects(body.get("tools"))],
+        "tool_choice": _tool_choice(body),
+        "stop_sequences": stop_sequences(body),
+        "temperature": body.get("temperature"),
+        "top_p": body.get("top_p"),
+        "metadata": _metadata(body),
+        "output_config": _output_config(body),
+        **{key: body[key] for key in _NATIVE if key in body},
+    }
+    _add_thinking(request, body, model)
+    return {key: value for key, value in request.items() if value not in (None, [], {})}
+
+
+def unsupported_fields(body: JsonObject) -> list[str]:
+    """The fields of an OpenAI `body` that Anthropic cannot honour, in the client's spelling."""
+    fields = unknown_fields(body, _SUPPORTED)
+    fields += untranslatable_tools(body)
+    fields += untranslatable_messages(body)
+    fields += sorted({place for place, part in foreign_parts(body.get("messages")) if _block(part) is None})
+    fields += _out_of_range(body)
+    return fields
+
+
+def _out_of_range(body: JsonObject) -> Iterator[str]:
+    thinks = THINKING_BUDGETS.get(reasoning_effort(body) or "none") is not None
+    temperature = body.get("temperature")
+    # OpenAI's scale ends at 2, Anthropic's at 1; beside thinking only 1 is accepted.
+    if temperature is not None and (temperature > 1 or (thinks and temperature != 1)):
+        yield "temperature"
+    if as_object(body.get("response_format")).get("type") == "json_object":
+        yield "response_format"
+    if thinks and (body.get("tool_choice") == "required" or isinstance(body.get("tool_choice"), dict)):
+        yield "tool_choice"
+
+
+def _conversation(messages: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
+    """The system blocks, and the turns with adjacent ones of the same role merged: all results of parallel calls
+    must be in the one user turn behind them."""
+    system: list[JsonObject] = []
+    turns: list[JsonObject] = []
+    for message in messages:
+        role = message.get("role")
+        blocks = _message_blocks(message)
+        if role in ("system", "developer"):
+            system += blocks
+        elif blocks:
+            wire_role = "assistant" if role == "assistant" else "user"
+            if turns and turns[-1]["role"] == wire_role:
+                turns[-1]["content"] += blocks
+            else:
+                turns.append({"role": wire_role, "content": blocks})
+    return system, turns
+
+
+def _message_blocks(message: JsonObject) -> list[JsonObject]:
+    blocks = [block for part in parts_of(message.get("content")) if (block := _block(part)) is not None]
+    if message.get("role") == "tool":
+        return [{"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": blocks}]
+    if message.get("role") != "assistant":
+        return blocks
+    # Thinking that we handed out earlier comes back first: Anthropic checks its signature.
+    refusal = [{"type": "text", "text": message["refusal"]}] if message.get("refusal") else []
+    thinking = as_objects(message.get("thinking_blocks"))
+    return thinking + blocks + refusal + [_tool_use(call) for call in as_objects(message.get("tool_calls"))]
+
+
+def _block(part: Part) -> JsonObject | None:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Media(mime_type, data, url) if mime_type in _IMAGE_TYPES or mime_type == "application/pdf":
+            kind = "image" if mime_type in _IMAGE_TYPES else "document"
+            if url is not None:
+                return {"type": kind, "source": {"type": "url", "url": url}}
+            return {"type": kind, "source": {"type": "base64", "media_type": mime_type, "data": data}}
+        case Media() | Foreign():
+            return None
+
+
+def _tool_use(call: JsonObject) -> JsonObject:
+    function = as_object(call.get("function"))
+    return {
+        "type": "tool_use",
+        "id": call.get("id"),
+        "name": function.get("name"),
+        # A model may have written bad JSON earlier in the conversation; it is kept under one key.
+        "input": object_of(function.get("arguments"), "arguments"),
+    }
+
+
+def _tool(tool: JsonObject) -> JsonObject:
+    function = as_object(tool.get("function"))
+    wire = {
+        "name": function.get("name"),
+        "description": function.get("description"),
+        "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
+        "strict": function.get("strict"),
+        "cache_control": tool.get("cache_control"),
+    }
+    return {key: value for key, value in wire.items() if value is not None}
+
+
+def _tool_choice(body: JsonObject) -> JsonObject | None:
+    choice = body.get("tool_choice")
+    if not body.get("tools"):
+        return None
+    if isinstance(choice, dict):
+        wire: JsonObject = {"type": "tool", "name": as_object(choice.get("function")).get("name")}
+    else:
+        wire = {"type": {"required": "any", "none": "none"}.get(str(choice), "auto")}
+    if body.get("parallel_tool_calls") is False and wire["type"] != "none":
+        wire["disable_parallel_tool_use"] = True
+    return wire if choice is not None or len(wire) > 1 else None
+
+
+def _metadata(body: JsonObject) -> JsonObject | None:
+    user = body.get("safety_identifier") or body.get("user")
+    return {"user_id": user} if isinstance(user, str) else None
+
+
+def _output_config(body: JsonObject) -> JsonObject:
+    schema = json_schema_of(body)
+    wanted = {} if schema is None else {"format": {"type": "json_schema", "schema": schema}}
+    return {**wanted, **as_object(body.get("output_config"))}
+
+
+def _add_thinking(request: JsonObject, body: JsonObject, model: str) -> None:
+    effort = reasoning_effort(body) or "none"
+    budget = THINKING_BUDGETS.get(effort)
+    if budget is None or "thinking" in body or _lacks_thinking_blocks(request["messages"]):
+        return
+    if _takes_effort(model):
+        request["thinking"] = {"type": "adaptive"}
+        request["output_config"] = {"effort": _EFFORTS[effort], **request["output_config"]}
+        return
+    limit = output_limit(body)
+    # The budget counts against the limit. A client's own limit stands, and the budget gives way.
+    budget = budget if limit is None else min(budget, limit - 1)
+    if budget >= _MIN_THINKING_TOKENS:
+        request["max_tokens"] = limit or DEFAULT_MAX_TOKENS + budget
+        request["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _takes_effort(model: str) -> bool:
+    # From 4.6 on models set their own budget; later ones refuse a fixed one.
+    match = _VERSION.search(model)
+    return match is not None and (int(match[1]), int(match[2] or 0)) >= (4, 6)
+
+
+def _lacks_thinking_blocks(turns: list[JsonObject]) -> bool:
+    """Whether the tool calls being answered came without their thinking, which Anthropic would refuse: another model
+    made them, or the client did not send `thinking_blocks` back."""
+    if len(turns) < 2 or not any(block["type"] == "tool_result" for block in turns[-1]["content"]):
+        return False
+    return not str(turns[-2]["content"][0].get("type")).endswith("thinking")

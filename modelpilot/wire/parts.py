@@ -1,0 +1,80 @@
+"""The content parts of OpenAI messages, read into the few shapes that every provider knows."""
+
+import mimetypes
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
+
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text, or the text of a refusal."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, a sound or a file: base64 `data`, or the `url` where the provider finds it (never fetched by us)."""
+
+    mime_type: str
+    data: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A part that has no counterpart elsewhere (a file by its OpenAI id, a future kind of part)."""
+
+    type: str
+
+
+Part = Text | Media | Foreign
+
+
+def parts_of(content: Any) -> list[Part]:
+    """The parts of a message's `content`, empty texts left out: other providers refuse those."""
+    if isinstance(content, str):
+        return [Text(content)] if content else []
+    return [part for raw in as_objects(content) if (part := _part(raw)) != Text("")]
+
+
+def text_of(content: Any) -> str:
+    """All text of a message's `content`."""
+    return "".join(part.text for part in parts_of(content) if isinstance(part, Text))
+
+
+def foreign_parts(messages: Any) -> Iterator[tuple[str, Part]]:
+    """Every part of every message with the name of its place, `messages[3].content`."""
+    for index, message in enumerate(as_objects(messages)):
+        for part in parts_of(message.get("content")):
+            yield f"messages[{index}].content", part
+
+
+def _part(raw: JsonObject) -> Part:
+    kind = str(raw.get("type"))
+    if kind in ("text", "refusal"):
+        return Text(str(raw.get(kind) or ""))
+    if kind == "image_url":
+        image = raw.get(kind)
+        return _from_url(str(as_object(image).get("url") if isinstance(image, dict) else image))
+    if kind == "input_audio":
+        audio = as_object(raw.get(kind))
+        return Media(f"audio/{audio.get('format', 'wav')}", data=str(audio.get("data", "")))
+    if kind == "file" and isinstance(data := as_object(raw.get(kind)).get("file_data"), str):
+        return _from_url(data)
+    return Foreign(kind)
+
+
+def _from_url(url: str) -> Part:
+    if match := _DATA_URL.match(url):
+        return Media(match[1].lower(), data=url[match.end() :])
+    if url.lower().startswith(("https://", "http://")):
+        guessed, _ = mimetypes.guess_type(url.partition("?")[0])
+        return Media(guessed or "image/jpeg", url=url)
+    return Foreign("url")

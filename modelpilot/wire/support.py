@@ -1,0 +1,104 @@
+"""Which fields of an OpenAI body a provider of another wire format cannot honour: said, never silently dropped."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
+
+# These values ask for nothing that would happen otherwise.
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "metadata": ({},),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True,),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "verbosity": ("medium",),
+}
+# These speak of transport, caching and bookkeeping: the answer is the same without them.
+_NO_EFFECT = frozenset(
+    {"model", "modelpilot", "stream", "stream_options", "prompt_cache_key", "prompt_cache_retention", "user"}
+    | {"safety_identifier"}
+)
+
+
+def unknown_fields(body: JsonObject, supported: Collection[str]) -> list[str]:
+    """The top-level fields of `body` that ask for something outside `supported`."""
+    return [
+        key
+        for key, value in body.items()
+        if value is not None and key not in supported and key not in _NO_EFFECT and value not in _NEUTRAL.get(key, ())
+    ]
+
+
+def untranslatable_tools(body: JsonObject) -> Iterator[str]:
+    """Tools and tool choices that are no functions: those exist at OpenAI only."""
+    for index, tool in enumerate(as_objects(body.get("tools"))):
+        if tool.get("type") != "function":
+            yield f"tools[{index}].type"
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") != "function":
+        yield "tool_choice.type"
+
+
+def untranslatable_messages(body: JsonObject) -> Iterator[str]:
+    """What messages can hold at OpenAI only: names of participants, and the calls that came before tools."""
+    for index, message in enumerate(as_objects(body.get("messages"))):
+        if message.get("role") == "function" or message.get("function_call"):
+            yield f"messages[{index}].function_call"
+        if message.get("name") and message.get("role") != "tool":
+            yield f"messages[{index}].name"
+        if message.get("audio"):
+            yield f"messages[{index}].audio"
+        for call in as_objects(message.get("tool_calls")):
+            if "function" not in call:
+                yield f"messages[{index}].tool_calls"
+
+
+def json_schema_of(body: JsonObject) -> JsonObject | None:
+    """The schema of `response_format: json_schema`, or None."""
+    wanted = as_object(body.get("response_format"))
+    if wanted.get("type") != "json_schema":
+        return None
+    return as_object(as_object(wanted.get("json_schema")).get("schema"))
+
+
+def output_limit(body: JsonObject) -> int | None:
+    """The most tokens the client wants, under either of its two names."""
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    return limit if isinstance(limit, int) else None
+
+
+def choice_count(body: JsonObject) -> int:
+    """How many choices the client wants (`n`)."""
+    wanted = body.get("n")
+    return wanted if isinstance(wanted, int) and wanted > 0 else 1
+
+
+def stop_sequences(body: JsonObject) -> list[str]:
+    """`stop` as a list."""
+    stop = body.get("stop")
+    return [stop] if isinstance(stop, str) else list(stop or [])
+
+
+# Effort → thinking tokens, as Google's own OpenAI-compatible endpoint maps them; None leaves thinking off.
+THINKING_BUDGETS: Mapping[str, int | None] = {
+    "none": None,
+    "minimal": 1_024,
+    "low": 1_024,
+    "medium": 8_192,
+    "high": 24_576,
+    "xhigh": 32_768,
+    "max": 32_768,
+}
+
+
+def reasoning_effort(body: JsonObject) -> str | None:
+    """The asked-for effort in lower case, also in OpenRouter's spelling (`reasoning.effort`)."""
+    effort = body.get("reasoning_effort") or as_object(body.get("reasoning")).get("effort")
+    return effort.lower() if isinstance(effort, str) else None

@@ -1,0 +1,65 @@
+"""Real services, started once per test session, the first time that a test asks for one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.embedded.postgres import PostgresPlan
+from tests.support import servers
+from tests.support.databases import temporary_database
+
+
+@pytest.fixture(scope="session")
+def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresPlan]:
+    with servers.postgres(tmp_path_factory.mktemp("postgres")) as plan:
+        yield plan
+
+
+@pytest.fixture(scope="session")
+def postgres_server(_postgres: PostgresPlan) -> str:
+    """URL of the session's Postgres server, for its superuser."""
+    return _postgres.url("postgres")
+
+
+@pytest.fixture
+def postgres_url(_postgres: PostgresPlan) -> Iterator[str]:
+    """URL of an empty database that is dropped after the test."""
+    with temporary_database(_postgres) as name:
+        yield _postgres.url(name)
+
+
+@pytest.fixture(scope="session")
+def _migrated_template(_postgres: PostgresPlan) -> Iterator[str]:
+    from infra.db.migrate import upgrade
+
+    with temporary_database(_postgres) as name:
+        upgrade(_postgres.url(name))
+        yield name
+
+
+@pytest.fixture
+def migrated_url(_postgres: PostgresPlan, _migrated_template: str) -> Iterator[str]:
+    """URL of a database with today's schema and nothing else, dropped after the test."""
+    with temporary_database(_postgres, _migrated_template) as name:
+        yield _postgres.url(name)
+
+
+@pytest.fixture(scope="session")
+def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the session's Temporal server (namespace `default`, search attributes registered)."""
+    with servers.temporal(tmp_path_factory.mktemp("temporal")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of the session's Milvus Lite server; use collection names of your own."""
+    with servers.milvus(tmp_path_factory.mktemp("milvus")) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def simulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of the session's simulator process."""
+    with servers.simulator(tmp_path_factory.mktemp("simulator")) as url:
+        yield url

@@ -1,0 +1,173 @@
+"""What the request path reads: routers with their models, and which providers can be called with whose key."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from infra.crypto.keyring import DecryptionFailed, Keyring
+from infra.db.configuration import PostgresConfiguration
+from infra.db.engine import Database
+from infra.db.repositories.models import PostgresModelRepository
+from infra.db.repositories.providers import PostgresProviderRepository
+from infra.db.repositories.routers import PostgresRouterRepository
+from infra.db.seed import seed_catalogue
+from modelpilot.catalogue import ModelSpec, ProviderSpec
+from modelpilot.errors import NotFound
+from modelpilot.records import ProviderEndpoint
+from modelpilot.router import FallbackStrategy, Router
+from tests.support.database_samples import keyring
+
+SIMULATOR = ProviderEndpoint("simulator", "simulator", "http://127.0.0.1:9", None)
+OPENAI = ProviderEndpoint("openai", "openai", "https://api.openai.com/v1", "env-key")
+LOCAL = "http://localhost:11434/v1"
+
+
+@pytest.fixture
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    async with Database(migrated_url) as opened:
+        await seed_catalogue(opened, [_model("sim/small", "simulator"), _model("openai/gpt", "openai")])
+        yield opened
+
+
+@pytest.fixture
+def ring() -> Keyring:
+    return keyring()
+
+
+def _model(model_id: str, provider: str, **changes: Any) -> ModelSpec:
+    return ModelSpec(id=model_id, provider=provider, provider_model=model_id.rpartition("/")[2], **changes)
+
+
+def _source(database: Database, ring: Keyring, *environment: ProviderEndpoint) -> PostgresConfiguration:
+    configured: Mapping[str, ProviderEndpoint] = {endpoint.id: endpoint for endpoint in environment}
+    return PostgresConfiguration(database, ring, configured)
+
+
+async def test_a_snapshot_has_all_named_models(database: Database, ring: Keyring) -> None:
+    """Available, preferred and fallback models come along; what cannot be called says why."""
+    router = Router(
+        id="support",
+        available_models=["sim/small", "openai/gpt"],
+        preferred_model="own/m",
+        fallback_strategy=FallbackStrategy(fallback_models=["ghost/x"]),
+    )
+    await PostgresModelRepository(database).put("alice", _model("own/m", "elsewhere"), "k")
+    await PostgresRouterRepository(database).put("alice", router, "k")
+    snapshot = await _source(database, ring, SIMULATOR).router_snapshot("alice", "support")
+    assert (snapshot.user_id, snapshot.router, snapshot.version) == ("alice", router, 1)
+    assert set(snapshot.models) == {"sim/small", "openai/gpt", "own/m"}
+    assert snapshot.unavailable == {
+        "openai/gpt": "provider openai has no API key (set OPENAI_API_KEY or PUT /api/providers/openai)",
+        "own/m": "provider elsewhere is not configured (PUT /api/providers/elsewhere)",
+        "ghost/x": "model ghost/x is not in the catalogue (PUT /api/models/ghost/x)",
+    }
+
+
+async def test_own_models_win_over_shared_ones(database: Database, ring: Keyring) -> None:
+    """An override counts for its owner only."""
+    await PostgresModelRepository(database).put("alice", _model("sim/small", "simulator", quality_score=0.9), "k")
+    source = _source(database, ring, SIMULATOR)
+    mine = await source.direct_snapshot("alice", "sim/small")
+    theirs = await source.direct_snapshot("bob", "sim/small")
+    assert mine.models["sim/small"].quality_score == 0.9
+    assert theirs.models["sim/small"].quality_score is None
+
+
+async def test_a_direct_call_gets_a_synthetic_router(database: Database, ring: Keyring) -> None:
+    """Calling a catalogue model needs no router, and falls back to nothing."""
+    snapshot = await _source(database, ring, SIMULATOR).direct_snapshot("alice", "sim/small")
+    assert (snapshot.router.id, snapshot.version) == ("", 0)
+    assert (snapshot.router.mode, snapshot.router.preferred_model) == ("preferredModel", "sim/small")
+    assert snapshot.router.fallback_strategy.fallback_models == []
+    assert snapshot.unavailable == {}
+
+
+@pytest.mark.parametrize("unknown", ["ghost", "", "a\0b", "\ud800", "' OR 1=1 --"])
+async def test_what_does_not_exist_is_not_found(database: Database, ring: Keyring, unknown: str) -> None:
+    """Any string that a client may name is looked up or refused, never an internal error."""
+    source = _source(database, ring, SIMULATOR)
+    with pytest.raises(NotFound):
+        await source.router_snapshot("alice", unknown)
+    with pytest.raises(NotFound):
+        await source.direct_snapshot("alice", unknown)
+    with pytest.raises(NotFound):
+        await source.endpoint("alice", unknown)
+
+
+async def test_tenants_are_apart(database: Database, ring: Keyring) -> None:
+    """Routers, models and provider keys of one tenant are nothing to another."""
+    await PostgresRouterRepository(database).put("alice", Router(id="support", available_models=["own/m"]), "k")
+    await PostgresModelRepository(database).put("alice", _model("own/m", "openai"), "k")
+    spec = ProviderSpec(id="openai", kind="openai", api_key=SecretStr("alice-key"))
+    await PostgresProviderRepository(database, ring).put("alice", spec, "k")
+    source = _source(database, ring)
+    assert (await source.router_snapshot("alice", "support")).unavailable == {}
+    assert (await source.endpoint("alice", "openai")).api_key == "alice-key"
+    with pytest.raises(NotFound):
+        await source.router_snapshot("bob", "support")
+    with pytest.raises(NotFound):
+        await source.direct_snapshot("bob", "own/m")
+    with pytest.raises(NotFound):
+        await source.endpoint("bob", "openai")
+    assert "openai/gpt" in (await source.direct_snapshot("bob", "openai/gpt")).unavailable
+
+
+async def test_a_stolen_row_does_not_open(database: Database, ring: Keyring) -> None:
+    """A key that was copied into another tenant's row by hand stays closed."""
+    providers = PostgresProviderRepository(database, ring)
+    for user_id in ("alice", "bob"):
+        spec = ProviderSpec(id="openai", kind="openai", api_key=SecretStr(f"{user_id}-key"))
+        await providers.put(user_id, spec, "k")
+    await database.fetch_all(
+        "UPDATE providers SET api_key_encrypted ="
+        " (SELECT api_key_encrypted FROM providers WHERE user_id = 'alice') WHERE user_id = 'bob'"
+    )
+    with pytest.raises(DecryptionFailed):
+        await _source(database, ring).endpoint("bob", "openai")
+
+
+@pytest.mark.parametrize(
+    ("own", "environment", "expected"),
+    [
+        (None, OPENAI, (OPENAI.base_url, "env-key")),
+        ({"api_key": SecretStr("own")}, OPENAI, (OPENAI.base_url, "own")),
+        ({"api_key": SecretStr("own"), "base_url": LOCAL}, OPENAI, (LOCAL, "own")),
+        ({"base_url": LOCAL}, OPENAI, (LOCAL, None)),
+        ({}, OPENAI, (OPENAI.base_url, "env-key")),
+        ({"api_key": SecretStr("own")}, SIMULATOR, ("https://api.openai.com/v1", "own")),
+        (None, ProviderEndpoint("openai", "openai", LOCAL, None), (LOCAL, None)),
+    ],
+    ids=["environment", "own", "own+url", "own-url-no-key", "empty-row", "default-url", "local-environment"],
+)
+async def test_whose_key_goes_where(
+    database: Database, ring: Keyring, own: Any, environment: ProviderEndpoint, expected: tuple[str, str | None]
+) -> None:
+    """Own settings win; a key of the environment never goes to a base URL that a tenant has set."""
+    if own is not None:
+        spec = ProviderSpec(id="openai", kind="openai", **own)
+        await PostgresProviderRepository(database, ring).put("alice", spec, "k")
+    source = _source(database, ring, environment)
+    endpoint = await source.endpoint("alice", "openai")
+    assert (endpoint.id, endpoint.base_url, endpoint.api_key) == ("openai", *expected)
+    assert (await source.direct_snapshot("alice", "openai/gpt")).unavailable == {}
+
+
+async def test_other_kinds_need_a_key_even_with_a_base_url(database: Database, ring: Keyring) -> None:
+    """A row of the tenant's with a base URL must not borrow the environment's key."""
+    environment = ProviderEndpoint("anthropic", "anthropic", "https://api.anthropic.com", "env-key")
+    spec = ProviderSpec(id="anthropic", kind="anthropic", base_url="http://tenant.example")
+    await PostgresProviderRepository(database, ring).put("alice", spec, "k")
+    with pytest.raises(NotFound, match="no API key"):
+        await _source(database, ring, environment).endpoint("alice", "anthropic")
+
+
+async def test_call_format_openrouter_asks_for_openrouter(database: Database, ring: Keyring) -> None:
+    """With `callFormat: openrouter` it is OpenRouter's key that counts, not the model's own provider's."""
+    router = Router(id="support", available_models=["openai/gpt"], call_format="openrouter")
+    await PostgresRouterRepository(database).put("alice", router, "k")
+    reason = (await _source(database, ring, OPENAI).router_snapshot("alice", "support")).unavailable["openai/gpt"]
+    assert "OPENROUTER_API_KEY" in reason
+    key = ProviderEndpoint("openrouter", "openrouter", "https://openrouter.ai/api/v1", "key")
+    assert (await _source(database, ring, key).router_snapshot("alice", "support")).unavailable == {}

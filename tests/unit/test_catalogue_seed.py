@@ -1,0 +1,125 @@
+"""The seeded catalogue: known facts, honest gaps, valid ids."""
+
+import pytest
+from pydantic import TypeAdapter
+
+from infra.catalogue.models import listed_models
+from infra.catalogue.priors import known_ids
+from infra.catalogue.seed import seed_models
+from infra.simulator.models import MODELS
+from modelpilot.catalogue import ModelSpec
+from modelpilot.router import ModelId
+
+SEED = {spec.id: spec for spec in seed_models()}
+
+
+def test_it_has_the_common_models_of_the_four_providers_and_the_simulator() -> None:
+    """Enough to choose from at once, under `provider/model` ids, each once, and no bare ids."""
+    assert 60 <= len(SEED) <= 150
+    assert len(SEED) == len(seed_models()) == len(listed_models()) + len(MODELS)
+    assert {spec.provider for spec in SEED.values()} == {"openai", "anthropic", "google", "openrouter", "simulator"}
+    wanted = ["openai/gpt-4", "openai/gpt-3.5-turbo", "openai/gpt-4o", "anthropic/claude-3-sonnet"]
+    wanted += ["google/gemini-2.5-pro", "openrouter/meta-llama/llama-3.3-70b-instruct", "sim/small", "sim/large"]
+    assert set(wanted) <= set(SEED)
+
+
+@pytest.mark.parametrize("spec", SEED.values(), ids=list(SEED))
+def test_every_entry_is_valid_and_has_no_zero_price(spec: ModelSpec) -> None:
+    """Unknown is None: a zero would make a model free in every comparison."""
+    TypeAdapter(ModelId).validate_python(spec.id)
+    assert "/" in spec.id
+    assert spec.provider == ("simulator" if spec.id.startswith("sim/") else spec.id.split("/")[0])
+    for price in (spec.cost_per_input_token, spec.cost_per_cached_input_token, spec.cost_per_output_token):
+        assert price is None or 1e-9 < price < 1e-3
+    cached, full = spec.cost_per_cached_input_token, spec.cost_per_input_token
+    assert cached is None or (full is not None and cached <= full)
+    assert spec.carbon_g_per_1k_tokens is None or 0 < spec.carbon_g_per_1k_tokens < 100
+    assert {"chat", "streaming"} <= set(spec.capabilities)
+    assert ModelSpec.model_validate_json(spec.model_dump_json(by_alias=True)) == spec
+
+
+def test_the_reference_points_of_the_product() -> None:
+    """gpt-4 and claude-3-sonnet are given by the product, prices per 1,000 tokens included."""
+    gpt_4, sonnet = SEED["openai/gpt-4"], SEED["anthropic/claude-3-sonnet"]
+    assert (gpt_4.quality_score, gpt_4.avg_latency_ms, gpt_4.limits.context_window) == (0.95, 2_500.0, 8_192)
+    assert gpt_4.cost_per_input_token == pytest.approx(0.03 / 1_000)
+    assert gpt_4.cost_per_output_token == pytest.approx(0.06 / 1_000)
+    assert (sonnet.quality_score, sonnet.avg_latency_ms) == (0.92, 1_800.0)
+    assert sonnet.cost_per_input_token == pytest.approx(0.015 / 1_000)
+    assert sonnet.cost_per_output_token == pytest.approx(0.075 / 1_000)
+    assert sonnet.cost_per_cached_input_token is None
+
+
+@pytest.mark.parametrize(
+    ("model_id", "input_usd_per_million", "output_usd_per_million", "context_window"),
+    [
+        ("openai/gpt-3.5-turbo", 0.5, 1.5, 16_385),
+        ("openai/gpt-4o", 2.5, 10.0, 128_000),
+        ("openai/gpt-4o-mini", 0.15, 0.6, 128_000),
+        ("anthropic/claude-3-haiku", 0.25, 1.25, 200_000),
+        ("google/gemini-2.5-pro", 1.25, 10.0, 1_048_576),
+    ],
+)
+def test_well_known_prices(
+    model_id: str, input_usd_per_million: float, output_usd_per_million: float, context_window: int
+) -> None:
+    """Per token, of the standard tier, below the first price step; a slip by 1,000 would show here."""
+    spec = SEED[model_id]
+    assert spec.cost_per_input_token == pytest.approx(input_usd_per_million / 1e6)
+    assert spec.cost_per_output_token == pytest.approx(output_usd_per_million / 1e6)
+    assert spec.limits.context_window == context_window
+
+
+def test_prices_are_known_for_all_and_gaps_elsewhere_are_none() -> None:
+    """Every listed name is found in the price data (a typo would lose it); what nobody knows stays unknown."""
+    assert [spec.id for spec in SEED.values() if spec.cost_per_input_token is None] == []
+    assert SEED["anthropic/claude-3-haiku"].carbon_g_per_1k_tokens is None
+    assert SEED["openai/gpt-6-astra"].quality_score is None
+    assert known_ids() <= set(SEED)
+
+
+def test_carbon_is_per_thousand_output_tokens() -> None:
+    """Grams, not kilograms; a large model emits more than a small one."""
+    big, small = SEED["openai/gpt-4"].carbon_g_per_1k_tokens, SEED["openai/gpt-4o-mini"].carbon_g_per_1k_tokens
+    assert big is not None
+    assert small is not None
+    assert 1 < big < 50
+    assert 0.001 < small < 1
+
+
+def test_quality_orders_models_as_everybody_would() -> None:
+    """Priors decide until there is history, so their order must make sense."""
+    quality = {model_id: spec.quality_score or 0.0 for model_id, spec in SEED.items()}
+    assert quality["openai/gpt-3.5-turbo"] < quality["openai/gpt-4o-mini"] < quality["openai/gpt-4"]
+    assert quality["openai/gpt-4"] <= quality["openai/gpt-4o"] < quality["openai/gpt-5"] < 1.0
+    assert quality["anthropic/claude-3-haiku"] < quality["anthropic/claude-3-sonnet"]
+
+
+def test_capabilities_follow_the_documented_rules() -> None:
+    """A few that decide whether a request can be served."""
+    can = {model_id: set(spec.capabilities) for model_id, spec in SEED.items()}
+    assert "vision" in can["openai/gpt-4o"]
+    assert not {"vision", "json"} & can["openai/gpt-4"]
+    assert {"vision", "functions", "json"} <= can["anthropic/claude-3-haiku"]
+    assert "functions" not in can["anthropic/claude-2"]
+    assert "reasoning" in can["openai/o3-mini"]
+    assert "reasoning" not in can["openai/gpt-4o"]
+    assert {"analysis", "vision"} <= can["google/gemini-2.5-pro"]
+    assert "functions" in can["sim/small"]
+
+
+def test_openrouter_names_are_its_own_spelling() -> None:
+    """`callFormat: openrouter` needs the name that OpenRouter uses; where none is known there is none."""
+    assert SEED["openai/gpt-4o"].openrouter_model == "openai/gpt-4o"
+    assert SEED["anthropic/claude-3-5-haiku"].openrouter_model == "anthropic/claude-3.5-haiku"
+    assert SEED["openrouter/deepseek/deepseek-r1"].openrouter_model == "deepseek/deepseek-r1"
+    assert SEED["google/gemini-1.5-flash"].openrouter_model is None
+
+
+def test_the_simulator_is_as_its_own_table_says() -> None:
+    """One table for the simulated models, so that predictions and behaviour agree."""
+    for model in MODELS.values():
+        spec = SEED[f"sim/{model.name}"]
+        assert (spec.provider, spec.provider_model) == ("simulator", model.name)
+        assert (spec.cost_per_output_token, spec.quality_score) == (model.output_usd, model.quality)
+        assert spec.avg_latency_ms == model.avg_latency_ms

@@ -1,0 +1,126 @@
+"""Charts, formats, ranges and links of the analytics site: pure functions of rows."""
+
+import pytest
+
+from dashboard.config import DashboardConfig
+from dashboard.figures import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
+from dashboard.figures import requests_over_time as time_figure
+from dashboard.figures import requests_per_model as model_figure
+from dashboard.formats import UNKNOWN, format_age, format_ms, format_share, format_time, format_usd
+from dashboard.links import workflow_url
+from dashboard.ranges import DEFAULT_RANGE, RANGES, range_by_key, range_from_url, url_for_range
+from modelpilot.analytics import AnalyticsScope, ModelShare, RequestBucket
+
+NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
+SCOPE = AnalyticsScope(None, NOON_S - 300.0, NOON_S)
+
+
+def test_missing_buckets_are_drawn_as_zero() -> None:
+    """A quiet minute is a gap of zero, not a bar drawn wider over it."""
+    rows = fill_buckets([RequestBucket(NOON_S - 60.0, 7, 2)], SCOPE, 60)
+    assert [row.requests for row in rows] == [0, 0, 0, 0, 7, 0]
+    assert rows[0].start_s == SCOPE.start_s
+
+
+def test_time_chart_stacks_failed_on_the_others() -> None:
+    """The height of a stack is the number of requests, and failures are told apart without colour."""
+    figure = time_figure([RequestBucket(NOON_S - 60.0, 7, 2)], SCOPE, 60)
+    bars = {trace.name: trace for trace in figure.data}
+    assert (bars[NOT_FAILED].y[4], bars[FAILED].y[4]) == (5, 2)
+    assert figure.layout.barmode == "stack"
+    assert bars[FAILED].marker.pattern.shape == "/"
+    assert bars[FAILED].customdata[4] == "Jan 15 11:59 to 12:00 UTC"
+
+
+def test_time_chart_of_nothing_has_whole_requests_on_its_axis() -> None:
+    """An empty range keeps an axis from 0 upwards instead of fractions of a request."""
+    assert list(time_figure([], SCOPE, 60).layout.yaxis.range) == [0, 4.0]
+
+
+def test_model_chart_names_models_with_their_share() -> None:
+    """Each bar says its model, its requests and its part of the whole."""
+    figure = model_figure([ModelShare("sim/small", 30, 1, 0.1), ModelShare("sim/large", 10, 0, 0.2)])
+    texts = [annotation.text for annotation in figure.layout.annotations]
+    assert texts == ["sim/small · 30 (75%)", "sim/large · 10 (25%)"]
+    assert list(figure.data[0].x) == [29, 10]
+
+
+def test_model_chart_of_nothing_says_so() -> None:
+    """An empty chart is explained."""
+    assert model_figure([]).layout.annotations[0].text == "No requests in this range"
+
+
+def test_rare_models_are_folded_without_losing_requests() -> None:
+    """With a hundred models the chart stays readable and its bars still add up."""
+    shares = [ModelShare(f"m{index:03}", index, 1, 0.5) for index in range(1, 101)]
+    rows = fold_small(shares)
+    assert len(rows) == MAX_MODELS
+    assert rows[0].model == "m100"
+    assert rows[-1].model == "93 other models"
+    assert sum(row.requests for row in rows) == sum(share.requests for share in shares)
+    assert sum(row.failed for row in rows) == 100
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, UNKNOWN),
+        (0.0, "$0.00"),
+        (1234.5, "$1,234.50"),
+        (0.5, "$0.5"),
+        (0.000123, "$0.000123"),
+        (0.0000456, "$0.0000456"),
+    ],
+)
+def test_costs_keep_what_matters(value: float | None, text: str) -> None:
+    """A request may cost a few millionths of a dollar; that is neither $0.00 nor 4.56e-05."""
+    assert format_usd(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, UNKNOWN), (2.13, "2.1 ms"), (812.4, "812 ms"), (2890.0, "2,890 ms"), (12_340.0, "12.3 s")],
+)
+def test_durations_change_their_unit(value: float | None, text: str) -> None:
+    """Overheads are read in tenths of milliseconds, long answers in seconds."""
+    assert format_ms(value) == text
+
+
+@pytest.mark.parametrize(
+    ("age_s", "text"),
+    [(-3.0, "0 s ago"), (59.0, "59 s ago"), (150.0, "2 min ago"), (7300.0, "2 h ago"), (9e5, "10 d ago")],
+)
+def test_ages_are_coarse(age_s: float, text: str) -> None:
+    """Freshness is read at a glance, and a clock that is ahead does not show a negative age."""
+    assert format_age(age_s) == text
+
+
+def test_shares_and_times() -> None:
+    """A share of nothing is unknown; times are UTC."""
+    assert (format_share(None), format_share(0.0256)) == (UNKNOWN, "2.6 %")
+    assert format_time(NOON_S) == "2027-01-15 12:00:00"
+
+
+def test_ranges_survive_the_url() -> None:
+    """A shared link shows the same range again; a link that makes no sense shows the default."""
+    assert [range_from_url(url_for_range(one)) for one in RANGES] == list(RANGES)
+    assert {range_from_url(search) for search in ("", None, "?range=", "?range=9y", "?x=1")} == {DEFAULT_RANGE}
+    assert range_from_url("?x=1&range=7d") == range_by_key("7d")
+
+
+@pytest.mark.parametrize("chosen", RANGES)
+def test_ranges_start_on_a_bucket(chosen: object) -> None:
+    """The first bar covers a whole bucket, and the range is never shorter than asked for."""
+    one = next(item for item in RANGES if item is chosen)
+    scope = one.scope("u1", NOON_S + 17.0)
+    assert scope.start_s % one.bucket_s == 0
+    assert one.span_s <= scope.end_s - scope.start_s < one.span_s + one.bucket_s
+
+
+def test_workflow_links_quote_the_slashes_of_ids() -> None:
+    """A workflow id is one segment of the path, whatever is in it."""
+    config = DashboardConfig(temporal_ui_url="http://127.0.0.1:8233/", temporal_namespace="team a")
+    assert workflow_url(config, "route/u1/r?1") == (
+        "http://127.0.0.1:8233/namespaces/team%20a/workflows/route%2Fu1%2Fr%3F1"
+    )
+    assert workflow_url(DashboardConfig(), "route/u1/r1") is None

@@ -1,0 +1,298 @@
+"""The in-memory history: exact search, bounded size, freshness, and what happens while Milvus is slow or away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.vectors.cool_down import CoolDown
+from infra.vectors.hot_copy import HotCopy
+from infra.vectors.hot_index import HotHistory
+from infra.vectors.rows import HistoryRow, QualityUpdate, fold, new_row, with_quality
+from infra.vectors.schema import keys_filter, primary_key, scope_filter, scope_key
+from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
+from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+
+DIMENSION = 8
+ALICE, BOB = HistoryScope("alice", "r"), HistoryScope("bob", "r")
+
+
+def unit(seed: int) -> Vector:
+    vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def point(name: str, scope: HistoryScope = ALICE, **changes: object) -> HistoryPoint:
+    made = HistoryPoint(name, scope, "m", f"request-{name}", unit(0), 100.0, 1.0, None, None, 10, 20, "chat", 0.0)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+class FakeStore:
+    """Keeps rows in a dictionary; can be held up (`gate`), fail (`broken`), and counts what it is asked."""
+
+    dimension = DIMENSION
+
+    def __init__(self) -> None:
+        self.rows: dict[str, HistoryRow] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.broken = False
+        self.scans: list[float] = []
+        self.now = 1_000.0
+
+    async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
+        if self.broken:
+            raise DependencyUnavailable("away")
+        copy = HotCopy(DIMENSION, 1_000)
+        copy.put([row for row in self.rows.values() if row.scope == scope_key(scope)])
+        return copy.search(vector, limit)
+
+    async def store(self, point: HistoryPoint) -> None:
+        if self.broken:
+            raise DependencyUnavailable("away")
+        key = primary_key(point.scope, point.point_id, point.model)
+        self.rows[key] = fold(self.rows.get(key), point, self.now)
+
+    async def update_quality(self, scope: HistoryScope, updates: Sequence[QualityUpdate]) -> int:
+        for update in updates:
+            key = primary_key(scope, update.point_id, update.model)
+            self.rows[key] = with_quality(self.rows[key], update, self.now)
+        return len(updates)
+
+    async def delete_scope(self, scope: HistoryScope) -> None:
+        self.rows = {key: row for key, row in self.rows.items() if row.scope != scope_key(scope)}
+
+    async def newest_since(self, scope: HistoryScope, rows: int) -> float:
+        stamps = sorted(row.timestamp for row in self.rows.values() if row.scope == scope_key(scope))
+        return stamps[-rows] if len(stamps) > rows else 0.0
+
+    async def scan(
+        self, scope: HistoryScope, *, updated_since: float = 0.0, min_timestamp: float = 0.0
+    ) -> AsyncIterator[list[HistoryRow]]:
+        self.scans.append(updated_since)
+        await self.gate.wait()
+        if self.broken:
+            raise DependencyUnavailable("away")
+        for row in list(self.rows.values()):
+            if row.scope == scope_key(scope) and row.timestamp >= min_timestamp:
+                yield [row]
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+async def hot(store: FakeStore) -> AsyncIterator[HotHistory]:
+    made = HotHistory(store)
+    yield made
+    await made.close()
+
+
+@settings(max_examples=50)
+@given(rows=st.integers(1, 200), limit=st.integers(1, 250), seed=st.integers(0, 1_000))
+def test_search_is_exact(rows: int, limit: int, seed: int) -> None:
+    """The same neighbours in the same order as sorting everything."""
+    copy, vectors = HotCopy(DIMENSION, 1_000), [unit(seed + index) for index in range(rows)]
+    copy.put([new_row(point(f"p{index}", embedding=vector), 0.0) for index, vector in enumerate(vectors)])
+    found = copy.search(unit(seed + 5_000), limit)
+    expected = np.sort(np.stack(vectors) @ unit(seed + 5_000))[::-1][:limit]
+    np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
+    assert len(found.models) == len(found.quality) == len(found.timestamp) == min(rows, limit)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 1e4), st.none() | st.floats(0, 1)), min_size=1, max_size=30))
+def test_folding_gives_the_means(outcomes: list[tuple[float, float | None]]) -> None:
+    """Running means equal the means, and unknown quality counts for nothing."""
+    row: HistoryRow | None = None
+    for index, (latency_ms, quality) in enumerate(outcomes):
+        row = fold(row, point("p", latency_ms=latency_ms, quality=quality, request_id=str(index)), 0.0)
+    assert row is not None
+    known = [quality for _, quality in outcomes if quality is not None]
+    assert row.request_count == len(outcomes)
+    assert row.quality_count == len(known)
+    assert row.latency_ms == pytest.approx(np.mean([latency_ms for latency_ms, _ in outcomes]), abs=1e-6)
+    assert not known or row.quality == pytest.approx(np.mean(known), abs=1e-9)
+
+
+def test_unknown_numbers_are_nan_and_a_zero_query_is_similar_to_nothing() -> None:
+    """Estimators must be able to tell unknown from zero, and empty text is no error."""
+    copy = HotCopy(DIMENSION, 10)
+    copy.put([new_row(point("p", cost_usd=None, quality=0.0), 0.0)])
+    found = copy.search(np.zeros(DIMENSION, np.float32), 5)
+    assert np.isnan(found.cost_usd[0])
+    assert found.quality[0] == 0.0
+    assert found.similarity.tolist() == [0.0]
+    assert len(HotCopy(DIMENSION, 10).search(unit(0), 5)) == 0
+
+
+def test_a_full_copy_keeps_the_newest() -> None:
+    """The cap holds, the oldest row makes room, and an even older one does not come in."""
+    copy = HotCopy(DIMENSION, 100)
+    for index in np.random.default_rng(0).permutation(500):
+        copy.put([new_row(point(f"p{index}", timestamp=float(index)), 0.0)])
+    assert len(copy) == 100
+    assert sorted(copy.search(unit(0), 100).timestamp) == list(range(400, 500))
+    copy.put([new_row(point("p450", timestamp=450.0, latency_ms=7.0), 0.0)])
+    assert len(copy) == 100
+    assert 7.0 in copy.search(unit(0), 100).latency_ms
+
+
+async def test_milvus_answers_until_the_copy_is_loaded(hot: HotHistory, store: FakeStore) -> None:
+    """The first requests of a router do not wait for the copy; what is stored meanwhile is not lost."""
+    await store.store(point("p"))
+    store.gate.clear()
+    assert (await hot.query_with_source(ALICE, unit(0), 5))[1] == "milvus"
+    await asyncio.sleep(0)
+    await hot.store(point("q"))
+    assert (await hot.query_with_source(ALICE, unit(0), 5))[1] == "milvus"
+    del store.rows[primary_key(ALICE, "q", "m")]  # as if its page had been read before it was stored
+    store.gate.set()
+    await hot.settled(ALICE)
+    found, source = await hot.query_with_source(ALICE, unit(0), 5)
+    assert (sorted(found.request_ids), source) == (["request-p", "request-q"], "memory")
+    assert len(store.scans) == 1
+
+
+async def test_own_stores_are_found_at_once(hot: HotHistory) -> None:
+    """A repeated prompt sees its own last outcome, folded as Milvus folds it."""
+    await hot.warm(ALICE)
+    await hot.store(point("p", request_id="r1", latency_ms=100.0))
+    await hot.store(point("p", request_id="r2", latency_ms=300.0))
+    await hot.store(point("p", request_id="r2", latency_ms=300.0))
+    found = await hot.query(ALICE, unit(0), 5)
+    assert (found.request_ids, found.count.tolist(), found.latency_ms.tolist()) == (("r2",), [2.0], [200.0])
+
+
+async def test_copies_of_tenants_are_apart(hot: HotHistory) -> None:
+    """The same router id of another owner is another copy."""
+    await hot.warm(ALICE)
+    await hot.warm(BOB)
+    await hot.store(point("p", BOB))
+    assert len(await hot.query(ALICE, unit(0), 5)) == 0
+    assert len(await hot.query(BOB, unit(0), 5)) == 1
+
+
+async def test_a_refresh_reads_only_what_is_new(store: FakeStore) -> None:
+    """Other gateways' outcomes and revised qualities arrive without reading everything again."""
+    hot = HotHistory(store, refresh_s=0.0)
+    await hot.warm(ALICE)
+    await store.store(point("others"))
+    await hot.warm(ALICE)
+    assert (await hot.query(ALICE, unit(0), 5)).request_ids == ("request-others",)
+    await hot.update_quality(ALICE, [QualityUpdate("others", "m", 0.25)])
+    await hot.warm(ALICE)
+    assert (await hot.query(ALICE, unit(0), 5)).quality.tolist() == [0.25]
+    assert store.scans[0] == 0.0
+    assert min(store.scans[1:]) > 0.0
+    await hot.close()
+
+
+async def test_memory_outlives_milvus(store: FakeStore) -> None:
+    """While Milvus is away a loaded router goes on; an unloaded one says so and tries again later."""
+    hot = HotHistory(store, refresh_s=0.0)
+    await store.store(point("p"))
+    await hot.warm(ALICE)
+    store.broken = True
+    await hot.warm(ALICE)
+    assert (await hot.query_with_source(ALICE, unit(0), 5))[1] == "memory"
+    with pytest.raises(DependencyUnavailable):
+        await hot.store(point("q"))
+    with pytest.raises(DependencyUnavailable):
+        await hot.query(BOB, unit(0), 5)
+    await hot.settled(BOB)
+    store.broken = False
+    await hot.warm(BOB)
+    assert (await hot.query_with_source(BOB, unit(0), 5))[1] == "memory"
+    await hot.close()
+
+
+async def test_all_copies_together_stay_within_memory(store: FakeStore) -> None:
+    """The router unused for longest goes first, and comes back when it is used."""
+    scopes = [HistoryScope("u", f"r{index}") for index in range(5)]
+    for scope in scopes:
+        for index in range(20):
+            await store.store(point(f"p{index}", scope))
+    one = HotHistory(store)
+    await one.warm(scopes[0])
+    size = one.stats()["bytes"]
+    hot = HotHistory(store, max_bytes=3 * size)
+    for scope in scopes:
+        await hot.warm(scope)
+    assert hot.stats() == {"routers": 3, "rows": 60, "bytes": 3 * size}
+    assert (await hot.query_with_source(scopes[4], unit(0), 5))[1] == "memory"
+    assert (await hot.query_with_source(scopes[0], unit(0), 5))[1] == "milvus"
+    await hot.settled(scopes[0])
+    assert (await hot.query_with_source(scopes[0], unit(0), 5))[1] == "memory"
+    assert hot.stats()["routers"] == 3
+    await one.close()
+    await hot.close()
+
+
+async def test_a_large_copy_is_searched_off_the_loop_and_capped(store: FakeStore) -> None:
+    """Only the newest rows are loaded, and big products run on a thread with the same result."""
+    for index in range(8_600):
+        await store.store(point(f"p{index}", timestamp=float(index)))
+    hot = HotHistory(store, cap_rows=8_500)
+    await hot.warm(ALICE)
+    found = await hot.query(ALICE, unit(0), 8_600)
+    assert (len(found), found.timestamp.min()) == (8_500, 100.0)
+    await hot.close()
+
+
+async def test_a_deleted_router_is_forgotten(hot: HotHistory) -> None:
+    """A router made again under the same name starts without history."""
+    await hot.warm(ALICE)
+    await hot.store(point("p"))
+    await hot.delete_scope(ALICE)
+    assert len(await hot.query(ALICE, unit(0), 5)) == 0
+    await hot.warm(ALICE)
+    assert len(await hot.query(ALICE, unit(0), 5)) == 0
+
+
+async def test_a_wrong_dimension_is_named(hot: HotHistory) -> None:
+    """Never a silent product of unlike vectors."""
+    with pytest.raises(EmbedderMismatch):
+        await hot.query(ALICE, np.zeros(3, np.float32), 5)
+    with pytest.raises(EmbedderMismatch):
+        await hot.store(point("p", embedding=np.zeros(3, np.float32)))
+
+
+@given(user=st.text(max_size=20), router=st.text(max_size=20))
+def test_filters_hold_no_foreign_characters(user: str, router: str) -> None:
+    """Whatever an id contains, the filter expression consists of our words and hex digits."""
+    scope = HistoryScope(user, router)
+    allowed = set('0123456789abcdef" =scope')
+    assert set(scope_filter(scope)) <= allowed
+    assert keys_filter([primary_key(scope, router, user)]).count('"') == 2
+
+
+@given(st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
+def test_different_scopes_have_different_keys(user: str, router: str, user2: str, router2: str) -> None:
+    """No concatenation of ids makes two tenants meet."""
+    same = (user, router) == (user2, router2)
+    assert (scope_key(HistoryScope(user, router)) == scope_key(HistoryScope(user2, router2))) == same
+
+
+def test_a_cool_down_opens_after_failures_and_lets_one_try() -> None:
+    """One slow answer is tolerated; two in a row close the door for a moment, longer each time, up to a bound."""
+    now = [0.0]
+    cool_down = CoolDown(clock=lambda: now[0])
+    cool_down.failed()
+    assert cool_down.remaining_s() == 0.0
+    cool_down.failed()
+    assert cool_down.remaining_s() == 0.5
+    now[0] = 0.5
+    assert cool_down.remaining_s() == 0.0  # this one may try,
+    assert cool_down.remaining_s() > 0.0  # the others wait for it
+    for _ in range(20):
+        cool_down.failed()
+    assert cool_down.remaining_s() == 5.0
+    cool_down.succeeded()
+    assert cool_down.remaining_s() == 0.0

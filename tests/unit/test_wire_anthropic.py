@@ -1,0 +1,306 @@
+"""Anthropic's Messages: requests from OpenAI bodies, and streams back into OpenAI chunks."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelpilot.outcome import Usage
+from modelpilot.provider_errors import ProviderError
+from modelpilot.wire.anthropic import DEFAULT_MAX_TOKENS, messages_request, unsupported_fields
+from modelpilot.wire.anthropic_stream import AnthropicDecoder
+from modelpilot.wire.openai import ChunkAssembler, parse_chunk
+from modelpilot.wire.sse import ServerSentEvent
+
+USER = {"role": "user", "content": "Hi"}
+TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+PNG = "data:image/png;base64,AAAA"
+
+
+def tool_call(call_id: str, name: str = "f", arguments: str = "{}") -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def request(model: str = "claude-sonnet-4-5", **body: Any) -> dict[str, Any]:
+    return messages_request({"messages": [USER], **body}, model)
+
+
+def decoded(events: list[dict[str, Any]]) -> ChunkAssembler:
+    decoder, assembler = AnthropicDecoder(created=7), ChunkAssembler()
+    for event in events:
+        for chunk in decoder.decode(ServerSentEvent(event["type"], orjson.dumps(event))):
+            assembler.add(parse_chunk(ServerSentEvent("", orjson.dumps(chunk))))
+    assert decoder.complete == decoder.ended
+    return assembler
+
+
+def stream(*blocks: list[dict[str, Any]], reason: str = "end_turn", **usage: Any) -> list[dict[str, Any]]:
+    """A stream of blocks, each given as its first state and its deltas."""
+    message = {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 5, "output_tokens": 1}}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
+    for index, (first, *deltas) in enumerate(blocks):
+        events.append({"type": "content_block_start", "index": index, "content_block": first})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    last = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9, **usage}}
+    return [*events, last, {"type": "message_stop"}]
+
+
+def test_a_simple_request() -> None:
+    """A limit is always there, and nothing that was not asked for."""
+    assert request() == {
+        "model": "claude-sonnet-4-5",
+        "max_tokens": DEFAULT_MAX_TOKENS,
+        "stream": True,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+    }
+
+
+def test_a_conversation_with_parallel_tools() -> None:
+    """System texts go to `system`, calls become tool_use, and all results share the one user turn behind them."""
+    messages = [
+        {"role": "system", "content": "S"},
+        {"role": "developer", "content": [{"type": "text", "text": "D"}]},
+        USER,
+        {"role": "assistant", "content": "", "tool_calls": [tool_call("a", "f", '{"x": 1}'), tool_call("b", "g", "")]},
+        {"role": "tool", "tool_call_id": "a", "content": "A"},
+        {"role": "tool", "tool_call_id": "b", "content": [{"type": "image_url", "image_url": {"url": PNG}}]},
+        {"role": "user", "content": "and?"},
+    ]
+    wire = messages_request({"messages": messages, "tools": [TOOL]}, "claude")
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    assert wire["system"] == [{"type": "text", "text": "S"}, {"type": "text", "text": "D"}]
+    assert wire["tools"] == [{"name": "f", "description": "d", "input_schema": {"type": "object"}}]
+    assert wire["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+                {"type": "tool_use", "id": "b", "name": "g", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "A"}]},
+                {"type": "tool_result", "tool_use_id": "b", "content": [image]},
+                {"type": "text", "text": "and?"},
+            ],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "block"),
+    [
+        ({"type": "text", "text": "x"}, {"type": "text", "text": "x"}),
+        (
+            {"type": "image_url", "image_url": {"url": "https://h/a.webp"}},
+            {"type": "image", "source": {"type": "url", "url": "https://h/a.webp"}},
+        ),
+        (
+            {"type": "file", "file": {"file_data": "data:application/pdf;base64,QQ=="}},
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "QQ=="}},
+        ),
+    ],
+)
+def test_content_parts(part: dict[str, Any], block: dict[str, Any]) -> None:
+    """Images by URL and in base64, and PDF files."""
+    wire = request(messages=[{"role": "user", "content": [part]}])
+    assert wire["messages"][0]["content"] == [block]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"max_tokens": 9}, {"max_tokens": 9}),
+        ({"max_completion_tokens": 8, "max_tokens": 9}, {"max_tokens": 8}),
+        ({"stop": "x"}, {"stop_sequences": ["x"]}),
+        ({"stop": ["x", "y"]}, {"stop_sequences": ["x", "y"]}),
+        ({"temperature": 0.0, "top_p": 0.5}, {"temperature": 0.0, "top_p": 0.5}),
+        ({"user": "u"}, {"metadata": {"user_id": "u"}}),
+        ({"tools": [TOOL], "tool_choice": "auto"}, {"tool_choice": {"type": "auto"}}),
+        ({"tools": [TOOL], "tool_choice": "required"}, {"tool_choice": {"type": "any"}}),
+        ({"tools": [TOOL], "tool_choice": "none"}, {"tool_choice": {"type": "none"}}),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            {"tool_choice": {"type": "tool", "name": "f"}},
+        ),
+        (
+            {"tools": [TOOL], "parallel_tool_calls": False},
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}},
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
+        ),
+        (
+            {"reasoning_effort": "low"},
+            {"thinking": {"type": "enabled", "budget_tokens": 1_024}, "max_tokens": DEFAULT_MAX_TOKENS + 1_024},
+        ),
+        (
+            {"reasoning_effort": "high", "max_completion_tokens": 5_000},
+            {"thinking": {"type": "enabled", "budget_tokens": 4_999}, "max_tokens": 5_000},
+        ),
+        ({"thinking": {"type": "disabled"}, "top_k": 4}, {"thinking": {"type": "disabled"}, "top_k": 4}),
+    ],
+)
+def test_settings(body: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Every supported field has its counterpart."""
+    assert request(**body).items() >= expected.items()
+
+
+@pytest.mark.parametrize("body", [{"reasoning_effort": "none"}, {"reasoning_effort": "low", "max_tokens": 500}, {}])
+def test_no_thinking(body: dict[str, Any]) -> None:
+    """Thinking stays off where nobody wants it or the client's own limit leaves no room for the smallest budget."""
+    assert "thinking" not in request(**body)
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-6", "claude-sonnet-4.6", "claude-opus-4-7-20260401", "claude-x-5"])
+def test_newer_models_take_an_effort(model: str) -> None:
+    """Models that set their own budget are told the effort instead."""
+    wire = request(model, reasoning_effort="minimal")
+    assert (wire["thinking"], wire["output_config"]) == ({"type": "adaptive"}, {"effort": "low"})
+
+
+def test_thinking_is_left_off_where_its_history_is_missing() -> None:
+    """Anthropic refuses tool results whose call came without its thinking; with it, the blocks come first."""
+    called = {"role": "assistant", "tool_calls": [tool_call("a")]}
+    result = {"role": "tool", "tool_call_id": "a", "content": "A"}
+    assert "thinking" not in request(messages=[USER, called, result], reasoning_effort="low")
+    block = {"type": "thinking", "thinking": "t", "signature": "s"}
+    wire = request(messages=[USER, {**called, "thinking_blocks": [block]}, result], reasoning_effort="low")
+    assert wire["thinking"]["type"] == "enabled"
+    assert wire["messages"][1]["content"][0] == block
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, []),
+        ({"n": 1, "logprobs": False, "stream": True, "store": False, "service_tier": "auto", "user": "u"}, []),
+        ({"n": 2}, ["n"]),
+        ({"logprobs": True, "top_logprobs": 2}, ["logprobs", "top_logprobs"]),
+        ({"seed": 1, "logit_bias": {"1": 2}, "x_new": 1}, ["seed", "logit_bias", "x_new"]),
+        ({"presence_penalty": 0, "frequency_penalty": 0.5}, ["frequency_penalty"]),
+        ({"temperature": 1.5}, ["temperature"]),
+        ({"temperature": 0.5, "reasoning_effort": "low"}, ["temperature"]),
+        ({"response_format": {"type": "json_object"}}, ["response_format"]),
+        ({"tools": [TOOL, {"type": "custom"}]}, ["tools[1].type"]),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, ["tool_choice.type"]),
+        ({"messages": [{**USER, "name": "Ann"}]}, ["messages[0].name"]),
+        ({"messages": [{"role": "function", "name": "f"}]}, ["messages[0].function_call", "messages[0].name"]),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": ""}}]}]},
+            ["messages[0].content"],
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]}]}, ["messages[0].content"]),
+    ],
+)  # fmt: skip
+def test_unsupported_fields(body: dict[str, Any], fields: list[str]) -> None:
+    """What Anthropic cannot do is said by name, and defaults are not held against a client."""
+    assert unsupported_fields({"messages": [USER], **body}) == fields
+
+
+def test_a_text_stream() -> None:
+    """Text, identity, finish reason and usage arrive; cached input counts as input."""
+    text = [{"type": "text", "text": ""}, {"type": "text_delta", "text": "Hel"}, {"type": "text_delta", "text": "lo"}]
+    assembler = decoded(
+        stream(text, cache_read_input_tokens=3, cache_creation_input_tokens=2, output_tokens_details={"thinking_tokens": 4})
+    )  # fmt: skip
+    assert assembler.usage == Usage(10, 9, 3, 4)
+    result = assembler.result()
+    assert (result["id"], result["model"], result["created"]) == ("msg_1", "claude", 7)
+    assert result["choices"] == [
+        {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+    ]
+
+
+def test_thinking_and_tools() -> None:
+    """Thinking becomes reasoning and can be sent back; parallel calls keep ids, names and streamed arguments."""
+    thinking = [
+        {"type": "thinking", "thinking": ""},
+        {"type": "thinking_delta", "thinking": "Hm"},
+        {"type": "signature_delta", "signature": "sig"},
+    ]
+    first = [
+        {"type": "tool_use", "id": "t1", "name": "f", "input": {}},
+        {"type": "input_json_delta", "partial_json": ""},
+        {"type": "input_json_delta", "partial_json": '{"x":'},
+        {"type": "input_json_delta", "partial_json": "1}"},
+    ]
+    second = [{"type": "tool_use", "id": "t2", "name": "g", "input": {}}]
+    message = decoded(stream(thinking, first, second, reason="tool_use")).result()["choices"][0]
+    assert message["finish_reason"] == "tool_calls"
+    assert message["message"] == {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "Hm",
+        "thinking_blocks": [{"type": "thinking", "thinking": "Hm", "signature": "sig"}],
+        "tool_calls": [tool_call("t1", "f", '{"x":1}'), tool_call("t2", "g", "{}")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("something_new", "stop"),
+    ],
+)
+def test_finish_reasons(reason: str, expected: str) -> None:
+    """Every stop reason has its counterpart."""
+    assert decoded(stream([{"type": "text", "text": "x"}], reason=reason)).finish_reason == expected
+
+
+def test_unknown_events_are_skipped_and_broken_ones_are_not() -> None:
+    """Anthropic may add events; a delta for a block that never began is a broken stream."""
+    decoder = AnthropicDecoder(0)
+    assert decoder.decode(ServerSentEvent("new", b'{"type": "new"}')) == []
+    with pytest.raises(ProviderError) as caught:
+        decoder.decode(ServerSentEvent("", b'{"type": "content_block_delta", "index": 3, "delta": {}}'))
+    assert caught.value.error_type == "malformed_response"
+
+
+arguments = st.dictionaries(st.text(max_size=5), st.integers(-9, 9) | st.text(max_size=9), max_size=3)
+assistant = st.tuples(
+    st.text(max_size=20),
+    st.lists(st.tuples(st.uuids().map(str), st.text("abc", min_size=1, max_size=5), arguments), max_size=3),
+).filter(lambda message: bool(message[0] or message[1]))
+
+
+@given(assistant, st.booleans())
+def test_openai_to_anthropic_and_back(message: tuple[str, list[Any]], streamed: bool) -> None:
+    """Text, tool calls and their ids survive the way to Anthropic and back, whole or streamed."""
+    text, calls = message
+    wire_calls = [tool_call(call_id, name, orjson.dumps(value).decode()) for call_id, name, value in calls]
+    spoken = {"role": "assistant", "content": text, "tool_calls": wire_calls}
+    blocks = request(messages=[USER, spoken])["messages"][1]["content"]
+    if streamed:
+        result = decoded(stream(*(_as_deltas(block) for block in blocks))).result()
+    else:
+        assembler = ChunkAssembler()
+        whole = {"type": "message", "id": "m", "model": "c", "content": blocks, "stop_reason": "end_turn"}
+        for chunk in AnthropicDecoder(0).decode_whole(whole):
+            assembler.add(chunk)
+        result = assembler.result()
+    answer = result["choices"][0]["message"]
+    assert (answer["content"] or "", answer.get("tool_calls", [])) == (text, wire_calls)
+
+
+def _as_deltas(block: dict[str, Any]) -> list[dict[str, Any]]:
+    if block["type"] == "text":
+        half = len(block["text"]) // 2
+        pieces = (block["text"][:half], block["text"][half:])
+        return [{"type": "text", "text": ""}, *({"type": "text_delta", "text": piece} for piece in pieces)]
+    value = orjson.dumps(block["input"]).decode()
+    pieces = (value[:3], value[3:])
+    return [{**block, "input": {}}, *({"type": "input_json_delta", "partial_json": piece} for piece in pieces)]

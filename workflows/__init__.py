@@ -1,0 +1,1 @@
+"""Orchestration only: which step comes next, with which timeout and which retries."""

@@ -1,0 +1,46 @@
+"""Timeouts and retry policies, with their arithmetic."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+
+from modelpilot.backoff import COEFFICIENT, INITIAL_WAIT_S, MAXIMUM_WAIT_S
+from modelpilot.messages import CallPlan
+from modelpilot.outcome import Outcome
+
+# Local steps return their failures as values: a joined failure that Temporal retried would only be joined again.
+ONCE = RetryPolicy(maximum_attempts=1)
+
+# In process and idempotent: seconds are already generous.
+STEP_TIMEOUT = timedelta(seconds=10)
+
+# Storing waits for the commit that the answer began: 10 s of tries there, one more here.
+STORE_TIMEOUT = timedelta(seconds=30)
+# Where Postgres stays away, storing goes on until it is back; there is no other end for an outcome that was paid for.
+STORE_RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=60))
+
+# A heartbeat every 2 s; four missed ones mean that the worker is gone.
+FALLBACK_HEARTBEAT_TIMEOUT = timedelta(seconds=10)
+
+# A recovery may wait for the first owner's whole time plus 30 s, find it dead after 10 s, and then need its own time.
+RECOVERY_SLACK = timedelta(seconds=60)
+
+
+def first_phase_timeout(plan: CallPlan) -> timedelta:
+    """Two total times (the first owner's and the recovery's) and the slack between them."""
+    return 2 * timedelta(milliseconds=plan.total_ms) + RECOVERY_SLACK
+
+
+def fallback_retries(plan: CallPlan) -> RetryPolicy:
+    """The backoff of product.md: the first fallback at once, then 1000 * 2^i ms, no jitter, at most 60 s."""
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=INITIAL_WAIT_S),
+        backoff_coefficient=COEFFICIENT,
+        maximum_interval=timedelta(seconds=MAXIMUM_WAIT_S),
+        maximum_attempts=plan.retry_attempts,
+    )
+
+
+def fallback_timeout(failed: Outcome) -> timedelta:
+    """What the first phase left of the total time, and a moment for the result to be committed."""
+    return timedelta(milliseconds=failed.remaining_ms) + timedelta(seconds=15)

@@ -1,0 +1,156 @@
+"""One routed request. On the fast path every step joins what the gateway is doing already (docs/architecture.md)."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.performance import PerformanceActivities
+    from activities.providers import ProviderActivities
+    from activities.routing import RoutingActivities
+    from modelpilot import names
+    from modelpilot.messages import (
+        CallReport,
+        FallbackInput,
+        RouteRequestInput,
+        RouteRequestResult,
+        StepInput,
+        StepReport,
+    )
+    from modelpilot.outcome import Outcome
+    from workflows import policies
+
+MODEL = SearchAttributeKey.for_keyword(names.SEARCH_MODEL)
+PROVIDER = SearchAttributeKey.for_keyword(names.SEARCH_PROVIDER)
+OUTCOME = SearchAttributeKey.for_keyword(names.SEARCH_OUTCOME)
+
+Report = TypeVar("Report", StepReport, CallReport)
+
+
+@workflow.defn(name=names.ROUTE_REQUEST_WORKFLOW)
+class RouteRequestWorkflow:
+    """load_router → embed_prompt → query_history → score_models → call_provider (→ call_fallback) → store_performance.
+
+    The decision is in the input, so that a recovery never chooses anew.
+    """
+
+    @workflow.run
+    async def run(self, request: RouteRequestInput) -> RouteRequestResult:
+        """Carry the request to its one terminal row, whatever fails or dies on the way."""
+        for step in (
+            RoutingActivities.load_router,
+            RoutingActivities.embed_prompt,
+            RoutingActivities.query_history,
+            RoutingActivities.score_models,
+        ):
+            await _join(step, request, policies.STEP_TIMEOUT)
+        outcome = await self._call(request)
+        await self._store(request, outcome)
+        self._publish(request, outcome)
+        return _result(outcome)
+
+    async def _call(self, request: RouteRequestInput) -> Outcome:
+        timeout = policies.first_phase_timeout(request.plan)
+        try:
+            report = await _join(ProviderActivities.call_provider, request, timeout)
+        except (ActivityError, asyncio.CancelledError) as error:
+            return _broken(request, error, None)
+        outcome = report.outcome or _broken(request, None, None)
+        return await self._fall_back(request, outcome) if request.may_fall_back(outcome) else outcome
+
+    async def _fall_back(self, request: RouteRequestInput, failed: Outcome) -> Outcome:
+        models = ", ".join(request.plan.fallback_models)
+        try:
+            return await workflow.execute_activity_method(
+                ProviderActivities.call_fallback,
+                FallbackInput(request, failed),
+                schedule_to_close_timeout=policies.fallback_timeout(failed),
+                heartbeat_timeout=policies.FALLBACK_HEARTBEAT_TIMEOUT,
+                retry_policy=policies.fallback_retries(request.plan),
+                summary=f"{failed.model} failed ({failed.error_code}); falling back to {models}",
+                # The call ends as a canceled outcome with its cost, which is worth waiting for.
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            )
+        except (ActivityError, asyncio.CancelledError) as error:
+            return _broken(request, error, failed)
+
+    async def _store(self, request: RouteRequestInput, outcome: Outcome) -> None:
+        store = PerformanceActivities.store_performance
+        try:
+            # Shielded: a canceled request is stored like any other.
+            await asyncio.shield(_join(store, request, policies.STORE_TIMEOUT, outcome))
+        except ActivityError:
+            await workflow.execute_activity_method(
+                store,
+                StepInput(request.nonce, request, outcome),
+                start_to_close_timeout=policies.STORE_TIMEOUT,
+                retry_policy=policies.STORE_RETRIES,
+                summary="stored late: Postgres was away",
+            )
+
+    def _publish(self, request: RouteRequestInput, outcome: Outcome) -> None:
+        updates = [OUTCOME.value_set(outcome.status)]
+        if outcome.model != request.plan.model:
+            updates += [MODEL.value_set(outcome.model), PROVIDER.value_set(outcome.provider)]
+        workflow.upsert_search_attributes(updates)
+
+
+async def _join(
+    step: Callable[[Any, StepInput], Coroutine[Any, Any, Report]],
+    request: RouteRequestInput,
+    timeout: Any,
+    outcome: Outcome | None = None,
+) -> Report:
+    """Run a local step that joins the flight; where this worker has none, run it again with the whole request."""
+    first = StepInput(request.nonce)
+    # An outcome that the workflow had to make up itself is one that no flight knows.
+    if outcome is not None and outcome.error_code in (_TIMED_OUT, _CANCELED):
+        first = StepInput(request.nonce, request, outcome)
+    report: Report = await workflow.execute_local_activity_method(
+        step, first, start_to_close_timeout=timeout, retry_policy=policies.ONCE
+    )
+    if report.missing:
+        report = await workflow.execute_local_activity_method(
+            step,
+            StepInput(request.nonce, request, outcome),
+            start_to_close_timeout=timeout,
+            retry_policy=policies.ONCE,
+        )
+    return report
+
+
+_TIMED_OUT = "timeout_total"
+_CANCELED = "request_canceled"
+
+
+def _broken(request: RouteRequestInput, error: BaseException | None, failed: Outcome | None) -> Outcome:
+    """The outcome of a phase that did not say how it ended: it was canceled, or ran out of time."""
+    canceled = error is not None and is_cancelled_exception(error)
+    plan = request.plan
+    base = failed or Outcome("failed", plan.model, str(plan.specs[plan.model]["provider"]))
+    return replace(
+        base,
+        status="canceled" if canceled else "failed",
+        error_code=_CANCELED if canceled else _TIMED_OUT,
+        error_message="canceled by the client" if canceled else "the request's total time is over",
+        can_fall_back=False,
+    )
+
+
+def _result(outcome: Outcome) -> RouteRequestResult:
+    return RouteRequestResult(
+        status=outcome.status,
+        model=outcome.model,
+        provider=outcome.provider,
+        attempts=len(outcome.attempts),
+        cost_usd=outcome.cost_usd,
+        latency_ms=round(outcome.latency_ms, 1),
+        finish_reason=outcome.finish_reason,
+        error_code=outcome.error_code,
+        answer=outcome.answer,
+    )
