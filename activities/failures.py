@@ -69,8 +69,8 @@ def spent_usd(attempts: tuple[Attempt, ...]) -> float | None:
 
 def with_earlier(outcome: Outcome, earlier: tuple[Attempt, ...]) -> Outcome:
     """The outcome with the attempts of earlier phases in front, and their cost counted."""
-    seen = {attempt.seq for attempt in outcome.attempts}
-    attempts = tuple(sorted((*(a for a in earlier if a.seq not in seen), *outcome.attempts), key=lambda a: a.seq))
+    by_seq = {attempt.seq: attempt for attempt in (*earlier, *outcome.attempts)}
+    attempts = tuple(by_seq[seq] for seq in sorted(by_seq))
     return replace(outcome, attempts=attempts, cost_usd=spent_usd(attempts))
 
 

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.failures import with_earlier
 from activities.flights import FlightController, answer_size
@@ -94,7 +94,12 @@ def _next_attempt(request: RouteRequestInput, outcome: Outcome, number: int) -> 
     same_model = fallback_model(models, number + 1) == outcome.model
     delay = timedelta(seconds=min(wait_s, MAXIMUM_WAIT_S)) if same_model and wait_s is not None else None
     text = f"{outcome.model}: {outcome.error_code}"
-    return ApplicationError(text, type=outcome.error_code or "provider_error", next_retry_delay=delay)
+    return ApplicationError(
+        text,
+        type=outcome.error_code or "provider_error",
+        next_retry_delay=delay,
+        category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
+    )
 
 
 def _since_scheduled_ms() -> float:

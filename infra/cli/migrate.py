@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from infra.catalogue import seed_models
+from infra.catalogue.seed import seed_models
 from infra.cli.admin_key import ensure_admin_key
 from infra.db.engine import Database
 from infra.db.migrate import upgrade

@@ -3,7 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,15 +93,18 @@ async def run_stack(settings: Settings, report: Callable[[Event], None], on_read
     with lock.exclusive(data.lock):
         await ports.require_free(fixed_ports(settings))
         stack = plan_stack(settings)
-        supervisor = Supervisor(report)
-        stopping = _signals(supervisor)
+        await _supervise(stack, data.addresses, Supervisor(report), on_ready)
+
+
+async def _supervise(stack: Stack, published: Path, supervisor: Supervisor, on_ready: Callable[[], None]) -> None:
+    with _stop_signals(supervisor) as stopping:
         try:
             if await _unless(stopping, supervisor.start(stack.services)):
-                publish(stack.addresses, data.addresses)
+                publish(stack.addresses, published)
                 on_ready()
                 await _unless(stopping, supervisor.failed())
         finally:
-            data.addresses.unlink(missing_ok=True)
+            published.unlink(missing_ok=True)  # noqa: ASYNC240 - one local file
             await supervisor.stop()
 
 
@@ -129,7 +133,8 @@ def _role_spec(role: str, data: DataDir, environment: dict[str, str], *arguments
     return ChildSpec(name=role, argv=argv, log_path=data.logs / f"{role}.log", env=environment, cwd=Path.cwd())
 
 
-def _signals(supervisor: Supervisor) -> asyncio.Event:
+@contextmanager
+def _stop_signals(supervisor: Supervisor) -> Iterator[asyncio.Event]:
     stopping = asyncio.Event()
 
     def on_signal() -> None:
@@ -140,9 +145,14 @@ def _signals(supervisor: Supervisor) -> asyncio.Event:
     numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         numbers.remove(signal.SIGHUP)  # started with nohup: the closed terminal is no reason to stop
+    loop = asyncio.get_running_loop()
     for number in numbers:
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return stopping
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stopping
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

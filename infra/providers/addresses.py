@@ -64,6 +64,8 @@ class AddressRule:
         real = _unwrapped(address)
         if any(real in network for network in self.networks):
             return True
+        if real.is_loopback:  # first: IPv6 counts its own among the reserved
+            return self.allow_internal
         if real.is_multicast or real.is_reserved or real.is_unspecified or real.is_link_local:
             return False
         return real.is_global or self.allow_internal

@@ -83,7 +83,9 @@ class ProviderHttp:
     async def _send(self, request: UpstreamRequest, patience: Patience) -> Answer:
         _check_key(request.secret)
         self._check_address(request.url)
-        post = self._opened().post(request.url, data=_payload(request.body), headers=request.headers)
+        post = self._opened().post(
+            request.url, data=_payload(request.body), headers=request.headers, allow_redirects=False
+        )
         return Answer(await patience.wait(post))
 
     def _opened(self) -> aiohttp.ClientSession:

@@ -5,13 +5,15 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from modelpilot.errors import DependencyUnavailable
 
 log = structlog.get_logger(__name__)
 
 PROBE_EVERY_S = 1.0
+# One late answer is a busy machine, a refused connection is a dead server.
+LATE_ANSWERS = 3
 PROBE_TIMEOUT = timedelta(seconds=1)
 RETRY_AFTER_S = 2.0
 
@@ -22,6 +24,7 @@ class TemporalHealth:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._task: asyncio.Task[None] | None = None
+        self._late = 0
         self.up = True
 
     def check_up(self) -> None:
@@ -31,6 +34,7 @@ class TemporalHealth:
 
     def report(self, up: bool) -> None:
         """What somebody has just seen."""
+        self._late = 0
         if up != self.up:
             log.warning("temporal_up" if up else "temporal_down")
             self.up = up
@@ -39,9 +43,15 @@ class TemporalHealth:
         """Ask now."""
         try:
             self.report(await self._client.service_client.check_health(timeout=PROBE_TIMEOUT))
-        except (RPCError, RuntimeError):
-            self.report(up=False)
+        except RPCError as error:
+            self._missed(error)
         return self.up
+
+    def _missed(self, error: RPCError) -> None:
+        late = self._late + 1
+        if error.status == RPCStatusCode.UNAVAILABLE or late >= LATE_ANSWERS:
+            self.report(up=False)
+        self._late = late
 
     async def _watch(self) -> None:
         while True:

@@ -102,7 +102,7 @@ class TemporalStarter:
         return self._client.get_workflow_handle(key.workflow_id)
 
     def _unavailable(self, error: RPCError) -> DependencyUnavailable:
-        if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+        if error.status == RPCStatusCode.UNAVAILABLE:
             self._health.report(up=False)
         log.warning("temporal_call_failed", status=error.status.name)
         return DependencyUnavailable("Temporal did not acknowledge in time", retry_after_s=RETRY_AFTER_S)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.embedded.child import LOG_ROTATE_BYTES, Child
-from infra.embedded.environment import foreign_environment, role_environment
+from infra.embedded.environment import foreign_environment, python_environment, role_environment
 from tests.support.processes import PAUSE, alive, spec, until
 
 PARENT = """
@@ -33,11 +33,12 @@ signal.pause()
 async def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     """`kill -9` of the supervisor leaves no process behind."""
     argv = [sys.executable, "-c", PARENT, str(tmp_path)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()}) as parent:
-        assert parent.stdout is not None
-        orphan = int(parent.stdout.readline())
-        assert alive(orphan)
-        parent.kill()
+    parent = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, env=python_environment())
+    assert parent.stdout is not None
+    orphan = int(await parent.stdout.readline())
+    assert alive(orphan)
+    parent.kill()
+    await parent.wait()
     await until(lambda: not alive(orphan))
 
 

@@ -136,7 +136,7 @@ def test_commands_join_a_running_stack(settings: Settings) -> None:
 
 
 def test_a_long_or_unusual_path_gets_a_short_socket(tmp_path: Path) -> None:
-    """A deep or comma-bearing data directory would make a socket that cannot be bound or named; the URL stays stable."""
+    """A deep or comma-bearing directory would make a socket that cannot be bound or named; the URL is stable."""
     log = tmp_path / "log"
     for cluster in (Path("/" + "deep/" * 30), tmp_path / "with, comma"):
         directory = PostgresPlan(cluster, log).socket_dir

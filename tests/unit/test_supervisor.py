@@ -1,6 +1,7 @@
 """The supervisor, with tiny real processes: order, readiness, restarts, limits, and an end that is certain."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,6 @@ from infra.embedded.supervisor import RestartPolicy, State, Supervisor
 from tests.support.processes import WELL_BEHAVED, Events, alive, job, service, until
 
 QUICK = RestartPolicy(limit=2, first_wait_seconds=0.01)
-DOOMED = "import pathlib, sys; pathlib.Path(sys.argv[1] + '.ready').touch(); print('out of luck'); sys.stdin.read()"
 
 
 @asynccontextmanager
@@ -39,8 +39,13 @@ def pid_of(directory: Path, name: str) -> int:
     return 0
 
 
+def kill(pid: int) -> None:
+    assert pid > 0
+    os.kill(pid, signal.SIGKILL)
+
+
 async def test_services_start_after_what_they_need(tmp_path: Path) -> None:
-    """Nothing starts before its dependencies are ready, a job counts when it has ended, and an unknown name is given."""
+    """Nothing starts before its dependencies are ready; a job is when it has ended, a name not ours always."""
     first, setup = service(tmp_path, "store"), job(tmp_path, "migrate", "store")
     last = service(tmp_path, "gateway", "migrate", "given-by-settings")
     async with supervised(last, setup, first) as (_, events):
@@ -67,7 +72,7 @@ async def test_a_crashed_service_comes_back(tmp_path: Path) -> None:
     """A killed process is replaced by another one, which is ready again."""
     async with supervised(service(tmp_path, "gateway")) as (_, events):
         first = pid_of(tmp_path, "gateway")
-        signal.pidfd_send_signal(_pidfd(first), signal.SIGKILL)
+        kill(first)
         await events.until(State.READY, 2)
         second = pid_of(tmp_path, "gateway")
         assert first != second
@@ -78,7 +83,11 @@ async def test_a_crashed_service_comes_back(tmp_path: Path) -> None:
 
 async def test_a_service_that_keeps_crashing_ends_it_all(tmp_path: Path) -> None:
     """After the limit the supervisor gives up, and says which service, and what it last wrote."""
-    async with supervised(service(tmp_path, "worker", code=DOOMED)) as (supervisor, events):
+    doomed = service(tmp_path, "worker", code="print('out of luck', flush=True)" + WELL_BEHAVED)
+    async with supervised(doomed) as (supervisor, events):
+        for life in range(1, QUICK.limit + 2):
+            await events.until(State.READY, life)
+            kill(pid_of(tmp_path, "worker"))
         with pytest.raises(ServiceFailed, match=r"(?s)worker exited.*2 restarts within 60 s.*out of luck"):
             await asyncio.wait_for(supervisor.failed(), 20)
         assert events.names(State.CRASHED) == ["worker", "worker"]
@@ -89,7 +98,7 @@ async def test_a_restart_that_does_not_get_ready_counts_as_a_crash(tmp_path: Pat
     once = "import pathlib, sys\nif pathlib.Path('broken').exists(): sys.exit(7)\n" + WELL_BEHAVED
     async with supervised(service(tmp_path, "gateway", code=once)) as (supervisor, _):
         (tmp_path / "broken").touch()
-        signal.pidfd_send_signal(_pidfd(pid_of(tmp_path, "gateway")), signal.SIGKILL)
+        kill(pid_of(tmp_path, "gateway"))
         with pytest.raises(ServiceFailed, match="gateway did not come back"):
             await asyncio.wait_for(supervisor.failed(), 20)
 
@@ -149,9 +158,3 @@ def test_restart_waits_double_up_to_a_limit() -> None:
     """The first restart is almost at once, later ones leave a broken dependency time to recover."""
     policy = RestartPolicy(first_wait_seconds=0.5, max_wait_seconds=3)
     assert [policy.wait_seconds(n) for n in range(5)] == [0.5, 1, 2, 3, 3]
-
-
-def _pidfd(pid: int) -> int:
-    import os
-
-    return os.pidfd_open(pid)

@@ -106,8 +106,8 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
         ["choices", "delta", "message", "index", "content", "tool_calls", "function", "arguments", "finish_reason",
-         "usage", "type", "content_block", "candidates", "parts", "text", "finishReason", "usageMetadata", "stop_reason",
-         "functionCall", "args", "error", "id", "name"]
+         "usage", "type", "content_block", "candidates", "parts", "text", "finishReason", "usageMetadata",
+         "stop_reason", "functionCall", "args", "error", "id", "name"]
     ), inner, max_size=4),
     max_leaves=15,
 )  # fmt: skip

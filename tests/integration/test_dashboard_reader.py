@@ -1,0 +1,114 @@
+"""The reader behind the analytics site, on a real Postgres."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from infra.db.reader import PostgresDashboardReader
+from modelpilot.analytics import NO_MODEL, AnalyticsScope, Overview
+from modelpilot.errors import DependencyUnavailable
+
+START_S = 1_800_014_400.0
+HOUR = AnalyticsScope(None, START_S, START_S + 3_600.0)
+INSERT = """
+INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, status,
+    model, provider, latency_ms, ttft_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
+    reasoning_tokens, success, finish_reason, request_type, quality, quality_source, attempts, fallback_used,
+    degraded, propensity, explored, prompt_hash, decision, features, tags, session_id, stream, error_code, error_status)
+VALUES (%(user)s, %(id)s, 'demo', 'k', 1, %(at)s, %(at)s, %(status)s, %(model)s, 'simulator', %(latency)s, 1, 2.5,
+    %(cost)s, 1, 1, 0, 0, true, 'stop', 'chat', NULL, NULL, 1, %(fallback)s, '{}', 1, false, 'h', '{}', '{}', '{}',
+    NULL, false, NULL, NULL)"""
+ROWS = [
+    # user, id, seconds after START_S, status, model, latency_ms, cost_usd, fallback
+    ("u1", "a", 0, "completed", "sim/small", 100.0, 0.25, False),
+    ("u1", "b", 59, "completed", "sim/small", 300.0, None, True),
+    ("u1", "c", 60, "failed", "", 9_000.0, None, False),
+    ("u2", "a", 61, "completed", "sim/large", 200.0, 0.5, False),
+    ("u2", "d", 120, "canceled", "sim/large", 1.0, 0.0, False),
+    ("u2", "late", 3_600, "completed", "sim/large", 1.0, 1.0, False),
+]
+
+
+@pytest.fixture
+def reader(migrated_url: str) -> Iterator[PostgresDashboardReader]:
+    """A reader of a database with the requests of two tenants."""
+    names = ("user", "id", "at", "status", "model", "latency", "cost", "fallback")
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("INSERT INTO users (id, operator) VALUES ('u1', true), ('u2', false)")
+        for user, request_id, after_s, *rest in ROWS:
+            at = datetime.fromtimestamp(START_S + after_s, UTC)
+            connection.execute(INSERT, dict(zip(names, (user, request_id, at, *rest), strict=True)))
+    opened = PostgresDashboardReader(migrated_url)
+    yield opened
+    opened.close()
+
+
+def test_overview_adds_up(reader: PostgresDashboardReader) -> None:
+    """Totals, charts and table tell the same story about the same rows; the end of a scope is exclusive."""
+    overview = reader.overview(HOUR, 60, 10)
+    summary = overview.summary
+    assert (summary.requests, summary.failed, summary.canceled, summary.fallbacks) == (5, 1, 1, 1)
+    assert (summary.cost_usd, summary.unknown_cost) == (0.75, 1)
+    assert (summary.latency_p50_ms, summary.overhead_p50_ms) == (200.0, 2.5)
+    assert [(share.model, share.requests, share.failed) for share in overview.shares] == [
+        ("sim/large", 2, 0),
+        ("sim/small", 2, 0),
+        (NO_MODEL, 1, 1),
+    ]
+    assert [(bucket.start_s - START_S, bucket.requests, bucket.failed) for bucket in overview.buckets] == [
+        (0.0, 2, 0),
+        (60.0, 2, 1),
+        (120.0, 1, 0),
+    ]
+    assert [(row.user_id, row.request_id) for row in overview.recent] == [
+        ("u2", "d"),
+        ("u2", "a"),
+        ("u1", "c"),
+        ("u1", "b"),
+        ("u1", "a"),
+    ]
+    assert overview.recent[0].workflow_id == "route/u2/d"
+    assert overview.latest_request_s == START_S + 3_600.0
+
+
+def test_tenant_sees_only_its_own(reader: PostgresDashboardReader) -> None:
+    """Every part of the page is narrowed to the tenant, also where request ids are the same."""
+    overview = reader.overview(AnalyticsScope("u1", HOUR.start_s, HOUR.end_s), 60, 10)
+    assert overview.summary.requests == sum(share.requests for share in overview.shares) == 3
+    assert sum(bucket.requests for bucket in overview.buckets) == 3
+    assert {row.user_id for row in overview.recent} == {"u1"}
+    assert overview.latest_request_s == START_S + 60.0
+
+
+def test_recent_requests_are_limited_over_all_tenants(reader: PostgresDashboardReader) -> None:
+    """The newest of all tenants together, not the newest of each."""
+    assert [row.request_id for row in reader.overview(HOUR, 60, 2).recent] == ["d", "a"]
+
+
+def test_unknown_tenant_has_nothing(reader: PostgresDashboardReader) -> None:
+    """Nothing is an empty page and no error."""
+    assert reader.overview(AnalyticsScope("nobody", HOUR.start_s, HOUR.end_s), 60, 10) == Overview()
+
+
+def test_reader_cannot_write(reader: PostgresDashboardReader) -> None:
+    """A defect of the site cannot change what it shows."""
+    with reader._snapshot() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("DELETE FROM requests")
+
+
+def test_missing_schema_says_what_to_do(postgres_url: str) -> None:
+    """A database that nobody has migrated is an outage with a hint."""
+    opened = PostgresDashboardReader(postgres_url)
+    with pytest.raises(DependencyUnavailable, match="modelpilot migrate"):
+        opened.overview(HOUR, 60, 10)
+    opened.close()
+
+
+def test_postgres_away_is_an_outage() -> None:
+    """An unreachable server is reported within the bounded wait, as the one error that the site knows."""
+    opened = PostgresDashboardReader("postgresql://nobody@127.0.0.1:1/none", wait_s=0.2)
+    with pytest.raises(DependencyUnavailable, match="not reachable"):
+        opened.overview(HOUR, 60, 10)
+    opened.close()

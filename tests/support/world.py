@@ -1,0 +1,155 @@
+"""A whole installation for end-to-end and fault tests: real servers, and gateways as processes of their own."""
+
+import asyncio
+import base64
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from infra.embedded import ports
+from tests.support import servers
+
+PATIENCE_S = 60.0
+# A fixed keyring, so that a test can decrypt what a gateway wrote. Not random, hence refused in production.
+KEYRING = base64.b64encode(bytes(range(32))).decode()
+
+
+@dataclass
+class Gateway:
+    """One gateway process."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def kill(self) -> None:
+        """As a crash: no clean-up at all."""
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop the process where it is."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def terminate(self, timeout_s: float = 40.0) -> int:
+        """Ask it to end; its exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout_s)
+
+
+@dataclass
+class World:
+    """The addresses of one installation. `environment` is what its processes need."""
+
+    directory: Path
+    database_url: str
+    temporal_address: str
+    milvus_uri: str
+    simulator_url: str
+    environment: Mapping[str, str]
+    admin_key: str
+    _count: int = field(default=0)
+
+    @contextmanager
+    def gateway(self, **variables: str) -> Iterator[Gateway]:
+        """A ready gateway; `variables` are settings without their prefix. It is killed at the end if still there."""
+        self._count += 1
+        port, log = ports.free_port(), self.directory / f"gateway-{self._count}.log"
+        overrides = {f"MODELPILOT_{name}": value for name, value in variables.items()}
+        environment = {**self.environment, "MODELPILOT_API_PORT": str(port), **overrides}
+        with log.open("wb") as output:
+            command = [sys.executable, "-m", "infra.cli", "gateway"]
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        gateway = Gateway(f"http://127.0.0.1:{port}", process, log)
+        try:
+            wait_until(lambda: _answers(gateway), f"gateway is not ready: see {log}")
+            yield gateway
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                gateway.kill()
+
+    @asynccontextmanager
+    async def client(self, gateway: Gateway, key: str | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+        """An HTTP client of a gateway with the admin key."""
+        headers = {"authorization": f"Bearer {key or self.admin_key}"}
+        async with aiohttp.ClientSession(gateway.url, headers=headers) as session:
+            yield session
+
+    async def provider_calls(self, tag: str) -> dict[str, Any]:
+        """How often the simulator was called with a prompt that contains `tag`: its `counts`."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self.simulator_url}/_sim/calls", params={"tag": tag}) as answer,
+        ):
+            counts: dict[str, Any] = (await answer.json())["counts"]
+            return counts
+
+
+@contextmanager
+def running_world(directory: Path) -> Iterator[World]:
+    """Postgres, Temporal, Milvus Lite and the simulator, migrated and seeded by `modelpilot migrate`."""
+    with ExitStack() as stack:
+        for name in ("postgres", "temporal", "milvus", "simulator", "data"):
+            (directory / name).mkdir()
+        database_url = stack.enter_context(servers.postgres(directory / "postgres")).url("postgres")
+        temporal = stack.enter_context(servers.temporal(directory / "temporal"))
+        milvus = stack.enter_context(servers.milvus(directory / "milvus"))
+        simulator = stack.enter_context(servers.simulator(directory / "simulator"))
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MODELPILOT_")},
+            "MODELPILOT_DATABASE_URL": database_url,
+            "MODELPILOT_TEMPORAL_ADDRESS": temporal,
+            "MODELPILOT_MILVUS_URI": milvus,
+            "MODELPILOT_SIMULATOR_URL": simulator,
+            "MODELPILOT_ENCRYPTION_KEYS": KEYRING,
+            "MODELPILOT_DATA_DIR": str(directory / "data"),
+            "MODELPILOT_HEARTBEAT_SECONDS": "0.5",
+            "MODELPILOT_LEASE_SECONDS": "3",
+        }
+        subprocess.run([sys.executable, "-m", "infra.cli", "migrate"], env=environment, check=True, timeout=PATIENCE_S)
+        key = (directory / "data" / "admin.key").read_text().strip()
+        yield World(directory, database_url, temporal, milvus, simulator, environment, key)
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str, patience_s: float = PATIENCE_S) -> None:
+    """Poll until `condition` holds; raises AssertionError with `otherwise`."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(otherwise)
+        time.sleep(0.05)
+
+
+async def eventually(probe: Callable[[], Any], otherwise: str, patience_s: float = PATIENCE_S) -> Any:
+    """Await `probe()` again and again until it is true; its value. Raises AssertionError with `otherwise`."""
+    deadline = time.monotonic() + patience_s
+    while not (value := await probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(otherwise)
+        await asyncio.sleep(0.05)
+    return value
+
+
+def _answers(gateway: Gateway) -> bool:
+    if gateway.process.poll() is not None:
+        raise AssertionError(f"the gateway ended: {gateway.log.read_text()[-2000:]}")
+    try:
+        with urllib.request.urlopen(f"{gateway.url}/readyz", timeout=5.0) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,67 @@
+"""The entry point: help for everything without importing anything, and errors as one line with an exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from infra.cli import main
+from infra.embedded.environment import python_environment
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "infra.cli", *arguments]
+    env = python_environment() | environment
+    return subprocess.run(argv, capture_output=True, text=True, env=env, check=False, timeout=60)
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    """`modelpilot --help` is quick: it loads no server, no database driver and no Temporal client."""
+    code = """
+import sys
+from infra.cli.main import main
+try:
+    main()
+finally:
+    print(sorted(name for name in sys.modules if name in {"aiohttp", "temporalio", "sqlalchemy", "dash", "pymilvus"}))
+"""
+    argv = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=python_environment(), check=True, timeout=60)
+    assert all(command in done.stdout for command in main.COMMANDS)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_up_has_help() -> None:
+    """Every command explains itself."""
+    done = run("up", "--help")
+    assert done.returncode == 0
+    assert "Ctrl-C" in done.stdout
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2() -> None:
+    """A typing error in the configuration is no stack trace."""
+    done = run("up", MODELPILOT_API_PORT="http")
+    assert done.returncode == 2
+    assert done.stderr.startswith("modelpilot: MODELPILOT_API_PORT: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_command_suggests_the_near_one() -> None:
+    """A slip of the fingers costs a second, not a look at the manual."""
+    done = run("dcotor")
+    assert done.returncode == 2
+    assert "'doctor'" in done.stderr
+
+
+def test_a_command_that_is_not_installed_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing module is an error of that command alone."""
+    monkeypatch.setitem(main.COMMANDS, "absent", "Nothing.")
+    main.app.command("absent")(lambda: None)
+    monkeypatch.setattr(sys, "argv", ["modelpilot", "absent"])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    main.app.registered_commands.pop()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "modelpilot: the command `absent` is not part of this installation\n"
