@@ -99,7 +99,6 @@ async def test_request_leaves_one_row_and_one_point(world: World, client: aiohtt
     async with Database(world.database_url) as database:
 
         async def rows() -> bool:
-            query = "SELECT status, success, embedding IS NULL FROM requests WHERE router_id = %s"
             query = "SELECT status, success, model, request_type FROM requests WHERE router_id = %s"
             return [
                 (row["status"], row["success"], row["model"]) for row in await database.fetch_all(query, ("stored",))

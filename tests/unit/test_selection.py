@@ -1,0 +1,271 @@
+"""Choosing a model for one request."""
+
+import math
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelpilot.catalogue import ModelSpec
+from modelpilot.decision import Decision
+from modelpilot.errors import NoCandidate
+from modelpilot.records import Neighbours, RouterSnapshot
+from modelpilot.router import Router
+from modelpilot.selection import decide, eligible_fallbacks
+from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
+
+NONE = Neighbours.empty()
+GPT4 = spec(
+    "gpt-4", cost_per_input_token=3e-5, cost_per_output_token=6e-5, avg_latency_ms=2_500.0, quality_score=0.95
+)
+GPT35 = spec(
+    "gpt-3.5-turbo", cost_per_input_token=5e-7, cost_per_output_token=1.5e-6, avg_latency_ms=800.0, quality_score=0.7
+)
+
+
+def choose(shot: RouterSnapshot, seed: int = 0, history: Neighbours = NONE, **fields: Any) -> Decision:
+    """The decision for a simple question."""
+    return decide(shot, profile(**fields), history, random.Random(seed))
+
+
+def over(*specs: ModelSpec, **changes: Any) -> RouterSnapshot:
+    """A router over exactly these models."""
+    return snapshot(router(*(model.id for model in specs), **changes), *specs)
+
+
+def test_the_reference_case() -> None:
+    """product.md: costWeight .8, qualityWeight .2, "Simple question" → gpt-3.5-turbo, and quality alone → gpt-4."""
+    assert choose(over(GPT4, GPT35, objective={"cost_weight": 0.8, "quality_weight": 0.2})).selected == "gpt-3.5-turbo"
+    assert choose(over(GPT4, GPT35, objective={"quality_weight": 1.0})).selected == "gpt-4"
+
+
+def test_a_decision_explains_itself() -> None:
+    """Totals are the sums of score times weight, raw values come with their units, no text is in it."""
+    decided = choose(over(GPT4, GPT35, objective={"cost_weight": 4, "quality_weight": 1}))
+    for candidate in decided.candidates:
+        parts = (candidate.cost, candidate.latency, candidate.quality, candidate.carbon)
+        assert candidate.total == pytest.approx(sum(part.score * part.weight for part in parts))
+        assert [part.unit for part in parts] == ["USD", "ms", "share", "gCO2e"]
+        assert all(part.raw is not None for part in parts)
+    wire = decided.to_wire()
+    assert (wire["selectedModel"], wire["configVersion"], wire["propensity"]) == ("gpt-3.5-turbo", 3, 1.0)
+    assert "Simple question" not in str(wire)
+
+
+def test_history_overrules_the_catalogue() -> None:
+    """A model with a good name that keeps failing on such prompts loses to one that does not."""
+    rows = [{"model": "gpt-4", "quality": 0.0}] * 40 + [{"model": "gpt-3.5-turbo", "quality": 1.0}] * 40
+    decided = choose(over(GPT4, GPT35, objective={"quality_weight": 1.0}), history=neighbours(rows))
+    assert decided.selected == "gpt-3.5-turbo"
+    assert [candidate.evidence for candidate in decided.candidates] == [40, 40]
+    assert len(decided.neighbours) == 10
+
+
+def test_ties_break_by_cost_then_name() -> None:
+    """Equal totals: the cheaper model; equal costs as well: the first by name; a known price before an unknown one."""
+    same = {"objective": {"quality_weight": 1.0}}
+    cheap, dear = spec("z", cost_per_input_token=1e-7), spec("a")
+    assert choose(over(dear, cheap, **same)).selected == "z"
+    assert choose(over(spec("b"), spec("a"), **same)).selected == "a"
+    assert choose(over(spec("a", cost_per_input_token=None), spec("b"), **same)).selected == "b"
+
+
+def test_an_unknown_price_scores_zero_and_says_so() -> None:
+    """Never as cheap as free, and excluded under a cost limit."""
+    unknown = spec("unknown", cost_per_output_token=None, quality_score=1.0)
+    decided = choose(over(unknown, GPT4, objective={"cost_weight": 1.0}))
+    assert decided.selected == "gpt-4"
+    assert (decided.candidates[0].cost.raw, decided.candidates[0].cost.score) == (None, 0.0)
+    limited = over(unknown, GPT4, constraints={"max_cost_usd": 100.0})
+    assert "cost is unknown" in (choose(limited).candidates[0].excluded_because or "")
+
+
+def test_exclusions_are_stated_and_do_not_count() -> None:
+    """Unknown, unavailable and unfit models are listed with their reasons, and the rest is scored without them."""
+    free_but_blind = spec("free", cost_per_input_token=0.0, cost_per_output_token=0.0, limits={"max_tokens": 5})
+    names = ("nowhere", "keyless", "free", "gpt-4")
+    shot = snapshot(
+        router(*names), free_but_blind, GPT4, spec("keyless"), unavailable={"keyless": "provider has no key"}
+    )
+    decided = choose(shot, max_tokens=50)
+    reasons = {candidate.model: candidate.excluded_because for candidate in decided.candidates}
+    assert reasons["nowhere"] == "is not in the catalogue"
+    assert reasons["keyless"] == "provider has no key"
+    assert "at most 5" in (reasons["free"] or "")
+    assert reasons["gpt-4"] is None
+    assert decided.selected == "gpt-4"
+    assert all((c.total is None) == (c.excluded_because is not None) for c in decided.candidates)
+    assert next(c for c in decided.candidates if c.model == "gpt-4").cost.score == 1.0
+
+
+def test_nobody_left_says_why_for_each() -> None:
+    """The error names every model and its reason."""
+    with pytest.raises(NoCandidate) as caught:
+        choose(over(GPT4, GPT35, constraints={"min_quality": 0.99}))
+    assert [entry["model"] for entry in caught.value.details["candidates"]] == ["gpt-4", "gpt-3.5-turbo"]
+    assert all("under the minimum" in entry["excludedBecause"] for entry in caught.value.details["candidates"])
+    assert "gpt-4: " in caught.value.message
+
+
+def test_a_request_narrows_the_router() -> None:
+    """Objective and constraints of the body apply to this request; a wider limit than the router's does not."""
+    shot = over(GPT4, GPT35, objective={"cost_weight": 1.0}, constraints={"max_latency_ms": 3_000.0})
+    assert choose(shot, modelpilot={"objective": {"qualityWeight": 1.0}}).selected == "gpt-4"
+    assert choose(shot, modelpilot={"constraints": {"minQuality": 0.9}}).selected == "gpt-4"
+    tight = over(GPT4, GPT35, objective={"quality_weight": 1.0}, constraints={"max_latency_ms": 1_000.0})
+    assert choose(tight, modelpilot={"constraints": {"maxLatencyMs": 9_000.0}}).selected == "gpt-3.5-turbo"
+
+
+def preferring(*specs: ModelSpec, fallbacks: list[str] | None = None, **changes: Any) -> RouterSnapshot:
+    """A router in preferredModel mode for gpt-4."""
+    rules = {"mode": "preferredModel", "preferred_model": "gpt-4", "fallback_strategy": {"fallback_models": fallbacks}}
+    return snapshot(router(**{**rules, **changes, "fallback_strategy": {"fallback_models": fallbacks or []}}), *specs)
+
+
+def test_preferred_mode_takes_the_preferred_model() -> None:
+    """Whatever the objective says and however much exploration is configured."""
+    shot = preferring(GPT4, GPT35, objective={"cost_weight": 1.0}, exploration=1.0)
+    assert {choose(shot, seed).selected for seed in range(20)} == {"gpt-4"}
+    decided = choose(shot)
+    assert (decided.propensity, decided.explored, decided.mode) == (1.0, False, "preferredModel")
+
+
+def test_preferred_mode_falls_back_when_the_model_cannot_serve() -> None:
+    """The first fallback that can; without one, the error says why."""
+    shot = preferring(GPT35, fallbacks=["nowhere", "gpt-3.5-turbo"])
+    assert choose(shot).selected == "gpt-3.5-turbo"
+    with pytest.raises(NoCandidate, match="gpt-4: is not in the catalogue"):
+        choose(preferring(GPT35))
+
+
+def test_fallbacks_that_cannot_serve_are_left_out() -> None:
+    """Order is kept, the unfit are gone."""
+    small = spec("small", limits={"max_tokens": 1})
+    shot = preferring(GPT4, GPT35, small, fallbacks=["small", "gpt-3.5-turbo", "nowhere", "gpt-4"])
+    assert eligible_fallbacks(shot, profile(max_tokens=9), NONE) == ("gpt-3.5-turbo", "gpt-4")
+
+
+@pytest.mark.parametrize("exploration", [0.25, 1.0])
+def test_exploration_draws_as_often_as_it_says(exploration: float) -> None:
+    """The propensity of every candidate is its real share, and all of them sum to 1."""
+    shot = over(GPT4, GPT35, spec("third"), objective={"cost_weight": 1.0}, exploration=exploration)
+    decisions = [choose(shot, seed) for seed in range(4_000)]
+    counts = Counter(decided.selected for decided in decisions)
+    propensity = {decided.selected: decided.propensity for decided in decisions}
+    assert math.fsum(propensity.values()) == pytest.approx(1.0)
+    for model, share in propensity.items():
+        assert counts[model] / len(decisions) == pytest.approx(share, abs=0.04)
+    assert sum(decided.explored for decided in decisions) / len(decisions) == pytest.approx(exploration, abs=0.04)
+
+
+def test_excluded_models_are_never_explored() -> None:
+    """Exploration is among those that can serve."""
+    shot = snapshot(router("gpt-4", "nowhere", exploration=1.0), GPT4)
+    assert {choose(shot, seed).selected for seed in range(50)} == {"gpt-4"}
+
+
+PRICES = st.none() | st.floats(1e-7, 1e-3)
+MODELS = st.lists(
+    st.builds(
+        spec,
+        name=st.uuids().map(str),
+        cost_per_input_token=PRICES,
+        cost_per_output_token=PRICES,
+        avg_latency_ms=st.none() | st.floats(10, 60_000),
+        quality_score=st.none() | st.floats(0, 1),
+        carbon_g_per_1k_tokens=st.none() | st.floats(0, 10),
+    ),
+    min_size=1,
+    max_size=8,
+)
+WEIGHTS = st.fixed_dictionaries(
+    {name: st.floats(0, 1).map(lambda w: round(w, 3)) for name in ("cost_weight", "latency_weight", "quality_weight")}
+)
+
+
+def rules(models: list[ModelSpec], weights: dict[str, float]) -> Router:
+    """A router over generated models."""
+    return router(*(model.id for model in models), objective=weights)
+
+
+@given(MODELS, WEIGHTS)
+def test_decisions_are_finite_and_ranked(models: list[ModelSpec], weights: dict[str, float]) -> None:
+    """No NaN anywhere, scores and totals in [0, 1], and the highest total is chosen."""
+    decided = choose(snapshot(rules(models, weights), *models))
+    totals = [candidate.total for candidate in decided.candidates if candidate.total is not None]
+    for candidate in decided.candidates:
+        for part in (candidate.cost, candidate.latency, candidate.quality, candidate.carbon):
+            assert 0.0 <= part.score <= 1.0
+            assert part.raw is None or math.isfinite(part.raw)
+    assert all(0.0 <= total <= 1.0 + 1e-9 for total in totals)
+    chosen = next(candidate for candidate in decided.candidates if candidate.model == decided.selected)
+    assert chosen.total == pytest.approx(max(totals), abs=1e-11)
+
+
+@given(MODELS, WEIGHTS, st.randoms(use_true_random=False))
+def test_the_order_of_the_candidates_changes_nothing(
+    models: list[ModelSpec], weights: dict[str, float], shuffler: random.Random
+) -> None:
+    """The same models in another order: the same choice, the same totals."""
+    shuffled = [*models]
+    shuffler.shuffle(shuffled)
+    first = choose(snapshot(rules(models, weights), *models))
+    second = choose(snapshot(rules(shuffled, weights), *shuffled))
+    assert first.selected == second.selected
+    assert {c.model: c.total for c in first.candidates} == {c.model: c.total for c in second.candidates}
+
+
+@given(MODELS, WEIGHTS, st.sampled_from([0.25, 0.5, 2.0, 1024.0]))
+def test_scaling_all_weights_changes_no_decision(
+    models: list[ModelSpec], weights: dict[str, float], factor: float
+) -> None:
+    """Only the ratio of the weights matters."""
+    scaled = {name: weight * factor for name, weight in weights.items()}
+    first, second = (choose(snapshot(rules(models, chosen), *models)) for chosen in (weights, scaled))
+    assert first.selected == second.selected
+
+
+def places(decided: Decision) -> list[str]:
+    """Model names from best to worst."""
+    ranked = sorted(decided.candidates, key=lambda c: (-round(c.total or 0.0, 9), c.cost.raw or math.inf, c.model))
+    return [candidate.model for candidate in ranked]
+
+
+@given(MODELS, WEIGHTS, st.data())
+def test_a_dearer_model_never_ranks_higher(models: list[ModelSpec], weights: dict[str, float], data: st.DataObject) -> None:
+    """Raising one model's prices, or losing them, never improves its rank where cost counts."""
+    index = data.draw(st.integers(0, len(models) - 1))
+    before = models[index]
+    factor = data.draw(st.none() | st.floats(1.0, 1e4))
+    changes = {
+        name: None if factor is None or (price := getattr(before, name)) is None else price * factor
+        for name in ("cost_per_input_token", "cost_per_output_token")
+    }
+    dearer = [*models]
+    dearer[index] = before.model_copy(update=changes)
+    costly = {**weights, "cost_weight": max(weights["cost_weight"], 0.01)}
+    first, second = (choose(snapshot(rules(chosen, costly), *chosen)) for chosen in (models, dearer))
+    assert places(second).index(before.id) >= places(first).index(before.id)
+
+
+@given(MODELS, WEIGHTS, st.data())
+def test_a_dominated_model_never_wins(models: list[ModelSpec], weights: dict[str, float], data: st.DataObject) -> None:
+    """A model that is dearer, slower, worse and dirtier than another one is never chosen."""
+    better = data.draw(st.sampled_from(models)).model_copy(
+        update={"cost_per_input_token": 1e-6, "cost_per_output_token": 1e-6, "carbon_g_per_1k_tokens": 1.0}
+    )
+    worse = better.model_copy(
+        update={
+            "id": "a-worse-one",
+            "cost_per_input_token": 1.1e-6,
+            "cost_per_output_token": 1.1e-6,
+            "avg_latency_ms": (better.avg_latency_ms or 2_000.0) * 1.1,
+            "quality_score": (0.5 if better.quality_score is None else better.quality_score) * 0.9,
+            "carbon_g_per_1k_tokens": 1.1,
+        }
+    )
+    pool = [model if model.id != better.id else better for model in models] + [worse]
+    assert choose(snapshot(rules(pool, weights), *pool)).selected != "a-worse-one"
