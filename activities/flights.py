@@ -2,8 +2,8 @@
 the recovery of another process's request, and by the fallback activity."""
 
 import asyncio
-import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -46,9 +46,7 @@ class FlightController:
     async def _fly(self, flight: Flight) -> None:
         outcome = await self._first_phase(flight)
         if not await asyncio.shield(flight.acknowledged):
-            # Temporal never had the request, so it was not accepted; what it cost is an orphan that is recorded.
-            await self.conclude(flight, unacknowledged_outcome(outcome))
-            flight.stored_at = time.monotonic()  # no workflow will come and store it
+            await self._orphan(flight, unacknowledged_outcome(outcome))
         elif not flight.request.may_fall_back(outcome):
             await self.conclude(flight, outcome)
         elif flight.abandoned:
@@ -56,6 +54,28 @@ class FlightController:
         else:
             await self.keep_attempts(flight.request, outcome)
             flight.first.set_result(outcome)
+
+    async def _orphan(self, flight: Flight, outcome: Outcome) -> None:
+        """Temporal does not have the request, so it was not accepted, and its id stays free for a repeat. What a
+        provider call cost by then is kept under an id of its own."""
+        flight.settle(outcome)
+        if outcome.cost_usd:
+            request = replace(flight.request, request_id=f"orphan_{flight.request.nonce}")
+            record = self._record(flight, request, outcome)
+            try:
+                await self._ledger.record(record)
+            except DependencyUnavailable:
+                log.error("orphan_cost_not_recorded", request_id=flight.key.request_id, cost_usd=outcome.cost_usd)
+
+    def _record(self, flight: Flight, request: RouteRequestInput, outcome: Outcome) -> RequestRecord:
+        return build_record(
+            request,
+            flight.profile,
+            outcome,
+            mac=self._mac,
+            elapsed_ms=flight.elapsed_ms(),
+            degraded=tuple(flight.degraded),
+        )
 
     async def _first_phase(self, flight: Flight) -> Outcome:
         plan = flight.request.plan
@@ -87,14 +107,7 @@ class FlightController:
 
     async def conclude(self, flight: Flight, outcome: Outcome) -> None:
         """Commit the terminal row and settle the flight; where the request is careful, in exactly this order."""
-        flight.record = build_record(
-            flight.request,
-            flight.profile,
-            outcome,
-            mac=self._mac,
-            elapsed_ms=flight.elapsed_ms(),
-            degraded=tuple(flight.degraded),
-        )
+        flight.record = self._record(flight, flight.request, outcome)
         if not flight.careful:
             flight.settle(outcome)
         if not await self._committed(flight):

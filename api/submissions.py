@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from activities.decision_steps import Decided, DecisionSteps
 from activities.flights import FlightController
@@ -84,6 +85,7 @@ class Submissions:
         self._registry, self._ledger, self._starter = registry, ledger, starter
         self._background, self._mac = background, mac
         self._max_in_flight = max_in_flight
+        self._naming: WeakValueDictionary[RequestKey, asyncio.Lock] = WeakValueDictionary()
 
     async def decide(self, incoming: Incoming) -> Decided:
         """The decision alone, without calling a provider."""
@@ -100,8 +102,13 @@ class Submissions:
                 return Submission(running.key, running)
         request_id, held = await self._name(incoming)
         key = RequestKey(incoming.principal.user_id, request_id)
-        existing = await self._existing(key) if held else None
-        return existing or await self._begin(incoming, key)
+        # Within this process, repeats of a named request wait until the first has an entry to join.
+        async with self._naming.setdefault(key, asyncio.Lock()):
+            existing = await self._existing(key) if held else None
+            if existing is None:
+                flight = self._launch(incoming, key, await self.decide(incoming))
+                existing = Submission(key, flight, owned=True)
+        return await self._accepted(existing)
 
     async def _name(self, incoming: Incoming) -> tuple[str, bool]:
         """The request's id, and whether somebody asked under that name before."""
@@ -132,7 +139,7 @@ class Submissions:
     async def _existing(self, key: RequestKey) -> Submission | None:
         """The request that holds the name: in flight here, ended, or running elsewhere (then its end is awaited)."""
         flight = self._registry.find(key)
-        if flight is not None and not _never_accepted(flight):
+        if flight is not None and flight.refusal is None:
             return Submission(key, flight)
         stored = await self._ledger.find(key)
         if stored is not None:
@@ -148,26 +155,25 @@ class Submissions:
             raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
         return Submission(key, record=stored.record)
 
-    async def _begin(self, incoming: Incoming, key: RequestKey) -> Submission:
-        decided = await self.decide(incoming)
+    def _launch(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
         flight = self._open(incoming, key, decided)
         self._registry.add(flight)
         self._controller.launch(flight)
-        starting = self._background.spawn(self._start(flight, incoming.raw))
-        if not flight.careful:
-            return Submission(key, flight, owned=True)
-        await asyncio.shield(starting)
-        if await asyncio.shield(flight.acknowledged):
-            return Submission(key, flight, owned=True)
-        return await self._lost_race(key, flight)
+        self._background.spawn(self._start(flight, incoming.raw))
+        return flight
 
-    async def _lost_race(self, key: RequestKey, flight: Flight) -> Submission:
-        """Our start was refused: another gateway began the same request a moment earlier, or Temporal is down."""
+    async def _accepted(self, submission: Submission) -> Submission:
+        """A careful request is waited for until Temporal has it; its provider has not been called before."""
+        flight = submission.flight
+        if flight is None or not flight.careful or await asyncio.shield(flight.acknowledged):
+            return submission
+        if not isinstance(flight.refusal, Conflict):
+            raise flight.refusal or DependencyUnavailable("The request was not accepted")
+        # Another gateway began the same request a moment earlier.
         await asyncio.shield(flight.final)
-        self._registry.remove(flight)
-        existing = await self._existing(key)
+        existing = await self._existing(flight.key)
         if existing is None:
-            raise DependencyUnavailable("Temporal did not acknowledge the request", retry_after_s=1.0)
+            raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
         return existing
 
     def _open(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
@@ -207,9 +213,13 @@ class Submissions:
             if flight.request.body is None:
                 await self._ledger.put_body(flight.key, raw)
             await self._starter.start(flight.request)
-        except ModelPilotError:
+        except ModelPilotError as refusal:
+            flight.refusal = refusal
             flight.acknowledge(started=False)
             self._controller.abandon(flight)
+            await asyncio.shield(flight.final)
+            # Should Temporal have it all the same, its steps find no entry here and recover the request.
+            self._registry.remove(flight)
         else:
             flight.acknowledge(started=True)
 
@@ -229,6 +239,8 @@ class Submissions:
         if flight is None:
             raise NotFound("There is no such request")
         await asyncio.shield(flight.first)
+        if flight.refusal is not None:
+            raise flight.refusal
         if not flight.final.done():
             await self._follow(flight)
         outcome = flight.final.result()
@@ -274,10 +286,6 @@ class Submissions:
             await self._starter.cancel(key)
         except DependencyUnavailable:
             return  # it then runs to its end unseen; the health check has noted that Temporal is away
-
-
-def _never_accepted(flight: Flight) -> bool:
-    return flight.acknowledged.done() and not flight.acknowledged.result()
 
 
 async def _strict(loading: Awaitable[RouterSnapshot]) -> RouterSnapshot:

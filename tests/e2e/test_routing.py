@@ -1,5 +1,7 @@
 """A request from HTTP to Temporal, Postgres and Milvus, over one real gateway."""
 
+from functools import partial
+
 import aiohttp
 import pytest
 from temporalio.client import Client
@@ -155,7 +157,7 @@ async def test_catalogue_model_is_called_directly(client: aiohttp.ClientSession)
         async with client.post("/v1/chat/completions", json=chat("Direct call", model=model)) as answer:
             described = (await answer.json())["modelpilot"]
         assert expected in (None, described["selectedModel"])
-        view = await eventually(lambda described=described: ended(client, described["requestId"]), "not recorded")
+        view = await eventually(partial(ended, client, described["requestId"]), "not recorded")
         assert view["status"] == "completed" and view["answer"]["choices"]
 
 

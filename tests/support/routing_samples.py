@@ -54,7 +54,7 @@ def chat_body(text: str = SIMPLE, **fields: Any) -> dict[str, Any]:
 def profile(text: str = SIMPLE, **fields: Any) -> RequestProfile:
     """The profile of such a request."""
     body = chat_body(text, **fields)
-    return profile_request(body, ChatBody.model_validate_json(json.dumps(body)))
+    return profile_request(body, ChatBody.model_validate(body))
 
 
 def neighbours(rows: Sequence[dict[str, Any]]) -> Neighbours:

@@ -1,0 +1,107 @@
+"""The steps of housekeeping: expired rows go, waiting history points get in, written vectors are indexed."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+from temporalio import activity
+
+from modelpilot import names
+from modelpilot.errors import InvalidRequest
+from modelpilot.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
+from modelpilot.ports import History
+from modelpilot.records import HistoryPoint
+
+log = structlog.get_logger(__name__)
+
+
+class Swept(Protocol):
+    """What a sweep deleted."""
+
+    @property
+    def total(self) -> int:
+        """Rows of all kinds; 0 means that nothing is left to sweep."""
+        ...
+
+
+class Sweeper(Protocol):
+    """Expired rows."""
+
+    async def sweep(self, batch: int) -> Swept:
+        """Delete at most `batch` rows of each kind. Raises DependencyUnavailable."""
+        ...
+
+
+class Outbox(Protocol):
+    """History points that wait until the vector store is back."""
+
+    async def replay(self, replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]], limit: int) -> int:
+        """Hand up to `limit` points over and drop them; how many there were. They stay where `replay` raises."""
+        ...
+
+
+class VectorHistory(History, Protocol):
+    """A history that can be made to index what was written."""
+
+    async def flush(self) -> None:
+        """Raises DependencyUnavailable."""
+        ...
+
+
+class MaintenanceActivities:
+    """Each one is idempotent and bounded, and stops between two batches when its worker does."""
+
+    def __init__(self, sweeper: Sweeper, outbox: Outbox, history: VectorHistory) -> None:
+        self._sweeper, self._outbox, self._history = sweeper, outbox, history
+
+    @activity.defn(name=names.PURGE_EXPIRED)
+    async def purge_expired(self, limit: BatchLimit) -> BatchReport:
+        """Delete expired payloads, names, claims and instances. Raises DependencyUnavailable."""
+
+        async def sweep() -> tuple[int, bool]:
+            deleted = (await self._sweeper.sweep(limit.rows)).total
+            return deleted, deleted > 0
+
+        return await _in_batches(sweep, limit)
+
+    @activity.defn(name=names.REPLAY_OUTBOX)
+    async def replay_outbox(self, limit: BatchLimit) -> BatchReport:
+        """Store waiting history points, at least once each. Raises DependencyUnavailable; then the rest waits on."""
+
+        async def replay() -> tuple[int, bool]:
+            replayed = await self._outbox.replay(self._store, limit.rows)
+            return replayed, replayed == limit.rows
+
+        return await _in_batches(replay, limit)
+
+    @activity.defn(name=names.FLUSH_VECTORS)
+    async def flush_vectors(self, _: FlushInput) -> FlushReport:
+        """Make the vector store index what all processes have written. Raises DependencyUnavailable."""
+        began = time.perf_counter()
+        await self._history.flush()
+        return FlushReport(round((time.perf_counter() - began) * 1000.0, 1))
+
+    async def _store(self, points: Sequence[HistoryPoint]) -> None:
+        results = await asyncio.gather(*map(self._history.store, points), return_exceptions=True)
+        for point, result in zip(points, results, strict=True):
+            if isinstance(result, InvalidRequest):
+                # It will never be accepted, and would keep all later points waiting.
+                log.error("history_point_dropped", request_id=point.request_id, reason=result.message)
+            elif isinstance(result, BaseException):
+                raise result
+
+
+async def _in_batches(batch: Callable[[], Awaitable[tuple[int, bool]]], limit: BatchLimit) -> BatchReport:
+    """Repeat `batch`, which says how many rows it did and whether there may be more."""
+    rows = 0
+    for _ in range(limit.batches):
+        if activity.is_worker_shutdown():
+            break
+        done, more = await batch()
+        rows += done
+        activity.heartbeat(rows)
+        if not more:
+            return BatchReport(rows)
+    return BatchReport(rows, more=True)
