@@ -1,10 +1,12 @@
 """One gateway's core over fakes: registry, controller, recovery, submissions, activities."""
 
+import base64
+import hashlib
 import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from activities.decision_steps import DecisionSteps
@@ -16,11 +18,11 @@ from activities.providers import ProviderActivities
 from activities.recovery import Recovery, snapshot_of
 from activities.router_cache import RouterCache
 from activities.routing import RoutingActivities
-from api.submissions import Incoming, Submissions
+from api.submissions import Incoming, Submission, Submissions
 from infra.crypto.keyring import Keyring
-from modelpilot.catalogue import ModelSpec
 from modelpilot.chat import ChatBody
 from modelpilot.messages import RouteRequestInput
+from modelpilot.outcome import Outcome
 from modelpilot.profile import profile_request
 from modelpilot.provider_errors import ProviderError, Remedy
 from modelpilot.records import RouterSnapshot
@@ -30,16 +32,126 @@ from tests.support.routing_samples import PRINCIPAL, chat_body, router, snapshot
 A = spec("sim/a", quality_score=0.9)
 B = spec("sim/b", quality_score=0.5)
 C = spec("sim/c", quality_score=0.4)
+# What the answers of `stream()` cost: 10 tokens in, 5 out.
+COST_USD = 10 * 1e-6 + 5 * 2e-6
 
-# Base64 of thirty-two equal bytes: a key that protects nothing.
-TEST_KEYRING = Keyring(["bW9kZWxwaWxvdCB0ZXN0IGtleSwgbm90IHNlY3JldCE="])
+# Fixed, so that saved histories can be read; it protects nothing but test data.
+SENTENCE = b"ModelPilot test histories are encrypted with the hash of this sentence."
+KEYRING = Keyring([base64.b64encode(hashlib.sha256(SENTENCE).digest()).decode()])
 
 
-def error(kind: str = "server_error", remedy: Remedy = Remedy.FALL_BACK, **details: Any) -> ProviderError:
+def failure(kind: str = "server_error", remedy: Remedy = Remedy.FALL_BACK, **details: Any) -> ProviderError:
     """A failed call."""
     return ProviderError(kind, f"the provider says {kind}", remedy, **details)
 
 
-def ABC_ROUTER(**changes: Any) -> RouterSnapshot:  # noqa: N802 - replaced below
-    """Unused."""
-    return snapshot(router("sim/a", **changes), A, B, C)
+def routed(*fallbacks: str, **changes: Any) -> RouterSnapshot:
+    """A router that chooses sim/a by its quality, and falls back to the models named."""
+    strategy = {"fallback_models": list(fallbacks), "retry_attempts": 3}
+    plain = {"objective": {"quality_weight": 1.0}, "fallback_strategy": strategy, "same_model_retries": 0}
+    return snapshot(router("sim/a", "sim/b", **{**plain, **changes}), A, B, C)
+
+
+class Core:
+    """The parts of one gateway. Give two of them the same fakes, and they are two gateways of one installation."""
+
+    def __init__(self, shot: RouterSnapshot | None = None, like: "Core | None" = None, instance: str = "gw-1") -> None:
+        self.ledger = like.ledger if like else fakes.FakeLedger()
+        self.leases = like.leases if like else fakes.FakeLeases(instance)
+        self.starter = like.starter if like else fakes.FakeStarter()
+        self.providers = like.providers if like else fakes.FakeProviders()
+        self.history = like.history if like else fakes.FakeHistory()
+        self.embedder = fakes.FakeEmbedder()
+        self.leases.alive.add(instance)
+        self.configuration = fakes.FakeConfiguration(shot or (like.configuration.shot if like else routed()))
+        self.cache = RouterCache(self.configuration)
+        self.registry, self.background = FlightRegistry(instance), BackgroundTasks()
+        self.caller = ModelCaller(self.providers, self.cache)
+        self.controller = FlightController(self.caller, self.ledger, self.background, KEYRING.mac)
+        self.recovery = Recovery(self.registry, self.controller, self.ledger, self.leases)
+        self.steps = DecisionSteps(self.embedder, self.history, random.Random(0))
+        self.submissions = self._submissions(1_000)
+        if like is None:
+            for model in (A, B, C):
+                self.providers.will(model, stream())
+
+    def _submissions(self, max_in_flight: int) -> Submissions:
+        return Submissions(
+            configuration=self.cache,
+            steps=self.steps,
+            controller=self.controller,
+            registry=self.registry,
+            ledger=self.ledger,
+            starter=self.starter,
+            background=self.background,
+            mac=KEYRING.mac,
+            max_in_flight=max_in_flight,
+        )
+
+    def limit(self, max_in_flight: int) -> None:
+        """Allow fewer requests at a time."""
+        self.submissions = self._submissions(max_in_flight)
+
+    @property
+    def routing(self) -> RoutingActivities:
+        """The decision steps as activities."""
+        return RoutingActivities(self.registry)
+
+    @property
+    def provider_steps(self) -> ProviderActivities:
+        """The provider steps as activities."""
+        return ProviderActivities(self.registry, self.controller, self.recovery, self.ledger)
+
+    @property
+    def performance(self) -> PerformanceActivities:
+        """The last step as an activity."""
+        return PerformanceActivities(
+            self.registry, self.controller, self.recovery, self.steps, self.history, self.ledger
+        )
+
+    def activities(self) -> list[Callable[..., Any]]:
+        """All activities of the routing worker."""
+        routing, providers = self.routing, self.provider_steps
+        steps = [routing.load_router, routing.embed_prompt, routing.query_history, routing.score_models]
+        return [*steps, providers.call_provider, providers.call_fallback, self.performance.store_performance]
+
+    async def submit(self, **changes: Any) -> Submission:
+        """Submit a request (see `incoming`)."""
+        return await self.submissions.submit(incoming(**changes))
+
+    async def answer(self, **changes: Any) -> Outcome:
+        """Submit a request and wait for its outcome."""
+        outcome, _ = await self.submissions.outcome(await self.submit(**changes))
+        return outcome
+
+    def flight(self, request: RouteRequestInput, *, stream: bool = False, careful: bool = False) -> Flight:
+        """A registered, acknowledged flight that was not launched."""
+        body = json.loads(request.body or "{}")
+        flight = Flight(
+            request,
+            profile_request(body, ChatBody.model_validate(body)),
+            snapshot_of(request),
+            None,
+            {},
+            time.monotonic(),
+            sink=ChunkSink() if stream else None,
+            careful=careful,
+        )
+        flight.acknowledge(started=True)
+        self.registry.add(flight)
+        return flight
+
+
+def incoming(text: str = "Simple question", **changes: Any) -> Incoming:
+    """A checked HTTP request to the router; other fields of `Incoming`, or `fields` of the body, may be given."""
+    body = chat_body(text, **changes.pop("fields", {}))
+    plain = Incoming(
+        principal=PRINCIPAL,
+        router_id="support",
+        model_id=None,
+        raw=json.dumps(body).encode(),
+        body=body,
+        checked=ChatBody.model_validate(body),
+        received_at=time.monotonic(),
+    )
+    return replace(plain, **changes)

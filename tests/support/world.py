@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 
 from infra.embedded import ports
 from tests.support import servers
@@ -83,6 +84,20 @@ class World:
                 process.send_signal(signal.SIGCONT)
                 gateway.kill()
 
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Stop every process of one server (`postgres`, `temporal`, `milvus`) where it is, for a `with` block."""
+        folder = str(self.directory / name)
+        stopped = [process for process in psutil.Process().children(recursive=True) if folder in _mentions(process)]
+        assert stopped, f"no process of {name}"
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
+
     @asynccontextmanager
     async def client(self, gateway: Gateway, key: str | None = None) -> AsyncIterator[aiohttp.ClientSession]:
         """An HTTP client of a gateway with the admin key."""
@@ -143,6 +158,12 @@ async def eventually(probe: Callable[[], Any], otherwise: str, patience_s: float
             raise AssertionError(otherwise)
         await asyncio.sleep(0.05)
     return value
+
+
+def _mentions(process: psutil.Process) -> str:
+    """Command line of a process and of its parent: Postgres' backends name the data directory in neither."""
+    parent = process.parent()
+    return " ".join([*process.cmdline(), process.cwd(), *(parent.cmdline() if parent else [])])
 
 
 def _answers(gateway: Gateway) -> bool:
