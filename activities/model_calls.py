@@ -82,10 +82,11 @@ class ModelCaller:
 
     async def _stream(self, call: "_Call") -> None:
         context = call.context
-        endpoint = await self._configuration.endpoint(context.key.user_id, call.spec.provider)
+        provider_id, model = call.target()
+        endpoint = await self._configuration.endpoint(context.key.user_id, provider_id)
         provider_call = ProviderCall(
             endpoint=endpoint,
-            model=call.spec.provider_model,
+            model=model,
             body=context.profile.body,
             first_token_ms=context.plan.first_token_ms,
             idle_ms=context.plan.idle_ms,
@@ -107,6 +108,12 @@ class _Call:
         self._held: list[dict[str, Any]] = []
         self._began, self._started_at = time.perf_counter(), time.time()
         self._ttft_ms: float | None = None
+
+    def target(self) -> tuple[str, str]:
+        """The provider to call and its name of the model; `callFormat` sends any model through OpenRouter."""
+        if self.context.plan.call_format == "openrouter":
+            return "openrouter", self.spec.openrouter_model or self.spec.id
+        return self.spec.provider, self.spec.provider_model
 
     async def take(self, chunk: dict[str, Any]) -> None:
         """Assemble a chunk and pass it on, from the first content on: until then a fallback can be silent."""

@@ -181,16 +181,20 @@ async def _drain(gateway: Gateway, runner: web.AppRunner, working: "asyncio.Task
     """Readiness fails, requests in flight finish, their workflows close, then the worker goes."""
     gateway.draining.set()
     deadline = asyncio.get_running_loop().time() + drain_s
-    while gateway.registry.active and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(_DRAIN_POLL_S)
+    await _until(lambda: gateway.registry.active == 0, deadline)
     await runner.cleanup()
-    while gateway.registry.unstored and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(_DRAIN_POLL_S)
+    await _until(lambda: gateway.registry.unstored == 0, deadline)
     await gateway.background.drain(1.0)
     if working.done():
         await working  # a worker that ended by itself says why
     await gateway.worker.shutdown()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def _until(condition: Callable[[], bool], deadline: float) -> None:
+    # Polled: an event on every change of the registry would sit on the request path.
+    while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_DRAIN_POLL_S)
 
 
 _DRAIN_POLL_S = 0.05

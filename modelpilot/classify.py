@@ -32,7 +32,8 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "creative",
         re.compile(
-            r"\b(write|compose) (me )?(a|an|the)?\s*\w*\s*(poem|story|song|haiku|slogan|tagline|limerick)\b", re.I
+            r"\b(write|compose) (me )?(a|an|the)?\s*\w*\s*(poem|story|song|haiku|slogan|tagline|limerick)\b",
+            re.IGNORECASE,
         ),
     ),
     ("classification", re.compile(r"\b(classify|sentiment|categori[sz]e|label the)\b", re.IGNORECASE)),

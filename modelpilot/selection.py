@@ -11,7 +11,6 @@ from modelpilot.errors import NoCandidate
 from modelpilot.prediction import Prediction, predict
 from modelpilot.profile import RequestProfile
 from modelpilot.records import Neighbours, RouterSnapshot
-from modelpilot.router import Objective
 from modelpilot.scoring import lower_is_better, weighted_total
 
 EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten

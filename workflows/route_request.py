@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
@@ -103,7 +104,7 @@ class RouteRequestWorkflow:
 async def _join(
     step: Callable[[Any, StepInput], Coroutine[Any, Any, Report]],
     request: RouteRequestInput,
-    timeout: Any,
+    limit: timedelta,
     outcome: Outcome | None = None,
 ) -> Report:
     """Run a local step that joins the flight; where this worker has none, run it again with the whole request."""
@@ -112,13 +113,13 @@ async def _join(
     if outcome is not None and outcome.error_code in (_TIMED_OUT, _CANCELED):
         first = StepInput(request.nonce, request, outcome)
     report: Report = await workflow.execute_local_activity_method(
-        step, first, start_to_close_timeout=timeout, retry_policy=policies.ONCE
+        step, first, start_to_close_timeout=limit, retry_policy=policies.ONCE
     )
     if report.missing:
         report = await workflow.execute_local_activity_method(
             step,
             StepInput(request.nonce, request, outcome),
-            start_to_close_timeout=timeout,
+            start_to_close_timeout=limit,
             retry_policy=policies.ONCE,
         )
     return report

@@ -3,7 +3,6 @@
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel
 
 from activities.inflight import FlightRegistry
 from api.answers import request_view
@@ -13,21 +12,22 @@ from api.responses import json_response
 from modelpilot.errors import NotFound
 from modelpilot.ports import Ledger, WorkflowStarter
 from modelpilot.records import RequestKey
+from modelpilot.wire_model import WireModel
 
 LEDGER: web.AppKey[Ledger] = web.AppKey("ledger", Ledger)
 REGISTRY: web.AppKey[FlightRegistry] = web.AppKey("flights", FlightRegistry)
 STARTER: web.AppKey[WorkflowStarter] = web.AppKey("starter", WorkflowStarter)
 
 
-class RequestView(BaseModel):
+class RequestView(WireModel):
     """A request: always its status and workflow; once ended also attempts, decision, cost and answer."""
 
-    requestId: str
+    request_id: str
     status: str
-    workflowId: str
+    workflow_id: str
     attempts: list[dict[str, Any]]
     decision: dict[str, Any] | None
-    costUsd: float | None
+    cost_usd: float | None
     answer: dict[str, Any] | None
 
 

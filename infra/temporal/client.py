@@ -9,9 +9,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError, TLSConfig
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from infra.crypto.keyring import Keyring
 from infra.settings import Settings
 from infra.temporal.codec import data_converter
-from infra.crypto.keyring import Keyring
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 

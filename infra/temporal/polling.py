@@ -15,8 +15,8 @@ _KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_
 async def wait_until_polling(client: Client, queue: str, identity: str) -> None:
     """Return when the service sees `identity` polling the queue for workflows and for activities; no time limit."""
     for kind in _KINDS:
-        while not await _polls(client, queue, identity, kind):
-            await asyncio.sleep(_ASK_AGAIN_S)  # noqa: ASYNC110 - the event is another process's
+        while not await _polls(client, queue, identity, kind):  # noqa: ASYNC110 - the event is another process's
+            await asyncio.sleep(_ASK_AGAIN_S)
 
 
 async def _polls(client: Client, queue: str, identity: str, kind: "TaskQueueType.ValueType") -> bool:

@@ -30,7 +30,7 @@ class EmbedderConfig:
 
 
 def create_embedder(config: EmbedderConfig) -> ClosableEmbedder:
-    """Make the embedder; wordllama takes a quarter of a second to load. Raises InvalidRequest naming what is missing."""
+    """Make the embedder (wordllama: a quarter of a second). Raises InvalidRequest naming what is missing."""
     if config.kind == "wordllama":
         return WordLlamaEmbedder()
     if not config.model or config.dimension < 1:

@@ -9,7 +9,7 @@ from modelpilot.records import Vector
 
 
 class WordLlamaEmbedder:
-    """`Embedder` with wordllama's 256-dimensional vectors. Loading takes a quarter of a second and reads only the package."""
+    """`Embedder` with wordllama's 256-dimensional vectors. Loads in a quarter of a second, offline."""
 
     name = "wordllama-l2_supercat-256"
     dimension = 256

@@ -38,7 +38,8 @@ async def test_answer_has_the_provider_s_shape_and_our_object(client: aiohttp.Cl
     assert described["routerId"] == "demo"
     assert described["selectedModel"].startswith("sim/")
     assert [attempt["status"] for attempt in described["attempts"]] == ["ok"]
-    assert described["costUsd"] > 0 and described["overheadMs"] > 0
+    assert described["costUsd"] > 0
+    assert described["overheadMs"] > 0
     assert described["workflowId"] == f"route/admin/{described['requestId']}"
 
 
@@ -158,7 +159,8 @@ async def test_catalogue_model_is_called_directly(client: aiohttp.ClientSession)
             described = (await answer.json())["modelpilot"]
         assert expected in (None, described["selectedModel"])
         view = await eventually(partial(ended, client, described["requestId"]), "not recorded")
-        assert view["status"] == "completed" and view["answer"]["choices"]
+        assert view["status"] == "completed"
+        assert view["answer"]["choices"]
 
 
 async def test_large_body_travels_through_postgres(client: aiohttp.ClientSession) -> None:
@@ -179,7 +181,8 @@ async def test_streamed_answer_ends_with_our_object(client: aiohttp.ClientSessio
         assert answer.content_type == "text/event-stream"
         lines = [line async for line in answer.content if line.startswith(b"data: ")]
     assert lines[-1] == b"data: [DONE]\n"
-    assert b'"modelpilot"' in lines[-2] and b'"modelpilot"' not in b"".join(lines[:-2])
+    assert b'"modelpilot"' in lines[-2]
+    assert b'"modelpilot"' not in b"".join(lines[:-2])
 
 
 async def test_prompt_is_nowhere_readable(world: World, gateway: Gateway, client: aiohttp.ClientSession) -> None:

@@ -50,11 +50,13 @@ async def test_killed_during_the_call_a_restarted_gateway_finishes(world: World)
     with world.gateway() as second:
         async with world.client(second) as client:
             view = await eventually(lambda: ended(client, tag), "the request was lost", 90.0)
-            assert view["status"] == "completed" and view["answer"]["choices"]
+            assert view["status"] == "completed"
+            assert view["answer"]["choices"]
             assert "recovered" in view["degraded"]
     assert await _terminal_rows(world, tag) == 1
     counts = await world.provider_calls(tag)
-    assert counts["total"] == 2 and counts["completed"] == 1
+    assert counts["total"] == 2
+    assert counts["completed"] == 1
 
 
 async def test_same_idempotency_key_collects_the_answer_after_a_crash(world: World) -> None:
@@ -131,7 +133,8 @@ async def test_dead_origin_is_taken_over_by_the_other_gateway(world: World) -> N
     assert view["status"] == "completed"
     assert await _terminal_rows(world, tag) == 1
     counts = await world.provider_calls(tag)
-    assert counts["total"] == 2 and counts["maxConcurrent"] == 1
+    assert counts["total"] == 2
+    assert counts["maxConcurrent"] == 1
 
 
 async def test_sigterm_finishes_what_is_in_flight(world: World) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from temporalio.client import Client, ScheduleOverlapPolicy, WorkflowFailureError
+from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -20,6 +20,7 @@ from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.housekeeping import BatchLimit, BatchReport, HousekeepingInput, HousekeepingResult
 from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from tests.support.world import eventually
 from workflows import schedules
 from workflows.housekeeping import HousekeepingWorkflow
 
@@ -163,12 +164,12 @@ async def test_a_scheduled_run_starts_the_workflow_on_the_maintenance_queue(clie
         ):
             await wait_until_polling(client, names.MAINTENANCE_QUEUE, identity)
             await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
-            started = [run async for run in client.list_workflows(f"WorkflowType = '{names.HOUSEKEEPING_WORKFLOW}'")]
-            while not any(run.id.startswith(wanted.id) for run in started):
-                found = client.list_workflows(f"WorkflowType = '{names.HOUSEKEEPING_WORKFLOW}'")
-                started = [run async for run in found]
-            scheduled = next(run for run in started if run.id.startswith(wanted.id))
-            await client.get_workflow_handle(scheduled.id).result()
+            actions = await eventually(lambda: _actions(handle), "the schedule started nothing")
+            await client.get_workflow_handle(actions[0].action.workflow_id).result()
         assert stores.expired == 0
     finally:
         await handle.delete()
+
+
+async def _actions(handle: ScheduleHandle) -> list[Any]:
+    return list((await handle.describe()).info.recent_actions)
