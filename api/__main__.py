@@ -10,10 +10,9 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 import uvloop
 from aiohttp import web
-from temporalio.worker import Worker
+from temporalio.client import Client
 
 from activities.decision_steps import DecisionSteps
 from activities.flights import FlightController
@@ -28,6 +27,7 @@ from api.app import create_app
 from api.auth import CachedAuthenticator
 from api.routes import chat, codec, requests
 from api.services import HealthCheck, Services
+from api.serving import Gateway, serve
 from api.submissions import Submissions
 from api.upkeep import keep_lease, sweep_flights
 from infra.crypto.keyring import Keyring
@@ -50,29 +50,77 @@ from infra.temporal.codec import EncryptionCodec
 from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
 from infra.temporal.workers import routing_worker
-from infra.vectors.embedder import EmbedderConfig, create_embedder
+from infra.vectors.embedder import ClosableEmbedder, EmbedderConfig, create_embedder
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
 from workflows.route_request import RouteRequestWorkflow
 
-log = structlog.get_logger(__name__)
 
+@dataclass(frozen=True, slots=True)
+class _Adapters:
+    """The outside world of one gateway."""
 
-@dataclass(slots=True)
-class Gateway:
-    """The parts of one gateway that others need to reach."""
-
-    app: web.Application
-    worker: Worker
-    registry: FlightRegistry
-    background: BackgroundTasks
-    draining: asyncio.Event
+    keyring: Keyring
+    database: Database
+    client: Client
+    health: TemporalHealth
+    starter: TemporalStarter
+    ledger: PostgresLedger
+    leases: PostgresLeases
+    milvus: MilvusHistory
+    history: HotHistory
+    embedder: ClosableEmbedder
+    clients: ProviderRegistry
+    keys: PostgresApiKeyRepository
+    authenticator: CachedAuthenticator
+    configuration: RouterCache
 
 
 async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     """Connect everything and wire it; what was opened is closed by `stack`, in reverse order."""
     instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    adapters = await _adapters(settings, instance, stack)
+    registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
+    _upkeep(stack, sweep_flights(registry, adapters.starter.open_workflow_ids))
+    steps = DecisionSteps(adapters.embedder, adapters.history)
+    caller = ModelCaller(adapters.clients, adapters.configuration)
+    controller = FlightController(caller, adapters.ledger, background, adapters.keyring.mac)
+    recovery = Recovery(registry, controller, adapters.ledger, adapters.leases)
+    performance = PerformanceActivities(registry, controller, recovery, steps, adapters.history, adapters.ledger)
+    providers = ProviderActivities(registry, controller, recovery, adapters.ledger)
+    activities = [*_methods(RoutingActivities(registry)), *_methods(providers), *_methods(performance)]
+    worker = routing_worker(adapters.client, [RouteRequestWorkflow], activities, settings.max_in_flight)
+    submissions = Submissions(
+        configuration=adapters.configuration,
+        steps=steps,
+        controller=controller,
+        registry=registry,
+        ledger=adapters.ledger,
+        starter=adapters.starter,
+        background=background,
+        mac=adapters.keyring.mac,
+        max_in_flight=settings.max_in_flight,
+    )
+
+    def register(app: web.Application) -> None:
+        app[chat.SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
+        app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
+        app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
+        for routes in (chat, requests, codec):
+            routes.register(app)
+
+    app = create_app(_services(settings, adapters, draining, register))
+    return Gateway(app, worker, registry, background, draining)
+
+
+def _methods(owner: object) -> list[Callable[..., Any]]:
+    """The activities of an activity class, in the order of their definition."""
+    names = [name for name, value in vars(type(owner)).items() if hasattr(value, "__temporal_activity_definition")]
+    return [getattr(owner, name) for name in names]
+
+
+async def _adapters(settings: Settings, instance: str, stack: AsyncExitStack) -> _Adapters:
     keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
     database = await stack.enter_async_context(Database(_required(settings.database_url, "DATABASE_URL")))
     client = await connect(settings, keyring, instance)
@@ -80,78 +128,56 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     health = TemporalHealth(client)
     health.start()
     stack.push_async_callback(health.stop)
-    starter = TemporalStarter(client, health)
     ledger = PostgresLedger(database, keyring, retention_hours=settings.result_retention_hours)
     stack.push_async_callback(ledger.close)
     leases = await _lease(settings, database, instance, stack)
-    milvus, history, steps = await _history(settings, stack)
+    embedder, milvus, history = _history(settings, stack)
     clients = await stack.enter_async_context(ProviderRegistry(_address_rule(settings)))
-
-    source = PostgresConfiguration(database, keyring, provider_endpoints(settings))
-    configuration = RouterCache(source, settings.router_cache_seconds)
     keys = PostgresApiKeyRepository(database)
     stack.push_async_callback(keys.close)
     authenticator = CachedAuthenticator(keys)
+    source = PostgresConfiguration(database, keyring, provider_endpoints(settings))
+    configuration = RouterCache(source, settings.router_cache_seconds)
     await _listen(database, configuration, authenticator, stack)
-
-    registry, background = FlightRegistry(instance), BackgroundTasks()
-    caller = ModelCaller(clients, configuration)
-    controller = FlightController(caller, ledger, background, keyring.mac)
-    recovery = Recovery(registry, controller, ledger, leases)
-    _upkeep(stack, sweep_flights(registry, starter.open_workflow_ids))
-    routing = RoutingActivities(registry)
-    providers = ProviderActivities(registry, controller, recovery, ledger)
-    performance = PerformanceActivities(registry, controller, recovery, steps, history, ledger)
-    activities: list[Callable[..., Any]] = [
-        routing.load_router,
-        routing.embed_prompt,
-        routing.query_history,
-        routing.score_models,
-        providers.call_provider,
-        providers.call_fallback,
-        performance.store_performance,
-    ]
-    worker = routing_worker(client, [RouteRequestWorkflow], activities, settings.max_in_flight)
-    submissions = Submissions(
-        configuration=configuration,
-        steps=steps,
-        controller=controller,
-        registry=registry,
+    return _Adapters(
+        keyring=keyring,
+        database=database,
+        client=client,
+        health=health,
+        starter=TemporalStarter(client, health),
         ledger=ledger,
-        starter=starter,
-        background=background,
-        mac=keyring.mac,
-        max_in_flight=settings.max_in_flight,
+        leases=leases,
+        milvus=milvus,
+        history=history,
+        embedder=embedder,
+        clients=clients,
+        keys=keys,
+        authenticator=authenticator,
+        configuration=configuration,
     )
-    draining = asyncio.Event()
 
-    def register(app: web.Application) -> None:
-        app[chat.SUBMISSIONS] = submissions
-        app[requests.LEDGER], app[requests.REGISTRY], app[requests.STARTER] = ledger, registry, starter
-        app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(keyring), _ui_origins(settings))
-        for routes in (chat, requests, codec):
-            routes.register(app)
 
-    app = create_app(
-        Services(
-            authenticator=authenticator,
-            routers=PostgresRouterRepository(database),
-            models=PostgresModelRepository(database),
-            providers=PostgresProviderRepository(database, keyring),
-            keys=keys,
-            audit=PostgresAuditRepository(database),
-            check_base_url=_address_rule(settings).check_url,
-            on_change=_dropper(configuration, authenticator),
-            health_checks=_health_checks(database, health, milvus),
-            draining=draining.is_set,
-            extra_routes=[register],
-            cors_origins=frozenset({*settings.cors_origins, *_ui_origins(settings)}),
-            max_body_bytes=int(settings.max_body_mb * 1024 * 1024),
-            metrics_public=settings.metrics_public,
-            environment=settings.env,
-        )
+def _services(
+    settings: Settings, adapters: _Adapters, draining: asyncio.Event, register: Callable[[web.Application], None]
+) -> Services:
+    database = adapters.database
+    return Services(
+        authenticator=adapters.authenticator,
+        routers=PostgresRouterRepository(database),
+        models=PostgresModelRepository(database),
+        providers=PostgresProviderRepository(database, adapters.keyring),
+        keys=adapters.keys,
+        audit=PostgresAuditRepository(database),
+        check_base_url=_address_rule(settings).check_url,
+        on_change=_dropper(adapters.configuration, adapters.authenticator),
+        health_checks=_health_checks(database, adapters.health, adapters.milvus),
+        draining=draining.is_set,
+        extra_routes=[register],
+        cors_origins=frozenset({*settings.cors_origins, *_ui_origins(settings)}),
+        max_body_bytes=int(settings.max_body_mb * 1024 * 1024),
+        metrics_public=settings.metrics_public,
+        environment=settings.env,
     )
-    return Gateway(app, worker, registry, background, draining)
 
 
 async def run(settings: Settings) -> None:
@@ -162,42 +188,7 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(name, stop.set)
     async with AsyncExitStack() as stack:
         gateway = await build(settings, stack)
-        working = asyncio.create_task(gateway.worker.run())
-        runner = web.AppRunner(
-            gateway.app,
-            handler_cancellation=True,
-            auto_decompress=False,
-            access_log=None,
-            shutdown_timeout=settings.drain_seconds,
-        )
-        await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.api_port).start()
-        log.info("gateway_listening", url=settings.api_url, instance=gateway.registry.instance)
-        await asyncio.wait({working, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        await _drain(gateway, runner, working, settings.drain_seconds)
-
-
-async def _drain(gateway: Gateway, runner: web.AppRunner, working: "asyncio.Task[None]", drain_s: float) -> None:
-    """Readiness fails, requests in flight finish, their workflows close, then the worker goes."""
-    gateway.draining.set()
-    deadline = asyncio.get_running_loop().time() + drain_s
-    await _until(lambda: gateway.registry.active == 0, deadline)
-    await runner.cleanup()
-    await _until(lambda: gateway.registry.unstored == 0, deadline)
-    await gateway.background.drain(1.0)
-    if working.done():
-        await working  # a worker that ended by itself says why
-    await gateway.worker.shutdown()
-    await asyncio.gather(working, return_exceptions=True)
-
-
-async def _until(condition: Callable[[], bool], deadline: float) -> None:
-    # Polled: an event on every change of the registry would sit on the request path.
-    while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(_DRAIN_POLL_S)
-
-
-_DRAIN_POLL_S = 0.05
+        await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
 
 
 def _required(value: str | None, name: str) -> str:
@@ -219,7 +210,7 @@ async def _lease(settings: Settings, database: Database, instance: str, stack: A
     return leases
 
 
-async def _history(settings: Settings, stack: AsyncExitStack) -> tuple[MilvusHistory, HotHistory, DecisionSteps]:
+def _history(settings: Settings, stack: AsyncExitStack) -> tuple[ClosableEmbedder, MilvusHistory, HotHistory]:
     embedder = create_embedder(EmbedderConfig())
     stack.push_async_callback(embedder.close)
     milvus = MilvusHistory(
@@ -232,7 +223,7 @@ async def _history(settings: Settings, stack: AsyncExitStack) -> tuple[MilvusHis
     stack.push_async_callback(milvus.close)
     history = HotHistory(milvus)
     stack.push_async_callback(history.close)
-    return milvus, history, DecisionSteps(embedder, history)
+    return embedder, milvus, history
 
 
 async def _listen(

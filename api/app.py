@@ -1,5 +1,7 @@
 """The application factory."""
 
+from typing import Any
+
 from aiohttp import web
 
 from api.middleware import answer_preflight, authorize, identify, map_errors, stamp
@@ -8,7 +10,7 @@ from api.routes import audit, health, keys, model_list, models, openapi, provide
 from api.services import SERVICES, Services
 
 # For web.AppRunner: a client that leaves cancels its request, and nothing inflates the bodies that we refuse anyway.
-RUNNER_OPTIONS = {"handler_cancellation": True, "auto_decompress": False}
+RUNNER_OPTIONS: dict[str, Any] = {"handler_cancellation": True, "auto_decompress": False}
 
 
 def create_app(services: Services) -> web.Application:

@@ -64,14 +64,14 @@ async def run(settings: Settings) -> None:
         client = await _unless(stop, _connect(settings))
         if client is None:
             return
-        async with build(settings, client, stack):
+        async with await build(settings, client, stack):
             ready = DataDir(settings.data_dir).worker_ready
             stack.callback(ready.unlink, missing_ok=True)
             await _unless(stop, _announce(client, ready))
             await stop.wait()
 
 
-def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Worker:
+async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Worker:
     """The worker over real services; what was opened is closed by `stack`."""
     embedder = create_embedder(EmbedderConfig())
     stack.push_async_callback(embedder.close)
@@ -82,8 +82,7 @@ def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Worker:
         token=settings.milvus_token.get_secret_value() if settings.milvus_token else "",
     )
     stack.push_async_callback(history.close)
-    database = Database(str(settings.database_url))
-    stack.push_async_callback(database.close)
+    database = await stack.enter_async_context(Database(str(settings.database_url)))
     maintenance = MaintenanceActivities(Housekeeping(database), Outbox(database), history)
     steps: list[Callable[..., Any]] = [maintenance.purge_expired, maintenance.replay_outbox, maintenance.flush_vectors]
     return maintenance_worker(client, [HousekeepingWorkflow], steps)
