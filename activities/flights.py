@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from activities.failures import canceled_outcome, unacknowledged_outcome
+from activities.failures import canceled_outcome, unacknowledged_outcome, with_earlier
 from activities.inflight import BackgroundTasks, Flight
 from activities.model_calls import CallContext, ModelCaller
 from activities.recording import Mac, build_record
@@ -107,24 +107,42 @@ class FlightController:
 
     async def conclude(self, flight: Flight, outcome: Outcome) -> None:
         """Commit the terminal row and settle the flight; where the request is careful, in exactly this order."""
-        flight.record = self._record(flight, flight.request, outcome)
+        if flight.record is None:  # a request ends once: whatever comes later does not replace it
+            flight.record = self._record(flight, flight.request, outcome)
         if not flight.careful:
-            flight.settle(outcome)
+            flight.settle(flight.record.outcome)
         if not await self._committed(flight):
             log.error("ledger_unavailable", request_id=flight.key.request_id)
-        flight.settle(outcome)
+        flight.settle(flight.record.outcome)
 
     async def ensure_recorded(self, flight: Flight, outcome: Outcome | None) -> RequestRecord:
         """The terminal row, committed. Raises DependencyUnavailable while Postgres is away."""
         if flight.record is None:
-            if outcome is None:
-                outcome = await asyncio.shield(flight.final)
-            await self.conclude(flight, outcome)
+            await self._end(flight, outcome)
         if not flight.recorded.done():
             await self._commit(flight)
         if flight.record is None:  # conclude always sets it
             raise RuntimeError("a concluded flight has no record")
         return flight.record
+
+    async def _end(self, flight: Flight, outcome: Outcome | None) -> None:
+        """Wait for the flight's end, or take the workflow's word for it."""
+        if outcome is not None and flight.calling:
+            # The workflow was canceled or ran out of time during the call, which ends now, with what it cost.
+            self.abandon(flight)
+            outcome = None
+        if outcome is None:
+            await asyncio.shield(flight.final)
+            return
+        stored = await self._ledger.find(flight.key)
+        if stored is None:
+            # The workflow knows nothing of fallback attempts that failed in between, but they cost as well.
+            attempts = await self._ledger.find_attempts(flight.key)
+            await self.conclude(flight, with_earlier(outcome, attempts))
+        else:  # another process ended it, and its row has the whole answer
+            flight.record = stored.record
+            flight.recorded.set_result(None)
+            flight.settle(stored.record.outcome)
 
     async def _committed(self, flight: Flight) -> bool:
         for _ in range(COMMIT_TRIES):

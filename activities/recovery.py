@@ -65,8 +65,11 @@ class Recovery:
     async def reopen(self, request: RouteRequestInput) -> Flight:
         """A flight of this process for the request, launched, with the whole of its time before it again: a client
         that comes back after a crash wants its answer, not a timeout."""
-        log.info("request_taken_over", request_id=request.request_id, previous=request.owner)
         profile = await self.profile(request)
+        other = self._registry.find(request.key)
+        if other is not None:  # a second task of the same request was quicker while the body was read
+            return other
+        log.info("request_taken_over", request_id=request.request_id, previous=request.owner)
         flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
         flight.degraded.append("recovered")
         self._registry.add(flight)
@@ -80,6 +83,9 @@ class Recovery:
         flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
         flight.degraded.append("recovered")
         stored = await self._ledger.find(request.key)
+        other = self._registry.find(request.key)
+        if other is not None:
+            return other
         flight.acknowledge(started=True)
         flight.first.set_result(first)
         if stored is not None:

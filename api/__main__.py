@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -278,7 +279,12 @@ def _ui_origins(settings: Settings) -> tuple[str, ...]:
     return tuple(f"http://{host}:{settings.temporal_ui_port}" for host in ("127.0.0.1", "localhost"))
 
 
+_SWITCH_INTERVAL_S = 0.0005
+
+
 def main(settings: Settings) -> None:
     """Run a gateway in this process."""
+    # Workflow code runs on threads of its own; with the default of 5 ms each of their turns may delay a request.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+import structlog
+
 from activities.decision_steps import Decided, DecisionSteps
 from activities.flights import FlightController
 from activities.inflight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
@@ -30,6 +32,8 @@ from modelpilot.ports import Ledger, WorkflowStarter
 from modelpilot.profile import profile_request
 from modelpilot.records import NameKind, Principal, RequestKey, RequestRecord, RouterSnapshot
 from modelpilot.selection import eligible_fallbacks
+
+log = structlog.get_logger(__name__)
 
 OVERLOAD_RETRY_AFTER_S = 1.0
 
@@ -213,8 +217,8 @@ class Submissions:
             if flight.request.body is None:
                 await self._ledger.put_body(flight.key, raw)
             await self._starter.start(flight.request)
-        except ModelPilotError as refusal:
-            flight.refusal = refusal
+        except Exception as error:
+            flight.refusal = error if isinstance(error, ModelPilotError) else _unexpected(error)
             flight.acknowledge(started=False)
             self._controller.abandon(flight)
             await asyncio.shield(flight.final)
@@ -267,6 +271,10 @@ class Submissions:
         if not flight.final.done():
             flight.record = stored.record
             flight.settle(stored.record.outcome)
+        # No step of this process will come any more: the entry may go at the next sweep.
+        if not flight.recorded.done():
+            flight.recorded.set_result(None)
+        flight.stored_at = flight.stored_at or time.monotonic()
 
     async def abandon(self, submission: Submission) -> None:
         """The client went away. Its request goes on only if it can come back for the answer with its key."""
@@ -286,6 +294,12 @@ class Submissions:
             await self._starter.cancel(key)
         except DependencyUnavailable:
             return  # it then runs to its end unseen; the health check has noted that Temporal is away
+
+
+def _unexpected(error: Exception) -> DependencyUnavailable:
+    """A start that failed in a way nobody thought of must not leave its client waiting for ever."""
+    log.error("start_failed", exc_info=error)
+    return DependencyUnavailable("The request could not be started", retry_after_s=OVERLOAD_RETRY_AFTER_S)
 
 
 async def _strict(loading: Awaitable[RouterSnapshot]) -> RouterSnapshot:

@@ -13,7 +13,7 @@ from modelpilot.errors import DependencyUnavailable
 
 log = structlog.get_logger(__name__)
 
-SWEEP_EVERY_S = 2.0
+SWEEP_EVERY_S = 10.0
 
 FLIGHTS = Gauge("modelpilot_flights", "Requests that this gateway holds an in-flight entry for")
 

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.providers import ProviderActivities
     from activities.routing import RoutingActivities
     from modelpilot import names
+    from modelpilot.backoff import FALLBACK_SEQ
     from modelpilot.messages import (
         CallReport,
         FallbackInput,
@@ -43,14 +44,16 @@ class RouteRequestWorkflow:
     @workflow.run
     async def run(self, request: RouteRequestInput) -> RouteRequestResult:
         """Carry the request to its one terminal row, whatever fails or dies on the way."""
-        for step in (
+        # The gateway ran these steps in order before it started us: they only have to be joined, all at once, which
+        # saves an activation of the workflow for each.
+        steps = (
             RoutingActivities.load_router,
             RoutingActivities.embed_prompt,
             RoutingActivities.query_history,
             RoutingActivities.score_models,
-        ):
-            await _join(step, request, policies.STEP_TIMEOUT)
-        outcome = await self._call(request)
+        )
+        reports = asyncio.gather(*(_join(step, request, policies.STEP_TIMEOUT) for step in steps))
+        _, outcome = await asyncio.gather(reports, self._call(request))
         await self._store(request, outcome)
         self._publish(request, outcome)
         return _result(outcome)
@@ -109,8 +112,8 @@ async def _join(
 ) -> Report:
     """Run a local step that joins the flight; where this worker has none, run it again with the whole request."""
     first = StepInput(request.nonce)
-    # An outcome that the workflow had to make up itself is one that no flight knows.
-    if outcome is not None and outcome.error_code in (_TIMED_OUT, _CANCELED):
+    # No flight may know an outcome that the workflow had to make up itself, or that a fallback elsewhere came to.
+    if outcome is not None and (outcome.error_code in (_TIMED_OUT, _CANCELED) or _fell_back(outcome)):
         first = StepInput(request.nonce, request, outcome)
     report: Report = await workflow.execute_local_activity_method(
         step, first, start_to_close_timeout=limit, retry_policy=policies.ONCE
@@ -127,6 +130,10 @@ async def _join(
 
 _TIMED_OUT = "timeout_total"
 _CANCELED = "request_canceled"
+
+
+def _fell_back(outcome: Outcome) -> bool:
+    return any(attempt.seq >= FALLBACK_SEQ for attempt in outcome.attempts)
 
 
 def _broken(request: RouteRequestInput, error: BaseException | None, failed: Outcome | None) -> Outcome:

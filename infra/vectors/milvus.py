@@ -42,7 +42,7 @@ class MilvusHistory:
         token: str = "",
         collection: str = "prompt_outcomes",
         deadline_ms: float = 25.0,
-        window_ms: float = 20.0,
+        window_ms: float = 200.0,
         group_rows: int = 200,
         flush_rows: int | None = 500,
         flush_interval_s: float = 10.0,

@@ -10,7 +10,7 @@ from modelpilot.router import Objective
 from modelpilot.scoring import lower_is_better, weighted_total
 
 VALUES = st.floats(min_value=0.0, max_value=1e12, allow_nan=False)
-PRICES = st.floats(min_value=1e-9, max_value=1e6)
+PRICES = st.just(0.0) | st.floats(min_value=1e-9, max_value=1e6)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,8 @@ PRICES = st.floats(min_value=1e-9, max_value=1e6)
         ([None, None, 3.0], [0.0, 0.0, 1.0]),
         ([1.0, 2.0], [1.0, 0.5]),
         ([1.0, 2.0, 3.0], [1.0, 2 / 3, 0.5]),
-        ([0.0, 1.0], [1.0, 0.5]),
+        ([0.0, 1.0], [1.0, 0.0]),
+        ([0.0, 1.0, 1.0], [1.0, 0.5, 0.5]),
         ([7.0, 7.0], [1.0, 1.0]),
     ],
 )
@@ -56,7 +57,7 @@ def test_raising_a_value_never_helps_it(values: list[float], data: st.DataObject
     """A dearer model scores no higher than before, and no other model loses by it."""
     index = data.draw(st.integers(0, len(values) - 1))
     dearer = [*values]
-    dearer[index] *= data.draw(st.floats(1.0, 1e6))
+    dearer[index] += data.draw(PRICES)
     before, after = lower_is_better(values), lower_is_better(dearer)
     assert after[index] <= before[index] + 1e-9
     assert all(after[i] >= before[i] - 1e-9 for i in range(len(values)) if i != index)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.catalogue import ModelSpec
-from modelpilot.decision import Decision
+from modelpilot.decision import Candidate, Decision
 from modelpilot.errors import NoCandidate
 from modelpilot.records import Neighbours, RouterSnapshot
 from modelpilot.router import Router
@@ -167,7 +167,7 @@ def test_excluded_models_are_never_explored() -> None:
     assert {choose(shot, seed).selected for seed in range(50)} == {"gpt-4"}
 
 
-PRICES = st.none() | st.floats(1e-7, 1e-3)
+PRICES = st.none() | st.just(0.0) | st.floats(1e-7, 1e-3)
 MODELS = st.lists(
     st.builds(
         spec,
@@ -230,8 +230,13 @@ def test_scaling_all_weights_changes_no_decision(
 
 def places(decided: Decision) -> list[str]:
     """Model names from best to worst."""
-    ranked = sorted(decided.candidates, key=lambda c: (-round(c.total or 0.0, 9), c.cost.raw or math.inf, c.model))
-    return [candidate.model for candidate in ranked]
+
+
+    def rank(candidate: Candidate) -> tuple[float, float, str]:
+        cost = math.inf if candidate.cost.raw is None else candidate.cost.raw
+        return -round(candidate.total or 0.0, 9), cost, candidate.model
+
+    return [candidate.model for candidate in sorted(decided.candidates, key=rank)]
 
 
 @given(MODELS, WEIGHTS, st.data())
@@ -239,9 +244,9 @@ def test_a_dearer_model_never_ranks_higher(models: list[ModelSpec], weights: dic
     """Raising one model's prices, or losing them, never improves its rank where cost counts."""
     index = data.draw(st.integers(0, len(models) - 1))
     before = models[index]
-    factor = data.draw(st.none() | st.floats(1.0, 1e4))
+    more = data.draw(PRICES)
     changes = {
-        name: None if factor is None or (price := getattr(before, name)) is None else price * factor
+        name: None if more is None or (price := getattr(before, name)) is None else price + more
         for name in ("cost_per_input_token", "cost_per_output_token")
     }
     dearer = [*models]
@@ -269,19 +274,3 @@ def test_a_dominated_model_never_wins(models: list[ModelSpec], weights: dict[str
     )
     pool = [model if model.id != better.id else better for model in models] + [worse]
     assert choose(snapshot(rules(pool, weights), *pool)).selected != "a-worse-one"
-
-
-@pytest.mark.xfail(reason="scoring.py: the scale is the median of the *positive* costs, which sinks at this step", strict=True)
-def test_a_free_model_that_gets_a_price_does_not_win_by_it() -> None:
-    """Rising from nothing to something must not improve a rank either."""
-
-    def pool(first: float) -> RouterSnapshot:
-        costs = {"a": (first, 0.0), "x": (10.0, 0.0), "y": (20.0, 0.0), "z": (100.0, 0.87)}
-        models = [
-            spec(name, cost_per_input_token=cost, cost_per_output_token=0.0, quality_score=quality)
-            for name, (cost, quality) in costs.items()
-        ]
-        return over(*models, objective={"cost_weight": 1.0, "quality_weight": 1.0})
-
-    assert choose(pool(0.0)).selected == "z"
-    assert choose(pool(1.0)).selected == "z"

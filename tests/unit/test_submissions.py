@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from activities.failures import outcome_error
 from activities.recording import INLINE_LIMIT_BYTES
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NoCandidate, NotFound, Overloaded
 from modelpilot.provider_errors import Remedy
@@ -117,14 +116,15 @@ async def test_a_refused_start_cancels_the_call_and_records_its_cost() -> None:
     await core.providers.called.wait()
     await settle()
     core.starter.gate.set()
-    outcome, _ = await core.submissions.outcome(submission)
-    assert (outcome.status, outcome.error_code) == ("failed", "dependency_unavailable")
-    assert isinstance(outcome_error(outcome, "r"), DependencyUnavailable)
+    with pytest.raises(DependencyUnavailable):
+        await core.submissions.outcome(submission)
     assert core.providers.made[0].closed
     await until(lambda: len(core.ledger.rows) == 1)
     (row,) = core.ledger.rows.values()
     assert row.outcome.cost_usd
+    assert (row.outcome.status, row.outcome.error_code) == ("failed", "dependency_unavailable")
     assert (row.outcome.answer, row.outcome.attempts[0].status) == (None, "canceled")
+    assert row.key != submission.key, "the name stays free for a repeat"
 
 
 async def test_an_answer_whose_start_is_refused_is_not_given_out() -> None:
@@ -135,21 +135,25 @@ async def test_an_answer_whose_start_is_refused_is_not_given_out() -> None:
     submission = await core.submit()
     await until(lambda: bool(core.providers.made) and core.providers.made[0].completed)
     core.starter.gate.set()
-    outcome, _ = await core.submissions.outcome(submission)
-    assert (outcome.status, outcome.answer) == ("failed", None)
+    with pytest.raises(DependencyUnavailable):
+        await core.submissions.outcome(submission)
     await until(lambda: len(core.ledger.rows) == 1)
     (row,) = core.ledger.rows.values()
+    assert (row.outcome.status, row.outcome.answer) == ("failed", None)
     assert row.outcome.cost_usd == pytest.approx(COST_USD)
-    await until(lambda: core.registry.unstored == 0)
-    assert core.registry.sweep([], asyncio.get_running_loop().time() + 3_600.0) == 1
+    await until(lambda: len(core.registry) == 0)
+    assert core.registry.active == 0
 
 
 async def test_an_unexpected_error_of_the_start_is_no_hang() -> None:
     """Whatever the client library raises, the request ends with 503."""
     core = Core()
     core.starter.refusal = RuntimeError("client is closed")
-    outcome = await asyncio.wait_for(core.answer(), 10.0)
-    assert (outcome.status, outcome.error_code) == ("failed", "dependency_unavailable")
+    with pytest.raises(DependencyUnavailable):
+        await asyncio.wait_for(core.answer(), 10.0)
+    await until(lambda: len(core.registry) == 0)
+    with pytest.raises(DependencyUnavailable):
+        await asyncio.wait_for(core.answer(idempotency_key="k"), 10.0)
 
 
 async def test_a_large_request_is_committed_before_the_start_and_stays_out_of_temporal() -> None:
@@ -240,15 +244,13 @@ async def test_the_answer_of_a_fallback_elsewhere_is_collected() -> None:
     answering = asyncio.create_task(core.submissions.outcome(submission))
     await settle()
     other = Core(like=core, instance="gw-2")
-    flight = await other.recovery.adopt(core.starter.started[submission.key], await _first(submission.flight))
+    assert submission.flight is not None
+    flight = await other.recovery.adopt(core.starter.started[submission.key], await submission.flight.first)
     await other.controller.conclude(flight, await other.caller.call(other.controller.context(flight, 9e3), "sim/b", 100))
     core.starter.close(submission.key)
     outcome, record = await asyncio.wait_for(answering, 10.0)
     assert (outcome.status, outcome.model, record.fallback_used) == ("completed", "sim/b", True)
-
-
-async def _first(flight: object) -> object:
-    return await flight.first  # type: ignore[attr-defined]
+    assert core.registry.sweep([], asyncio.get_running_loop().time() + 3_600.0) == 1
 
 
 async def test_a_workflow_that_ends_without_an_outcome_is_a_503_not_a_hang() -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks behind `modelpilot bench`: each speed is a ratio to one measured beside it (docs/benchmarks.md)."""

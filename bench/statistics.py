@@ -1,0 +1,102 @@
+"""From samples to figures: percentiles, rates and differences. Pure arithmetic."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+PERCENTILES = (50, 95, 99)
+
+Percentiles = dict[str, float]
+
+
+@dataclass(slots=True)
+class Phase:
+    """What one uninterrupted run of one kind of call gave.
+
+    `latencies_ms` has the successful calls, `errors` counts the failed ones by reason, `degraded` counts answers that
+    had to do without a part. `answered_s` ends with the last answer; `durable_s` ends when the last workflow closed
+    (None: nothing durable was asked for).
+    """
+
+    latencies_ms: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    degraded: int = 0
+    answered_s: float = 0.0
+    durable_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Figures of one kind of call over all rounds. Rates are per second; None where nothing was measured."""
+
+    samples: int
+    errors: dict[str, int]
+    degraded: int
+    percentiles_ms: Percentiles
+    mean_ms: float | None
+    answered_per_s: float | None
+    durable_per_s: float | None
+    round_p50_ms: list[float]
+    round_per_s: list[float]
+
+
+def percentile(samples: Sequence[float], percent: float) -> float:
+    """The sample below which `percent` of all lie, interpolated linearly (type 7 of Hyndman and Fan, as numpy's).
+
+    Raises ValueError for no samples or a percentage outside [0, 100].
+    """
+    if not samples or not 0.0 <= percent <= 100.0:
+        raise ValueError("a percentile needs samples and a percentage between 0 and 100")
+    ordered = sorted(samples)
+    position = (len(ordered) - 1) * percent / 100.0
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def percentiles(samples: Sequence[float]) -> Percentiles:
+    """`{"p50": …, "p95": …, "p99": …}`; empty for no samples."""
+    return {f"p{percent}": percentile(samples, percent) for percent in PERCENTILES} if samples else {}
+
+
+def added(measured: Percentiles, baseline: Percentiles) -> Percentiles:
+    """Percentile minus the same percentile of the baseline, for those that both have. May be negative."""
+    return {name: value - baseline[name] for name, value in measured.items() if name in baseline}
+
+
+def summarize(phases: Sequence[Phase]) -> Summary:
+    """Figures over all rounds: percentiles of the pooled samples, rates as all calls over all their time."""
+    pooled = [latency for phase in phases for latency in phase.latencies_ms]
+    errors: Counter[str] = Counter()
+    for phase in phases:
+        errors.update(phase.errors)
+    durable = [phase for phase in phases if phase.durable_s is not None]
+    return Summary(
+        samples=len(pooled),
+        errors=dict(errors),
+        degraded=sum(phase.degraded for phase in phases),
+        percentiles_ms=percentiles(pooled),
+        mean_ms=math.fsum(pooled) / len(pooled) if pooled else None,
+        answered_per_s=_rate(len(pooled), math.fsum(phase.answered_s for phase in phases)),
+        durable_per_s=_rate(
+            sum(len(phase.latencies_ms) for phase in durable), math.fsum(phase.durable_s or 0.0 for phase in durable)
+        ),
+        round_p50_ms=[percentile(phase.latencies_ms, 50) for phase in phases if phase.latencies_ms],
+        round_per_s=[rate for phase in phases if (rate := _phase_rate(phase)) is not None],
+    )
+
+
+def share(measured_per_s: float | None, reference_per_s: float | None) -> float | None:
+    """One rate as a share of another; None where either is unknown."""
+    if measured_per_s is None or not reference_per_s:
+        return None
+    return measured_per_s / reference_per_s
+
+
+def _phase_rate(phase: Phase) -> float | None:
+    return _rate(len(phase.latencies_ms), phase.answered_s if phase.durable_s is None else phase.durable_s)
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return count / seconds if count and seconds > 0.0 else None

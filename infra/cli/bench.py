@@ -1,0 +1,110 @@
+"""`modelpilot bench …`: one subcommand per benchmark."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import orjson
+import typer
+import uvloop
+
+from bench.gateway import GatewayOptions, bench_gateway
+from bench.report import failed_calls, show
+from bench.targets import BadAnswer
+from infra.logs import configure_logging
+
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+
+_DEFAULTS = GatewayOptions()
+_QUICK = replace(_DEFAULTS, rounds=2, requests=20, history=2_000)
+_LONGEST_ROUND = 100_000
+
+app = typer.Typer(
+    help="Run the benchmarks. Each starts what it needs by itself (docs/benchmarks.md).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Run the benchmarks. Each starts what it needs by itself (docs/benchmarks.md)."""
+
+
+@app.command("gateway")
+def gateway(
+    rounds: Annotated[int | None, typer.Option(min=1, help=f"Interleaved rounds [{_DEFAULTS.rounds}].")] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(min=1, max=_LONGEST_ROUND, help=f"Calls of each kind per round [{_DEFAULTS.requests}]."),
+    ] = None,
+    concurrency: Annotated[str, typer.Option(help="Clients at the same time; a list.")] = "1,16",
+    upstream_ms: Annotated[str, typer.Option(help="Latencies of the simulated provider; a list.")] = "20,0",
+    history: Annotated[int | None, typer.Option(min=1, help=f"Past prompts [{_DEFAULTS.history}].")] = None,
+    quick: Annotated[bool, typer.Option(help="Few calls, little history: whether it runs, not how fast.")] = False,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Measure what the gateway adds to a direct call, and its durable rate beside no-op workflows.
+
+    Exit codes: 0 measured, 1 it could not be measured or calls failed, 2 wrong usage.
+    """
+    base = _QUICK if quick else _DEFAULTS
+    options = GatewayOptions(
+        rounds=rounds or base.rounds,
+        requests=requests or base.requests,
+        concurrency=_numbers("--concurrency", concurrency, int, 1),
+        upstream_ms=_numbers("--upstream-ms", upstream_ms, float, 0),
+        history=history or base.history,
+    )
+    results = _run(bench_gateway(options, _say))
+    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(encoded)
+    if as_json:
+        typer.echo(encoded, nl=False)
+    else:
+        show(results)
+    if failed_calls(results):
+        raise typer.Exit(1)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; Ctrl-C and SIGTERM cancel the work, which then stops what it started."""
+    configure_logging("warning")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_terminable(work))
+    except BadAnswer as error:
+        typer.echo(f"modelpilot: {error}", err=True)
+    except asyncio.CancelledError:
+        typer.echo("modelpilot: terminated", err=True)
+    raise typer.Exit(1)
+
+
+async def _terminable(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+def _say(text: str) -> None:
+    typer.echo(f"bench: {text}", err=True)
+
+
+def _numbers(option: str, text: str, convert: Callable[[str], Number], least: float) -> tuple[Number, ...]:
+    try:
+        numbers = tuple(convert(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(least <= number < _LONGEST_ROUND for number in numbers):
+        raise typer.BadParameter(f"{option}: numbers from {least:g}, separated by commas, were expected")
+    return numbers

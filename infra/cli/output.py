@@ -1,0 +1,64 @@
+"""How commands show data: tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_WIDTH_OF_A_FILE = 200  # no terminal to fit into: nothing may be cut off
+
+
+def print_json(value: Any) -> None:
+    """Indented JSON on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> Table:
+    """A table; numbers are right-aligned, None is a dash."""
+    cells = [list(row) for row in rows]
+    built = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in cells)
+        built.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        built.add_row(*(_cell(value) for value in row))
+    return built
+
+
+def show(*renderables: Any) -> None:
+    """Print tables and lines, without reading markup in what others have named."""
+    console().print(*renderables, sep="\n", markup=False, highlight=False)
+
+
+def console() -> Console:
+    """Standard output, as wide as it is."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_A_FILE)
+
+
+def usd(amount: float | None) -> str:
+    """Dollars, with as many digits as small amounts need."""
+    if amount is None:
+        return "unknown"
+    return f"${amount:,.2f}" if amount >= 100 else f"${amount:.6f}"
+
+
+def per_million(price_usd_per_token: float | None) -> str:
+    """A price per token as people read it: USD per million tokens."""
+    return "unknown" if price_usd_per_token is None else f"{price_usd_per_token * 1e6:.10g}"
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return Text("–")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, list | tuple | set | frozenset):
+        return Text(", ".join(map(str, value)))
+    return Text(f"{value:g}" if isinstance(value, float) else str(value))

@@ -1,0 +1,242 @@
+"""Server-sent events: chunks as they come, our object on the last one, an error event instead of a lie."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from api import streaming
+from api.errors import describe, openai_envelope
+from api.streaming import ChatStream
+from modelpilot.errors import DependencyUnavailable, ModelPilotError
+from tests.support.core import A, B, Core, failure, incoming, routed
+from tests.support.processes import until
+from tests.support.routing_samples import stream
+
+WORDS = stream("one two three")
+
+
+class Served:
+    """A core behind HTTP. The query says what the client asked for."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.left = asyncio.Event()
+        app = web.Application()
+        app.router.add_post("/", self._handle)
+        self.client: TestClient[web.Request, web.Application] = TestClient(TestServer(app, handler_cancellation=True))
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        asked = request.query
+        changes: dict[str, Any] = {"idempotency_key": asked.get("key")}
+        try:
+            submission = await self.core.submissions.submit(incoming(fields={"stream": True}, **changes))
+            flags = {"include_usage": "usage" in asked, "explain": "explain" in asked}
+            try:
+                return await ChatStream(request, self.core.submissions, submission, **flags).run()
+            except BaseException:
+                await self.core.submissions.abandon(submission)
+                self.left.set()
+                raise
+        except ModelPilotError as error:
+            return web.json_response(openai_envelope(describe(error)), status=500)
+
+    async def post(self, **asked: str) -> ClientResponse:
+        """Begin a request."""
+        return await self.client.post("/", params=asked)
+
+    async def events(self, **asked: str) -> list[Any]:
+        """The data of all events of a whole stream; "[DONE]" stays text."""
+        text = (await (await self.post(**asked)).read()).decode()
+        data = [block.removeprefix("data: ") for block in text.split("\n\n") if block.startswith("data: ")]
+        return [block if block == "[DONE]" else json.loads(block) for block in data]
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    """A gateway whose router falls back to sim/b."""
+    server = Served(Core(routed("sim/b")))
+    async with server.client:
+        yield server
+
+
+def text_of(events: list[Any]) -> str:
+    """What a client shows."""
+    chunks = [event for event in events if event != "[DONE]" and event.get("choices")]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+
+
+async def test_a_whole_stream(served: Served) -> None:
+    """All chunks, our object on the last one before [DONE], no usage chunk that was not asked for."""
+    response = await served.post()
+    assert response.headers["content-type"] == "text/event-stream"
+    assert response.headers["cache-control"] == "no-cache"
+    events = await served.events()
+    assert text_of(events) == "Hello there"
+    assert events[-1] == "[DONE]"
+    described = events[-2]["modelpilot"]
+    assert (described["selectedModel"], len(described["attempts"]), described["routerId"]) == ("sim/a", 1, "support")
+    assert "decision" not in described
+    assert not any("usage" in event for event in events[:-1])
+    assert not any("modelpilot" in event for event in events[:-2])
+
+
+async def test_usage_and_explanation_are_given_when_asked_for(served: Served) -> None:
+    """`stream_options.include_usage` and `x-modelpilot-explain`."""
+    events = await served.events(usage="1", explain="1")
+    assert events[-2]["usage"]["total_tokens"] == 15
+    assert events[-2]["choices"] == []
+    assert events[-2]["modelpilot"]["decision"]["selectedModel"] == "sim/a"
+
+
+async def test_chunks_leave_as_they_come(served: Served) -> None:
+    """The client reads the first words while the provider is still writing."""
+    gate = asyncio.Event()
+    served.core.providers.will(A, [*WORDS[:3], gate, *WORDS[3:]])
+    response = await served.post()
+    first = await response.content.readuntil(b"one")
+    assert b"data: " in first
+    assert not gate.is_set()
+    gate.set()
+    assert b"[DONE]" in await response.read()
+
+
+async def test_nothing_leaves_before_the_acknowledgement(served: Served) -> None:
+    """Strict: an answer that nobody could recover is not begun."""
+    served.core.starter.gate.clear()
+    answering = asyncio.create_task(served.post())
+    await until(lambda: bool(served.core.providers.made) and served.core.providers.made[0].completed)
+    assert not answering.done()
+    served.core.starter.gate.set()
+    assert b"[DONE]" in await (await answering).read()
+
+
+async def test_a_refused_start_is_an_ordinary_error(served: Served) -> None:
+    """No event stream is begun."""
+    served.core.starter.refusal = DependencyUnavailable("Temporal did not acknowledge in time")
+    response = await served.post()
+    assert (response.status, (await response.json())["error"]["code"]) == (500, "dependency_unavailable")
+
+
+async def fall_back(core: Core) -> None:
+    """Do what `call_fallback` does in this process."""
+    await until(lambda: bool(core.starter.started))
+    (key,) = core.starter.started
+    flight = core.registry.find(key)
+    assert flight is not None
+    await flight.first
+    context = core.controller.context(flight, 9_000.0)
+    await core.controller.conclude(flight, await core.caller.call(context, "sim/b", 100))
+
+
+@pytest.mark.parametrize("before", [[], WORDS[:1]])
+async def test_a_fallback_before_the_first_byte_is_silent(served: Served, before: list[Any]) -> None:
+    """The client sees one answer: that of the model which gave it."""
+    served.core.providers.will(A, [*before, failure()])
+    served.core.providers.will(B, stream("from b"))
+    reading = asyncio.create_task(served.events())
+    await fall_back(served.core)
+    events = await reading
+    assert text_of(events) == "from b"
+    assert events[-2]["modelpilot"]["selectedModel"] == "sim/b"
+    assert served.core.providers.models == ["a", "b"]
+
+
+async def test_no_fallback_after_the_first_byte(served: Served) -> None:
+    """The stream ends with an error event and no [DONE]; no second model is called, nothing is spliced."""
+    served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
+    events = await served.events()
+    assert text_of(events[:-1]) == "one two"
+    assert "[DONE]" not in events
+    assert events[-1]["error"]["code"] == "provider_failed"
+    assert events[-1]["modelpilot"]["attempts"][0]["errorType"] == "stream_cut"
+    assert served.core.providers.models == ["a"]
+
+
+async def test_a_failure_before_the_first_byte_is_an_ordinary_error(served: Served) -> None:
+    """Stock clients understand a status; they do not understand an error in a stream as well."""
+    served.core.configuration.shot = routed()
+    served.core.providers.will(A, [failure()])
+    response = await served.post()
+    assert (response.status, (await response.json())["error"]["code"]) == (500, "provider_failed")
+
+
+async def test_a_client_that_leaves_cancels_the_upstream_call(served: Served) -> None:
+    """And what had been generated is recorded."""
+    served.core.providers.will(A, [*WORDS[:3], asyncio.Event()])
+    response = await served.post()
+    await response.content.readuntil(b"one")
+    response.close()
+    await served.left.wait()
+    await until(lambda: served.core.providers.made[0].closed)
+    await until(lambda: bool(served.core.ledger.rows))
+    (row,) = served.core.ledger.rows.values()
+    assert row.outcome.status == "canceled"
+    assert row.outcome.cost_usd
+
+
+async def test_a_keyed_client_that_leaves_can_collect_the_answer(served: Served) -> None:
+    """The call goes on, its stream is replayed whole to the repeat, from the record."""
+    gate = asyncio.Event()
+    served.core.providers.will(A, [*WORDS[:3], gate, *WORDS[3:]])
+    response = await served.post(key="k")
+    await response.content.readuntil(b"one")
+    response.close()
+    await served.left.wait()
+    gate.set()
+    events = await served.events(key="k", usage="1")
+    assert text_of(events) == "one two three"
+    assert events[-1] == "[DONE]"
+    assert len(served.core.providers.made) == 1
+
+
+async def test_a_repeat_beside_the_running_stream_gets_the_whole_answer(served: Served) -> None:
+    """One stream is read live, the other gets the same text when it is complete."""
+    gate = asyncio.Event()
+    served.core.providers.will(A, [*WORDS[:3], gate, *WORDS[3:]])
+    first = await served.post(key="k")
+    repeat = asyncio.create_task(served.events(key="k"))
+    await first.content.readuntil(b"one")
+    gate.set()
+    assert text_of(await repeat) == "one two three"
+    assert b"[DONE]" in await first.read()
+
+
+async def test_idle_connections_are_kept_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comment lines, which SSE clients ignore, while the provider thinks."""
+    monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.01)
+    gate = asyncio.Event()
+    served.core.providers.will(A, [gate, *WORDS])
+    response = await served.post()
+    for _ in range(3):
+        await response.content.readuntil(b": keep-alive\n\n")
+    gate.set()
+    assert b"[DONE]" in await response.read()
+
+
+async def test_a_slow_client_stalls_its_provider(served: Served) -> None:
+    """Back-pressure: a provider that writes faster than its client reads is not buffered without bound."""
+    many = stream("word " * 20_000)
+    for chunk in many:
+        chunk["padding"] = "x" * 2_000
+    written = 0
+
+    async def counting(call: Any) -> AsyncIterator[dict[str, Any]]:
+        nonlocal written
+        for chunk in many:
+            written += 1
+            yield chunk
+
+    served.core.providers.stream_chat = counting  # type: ignore[method-assign,assignment]
+    response = await served.post()
+    last = -1
+    while written != last:
+        last = written
+        await asyncio.sleep(0.05)  # until the writer stands still
+    assert 0 < written < 15_000
+    assert b"[DONE]" in await response.read()
+    assert written == len(many)
