@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 # Narrower, and figures would be broken across lines.
-LEAST_WIDTH = 104
+LEAST_WIDTH = 124
 _COLUMNS = ("call", "samples", "p50 / p95 / p99 ms", "added ms", "answers/s", "durable/s", "of no-op")
 
 
@@ -46,7 +46,7 @@ def _setting(cell: Mapping[str, Any]) -> str:
 def _table(cell: Mapping[str, Any]) -> Table:
     table = Table(title=_setting(cell), title_justify="left", box=box.SIMPLE_HEAD)
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "call" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "call" else "right", overflow="fold")
     for kind, call in cell["calls"].items():
         table.add_row(
             kind,

@@ -20,7 +20,7 @@ T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 
 _DEFAULTS = GatewayOptions()
-_QUICK = replace(_DEFAULTS, rounds=2, requests=20, history=2_000)
+_QUICK = replace(_DEFAULTS, rounds=2, requests=20, history=2_000, rest_s=0.0)
 _LONGEST_ROUND = 100_000
 
 app = typer.Typer(
@@ -56,7 +56,8 @@ def gateway(
     Exit codes: 0 measured, 1 it could not be measured or calls failed, 2 wrong usage.
     """
     base = _QUICK if quick else _DEFAULTS
-    options = GatewayOptions(
+    options = replace(
+        base,
         rounds=rounds or base.rounds,
         requests=requests or base.requests,
         concurrency=_numbers("--concurrency", concurrency, int, 1),

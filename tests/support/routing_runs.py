@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -45,7 +46,7 @@ async def worker(client: Client, activities: Sequence[Callable[..., Any]]) -> As
 
 def accepted(plan: CallPlan, **changes: Any) -> RouteRequestInput:
     """A request with an id and a nonce of its own."""
-    fresh = {"request_id": f"r-{secrets.token_hex(8)}", "nonce": secrets.token_hex(8)}
+    fresh = {"created_at": time.time(), "request_id": f"r-{secrets.token_hex(8)}", "nonce": secrets.token_hex(8)}
     return request(plan, **{**fresh, **changes})
 
 

@@ -1,0 +1,147 @@
+"""`modelpilot up` as a newcomer meets it: it comes up, answers, keeps its data, and stops."""
+
+import base64
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from tests.support.installation import Installation, new_environment, running_installation
+from tests.support.world import wait_until
+
+PROMPT = {"messages": [{"role": "user", "content": "What is 6 * 7?"}]}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of the module's installation."""
+    return tmp_path_factory.mktemp("installation") / "data"
+
+
+@pytest.fixture(scope="module")
+def installation(directory: Path) -> Iterator[Installation]:
+    """One `modelpilot up` for the whole module."""
+    with running_installation(directory) as running:
+        yield running
+
+
+def fetch(url: str, key: str | None = None, body: Any = None, origin: str | None = None) -> Any:
+    """JSON of a GET, or of a POST where there is a body."""
+    headers = {"content-type": "application/json"}
+    headers |= {"authorization": f"Bearer {key}"} if key else {}
+    headers |= {"origin": origin} if origin else {}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own URL
+    with urllib.request.urlopen(request, timeout=60.0) as answer:  # noqa: S310 - our own URL
+        return json.loads(answer.read())
+
+
+def test_first_request_is_answered(installation: Installation) -> None:
+    """A new user's first request to the demo router is routed without any provider key."""
+    answer = fetch(f"{installation.api_url}/router/demo", installation.admin_key, PROMPT)
+    assert "42" in answer["choices"][0]["message"]["content"]
+    assert answer["modelpilot"]["selectedModel"].startswith("sim/")
+
+
+def test_stock_sdk_works_unchanged(installation: Installation) -> None:
+    """The `openai` SDK, pointed at us, chats and streams; a wrong key is its AuthenticationError."""
+    client = openai.OpenAI(base_url=f"{installation.api_url}/v1", api_key=installation.admin_key)
+    messages: Any = PROMPT["messages"]
+    answer = client.chat.completions.create(model="router/demo", messages=messages)
+    assert "42" in (answer.choices[0].message.content or "")
+    chunks = list(client.chat.completions.create(model="router/demo", messages=messages, stream=True))
+    assert "42" in "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert "router/demo" in [model.id for model in client.models.list()]
+    stranger = openai.OpenAI(base_url=f"{installation.api_url}/v1", api_key="mp_" + "0" * 64, max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        stranger.chat.completions.create(model="router/demo", messages=messages)
+
+
+def test_demo_learns(installation: Installation) -> None:
+    """`modelpilot demo` drives the demo router; afterwards decisions use history and say so."""
+    ran = installation.modelpilot("demo", "--count", "40", "--json")
+    assert ran.returncode == 0, ran.stderr
+    decision = fetch(f"{installation.api_url}/router/demo/explain", installation.admin_key, PROMPT)["decision"]
+    assert decision["neighbours"]
+
+
+def test_doctor_finds_nothing_wrong(installation: Installation) -> None:
+    """`modelpilot doctor` in another terminal finds the running installation healthy."""
+    ran = installation.modelpilot("doctor")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_web_ui_shows_decoded_payloads(installation: Installation) -> None:
+    """The Temporal Web UI is served, knows the codec endpoint, and that decodes for exactly the UI's origin."""
+    answer = fetch(f"{installation.api_url}/router/demo", installation.admin_key, PROMPT)
+    ui = f"http://127.0.0.1:{installation.environment['MODELPILOT_TEMPORAL_UI_PORT']}"
+    settings = fetch(f"{ui}/api/v1/settings")
+    assert settings["Codec"]["Endpoint"] == f"{installation.api_url}/codec"
+    workflow = urllib.parse.quote(answer["modelpilot"]["workflowId"], safe="")
+    history = f"{ui}/api/v1/namespaces/default/workflows/{workflow}/history"
+    event = fetch(history)["history"]["events"][0]
+    payloads = event["workflowExecutionStartedEventAttributes"]["input"]
+    decoded = fetch(f"{installation.api_url}/codec/decode", body=payloads, origin=ui)["payloads"][0]
+    assert b"6 * 7" in base64.b64decode(decoded["data"])
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        fetch(f"{installation.api_url}/codec/decode", body=payloads, origin="http://evil.example")
+
+
+def test_second_start_is_refused(installation: Installation) -> None:
+    """Two installations never share a data directory: the second start says who has it, and leaves it alone."""
+    second = installation.modelpilot("up", timeout_s=30.0)
+    assert second.returncode == 1
+    assert str(installation.process.pid) in second.stderr
+    fetch(f"{installation.api_url}/readyz")
+
+
+def test_crashed_gateway_is_restarted(installation: Installation) -> None:
+    """The supervisor starts a killed child again."""
+    children = psutil.Process(installation.process.pid).children()
+    gateway = next(child for child in children if "gateway" in child.cmdline())
+    gateway.kill()
+    wait_until(lambda: _answered(installation), "the gateway did not come back")
+
+
+def _answered(installation: Installation) -> bool:
+    try:
+        return bool(fetch(f"{installation.api_url}/router/demo", installation.admin_key, PROMPT))
+    except OSError:
+        return False
+
+
+def test_interrupt_stops_everything_and_a_second_start_finds_all_data(tmp_path: Path) -> None:
+    """Ctrl-C ends with exit code 0 and no child left; the next start has the same key, row and workflow."""
+    directory = tmp_path / "data"
+    environment = new_environment(directory)
+    with running_installation(directory, environment) as first:
+        key = first.admin_key
+        answer = fetch(f"{first.api_url}/router/demo", key, PROMPT)
+        children = psutil.Process(first.process.pid).children()
+        assert len(children) >= 7
+        assert first.interrupt() == 0
+        assert not [child for child in children if child.is_running()]
+    with running_installation(directory, environment) as second:
+        assert second.admin_key == key
+        view = fetch(f"{second.api_url}/v1/requests/{answer['modelpilot']['requestId']}", key)
+        assert view["status"] == "completed"
+        assert view["answer"]["choices"] == answer["choices"]
+        fetch(f"{second.api_url}/router/demo", key, PROMPT)
+
+
+def test_console_script_is_installed() -> None:
+    """`.venv/bin/modelpilot` exists, lists its commands, and a command has help of its own."""
+    script = Path(sys.executable).with_name("modelpilot")
+    listed = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
+    for command in ("up", "gateway", "worker", "dashboard", "simulator", "migrate", "doctor", "demo", "keys"):
+        assert command in listed
+    subprocess.run([script, "explain", "--help"], capture_output=True, check=True)
