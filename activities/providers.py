@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.failures import with_earlier
+from activities.failures import canceled_outcome, with_earlier
 from activities.flights import FlightController, answer_size
 from activities.inflight import Flight, FlightRegistry
 from activities.recording import without_large_answer
@@ -57,6 +57,9 @@ class ProviderActivities:
         flight = self._registry.find(work.request.key) or await self._recovery.adopt(work.request, work.failed)
         if flight.record is None:
             outcome = await self._attempt(flight, work, number)
+            if outcome.status == "canceled" and _shutting_down():
+                await self._controller.keep_attempts(work.request, outcome)
+                raise ApplicationError("this worker is shutting down", type="worker_shutdown")  # another one goes on
             if _tries_again(work.request, outcome, number):
                 await self._controller.keep_attempts(work.request, outcome)
                 raise _next_attempt(work.request, outcome, number)
@@ -67,12 +70,12 @@ class ProviderActivities:
 
     async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
         model = fallback_model(work.request.plan.fallback_models, number)
+        if flight.abandoned:
+            return canceled_outcome((), work.failed.model, work.failed.provider)
         context = self._controller.context(flight, work.failed.remaining_ms - _since_scheduled_ms())
         call = asyncio.ensure_future(self._controller.caller.call(context, model, FALLBACK_SEQ + number))
         flight.task, flight.calling = call, True
         try:
-            if flight.abandoned:
-                call.cancel()
             return await _with_heartbeats(call)
         finally:
             flight.calling = False
@@ -100,6 +103,12 @@ def _next_attempt(request: RouteRequestInput, outcome: Outcome, number: int) -> 
         next_retry_delay=delay,
         category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
     )
+
+
+def _shutting_down() -> bool:
+    """Whether it is this worker that ends, and not the request."""
+    details = activity.cancellation_details()
+    return details is not None and details.worker_shutdown and not details.cancel_requested
 
 
 def _since_scheduled_ms() -> float:

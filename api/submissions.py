@@ -217,15 +217,23 @@ class Submissions:
             if flight.request.body is None:
                 await self._ledger.put_body(flight.key, raw)
             await self._starter.start(flight.request)
-        except Exception as error:
-            flight.refusal = error if isinstance(error, ModelPilotError) else _unexpected(error)
-            flight.acknowledge(started=False)
-            self._controller.abandon(flight)
-            await asyncio.shield(flight.final)
-            # Should Temporal have it all the same, its steps find no entry here and recover the request.
-            self._registry.remove(flight)
+        except ModelPilotError as refusal:
+            await self._refuse(flight, refusal)
+        except Exception:
+            # Whatever nobody thought of must not leave the client waiting for ever.
+            log.exception("start_failed", request_id=flight.key.request_id)
+            text = "The request could not be started"
+            await self._refuse(flight, DependencyUnavailable(text, retry_after_s=OVERLOAD_RETRY_AFTER_S))
         else:
             flight.acknowledge(started=True)
+
+    async def _refuse(self, flight: Flight, refusal: ModelPilotError) -> None:
+        flight.refusal = refusal
+        flight.acknowledge(started=False)
+        self._controller.abandon(flight)
+        await asyncio.shield(flight.final)
+        # Should Temporal have it all the same, its steps find no entry here and recover the request.
+        self._registry.remove(flight)
 
     def _loader(self, incoming: Incoming) -> Callable[[], Awaitable[RouterSnapshot]]:
         user_id, router_id, model_id = incoming.principal.user_id, incoming.router_id, incoming.model_id
@@ -294,12 +302,6 @@ class Submissions:
             await self._starter.cancel(key)
         except DependencyUnavailable:
             return  # it then runs to its end unseen; the health check has noted that Temporal is away
-
-
-def _unexpected(error: Exception) -> DependencyUnavailable:
-    """A start that failed in a way nobody thought of must not leave its client waiting for ever."""
-    log.error("start_failed", exc_info=error)
-    return DependencyUnavailable("The request could not be started", retry_after_s=OVERLOAD_RETRY_AFTER_S)
 
 
 async def _strict(loading: Awaitable[RouterSnapshot]) -> RouterSnapshot:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.performance import PerformanceActivities
@@ -53,7 +53,9 @@ class RouteRequestWorkflow:
             RoutingActivities.score_models,
         )
         reports = asyncio.gather(*(_join(step, request, policies.STEP_TIMEOUT) for step in steps))
-        _, outcome = await asyncio.gather(reports, self._call(request))
+        # Awaited as a task of its own: canceled, it ends as an outcome, where `gather` would raise instead.
+        outcome = await asyncio.create_task(self._call(request))
+        await reports
         await self._store(request, outcome)
         self._publish(request, outcome)
         return _result(outcome)
@@ -62,7 +64,7 @@ class RouteRequestWorkflow:
         timeout = policies.first_phase_timeout(request.plan)
         try:
             report = await _join(ProviderActivities.call_provider, request, timeout)
-        except (ActivityError, asyncio.CancelledError) as error:
+        except (FailureError, asyncio.CancelledError) as error:
             return _broken(request, error, None)
         outcome = report.outcome or _broken(request, None, None)
         return await self._fall_back(request, outcome) if request.may_fall_back(outcome) else outcome
@@ -80,15 +82,22 @@ class RouteRequestWorkflow:
                 # The call ends as a canceled outcome with its cost, which is worth waiting for.
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
-        except (ActivityError, asyncio.CancelledError) as error:
+        except (FailureError, asyncio.CancelledError) as error:
             return _broken(request, error, failed)
 
     async def _store(self, request: RouteRequestInput, outcome: Outcome) -> None:
+        """Store a request however it ended; a cancellation that comes now comes too late."""
+        storing = asyncio.create_task(self._stored(request, outcome))
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            await storing
+
+    async def _stored(self, request: RouteRequestInput, outcome: Outcome) -> None:
         store = PerformanceActivities.store_performance
         try:
-            # Shielded: a canceled request is stored like any other.
-            await asyncio.shield(_join(store, request, policies.STORE_TIMEOUT, outcome))
-        except ActivityError:
+            await _join(store, request, policies.STORE_TIMEOUT, outcome)
+        except FailureError:  # the step's own: a local activity that fails is not wrapped in an ActivityError
             await workflow.execute_activity_method(
                 store,
                 StepInput(request.nonce, request, outcome),

@@ -62,19 +62,21 @@ def data_dir(data: DataDir) -> Check:
 
 def key_files(settings: Settings, data: DataDir) -> Iterator[Check]:
     """Secrets are readable by their owner only, and the encryption keys exist somewhere."""
-    new_key = "`modelpilot keys create --admin` makes a new one"
-    yield _key_file("admin key", data.admin_key, "made at the first start" if not data.run.exists() else new_key)
+    yield _key_file("admin key", data.admin_key, data.run.exists(), "`modelpilot keys create --admin` makes a new one")
     if settings.encryption_keys:
         yield Check("encryption keys", "ok", f"{len(settings.encryption_keys)} given by MODELPILOT_ENCRYPTION_KEYS")
     else:
-        yield _key_file("encryption keys", data.encryption_keys, "generated at the first start; keep a backup then")
+        advice = "put the backup back: without it nothing that is stored encrypted can be read"
+        yield _key_file("encryption keys", data.encryption_keys, data.run.exists(), advice)
 
 
-def _key_file(name: str, path: Path, if_missing: str) -> Check:
+def _key_file(name: str, path: Path, started_before: bool, if_lost: str) -> Check:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
-        return Check(name, "warn", f"{path} does not exist", if_missing)
+        if not started_before:
+            return Check(name, "ok", f"{path} will be made at the first start")
+        return Check(name, "warn", f"{path} does not exist", if_lost)
     except OSError as error:
         return Check(name, "fail", f"{path}: {error.strerror}", "run as the owner of the data directory")
     if mode & 0o077:

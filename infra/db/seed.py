@@ -79,6 +79,7 @@ def demo_router() -> Router:
         available_models=["sim/small", "sim/medium", "sim/large"],
         objective=Objective(cost_weight=0.5, latency_weight=0.2, quality_weight=0.3),
         fallback_strategy=FallbackStrategy(fallback_models=["sim/medium"], retry_attempts=3),
+        exploration=0.1,  # so that the models which priors rule out get some evidence, too
     )
 
 

@@ -21,7 +21,7 @@ from activities.routing import RoutingActivities
 from api.submissions import Incoming, Submission, Submissions
 from infra.crypto.keyring import Keyring
 from modelpilot.chat import ChatBody
-from modelpilot.messages import RouteRequestInput
+from modelpilot.messages import RouteRequestInput, StepReport
 from modelpilot.outcome import Outcome
 from modelpilot.profile import profile_request
 from modelpilot.provider_errors import ProviderError, Remedy
@@ -56,14 +56,15 @@ class Core:
     """The parts of one gateway. Give two of them the same fakes, and they are two gateways of one installation."""
 
     def __init__(self, shot: RouterSnapshot | None = None, like: "Core | None" = None, instance: str = "gw-1") -> None:
-        self.ledger = like.ledger if like else fakes.FakeLedger()
-        self.leases = like.leases if like else fakes.FakeLeases(instance)
-        self.starter = like.starter if like else fakes.FakeStarter()
-        self.providers = like.providers if like else fakes.FakeProviders()
-        self.history = like.history if like else fakes.FakeHistory()
+        self.ledger: fakes.FakeLedger = like.ledger if like else fakes.FakeLedger()
+        self.leases: fakes.FakeLeases = like.leases if like else fakes.FakeLeases(instance)
+        self.starter: fakes.FakeStarter = like.starter if like else fakes.FakeStarter()
+        self.providers: fakes.FakeProviders = like.providers if like else fakes.FakeProviders()
+        self.history: fakes.FakeHistory = like.history if like else fakes.FakeHistory()
         self.embedder = fakes.FakeEmbedder()
         self.leases.alive.add(instance)
-        self.configuration = fakes.FakeConfiguration(shot or (like.configuration.shot if like else routed()))
+        known: RouterSnapshot = like.configuration.shot if like else routed()
+        self.configuration: fakes.FakeConfiguration = fakes.FakeConfiguration(shot or known)
         self.cache = RouterCache(self.configuration)
         self.registry, self.background = FlightRegistry(instance), BackgroundTasks()
         self.caller = ModelCaller(self.providers, self.cache)
@@ -132,7 +133,7 @@ class Core:
             profile_request(body, ChatBody.model_validate(body)),
             snapshot_of(request),
             None,
-            {},
+            {name: StepReport() for name in ("load_router", "embed_prompt", "query_history", "score_models")},
             time.monotonic(),
             sink=ChunkSink() if stream else None,
             careful=careful,

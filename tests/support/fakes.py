@@ -29,9 +29,8 @@ from modelpilot.records import (
 
 
 def opened() -> asyncio.Event:
-    """A gate that lets everybody through until a test clears it."""
-    gate = asyncio.Event()
-    gate.set()
+    """A gate that is open until a test clears it."""
+    (gate := asyncio.Event()).set()
     return gate
 
 
@@ -107,7 +106,9 @@ class FakeLedger:
     async def resolve(self, user_id: str, name: str) -> str | None:
         self._check()
         kinds = ("idempotency-key", "request-id")
-        return next((self.names[(user_id, kind, name)][0] for kind in kinds if (user_id, kind, name) in self.names), None)
+        return next(
+            (self.names[(user_id, kind, name)][0] for kind in kinds if (user_id, kind, name) in self.names), None
+        )
 
     async def put_outbox(self, point: HistoryPoint) -> None:
         self._check()

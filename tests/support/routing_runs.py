@@ -69,10 +69,11 @@ def of_type(history: WorkflowHistory, kind: "EventType.ValueType") -> list[Histo
 
 
 def local_steps(history: WorkflowHistory) -> list[str]:
-    """The names of the local activities in their markers, in order."""
+    """The names of the local activities in their markers, in the order in which the workflow asked for them."""
     markers = of_type(history, EventType.EVENT_TYPE_MARKER_RECORDED)
-    data = [marker.marker_recorded_event_attributes.details["data"].payloads[0].data for marker in markers]
-    return [str(json.loads(text)["activity_type"]) for text in data]
+    texts = [marker.marker_recorded_event_attributes.details["data"].payloads[0].data for marker in markers]
+    steps = sorted((json.loads(text) for text in texts), key=lambda step: int(step["seq"]))
+    return [str(step["activity_type"]) for step in steps]
 
 
 def ordinary_steps(history: WorkflowHistory) -> list[tuple[str, int]]:

@@ -60,9 +60,7 @@ def profile(text: str = SIMPLE, **fields: Any) -> RequestProfile:
 def neighbours(rows: Sequence[dict[str, Any]]) -> Neighbours:
     """Past outcomes; a row has `model` and whatever differs from a typical one."""
     plain = {"similarity": 1.0, "quality": np.nan, "cost": np.nan, "latency": 1_000.0, "tokens": 100.0, "count": 1.0}
-    columns = {
-        name: np.array([row.get(name, default) for row in rows], np.float32) for name, default in plain.items()
-    }
+    columns = {name: np.array([row.get(name, default) for row in rows], np.float32) for name, default in plain.items()}
     return Neighbours(
         similarity=columns["similarity"],
         models=tuple(row["model"] for row in rows),

@@ -67,7 +67,7 @@ def test_constraints(limits: dict[str, Any], reason: str | None) -> None:
 
 
 @pytest.mark.parametrize("limit", [{"max_cost_usd": 1e9}, {"max_carbon_g": 1e9}])
-def test_unknown_fails_any_limit(limit: dict[str, float]) -> None:
+def test_unknown_fails_any_limit(limit: dict[str, Any]) -> None:
     """An unknown price fails even a generous maxCostUsd: unknown is not zero."""
     assert "is unknown and the limit is 1e+09" in (breaks_constraint(spec(), UNKNOWN, Constraints(**limit)) or "")
 

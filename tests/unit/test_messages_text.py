@@ -46,7 +46,10 @@ def test_text_of_contents(content: Any, text: str) -> None:
     [
         ([user(LONG)], LONG),
         ([{"role": "system", "content": "be brief"}, user("hi")], "hi"),
-        ([user("Explain monads"), {"role": "assistant", "content": "…"}, user("in French?")], "Explain monads\nin French?"),
+        (
+            [user("Explain monads"), {"role": "assistant", "content": "…"}, user("in French?")],
+            "Explain monads\nin French?",
+        ),
         ([user("Explain monads"), user(LONG)], LONG),
         ([{"role": "system", "content": "only me"}], "only me"),
         ([user(None)], ""),
@@ -108,7 +111,9 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "tool"]), "content": JSON}), max_size=4))
+@given(
+    st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "tool"]), "content": JSON}), max_size=4)
+)
 def test_no_content_breaks_the_reading(messages: list[dict[str, Any]]) -> None:
     """Whatever a client puts into a content, there is a text and a token count."""
     assert isinstance(prompt_text(messages), str)

@@ -10,7 +10,12 @@ from tests.support.routing_samples import chat_body, profile
 def test_a_plain_request() -> None:
     """Text, type, size and defaults of the simplest body."""
     plain = profile("Simple question")
-    assert (plain.text, plain.request_type, plain.stream, plain.max_output_tokens) == ("Simple question", "chat", False, None)
+    assert (plain.text, plain.request_type, plain.stream, plain.max_output_tokens) == (
+        "Simple question",
+        "chat",
+        False,
+        None,
+    )
     assert plain.prompt_tokens == 3 + 4
     assert plain.capabilities == {"chat"}
     assert plain.options == RequestOptions()

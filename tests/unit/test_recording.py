@@ -25,9 +25,7 @@ VECTOR = np.array([1.0, 0.0, 0.0, 0.0], np.float32)
 def row(outcome: Outcome = ANSWERED, *, router_id: str | None = "support", elapsed_ms: float = 310.0) -> RequestRecord:
     """The row of a request that was decided for sim/a."""
     accepted = request(plan(A, B), router_id=router_id, tags={"team": "x"}, session_id="s1", stream=True)
-    return build_record(
-        accepted, profile(), outcome, mac=KEYRING.mac, elapsed_ms=elapsed_ms, degraded=("vector",)
-    )
+    return build_record(accepted, profile(), outcome, mac=KEYRING.mac, elapsed_ms=elapsed_ms, degraded=("vector",))
 
 
 def test_the_row_has_all_that_is_known() -> None:

@@ -9,6 +9,7 @@ from activities.router_cache import MAXIMUM_ENTRIES, RouterCache, SingleFlightCa
 from modelpilot.errors import DependencyUnavailable, NotFound
 from tests.support.core import routed
 from tests.support.fakes import FakeConfiguration
+from tests.support.processes import until
 
 
 class Clock:
@@ -41,8 +42,7 @@ async def test_five_hundred_concurrent_gets_load_once() -> None:
     source.gate.clear()
     cache = RouterCache(source)
     waiting = [asyncio.create_task(cache.router_snapshot("alice", "support")) for _ in range(500)]
-    while source.loads == 0:
-        await asyncio.sleep(0)
+    await until(lambda: source.loads > 0)
     source.gate.set()
     shots = await asyncio.gather(*waiting)
     assert source.loads == 1
@@ -66,13 +66,11 @@ async def test_a_load_under_way_is_not_reused_after_a_change() -> None:
     source.gate.clear()
     cache = RouterCache(source)
     early = asyncio.create_task(cache.router_snapshot("alice", "support"))
-    while source.loads == 0:
-        await asyncio.sleep(0)
+    await until(lambda: source.loads > 0)
     source.shot = replace(source.shot, version=4)
     cache.drop("router", "alice", "support")
     late = asyncio.create_task(cache.router_snapshot("alice", "support"))
-    while source.loads == 1:
-        await asyncio.sleep(0)
+    await until(lambda: source.loads > 1)
     source.gate.set()
     assert (await early).version == 3
     assert (await late).version == 4
@@ -136,8 +134,7 @@ async def test_a_waiter_that_leaves_does_not_stop_the_load() -> None:
     cache: SingleFlightCache[int] = SingleFlightCache(300.0)
     leaving = asyncio.create_task(cache.get("k", load))
     staying = asyncio.create_task(cache.get("k", load))
-    while load.count == 0:
-        await asyncio.sleep(0)
+    await until(lambda: load.count > 0)
     leaving.cancel()
     load.gate.set()
     assert await staying == 1

@@ -1,5 +1,6 @@
 """Normalization to [0, 1] and the weighted total."""
 
+import itertools
 import math
 
 import pytest
@@ -49,7 +50,7 @@ def test_lower_values_never_score_lower(values: list[float]) -> None:
     """The order of the scores is the order of the values, reversed."""
     scores = lower_is_better(values)
     ordered = [score for _, score in sorted(zip(values, scores, strict=True))]
-    assert all(left >= right for left, right in zip(ordered, ordered[1:], strict=False))
+    assert all(left >= right for left, right in itertools.pairwise(ordered))
 
 
 @given(st.lists(PRICES, min_size=1, max_size=10), st.data())

@@ -18,9 +18,7 @@ from modelpilot.selection import decide, eligible_fallbacks
 from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
 
 NONE = Neighbours.empty()
-GPT4 = spec(
-    "gpt-4", cost_per_input_token=3e-5, cost_per_output_token=6e-5, avg_latency_ms=2_500.0, quality_score=0.95
-)
+GPT4 = spec("gpt-4", cost_per_input_token=3e-5, cost_per_output_token=6e-5, avg_latency_ms=2_500.0, quality_score=0.95)
 GPT35 = spec(
     "gpt-3.5-turbo", cost_per_input_token=5e-7, cost_per_output_token=1.5e-6, avg_latency_ms=800.0, quality_score=0.7
 )
@@ -231,7 +229,6 @@ def test_scaling_all_weights_changes_no_decision(
 def places(decided: Decision) -> list[str]:
     """Model names from best to worst."""
 
-
     def rank(candidate: Candidate) -> tuple[float, float, str]:
         cost = math.inf if candidate.cost.raw is None else candidate.cost.raw
         return -round(candidate.total or 0.0, 9), cost, candidate.model
@@ -240,7 +237,9 @@ def places(decided: Decision) -> list[str]:
 
 
 @given(MODELS, WEIGHTS, st.data())
-def test_a_dearer_model_never_ranks_higher(models: list[ModelSpec], weights: dict[str, float], data: st.DataObject) -> None:
+def test_a_dearer_model_never_ranks_higher(
+    models: list[ModelSpec], weights: dict[str, float], data: st.DataObject
+) -> None:
     """Raising one model's prices, or losing them, never improves its rank where cost counts."""
     index = data.draw(st.integers(0, len(models) - 1))
     before = models[index]

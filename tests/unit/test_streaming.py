@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -35,9 +35,11 @@ class Served:
         changes: dict[str, Any] = {"idempotency_key": asked.get("key")}
         try:
             submission = await self.core.submissions.submit(incoming(fields={"stream": True}, **changes))
-            flags = {"include_usage": "usage" in asked, "explain": "explain" in asked}
+            chat = ChatStream(
+                request, self.core.submissions, submission, include_usage="usage" in asked, explain="explain" in asked
+            )
             try:
-                return await ChatStream(request, self.core.submissions, submission, **flags).run()
+                return await chat.run()
             except BaseException:
                 await self.core.submissions.abandon(submission)
                 self.left.set()
@@ -225,13 +227,13 @@ async def test_a_slow_client_stalls_its_provider(served: Served) -> None:
         chunk["padding"] = "x" * 2_000
     written = 0
 
-    async def counting(call: Any) -> AsyncIterator[dict[str, Any]]:
+    async def counting(call: Any) -> AsyncGenerator[dict[str, Any], None]:
         nonlocal written
         for chunk in many:
             written += 1
             yield chunk
 
-    served.core.providers.stream_chat = counting  # type: ignore[method-assign,assignment]
+    served.core.providers.stream_chat = counting  # type: ignore[method-assign]
     response = await served.post()
     last = -1
     while written != last:

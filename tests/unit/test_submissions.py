@@ -1,14 +1,12 @@
 """Accepting a request: what may be spent before what is durable (design notes, section 2)."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from activities.recording import INLINE_LIMIT_BYTES
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NoCandidate, NotFound, Overloaded
 from modelpilot.provider_errors import Remedy
-from modelpilot.records import RequestKey
 from tests.support.core import COST_USD, A, Core, failure, routed
 from tests.support.processes import until
 from tests.support.routing_samples import stream
@@ -246,7 +244,9 @@ async def test_the_answer_of_a_fallback_elsewhere_is_collected() -> None:
     other = Core(like=core, instance="gw-2")
     assert submission.flight is not None
     flight = await other.recovery.adopt(core.starter.started[submission.key], await submission.flight.first)
-    await other.controller.conclude(flight, await other.caller.call(other.controller.context(flight, 9e3), "sim/b", 100))
+    await other.controller.conclude(
+        flight, await other.caller.call(other.controller.context(flight, 9e3), "sim/b", 100)
+    )
     core.starter.close(submission.key)
     outcome, record = await asyncio.wait_for(answering, 10.0)
     assert (outcome.status, outcome.model, record.fallback_used) == ("completed", "sim/b", True)
@@ -263,15 +263,6 @@ async def test_a_workflow_that_ends_without_an_outcome_is_a_503_not_a_hang() -> 
     core.starter.close(submission.key)
     with pytest.raises(DependencyUnavailable):
         await asyncio.wait_for(answering, 10.0)
-
-
-@pytest.mark.parametrize("stream_asked", [True, False])
-async def test_only_streams_have_a_sink(stream_asked: bool) -> None:
-    """A whole answer is not queued chunk by chunk."""
-    core = Core()
-    submission = await core.submit(fields={"stream": stream_asked})
-    assert submission.flight is not None
-    assert (submission.flight.sink is not None) == stream_asked
 
 
 async def test_give_up_failures_do_not_fall_back() -> None:
@@ -299,5 +290,4 @@ async def test_request_ids_are_unpredictable_and_per_owner() -> None:
     core = Core()
     keys = {(await core.submit()).key for _ in range(20)}
     assert len(keys) == 20
-    assert all(isinstance(key, RequestKey) and key.user_id == "alice" for key in keys)
-    assert replace(next(iter(keys)), user_id="bob") not in keys
+    assert {key.user_id for key in keys} == {"alice"}

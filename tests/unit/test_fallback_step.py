@@ -1,0 +1,149 @@
+"""The fallback activity by itself: what ends it, what makes Temporal try again, and with which wait."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.testing import ActivityEnvironment
+
+from activities.inflight import Flight
+from modelpilot.messages import CallPlan, FallbackInput
+from modelpilot.provider_errors import Remedy
+from tests.support.core import A, B, C, Core, failure
+from tests.support.processes import until
+from tests.support.routing_samples import plan, request, stream
+
+
+def environment(attempt: int = 1) -> ActivityEnvironment:
+    """Temporal's test environment at a given attempt (1-based)."""
+    env = ActivityEnvironment()
+    env.info = replace(env.info, attempt=attempt, scheduled_time=datetime.now(UTC))
+    return env
+
+
+async def failed(core: Core, call_plan: CallPlan) -> tuple[Flight, FallbackInput]:
+    """A flight whose first phase has failed."""
+    core.providers.will(A, [failure()])
+    flight = core.flight(request(call_plan))
+    core.controller.launch(flight)
+    return flight, FallbackInput(flight.request, await flight.first)
+
+
+@pytest.mark.parametrize(("attempt", "model"), [(1, "b"), (2, "c"), (3, "b")])
+async def test_the_model_follows_from_the_attempt(attempt: int, model: str) -> None:
+    """Attempt i (0-based) uses model i mod n, in whichever process it runs."""
+    core = Core()
+    _, work = await failed(core, plan(A, B, C))
+    outcome = await environment(attempt).run(core.provider_steps.call_fallback, work)
+    assert (outcome.status, core.providers.models) == ("completed", ["a", model])
+    assert outcome.attempts[-1].seq == 100 + attempt - 1
+
+
+@pytest.mark.parametrize(
+    ("call_plan", "wait_s", "delay"),
+    [
+        (plan(A, B), None, None),
+        (plan(A, B), 7.0, timedelta(seconds=7)),
+        (plan(A, B), 9_999.0, timedelta(seconds=60)),
+        (plan(A, B, C), 7.0, None),
+    ],
+)
+async def test_a_failed_attempt_makes_temporal_try_again(
+    call_plan: CallPlan, wait_s: float | None, delay: timedelta | None
+) -> None:
+    """Retryable; Retry-After (at most 60 s) is the wait where the next model is the same, else the policy's is."""
+    core = Core()
+    flight, work = await failed(core, call_plan)
+    core.providers.will(B, [failure("rate_limited", retry_after_s=wait_s)])
+    with pytest.raises(ApplicationError) as caught:
+        await environment().run(core.provider_steps.call_fallback, work)
+    assert (caught.value.non_retryable, caught.value.next_retry_delay) == (False, delay)
+    assert (caught.value.type, caught.value.category) == ("rate_limited", ApplicationErrorCategory.BENIGN)
+    assert "the provider says" not in caught.value.message
+    assert set(core.ledger.attempts[flight.key]) == {0, 100}
+    assert not flight.final.done()
+
+
+@pytest.mark.parametrize(("attempt", "remedy"), [(3, Remedy.FALL_BACK), (1, Remedy.GIVE_UP)])
+async def test_the_last_failure_is_an_outcome(attempt: int, remedy: Remedy) -> None:
+    """Attempts used up, or nothing that a retry mends: the failed outcome, committed."""
+    core = Core()
+    flight, work = await failed(core, plan(A, B))
+    core.providers.will(B, [failure("content_filter", remedy)])
+    outcome = await environment(attempt).run(core.provider_steps.call_fallback, work)
+    assert (outcome.status, outcome.error_code) == ("failed", "content_filter")
+    assert core.ledger.rows[flight.key].outcome == outcome
+
+
+async def test_a_retried_task_of_a_finished_fallback_calls_nothing() -> None:
+    """The result was lost on its way to Temporal: the outcome is given again."""
+    core = Core()
+    _, work = await failed(core, plan(A, B))
+    first = await environment().run(core.provider_steps.call_fallback, work)
+    again = await environment(2).run(core.provider_steps.call_fallback, work)
+    assert again == first
+    other = Core(like=core, instance="gw-2")
+    assert (await environment(2).run(other.provider_steps.call_fallback, work)).status == "completed"
+    assert core.providers.models == ["a", "b"]
+
+
+async def test_a_client_that_left_before_the_fallback_ends_it() -> None:
+    """Nothing is called for nobody, and the request ends as canceled with what the first phase cost."""
+    core = Core()
+    flight, work = await failed(core, plan(A, B))
+    core.controller.abandon(flight)
+    outcome = await environment().run(core.provider_steps.call_fallback, work)
+    assert (outcome.status, core.providers.models) == ("canceled", ["a"])
+    assert [attempt.seq for attempt in core.ledger.rows[flight.key].outcome.attempts] == [0]
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+async def test_a_cancellation_during_the_call(by_client: bool) -> None:
+    """By the client or by Temporal: the upstream call is closed, and one canceled row has its cost."""
+    core, env = Core(), environment()
+    flight, work = await failed(core, plan(A, B))
+    core.providers.will(B, [*stream()[:2], asyncio.Event()])
+    running = asyncio.create_task(env.run(core.provider_steps.call_fallback, work))
+    await until(lambda: core.providers.models == ["a", "b"])
+    if by_client:
+        core.controller.abandon(flight)
+    else:
+        env.cancel(ActivityCancellationDetails(cancel_requested=True))
+    outcome = await running
+    assert outcome.status == "canceled"
+    assert core.providers.made[1].closed
+    assert core.ledger.rows[flight.key].outcome.cost_usd
+
+
+async def test_a_worker_that_shuts_down_leaves_the_request_to_another() -> None:
+    """A rolling restart cancels no request: the attempt is kept with its cost, and Temporal tries elsewhere."""
+    core, env = Core(), environment()
+    flight, work = await failed(core, plan(A, B))
+    core.providers.will(B, [*stream()[:2], asyncio.Event()], stream())
+    running = asyncio.create_task(env.run(core.provider_steps.call_fallback, work))
+    await until(lambda: core.providers.models == ["a", "b"])
+    env.cancel(ActivityCancellationDetails(worker_shutdown=True))
+    with pytest.raises(ApplicationError) as caught:
+        await running
+    assert not caught.value.non_retryable
+    assert core.ledger.rows == {}
+    assert core.ledger.attempts[flight.key][100].cost_usd
+    other = Core(like=core, instance="gw-2")
+    outcome = await environment(2).run(other.provider_steps.call_fallback, work)
+    assert (outcome.status, [attempt.seq for attempt in outcome.attempts]) == ("completed", [0, 100, 101])
+
+
+async def test_heartbeats_tell_that_the_worker_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long call is not taken for a dead worker."""
+    monkeypatch.setattr("activities.providers.HEARTBEAT_S", 0.005)
+    core, env, gate, beats = Core(), environment(), asyncio.Event(), []
+    env.on_heartbeat = lambda *details: beats.append(details)
+    _, work = await failed(core, plan(A, B))
+    core.providers.will(B, [gate, *stream()])
+    running = asyncio.create_task(env.run(core.provider_steps.call_fallback, work))
+    await until(lambda: len(beats) >= 5)
+    gate.set()
+    assert (await running).status == "completed"

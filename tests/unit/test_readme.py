@@ -1,0 +1,47 @@
+"""The README's snippets can be found, read, and pointed at another stack (executing them is an end-to-end test)."""
+
+import ast
+import re
+import shutil
+import subprocess
+
+from infra.cli.main import COMMANDS
+from tests.support.readme import README, snippets
+
+BASH = shutil.which("bash") or "/bin/bash"
+
+
+def test_the_snippets_are_found() -> None:
+    """Shell and Python both; the end-to-end test must not pass because it found nothing."""
+    assert len(list(snippets("bash"))) >= 5
+    assert len(list(snippets("python"))) == 1
+    assert next(snippets()).text == "make up\n"
+
+
+def test_every_snippet_is_valid_in_its_language() -> None:
+    """A reader can paste each of them whole."""
+    for snippet in snippets("bash", "sh"):
+        checked = subprocess.run([BASH, "-n"], input=snippet.text, text=True, capture_output=True, check=False)
+        assert checked.returncode == 0, f"line {snippet.line}: {checked.stderr}"
+    for snippet in snippets("python"):
+        ast.parse(snippet.text)
+
+
+def test_snippets_can_be_pointed_elsewhere() -> None:
+    """No default address, program or file is left after it."""
+    for snippet in snippets("bash", "python"):
+        moved = snippet.retargeted(api_url="http://127.0.0.1:1", data_dir="/data", program="mp").text
+        assert not re.search(r":8080|\.modelpilot/|\.venv", moved), f"line {snippet.line}"
+
+
+def test_every_link_into_the_repository_leads_somewhere() -> None:
+    """Files that are linked exist."""
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / target).exists(), target
+
+
+def test_every_command_is_mentioned_and_no_other() -> None:
+    """The table of commands is the command line's."""
+    text = README.read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `") and "/`" not in line]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(COMMANDS)
