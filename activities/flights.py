@@ -2,7 +2,7 @@
 the recovery of another process's request, and by the fallback activity."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -32,6 +32,7 @@ class FlightController:
     def __init__(self, caller: ModelCaller, ledger: Ledger, background: BackgroundTasks, mac: Mac) -> None:
         self.caller, self._ledger = caller, ledger
         self._background, self._mac = background, mac
+        self._released = False
 
     def launch(self, flight: Flight) -> None:
         """Begin the first phase in a task of its own: the request's handler may go away without it."""
@@ -39,12 +40,24 @@ class FlightController:
 
     def abandon(self, flight: Flight) -> None:
         """The client is gone: stop spending. The outcome, and what it cost, is still recorded."""
+        if self._released:
+            return  # not the client has gone, but this process is going
         flight.abandoned = True
         if flight.task is not None and flight.calling:
             flight.task.cancel()
 
+    def release(self, flights: Iterable[Flight]) -> None:
+        """This process ends before these requests do: stop their calls without recording an end, so that another
+        process takes them over as after a crash."""
+        self._released = True
+        for flight in flights:
+            if flight.task is not None and flight.calling:
+                flight.task.cancel()
+
     async def _fly(self, flight: Flight) -> None:
         outcome = await self._first_phase(flight)
+        if self._released and outcome.status == "canceled" and not flight.abandoned:
+            return
         if not await asyncio.shield(flight.acknowledged):
             await self._orphan(flight, unacknowledged_outcome(outcome))
         elif not flight.request.may_fall_back(outcome):

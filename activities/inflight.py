@@ -168,6 +168,10 @@ class FlightRegistry:
         """How many flights still wait for their workflow's last step."""
         return sum(1 for flight in self._by_nonce.values() if flight.stored_at is None)
 
+    def unsettled(self) -> list[Flight]:
+        """Flights without a terminal outcome."""
+        return [flight for flight in self._by_nonce.values() if not flight.final.done()]
+
     def stored(self) -> list[Flight]:
         """Flights whose last step has run: their workflows close any moment."""
         return [flight for flight in self._by_nonce.values() if flight.stored_at is not None]

@@ -112,7 +112,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
             routes.register(app)
 
     app = create_app(_services(settings, adapters, draining, register))
-    return Gateway(app, worker, registry, background, draining)
+    return Gateway(app, worker, registry, controller, background, draining)
 
 
 def _methods(owner: object) -> list[Callable[..., Any]]:
@@ -189,7 +189,10 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(name, stop.set)
     async with AsyncExitStack() as stack:
         gateway = await build(settings, stack)
-        await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
+        stopped = await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
+    if not stopped:
+        # The lease is released, so others take over at once; only the Temporal worker would still hold us here.
+        os._exit(0)
 
 
 def _required(value: str | None, name: str) -> str:

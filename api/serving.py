@@ -8,12 +8,15 @@ import structlog
 from aiohttp import web
 from temporalio.worker import Worker
 
+from activities.flights import FlightController
 from activities.inflight import BackgroundTasks, FlightRegistry
 from api.app import RUNNER_OPTIONS
 
 log = structlog.get_logger(__name__)
 
 _DRAIN_POLL_S = 0.05
+_WORKER_GRACE_S = 8.0  # longer than the worker's own grace
+_HANDLER_GRACE_S = 1.0  # for writing answers that are there; the drain has waited for the requests before
 
 
 @dataclass(slots=True)
@@ -23,33 +26,42 @@ class Gateway:
     app: web.Application
     worker: Worker
     registry: FlightRegistry
+    controller: FlightController
     background: BackgroundTasks
     draining: asyncio.Event
 
 
-async def serve(gateway: Gateway, host: str, port: int, drain_s: float, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set or the worker dies, then drain for at most `drain_s`."""
+async def serve(gateway: Gateway, host: str, port: int, drain_s: float, stop: asyncio.Event) -> bool:
+    """Serve until `stop` is set or the worker dies, then drain for at most `drain_s`.
+
+    False where requests were left to other processes: the worker would then wait for them for as long as they take.
+    """
     working = asyncio.create_task(gateway.worker.run())
-    runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=drain_s, **RUNNER_OPTIONS)
+    runner = web.AppRunner(gateway.app, access_log=None, shutdown_timeout=_HANDLER_GRACE_S, **RUNNER_OPTIONS)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()
     log.info("gateway_listening", host=host, port=port, instance=gateway.registry.instance)
     await asyncio.wait({working, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
-    await _drain(gateway, runner, working, drain_s)
+    return await _drain(gateway, runner, working, drain_s)
 
 
-async def _drain(gateway: Gateway, runner: web.AppRunner, working: "asyncio.Task[None]", drain_s: float) -> None:
-    """Readiness fails, requests in flight finish, their workflows close, then the worker goes."""
+async def _drain(gateway: Gateway, runner: web.AppRunner, working: "asyncio.Task[None]", drain_s: float) -> bool:
+    """Readiness fails, requests in flight finish, their workflows close, then the worker goes. What takes longer than
+    the drain is left to another process, like after a crash."""
     gateway.draining.set()
     deadline = asyncio.get_running_loop().time() + drain_s
     await _until(lambda: gateway.registry.active == 0, deadline)
+    gateway.controller.release(gateway.registry.unsettled())
     await runner.cleanup()
     await _until(lambda: gateway.registry.unstored == 0, deadline)
     await gateway.background.drain(1.0)
     if working.done():
         await working  # a worker that ended by itself says why
-    await gateway.worker.shutdown()
-    await asyncio.gather(working, return_exceptions=True)
+    stopping = asyncio.ensure_future(asyncio.gather(gateway.worker.shutdown(), working, return_exceptions=True))
+    done, _ = await asyncio.wait({stopping}, timeout=_WORKER_GRACE_S)
+    if not done:
+        log.warning("requests_left_to_other_processes", count=len(gateway.registry.unsettled()))
+    return bool(done)
 
 
 async def _until(condition: Callable[[], bool], deadline: float) -> None:

@@ -232,8 +232,11 @@ class Submissions:
         flight.acknowledge(started=False)
         self._controller.abandon(flight)
         await asyncio.shield(flight.final)
-        # Should Temporal have it all the same, its steps find no entry here and recover the request.
+        # Should Temporal have it all the same, its steps find no entry here and recover the request. Only a client
+        # with a key can come back for that.
         self._registry.remove(flight)
+        if not flight.careful and isinstance(refusal, DependencyUnavailable):
+            await self._cancel_workflow(flight.key)
 
     def _loader(self, incoming: Incoming) -> Callable[[], Awaitable[RouterSnapshot]]:
         user_id, router_id, model_id = incoming.principal.user_id, incoming.router_id, incoming.model_id

@@ -56,9 +56,13 @@ class SuffixedVariables(PydanticBaseSettingsSource):
         return {key: value for value, key, _ in found if value is not None}
 
 
+# Read by the commands that talk to a running gateway (`infra/cli/client.py`), not by any process of it.
+CLIENT_VARIABLES = {"MODELPILOT_API_KEY", "MODELPILOT_API_URL"}
+
+
 def unknown_variables(settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each prefixed variable that no setting reads: most often a typing error."""
-    known = {variable_name(name, field) for name, field in settings_cls.model_fields.items()}
+    known = {variable_name(name, field) for name, field in settings_cls.model_fields.items()} | CLIENT_VARIABLES
     for name in sorted(variables):
         base = next((name.removesuffix(s) for s in SUFFIXES.values() if name.endswith(s)), name)
         if name.startswith(PREFIX) and name not in known and base not in known:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import FailureError, is_cancelled_exception
+from temporalio.exceptions import TimeoutError as StepTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from activities.performance import PerformanceActivities
@@ -122,7 +123,7 @@ async def _join(
     """Run a local step that joins the flight; where this worker has none, run it again with the whole request."""
     first = StepInput(request.nonce)
     # No flight may know an outcome that the workflow had to make up itself, or that a fallback elsewhere came to.
-    if outcome is not None and (outcome.error_code in (_TIMED_OUT, _CANCELED) or _fell_back(outcome)):
+    if outcome is not None and (outcome.error_code in _MADE_UP or _fell_back(outcome)):
         first = StepInput(request.nonce, request, outcome)
     report: Report = await workflow.execute_local_activity_method(
         step, first, start_to_close_timeout=limit, retry_policy=policies.ONCE
@@ -139,6 +140,13 @@ async def _join(
 
 _TIMED_OUT = "timeout_total"
 _CANCELED = "request_canceled"
+_INTERNAL = "internal_error"
+_MADE_UP = frozenset({_TIMED_OUT, _CANCELED, _INTERNAL})
+_MESSAGES = {
+    _TIMED_OUT: "the request's total time is over",
+    _CANCELED: "canceled by the client",
+    _INTERNAL: "a step of the request failed unexpectedly",
+}
 
 
 def _fell_back(outcome: Outcome) -> bool:
@@ -146,17 +154,18 @@ def _fell_back(outcome: Outcome) -> bool:
 
 
 def _broken(request: RouteRequestInput, error: BaseException | None, failed: Outcome | None) -> Outcome:
-    """The outcome of a phase that did not say how it ended: it was canceled, or ran out of time."""
-    canceled = error is not None and is_cancelled_exception(error)
-    plan = request.plan
+    """The outcome of a phase that did not say how it ended."""
+    plan, code = request.plan, _broken_by(error)
     base = failed or Outcome("failed", plan.model, str(plan.specs[plan.model]["provider"]))
-    return replace(
-        base,
-        status="canceled" if canceled else "failed",
-        error_code=_CANCELED if canceled else _TIMED_OUT,
-        error_message="canceled by the client" if canceled else "the request's total time is over",
-        can_fall_back=False,
-    )
+    status: Literal["canceled", "failed"] = "canceled" if code == _CANCELED else "failed"
+    return replace(base, status=status, error_code=code, error_message=_MESSAGES[code], can_fall_back=False)
+
+
+def _broken_by(error: BaseException | None) -> str:
+    if error is not None and is_cancelled_exception(error):
+        return _CANCELED
+    timed_out = isinstance(error, StepTimeoutError) or isinstance(getattr(error, "cause", None), StepTimeoutError)
+    return _TIMED_OUT if timed_out else _INTERNAL
 
 
 def _result(outcome: Outcome) -> RouteRequestResult:

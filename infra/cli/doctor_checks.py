@@ -16,7 +16,6 @@ from infra.settings import Settings
 from infra.settings_source import unknown_variables
 
 OLDEST_PYTHON = (3, 11)
-_CLIENT_VARIABLES = ("MODELPILOT_API_KEY", "MODELPILOT_API_URL")
 _PROVIDERS = ("openai", "anthropic", "google", "openrouter")
 
 
@@ -42,8 +41,7 @@ def settings_are_known(settings: Settings, variables: Mapping[str, str]) -> Iter
     """The environment, and variables that look like settings but are none."""
     yield Check("settings", "ok", f"{settings.env}, data in {settings.data_dir}")
     for problem in unknown_variables(Settings, variables):
-        if not problem.startswith(_CLIENT_VARIABLES):
-            yield Check("settings", "warn", problem, "correct or remove it")
+        yield Check("settings", "warn", problem, "correct or remove it")
 
 
 def data_dir(data: DataDir) -> Check:

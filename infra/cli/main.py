@@ -1,6 +1,6 @@
 """Entry point of `modelpilot`: finds the command, and turns known errors into one message and an exit code.
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 130 interrupted.
+Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 gateway not reachable, 130 interrupted.
 """
 
 import importlib

@@ -1,5 +1,6 @@
 """The embedded Temporal: the official dev server with a durable SQLite file and its Web UI."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ PRAGMAS = {
     "synchronous": "full",
 }
 GOGC = "800"  # a quarter less CPU for about 100 MB more memory
+# Half of the cores: on two, more threads of the server only take turns away from the gateway (89 against 75 durable
+# requests/s at 16 clients).
+GOMAXPROCS = str(max((os.cpu_count() or 2) // 2, 1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def temporal_service(plan: TemporalPlan) -> Service:
         name="temporal",
         argv=(str(find_tool("temporal", "set MODELPILOT_TEMPORAL_ADDRESS to a Temporal service")), *_arguments(plan)),
         log_path=plan.log_path,
-        env=foreign_environment({"GOGC": GOGC}),
+        env=foreign_environment({"GOGC": GOGC, "GOMAXPROCS": GOMAXPROCS}),
     )
     expected = [name.encode() for name in SEARCH_ATTRIBUTES]
     probe = grpc_answers(plan.address, LIST_SEARCH_ATTRIBUTES, DEFAULT_NAMESPACE, expect=expected)

@@ -36,6 +36,8 @@ def routing_worker(
         max_concurrent_local_activities=slots,
         max_concurrent_activities=slots,
         max_eager_activity_reservations_per_workflow_task=1,
+        # A canceled fallback hears of it with its next heartbeat, so that must not be held back for long.
+        max_heartbeat_throttle_interval=timedelta(seconds=2),
         graceful_shutdown_timeout=timedelta(seconds=5),
     )
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from tests.support.installation import Installation, new_environment, running_installation
+from tests.support.readme import snippets
 from tests.support.world import wait_until
 
 PROMPT = {"messages": [{"role": "user", "content": "What is 6 * 7?"}]}
@@ -64,6 +66,26 @@ def test_stock_sdk_works_unchanged(installation: Installation) -> None:
     stranger = openai.OpenAI(base_url=f"{installation.api_url}/v1", api_key="mp_" + "0" * 64, max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         stranger.chat.completions.create(model="router/demo", messages=messages)
+
+
+def test_readme_snippets_do_what_they_say(installation: Installation, tmp_path: Path) -> None:
+    """Every bash and python block of the README runs, in the order of the page, and none answers with an error."""
+    program = str(Path(sys.executable).with_name("modelpilot"))
+    environment = {**installation.environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    shell: dict[str, list[str]] = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+    for snippet in snippets("bash", "python"):
+        here = snippet.retargeted(api_url=installation.api_url, data_dir=str(installation.directory), program=program)
+        ran = subprocess.run(
+            [*shell[here.language], here.text],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120.0,
+            check=False,
+        )
+        assert ran.returncode == 0, f"README line {here.line}: {ran.stdout}{ran.stderr}"
+        assert '"error"' not in ran.stdout, f"README line {here.line}: {ran.stdout}"
 
 
 def test_demo_learns(installation: Installation) -> None:

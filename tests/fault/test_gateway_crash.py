@@ -158,6 +158,21 @@ async def test_sigterm_finishes_what_is_in_flight(world: World) -> None:
     assert await _terminal_rows(world, answer["modelpilot"]["requestId"]) == 1
 
 
+async def test_request_longer_than_the_drain_is_taken_over(world: World) -> None:
+    """SIGTERM with a request that outlasts the drain: the process ends in time, another one finishes the request."""
+    tag = "longer-than-the-drain"
+    with world.gateway(DRAIN_SECONDS="1") as origin, world.gateway() as other:
+        async with world.client(origin) as client, world.client(other) as spectator:
+            router = await _slow_router(client, 15_000)
+            asking = asyncio.create_task(ask(client, router, chat(tag), x_request_id=tag))
+            await eventually(lambda: _called(world, tag), "the provider was not called")
+            assert origin.terminate(30.0) == 0
+            await asyncio.gather(asking, return_exceptions=True)
+            view = await eventually(lambda: ended(spectator, tag), "nobody took over", 90.0)
+    assert view["status"] == "completed"
+    assert await _terminal_rows(world, tag) == 1
+
+
 async def test_fifty_concurrent_requests_with_one_key_are_one(world: World) -> None:
     """The same Idempotency-Key fifty times at once, at two gateways: one workflow, one provider call, one answer."""
     tag = "fifty-at-once"
