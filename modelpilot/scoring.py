@@ -14,7 +14,8 @@ def lower_is_better(values: Sequence[float | None]) -> list[float]:
     known = sorted(value for value in values if value is not None)
     if not known:
         return [0.0] * len(values)
-    best, scale = known[0], known[(len(known) - 1) // 2]
+    # An unknown value counts as larger than any other: losing a price must not make the scale smaller.
+    best, scale = known[0], known[min((len(values) - 1) // 2, len(known) - 1)]
     return [0.0 if value is None else _score(value - best, scale) for value in values]
 
 

@@ -1,12 +1,19 @@
 """Real services, started once per test session, the first time that a test asks for one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from infra.embedded.postgres import PostgresPlan
 from tests.support import servers
 from tests.support.databases import temporary_database
+
+# Elsewhere every run tries new examples; a build must not depend on the draw.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
