@@ -40,7 +40,9 @@ class DecisionSteps:
         # Choosing a model to explore is statistics, not secrecy.
         self._draw = draw or random.Random()  # noqa: S311
 
-    async def decide(self, load: Callable[[], Awaitable[RouterSnapshot]], profile: RequestProfile) -> Decided:
+    async def decide(
+        self, load: Callable[[], Awaitable[RouterSnapshot]], profile: RequestProfile, *, explore: bool = True
+    ) -> Decided:
         """Load → embed → query → score. Raises NotFound, NoCandidate, DependencyUnavailable (no router to be had)."""
         reports: dict[str, StepReport] = {}
         degraded: list[str] = []
@@ -48,7 +50,7 @@ class DecisionSteps:
         vector = await self._embed(profile, reports, degraded)
         neighbours = await self._query(snapshot, vector, reports, degraded)
         began = time.perf_counter()
-        decision = decide(snapshot, profile, neighbours, self._draw, tuple(degraded))
+        decision = decide(snapshot, profile, neighbours, self._draw if explore else None, tuple(degraded))
         reports["score_models"] = _report(began, {"selected": decision.selected})
         reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
         return Decided(snapshot, profile, vector, neighbours, decision, reports)

@@ -91,9 +91,10 @@ class Submissions:
         self._max_in_flight = max_in_flight
         self._naming: WeakValueDictionary[RequestKey, asyncio.Lock] = WeakValueDictionary()
 
-    async def decide(self, incoming: Incoming) -> Decided:
-        """The decision alone, without calling a provider."""
-        return await self._steps.decide(self._loader(incoming), profile_request(incoming.body, incoming.checked))
+    async def decide(self, incoming: Incoming, *, explore: bool = True) -> Decided:
+        """The decision alone, without calling a provider; without `explore`, the one that exploration replaces."""
+        profile = profile_request(incoming.body, incoming.checked)
+        return await self._steps.decide(self._loader(incoming), profile, explore=explore)
 
     async def submit(self, incoming: Incoming) -> Submission:
         """Accept a request. Raises what stands in its way; then nothing was spent."""

@@ -29,13 +29,13 @@ def decide(
     snapshot: RouterSnapshot,
     profile: RequestProfile,
     neighbours: Neighbours,
-    draw: random.Random,
+    draw: random.Random | None,
     degraded: tuple[str, ...] = (),
 ) -> Decision:
     """Choose a model. Raises NoCandidate with the reason for each model when none can serve the request.
 
     Ties break by the cheaper model, then by name. With probability `exploration` a candidate is drawn at random
-    instead; `propensity` is the probability of what was chosen, whichever way.
+    instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way.
     """
     router = snapshot.router
     preferred = router.mode == "preferredModel" and router.preferred_model
@@ -132,12 +132,14 @@ def _rank(candidate: Candidate) -> tuple[float, float, str]:
     return (-round(candidate.total or 0.0, 12), float("inf") if cost is None else cost, candidate.model)
 
 
-def _choose(ranked: Sequence[Candidate], exploration: float, draw: random.Random) -> tuple[str | None, float, bool]:
+def _choose(
+    ranked: Sequence[Candidate], exploration: float, draw: random.Random | None
+) -> tuple[str | None, float, bool]:
     if not ranked:
         return None, 1.0, False
     chance = exploration / len(ranked)
-    explored = exploration > 0.0 and draw.random() < exploration
-    chosen = ranked[draw.randrange(len(ranked))] if explored else ranked[0]
+    explored = draw is not None and exploration > 0.0 and draw.random() < exploration
+    chosen = ranked[draw.randrange(len(ranked))] if draw is not None and explored else ranked[0]
     return chosen.model, chance + (1.0 - exploration if chosen is ranked[0] else 0.0), explored
 
 
