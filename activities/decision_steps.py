@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from activities.health import Deployment, DeploymentHealth
 from modelpilot.decision import Decision
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.messages import StepReport
 from modelpilot.ports import Embedder, History
 from modelpilot.profile import RequestProfile
 from modelpilot.records import HistoryScope, Neighbours, RouterSnapshot, Vector
-from modelpilot.selection import decide
+from modelpilot.selection import Blocked, decide
 
 Result = TypeVar("Result")
 
@@ -35,8 +36,15 @@ class Decided:
 class DecisionSteps:
     """Runs the four steps that need no provider. History or embedder missing means priors, never a failure."""
 
-    def __init__(self, embedder: Embedder, history: History, draw: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        history: History,
+        draw: random.Random | None = None,
+        health: DeploymentHealth | None = None,
+    ) -> None:
         self._embedder, self._history = embedder, history
+        self._health = health or DeploymentHealth()
         # Choosing a model to explore is statistics, not secrecy.
         self._draw = draw or random.Random()  # noqa: S311
 
@@ -50,10 +58,14 @@ class DecisionSteps:
         vector = await self._embed(profile, reports, degraded)
         neighbours = await self._query(snapshot, vector, reports, degraded)
         began = time.perf_counter()
-        decision = decide(snapshot, profile, neighbours, self._draw if explore else None, tuple(degraded))
+        draw, blocked = self._draw if explore else None, self._blocked(snapshot.user_id)
+        decision = decide(snapshot, profile, neighbours, draw, tuple(degraded), blocked)
         reports["score_models"] = _report(began, {"selected": decision.selected})
         reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
         return Decided(snapshot, profile, vector, neighbours, decision, reports)
+
+    def _blocked(self, user_id: str) -> Blocked:
+        return lambda provider, model: self._health.why_not(Deployment(user_id, provider, model))
 
     async def embed(self, text: str) -> Vector:
         """The vector of a prompt, once more where a recovery needs it."""

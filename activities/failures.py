@@ -10,6 +10,7 @@ from modelpilot.errors import (
     ProviderRejected,
     ProviderTimedOut,
     RequestCanceled,
+    StreamDiverged,
 )
 from modelpilot.outcome import Attempt, Outcome, Usage
 from modelpilot.provider_errors import ProviderError, Remedy
@@ -91,6 +92,8 @@ def outcome_error(outcome: Outcome, request_id: str) -> ModelPilotError:
     kind: type[ProviderFailed] = ProviderFailed
     if outcome.error_code in _TIMEOUTS:
         kind = ProviderTimedOut
+    elif outcome.error_code == StreamDiverged.code:
+        kind = StreamDiverged
     elif outcome.error_code in ("bad_request", "context_length", "content_filter"):
         kind = ProviderRejected
     details["providerStatus"] = outcome.error_status

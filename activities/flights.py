@@ -8,6 +8,7 @@ from dataclasses import replace
 import structlog
 
 from activities.failures import canceled_outcome, unacknowledged_outcome, with_earlier
+from activities.health import deployment_of
 from activities.inflight import BackgroundTasks, Flight
 from activities.model_calls import CallContext, ModelCaller
 from activities.recording import Mac, build_record
@@ -36,6 +37,9 @@ class FlightController:
 
     def launch(self, flight: Flight) -> None:
         """Begin the first phase in a task of its own: the request's handler may go away without it."""
+        plan = flight.request.plan
+        # At once, not when the call begins: the next decision must already see that the probe is taken.
+        self.caller.health.reserve(deployment_of(flight.key.user_id, plan, plan.model))
         flight.task = self._background.spawn(self._fly(flight))
 
     def abandon(self, flight: Flight) -> None:

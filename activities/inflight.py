@@ -12,6 +12,7 @@ from modelpilot.messages import RouteRequestInput, StepReport
 from modelpilot.outcome import Outcome
 from modelpilot.profile import RequestProfile
 from modelpilot.records import RequestKey, RequestRecord, RouterSnapshot, Vector
+from modelpilot.wire.transcript import Transcript
 
 # A streaming client that reads slower than its provider writes stalls the provider here, not the gateway's memory.
 SINK_CHUNKS = 64
@@ -23,18 +24,25 @@ class ChunkSink:
     def __init__(self) -> None:
         self._chunks: deque[dict[str, Any]] = deque()
         self._readable, self._writable = asyncio.Event(), asyncio.Event()
-        self._finished = self._closed = False
-        self.started = False  # the client has, or will get, a part of the answer
+        self._finished = False
+        self.closed = False  # the reader is gone
+        self.can_restart = False  # the reader's format has a mark for an answer that begins anew
+        self.transcript = Transcript()
 
     async def put(self, chunk: dict[str, Any]) -> None:
         """Hand over one chunk; waits while the reader is behind, and drops it where the reader is gone."""
-        self.started = True
-        while len(self._chunks) >= SINK_CHUNKS and not self._closed:
+        while len(self._chunks) >= SINK_CHUNKS and not self.closed:
             self._writable.clear()
             await self._writable.wait()
-        if not self._closed:
+        if not self.closed and not self._finished:
             self._chunks.append(chunk)
+            self.transcript.add(chunk)
             self._readable.set()
+
+    async def restart(self, mark: dict[str, Any]) -> None:
+        """Tell the reader that what it has is void, and that another answer follows."""
+        await self.put(mark)
+        self.transcript.restart()
 
     async def get(self) -> list[dict[str, Any]]:
         """All chunks that are there, at least one; an empty list at the end."""
@@ -53,7 +61,7 @@ class ChunkSink:
 
     def close(self) -> None:
         """The reader is gone; the writer is not to wait for it."""
-        self._closed = True
+        self.closed = True
         self._chunks.clear()
         self._writable.set()
 

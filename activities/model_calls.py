@@ -9,9 +9,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from activities.delivery import Delivery, can_go_on
 from activities.failures import canceled_outcome, failed_outcome, spent_usd
+from activities.health import Deployment, DeploymentHealth, deployment_of
 from activities.inflight import ChunkSink
 from modelpilot.backoff import same_model_wait_s
+from modelpilot.breaker import refuses_key
 from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import ModelPilotError
 from modelpilot.messages import CallPlan
@@ -23,6 +26,7 @@ from modelpilot.profile import RequestProfile
 from modelpilot.provider_errors import ProviderError, Remedy
 from modelpilot.quality_checks import answer_quality
 from modelpilot.records import RequestKey
+from modelpilot.retry_budget import RetryBudget
 from modelpilot.wire.assembler import ChunkAssembler
 
 
@@ -41,8 +45,15 @@ class CallContext:
 class ModelCaller:
     """Calls models through their providers' clients and turns what happens into attempts and outcomes."""
 
-    def __init__(self, clients: ProviderClients, configuration: ConfigurationSource) -> None:
+    def __init__(
+        self,
+        clients: ProviderClients,
+        configuration: ConfigurationSource,
+        health: DeploymentHealth | None = None,
+        budget: RetryBudget | None = None,
+    ) -> None:
         self._clients, self._configuration = clients, configuration
+        self.health, self._budget = health or DeploymentHealth(), budget or RetryBudget()
 
     async def first_phase(self, context: CallContext) -> Outcome:
         """The decided model, and again after a transient failure, at most `same_model_retries` times.
@@ -50,13 +61,36 @@ class ModelCaller:
         The outcome has every attempt and what is left of the total time.
         """
         attempts: tuple[Attempt, ...] = ()
+        self._budget.note_call()
         for retry in range(context.plan.same_model_retries + 1):
-            outcome = await self.call(context, context.plan.model, seq=retry)
+            outcome = await self.watched_call(context, context.plan.model, seq=retry)
             attempts = (*attempts, *outcome.attempts)
             wait_s = _wait_before_repeat(outcome, retry, context)
-            if wait_s is None or not await _slept(wait_s):
+            if wait_s is None or not self._may_repeat(context) or not await _slept(wait_s):
                 break
         return _joined(outcome, attempts, context)
+
+    def _may_repeat(self, context: CallContext) -> bool:
+        deployment = deployment_of(context.key.user_id, context.plan, context.plan.model)
+        return self.health.why_not(deployment) is None and self._budget.try_spend()
+
+    async def watched_call(self, context: CallContext, model: str, seq: int) -> Outcome:
+        """`call`, and its end is told to the deployment's breaker."""
+        deployment = deployment_of(context.key.user_id, context.plan, model)
+        began_s = self.health.clock()
+        outcome = await self.call(context, model, seq)
+        attempt = outcome.attempts[-1]
+        self.health.record(deployment, attempt, began_s)
+        if refuses_key(attempt.error_type, attempt.http_status) and await self._has_key(deployment):
+            self.health.refuse_key(deployment, began_s)
+        return outcome
+
+    async def _has_key(self, deployment: Deployment) -> bool:
+        """A server that needs no key cannot have refused one, whatever its status says."""
+        try:
+            return (await self._configuration.endpoint(deployment.user_id, deployment.provider)).api_key is not None
+        except ModelPilotError:
+            return False
 
     async def call(self, context: CallContext, model: str, seq: int) -> Outcome:
         """One call of `model`: an outcome with exactly one attempt, whatever happens, cancellation included.
@@ -95,7 +129,7 @@ class ModelCaller:
         async with aclosing(self._clients.client_for(endpoint.kind).stream_chat(provider_call)) as chunks:
             async for chunk in chunks:
                 await call.take(chunk)
-        await call.flush()
+        await call.end()
 
 
 class _Call:
@@ -105,7 +139,7 @@ class _Call:
         self.context, self.seq = context, seq
         self.spec = context.specs[model]
         self._assembler = ChunkAssembler()
-        self._held: list[dict[str, Any]] = []
+        self._delivery = Delivery(context.sink, context.plan, seq, model)
         self._began, self._started_at = time.perf_counter(), time.time()
         self._ttft_ms: float | None = None
 
@@ -116,22 +150,15 @@ class _Call:
         return self.spec.provider, self.spec.provider_model
 
     async def take(self, chunk: dict[str, Any]) -> None:
-        """Assemble a chunk and pass it on, from the first content on: until then a fallback can be silent."""
+        """Assemble a chunk and pass it on."""
         self._assembler.add(chunk)
         if self._ttft_ms is None and self._assembler.content_started:
             self._ttft_ms = self._elapsed_ms()
-        if self.context.sink is None:
-            return
-        self._held.append(chunk)
-        if self._assembler.content_started:
-            await self.flush()
+        await self._delivery.take(chunk, content_started=self._assembler.content_started)
 
-    async def flush(self) -> None:
-        """Give the client what was held back."""
-        held, self._held = self._held, []
-        if self.context.sink is not None:
-            for chunk in held:
-                await self.context.sink.put(chunk)
+    async def end(self) -> None:
+        """The answer is complete."""
+        await self._delivery.end()
 
     def _elapsed_ms(self) -> float:
         return (time.perf_counter() - self._began) * 1000.0
@@ -179,13 +206,13 @@ class _Call:
             cost_usd=attempt.cost_usd,
             ttft_ms=self._ttft_ms,
             quality=answer_quality(self.context.profile.body, answer),
+            segments=self.context.sink.transcript.segments() if self.context.sink is not None else (),
         )
 
     def failed(self, error: ProviderError) -> Outcome:
-        """The call ended in `error`; nobody else can go on once the client has a part of the answer."""
+        """The call ended in `error`; another one may go on unless the client has what cannot be compared."""
         attempt = self._attempt("error", self._usage(), error)
-        silent = self.context.sink is None or not self.context.sink.started
-        return failed_outcome((attempt,), error, can_fall_back=silent)
+        return failed_outcome((attempt,), error, can_fall_back=can_go_on(self.context.sink, self.context.plan))
 
     def canceled(self) -> Outcome:
         """The client went away while the answer was coming."""

@@ -1,6 +1,7 @@
 """The provider steps: the first call, joined or recovered, and the fallback with its durable backoff."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
@@ -8,6 +9,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.failures import canceled_outcome, with_earlier
 from activities.flights import FlightController, answer_size
+from activities.health import deployment_of
 from activities.inflight import Flight, FlightRegistry
 from activities.recording import without_large_answer
 from activities.recovery import Recovery
@@ -62,23 +64,30 @@ class ProviderActivities:
                 raise ApplicationError("this worker is shutting down", type="worker_shutdown")  # another one goes on
             if _tries_again(work.request, outcome, number):
                 await self._controller.keep_attempts(work.request, outcome)
-                raise _next_attempt(work.request, outcome, number)
+                raise _next_attempt(self._callable(work.request), outcome, number)
             earlier = (*work.failed.attempts, *await self._earlier(work.request))
             await self._controller.conclude(flight, with_earlier(outcome, earlier))
         outcome = await asyncio.shield(flight.final)
         return without_large_answer(outcome, answer_size(outcome))
 
     async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
-        model = fallback_model(work.request.plan.fallback_models, number)
         if flight.abandoned:
             return canceled_outcome((), work.failed.model, work.failed.provider)
+        caller, model = self._controller.caller, fallback_model(self._callable(work.request), number)
+        caller.health.reserve(deployment_of(work.request.user_id, work.request.plan, model))
         context = self._controller.context(flight, work.failed.remaining_ms - _since_scheduled_ms())
-        call = asyncio.ensure_future(self._controller.caller.call(context, model, FALLBACK_SEQ + number))
+        call = asyncio.ensure_future(caller.watched_call(context, model, FALLBACK_SEQ + number))
         flight.task, flight.calling = call, True
         try:
             return await _with_heartbeats(call)
         finally:
             flight.calling = False
+
+    def _callable(self, request: RouteRequestInput) -> Sequence[str]:
+        """The fallbacks that nothing known here speaks against, in order; all of them where none is left."""
+        health, plan = self._controller.caller.health, request.plan
+        free = [m for m in plan.fallback_models if health.why_not(deployment_of(request.user_id, plan, m)) is None]
+        return free or plan.fallback_models
 
     async def _earlier(self, request: RouteRequestInput) -> tuple[Attempt, ...]:
         try:
@@ -91,9 +100,9 @@ def _tries_again(request: RouteRequestInput, outcome: Outcome, number: int) -> b
     return outcome.status == "failed" and outcome.can_fall_back and number + 1 < request.plan.retry_attempts
 
 
-def _next_attempt(request: RouteRequestInput, outcome: Outcome, number: int) -> ApplicationError:
-    """The error that makes Temporal schedule the next attempt."""
-    models, wait_s = request.plan.fallback_models, outcome.retry_after_s
+def _next_attempt(models: Sequence[str], outcome: Outcome, number: int) -> ApplicationError:
+    """The error that makes Temporal schedule the next attempt, on the one of `models` whose turn it is."""
+    wait_s = outcome.retry_after_s
     same_model = fallback_model(models, number + 1) == outcome.model
     delay = timedelta(seconds=min(wait_s, MAXIMUM_WAIT_S)) if same_model and wait_s is not None else None
     text = f"{outcome.model}: {outcome.error_code}"

@@ -44,10 +44,15 @@ def _failed(future: "asyncio.Future[Value]") -> bool:
 
 
 class RouterCache:
-    """`ConfigurationSource` with a five-minute memory (product.md, section 1)."""
+    """`ConfigurationSource` with a five-minute memory (product.md, section 1).
 
-    def __init__(self, source: ConfigurationSource, ttl_s: float = 300.0) -> None:
-        self._source = source
+    `on_drop` hears of every change as well, with the arguments of `drop`.
+    """
+
+    def __init__(
+        self, source: ConfigurationSource, ttl_s: float = 300.0, on_drop: Callable[..., None] | None = None
+    ) -> None:
+        self._source, self._on_drop = source, on_drop
         self._routers: SingleFlightCache[RouterSnapshot] = SingleFlightCache(ttl_s)
         self._endpoints: SingleFlightCache[ProviderEndpoint] = SingleFlightCache(ttl_s)
 
@@ -72,6 +77,8 @@ class RouterCache:
 
         A changed model or provider may be part of any router of its owner, and a shared one of anybody's.
         """
+        if self._on_drop is not None:
+            self._on_drop(kind, user_id, item_id)
         if kind == "router":
             self._routers.drop(lambda key: key == ("router", user_id, item_id))
             return

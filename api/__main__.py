@@ -17,6 +17,7 @@ from temporalio.client import Client
 
 from activities.decision_steps import DecisionSteps
 from activities.flights import FlightController
+from activities.health import DeploymentHealth
 from activities.inflight import BackgroundTasks, FlightRegistry
 from activities.model_calls import ModelCaller
 from activities.performance import PerformanceActivities
@@ -24,9 +25,10 @@ from activities.providers import ProviderActivities
 from activities.recovery import Recovery
 from activities.router_cache import RouterCache
 from activities.routing import RoutingActivities
+from api.answering import SUBMISSIONS
 from api.app import create_app
 from api.auth import CachedAuthenticator
-from api.routes import chat, codec, requests
+from api.routes import chat, codec, deployments, embeddings, messages, requests
 from api.services import HealthCheck, Services
 from api.serving import Gateway, serve
 from api.submissions import Submissions
@@ -76,6 +78,7 @@ class _Adapters:
     keys: PostgresApiKeyRepository
     authenticator: CachedAuthenticator
     configuration: RouterCache
+    deployments: DeploymentHealth
 
 
 async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
@@ -84,8 +87,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     adapters = await _adapters(settings, instance, stack)
     registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
     _upkeep(stack, sweep_flights(registry, adapters.starter.open_workflow_ids))
-    steps = DecisionSteps(adapters.embedder, adapters.history)
-    caller = ModelCaller(adapters.clients, adapters.configuration)
+    steps = DecisionSteps(adapters.embedder, adapters.history, health=adapters.deployments)
+    caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments)
     controller = FlightController(caller, adapters.ledger, background, adapters.keyring.mac)
     recovery = Recovery(registry, controller, adapters.ledger, adapters.leases)
     performance = PerformanceActivities(registry, controller, recovery, steps, adapters.history, adapters.ledger)
@@ -105,10 +108,12 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     )
 
     def register(app: web.Application) -> None:
-        app[chat.SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
+        app[SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
         app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
+        app[deployments.HEALTH] = adapters.deployments
         app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
-        for routes in (chat, requests, codec):
+        app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, adapters.clients)
+        for routes in (chat, messages, embeddings, requests, codec, deployments):
             routes.register(app)
 
     app = create_app(_services(settings, adapters, draining, register))
@@ -138,7 +143,8 @@ async def _adapters(settings: Settings, instance: str, stack: AsyncExitStack) ->
     stack.push_async_callback(keys.close)
     authenticator = CachedAuthenticator(keys)
     source = PostgresConfiguration(database, keyring, provider_endpoints(settings))
-    configuration = RouterCache(source, settings.router_cache_seconds)
+    deployments = DeploymentHealth()
+    configuration = RouterCache(source, settings.router_cache_seconds, deployments.configuration_changed)
     await _listen(database, configuration, authenticator, stack)
     return _Adapters(
         keyring=keyring,
@@ -155,6 +161,7 @@ async def _adapters(settings: Settings, instance: str, stack: AsyncExitStack) ->
         keys=keys,
         authenticator=authenticator,
         configuration=configuration,
+        deployments=deployments,
     )
 
 

@@ -24,9 +24,20 @@ def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool)
         "degraded": list(record.degraded),
         "workflowId": record.key.workflow_id,
     }
+    if outcome.segments:
+        described["segments"] = _segments(outcome)
     if explain:
         described["decision"] = record.decision
     return described
+
+
+def _segments(outcome: Outcome) -> list[dict[str, Any]]:
+    """Which call wrote which part of a streamed answer that was cut and went on, and what that call cost."""
+    costs = {attempt.seq: attempt.cost_usd for attempt in outcome.attempts}
+    return [
+        {"model": part.model, "attempt": part.seq, "costUsd": costs.get(part.seq), "characters": part.characters}
+        for part in outcome.segments
+    ]
 
 
 def answer_headers(record: RequestRecord, outcome: Outcome) -> Headers:

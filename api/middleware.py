@@ -73,7 +73,7 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     if spec is None:
         raise PermissionDenied("This route was registered without a scope, so nobody may use it.")
     if spec.scope != "public":
-        request[PRINCIPAL] = await _admit(request, spec.scope)
+        request[PRINCIPAL] = await _admit(request, spec.scope, spec.also)
     return await handler(request)
 
 
@@ -96,9 +96,9 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
 
 
-async def _admit(request: web.Request, scope: Scope) -> Principal:
+async def _admit(request: web.Request, scope: Scope, also: frozenset[Scope]) -> Principal:
     principal = await request.app[SERVICES].authenticator.authenticate(presented_key(request.headers))
-    if scope not in principal.scopes:
+    if not principal.scopes & {scope, *also}:
         raise PermissionDenied(f"This API key lacks the scope '{scope}'.")
     return principal
 

@@ -28,7 +28,8 @@ class QueryParam:
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """One route. `scope` is what the API key must have, or "public" for no key at all.
+    """One route. `scope` is what the API key must have, or "public" for no key at all; a key with one of `also` is
+    let in as well.
 
     `request` and `response` are the bodies' models (None: no JSON body); `status` is that of success; `envelope`
     shapes the errors of this route.
@@ -46,6 +47,7 @@ class RouteSpec:
     query: tuple[QueryParam, ...] = ()
     media_type: str = "application/json"
     envelope: Envelope = field(default=openai_envelope)
+    also: frozenset[Scope] = frozenset()
 
 
 class RouteTable:

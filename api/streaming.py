@@ -1,90 +1,125 @@
-"""Server-sent events to a client: chunks as they come, our object on the last one, an error event instead of a lie."""
+"""Server-sent events to a client: chunks as they come, our object at the end, an error event instead of a lie."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from aiohttp import web
 
+from activities.delivery import rest_of
 from activities.failures import outcome_error
+from activities.inflight import ChunkSink
+from api.accepted import Submission
 from api.answers import Headers, modelpilot_object
-from api.errors import describe, openai_envelope
+from api.errors import ErrorView, describe, openai_envelope
 from api.responses import json_bytes
-from api.submissions import Submission, Submissions
+from api.submissions import Submissions
 from modelpilot.outcome import Outcome
 from modelpilot.records import RequestRecord
 from modelpilot.wire.chunks import as_chunks
 
-# Proxies cut idle connections, commonly after 60 s; comments are invisible to SSE clients.
+# Proxies cut idle connections, commonly after 60 s.
 KEEP_ALIVE_S = 10.0
-_COMMENT = b": keep-alive\n\n"
+_COMMENT = b": keep-alive\n\n"  # comments are invisible to SSE clients
 _DONE = b"data: [DONE]\n\n"
 
 
-def event(data: Any) -> bytes:
-    """One event."""
-    return b"data: " + json_bytes(data) + b"\n\n"
+def event(data: Any, name: str | None = None) -> bytes:
+    """One event, with a name where the format has names."""
+    named = b"" if name is None else b"event: " + name.encode() + b"\n"
+    return named + b"data: " + json_bytes(data) + b"\n\n"
 
 
 @dataclass(slots=True)
-class ChatStream:
-    """One streamed answer. A failure before the first byte is an ordinary error answer."""
+class AnswerStream(ABC):
+    """One streamed answer; a subclass knows its format. A failure before the first byte is an ordinary error answer."""
 
     http_request: web.Request
     submissions: Submissions
     submission: Submission
-    include_usage: bool
-    explain: bool
-    headers: Headers = field(default_factory=dict)
-    _response: web.StreamResponse | None = None
-    _held: dict[str, Any] | None = None  # the last chunk: our object goes onto it when nothing follows
+    explain: bool = field(default=False, kw_only=True)
+    can_restart: ClassVar[bool] = False  # whether the format can say that an answer begins anew
+    headers: Headers = field(default_factory=dict, kw_only=True)
+    _response: web.StreamResponse | None = field(default=None, init=False)
+
+    @abstractmethod
+    def encode(self, chunks: list[dict[str, Any]]) -> bytes:
+        """What can leave now that these OpenAI chunks came."""
+
+    @abstractmethod
+    def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
+        """The end of a complete answer, with our object."""
+
+    @abstractmethod
+    def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
+        """The end of an answer that failed after its first byte."""
+
+    def keep_alive(self) -> bytes:
+        """What keeps a silent connection open."""
+        return _COMMENT
 
     async def run(self) -> web.StreamResponse:
         """Write the whole stream. Raises the outcome's error where nothing was written yet."""
-        live = self.submission.owned
-        if live:
-            await self._pump()
-        outcome, record = await self._awaited(self.submissions.outcome(self.submission))
+        outcome, record = await self._ended()
+        missing, outcome = self._missing(outcome)
+        described = modelpilot_object(record, outcome, explain=self.explain)
         if outcome.status != "completed":
-            return await self._fail(outcome, record)
-        if self._held is None and outcome.answer is not None:  # answered elsewhere, or before
-            await self._write_all(as_chunks(outcome.answer, include_usage=self.include_usage))
-        return await self._finish(outcome, record)
+            return await self._fail(outcome, record, described)
+        if missing:
+            await self._write_all(missing)
+        return await self._close(self.ending(record, described))
+
+    async def _ended(self) -> tuple[Outcome, RequestRecord]:
+        """The end of the request, followed from the start: a fallback in another process ends no sink of ours."""
+        ending = asyncio.ensure_future(self.submissions.outcome(self.submission))
+        flight = self.submission.flight
+        try:
+            if self.submission.owned and flight is not None and flight.sink is not None:
+                ending.add_done_callback(partial(_finish, flight.sink))
+                await self._pump()
+            ended: tuple[Outcome, RequestRecord] = await self._awaited(ending)
+            return ended
+        finally:
+            ending.cancel()
 
     async def _pump(self) -> None:
         flight = self.submission.flight
         if flight is None or flight.sink is None:
             return
         # Nothing leaves before the start is acknowledged; without it the outcome says why there is no answer.
+        flight.sink.can_restart = self.can_restart
         if not await asyncio.shield(flight.acknowledged):
             return
         while chunks := await self._awaited(flight.sink.get()):
             await self._write_all(chunks)
 
+    def _missing(self, outcome: Outcome) -> tuple[list[dict[str, Any]], Outcome]:
+        """The chunks of an answer given elsewhere, or before; behind a part of it, only what continues that part."""
+        flight = self.submission.flight
+        if self.submission.owned and flight is not None and flight.sink is not None:
+            return rest_of(flight.sink, flight.request.plan, outcome)
+        return ([] if outcome.answer is None else as_chunks(outcome.answer)), outcome
+
     async def _awaited(self, work: Any) -> Any:
-        """Wait for `work`, with comments on the line while it takes long."""
+        """Wait for `work`, with signs of life on the line while it takes long."""
         task = asyncio.ensure_future(work)
         try:
             while not task.done():
                 done, _ = await asyncio.wait({task}, timeout=KEEP_ALIVE_S)
                 if not done:
-                    await (await self._prepared()).write(_COMMENT)
+                    await (await self._prepared()).write(self.keep_alive())
         except BaseException:
             task.cancel()
             raise
         return task.result()
 
     async def _write_all(self, chunks: list[dict[str, Any]]) -> None:
-        ready: list[bytes] = []
-        for chunk in chunks:
-            if _is_usage_only(chunk) and not self.include_usage:
-                continue
-            if self._held is not None:
-                ready.append(event(self._held))
-            self._held = chunk
+        ready = self.encode(chunks)
         response = await self._prepared()
         if ready:
-            await response.write(b"".join(ready))
+            await response.write(ready)
 
     async def _prepared(self) -> web.StreamResponse:
         if self._response is None:
@@ -94,24 +129,52 @@ class ChatStream:
             await self._response.prepare(self.http_request)
         return self._response
 
-    async def _finish(self, outcome: Outcome, record: RequestRecord) -> web.StreamResponse:
-        described = modelpilot_object(record, outcome, explain=self.explain)
-        last = {**(self._held or _empty_chunk(record)), "modelpilot": described}
-        response = await self._prepared()
-        await response.write(event(last) + _DONE)
-        await response.write_eof()
-        return response
-
-    async def _fail(self, outcome: Outcome, record: RequestRecord) -> web.StreamResponse:
+    async def _fail(self, outcome: Outcome, record: RequestRecord, described: dict[str, Any]) -> web.StreamResponse:
         error = outcome_error(outcome, record.key.request_id)
         if self._response is None:
             raise error
-        body = openai_envelope(describe(error))
-        body["modelpilot"] = modelpilot_object(record, outcome, explain=self.explain)
+        return await self._close(self.failing(describe(error), described))
+
+    async def _close(self, last: bytes) -> web.StreamResponse:
+        response = await self._prepared()
+        await response.write(last)
+        await response.write_eof()
+        return response
+
+
+@dataclass(slots=True)
+class ChatStream(AnswerStream):
+    """OpenAI's stream."""
+
+    can_restart = True
+    include_usage: bool = field(default=False, kw_only=True)
+    _held: dict[str, Any] | None = field(default=None, init=False)  # our object goes onto it when nothing follows
+
+    def encode(self, chunks: list[dict[str, Any]]) -> bytes:
+        """All chunks but the last one, which is held back."""
+        ready: list[bytes] = []
+        for chunk in chunks:
+            if _is_usage_only(chunk) and not self.include_usage:
+                continue
+            if self._held is not None:
+                ready.append(event(self._held))
+            self._held = chunk
+        return b"".join(ready)
+
+    def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
+        """The last chunk with our object, and `[DONE]`."""
+        return event({**(self._held or _empty_chunk(record)), "modelpilot": described}) + _DONE
+
+    def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
+        """The chunk held back, then the error; no `[DONE]`."""
         held = event(self._held) if self._held is not None else b""
-        await self._response.write(held + event(body))
-        await self._response.write_eof()
-        return self._response
+        return held + event({**openai_envelope(view), "modelpilot": described})
+
+
+def _finish(sink: ChunkSink, ending: "asyncio.Future[tuple[Outcome, RequestRecord]]") -> None:
+    if not ending.cancelled():
+        ending.exception()  # raised to whoever awaits the end, which is nobody where the client left
+        sink.finish()
 
 
 def _is_usage_only(chunk: dict[str, Any]) -> bool:

@@ -1,11 +1,10 @@
 """Accepting a request: name it, decide, begin the call, start the workflow; or join one that runs or has ended."""
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -13,10 +12,10 @@ import structlog
 
 from activities.decision_steps import Decided, DecisionSteps
 from activities.flights import FlightController
-from activities.inflight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
-from activities.recording import INLINE_LIMIT_BYTES, Mac
+from activities.inflight import BackgroundTasks, Flight, FlightRegistry
+from activities.recording import Mac
 from activities.router_cache import RouterCache
-from modelpilot.chat import ChatBody
+from api.accepted import Incoming, Submission, open_flight
 from modelpilot.errors import (
     Conflict,
     DependencyUnavailable,
@@ -26,47 +25,14 @@ from modelpilot.errors import (
     NotFound,
     Overloaded,
 )
-from modelpilot.messages import CallPlan, RouteRequestInput
 from modelpilot.outcome import Outcome
 from modelpilot.ports import Ledger, WorkflowStarter
 from modelpilot.profile import profile_request
-from modelpilot.records import NameKind, Principal, RequestKey, RequestRecord, RouterSnapshot
-from modelpilot.selection import eligible_fallbacks
+from modelpilot.records import NameKind, RequestKey, RequestRecord, RouterSnapshot
 
 log = structlog.get_logger(__name__)
 
 OVERLOAD_RETRY_AFTER_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """One HTTP request, checked. Exactly one of `router_id` and `model_id` is set."""
-
-    principal: Principal
-    router_id: str | None
-    model_id: str | None
-    raw: bytes
-    body: dict[str, Any]
-    checked: ChatBody
-    received_at: float  # monotonic seconds
-    idempotency_key: str | None = None
-    client_name: str | None = None  # the client's own x-request-id
-    is_repeat: bool = False  # an official SDK's automatic retry
-
-    @property
-    def digest(self) -> bytes:
-        """Equal for the same body sent to the same router."""
-        return hashlib.sha256(f"{self.router_id}\x00{self.model_id}\x00".encode() + self.raw).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A request that runs here (`flight`), or one that has ended already (`record`). `owned`: this call began it."""
-
-    key: RequestKey
-    flight: Flight | None = None
-    record: RequestRecord | None = None
-    owned: bool = False
 
 
 class Submissions:
@@ -161,7 +127,7 @@ class Submissions:
         return Submission(key, record=stored.record)
 
     def _launch(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
-        flight = self._open(incoming, key, decided)
+        flight = open_flight(incoming, key, decided, self._registry.instance)
         self._registry.add(flight)
         self._controller.launch(flight)
         self._background.spawn(self._start(flight, incoming.raw))
@@ -180,38 +146,6 @@ class Submissions:
         if existing is None:
             raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
         return existing
-
-    def _open(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
-        router = decided.snapshot.router
-        request = RouteRequestInput(
-            user_id=key.user_id,
-            request_id=key.request_id,
-            router_id=incoming.router_id,
-            owner=self._registry.instance,
-            nonce=secrets.token_hex(12),
-            created_at=time.time() - (time.monotonic() - incoming.received_at),
-            config_version=decided.snapshot.version,
-            plan=_plan(decided),
-            decision=decided.decision.to_wire(),
-            body=incoming.raw.decode() if len(incoming.raw) <= INLINE_LIMIT_BYTES else None,
-            stream=decided.profile.stream,
-            api_key_id=incoming.principal.api_key_id,
-            store_prompts=router.store_prompts,
-            tags=decided.profile.options.tags,
-            session_id=decided.profile.options.session_id,
-        )
-        return Flight(
-            request=request,
-            profile=decided.profile,
-            snapshot=decided.snapshot,
-            vector=decided.vector,
-            reports=decided.reports,
-            received_at=incoming.received_at,
-            sink=ChunkSink() if decided.profile.stream else None,
-            body_digest=incoming.digest,
-            careful=incoming.idempotency_key is not None,
-            degraded=list(decided.decision.degraded),
-        )
 
     async def _start(self, flight: Flight, raw: bytes) -> None:
         try:
@@ -313,20 +247,3 @@ async def _strict(loading: Awaitable[RouterSnapshot]) -> RouterSnapshot:
     if snapshot.router.durability != "strict":
         raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
     return snapshot
-
-
-def _plan(decided: Decided) -> CallPlan:
-    router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
-    fallbacks = eligible_fallbacks(decided.snapshot, profile, decided.neighbours)
-    names = dict.fromkeys((decision.selected, *fallbacks))
-    return CallPlan(
-        model=decision.selected,
-        specs={name: decided.snapshot.models[name].to_wire() for name in names},
-        fallback_models=fallbacks,
-        retry_attempts=router.fallback_strategy.retry_attempts,
-        same_model_retries=router.same_model_retries,
-        first_token_ms=router.timeouts.first_token_ms,
-        idle_ms=router.timeouts.idle_ms,
-        total_ms=router.timeouts.total_ms,
-        call_format=profile.options.call_format or router.call_format,
-    )

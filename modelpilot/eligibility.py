@@ -4,6 +4,8 @@ from modelpilot.catalogue import ModelSpec
 from modelpilot.prediction import Prediction
 from modelpilot.profile import RequestProfile
 from modelpilot.router import Constraints
+from modelpilot.wire.jsonb import JsonObject
+from modelpilot.wire.kinds import unsupported_fields
 
 
 def cannot_serve(model: ModelSpec, profile: RequestProfile) -> str | None:
@@ -17,6 +19,12 @@ def cannot_serve(model: ModelSpec, profile: RequestProfile) -> str | None:
     if model.limits.max_tokens is not None and wanted > model.limits.max_tokens:
         return f"{wanted} output tokens requested, the model gives at most {model.limits.max_tokens}"
     return None
+
+
+def cannot_honour(kind: str | None, body: JsonObject) -> str | None:
+    """The fields of the body that a provider of this kind (None: unknown) has nothing for: never silently dropped."""
+    fields = unsupported_fields(kind, body) if kind is not None else []
+    return f"its provider ({kind}) cannot honour {', '.join(fields)}" if fields else None
 
 
 def breaks_constraint(model: ModelSpec, predicted: Prediction, constraints: Constraints) -> str | None:

@@ -100,6 +100,12 @@ class ProviderRejected(ProviderFailed):
     code = "provider_rejected"
 
 
+class StreamDiverged(ProviderFailed):
+    """A stream broke off, and the repeated call did not repeat what the client already had."""
+
+    code = "stream_diverged"
+
+
 class RequestCanceled(ModelPilotError):
     """The client went away before the answer was complete."""
 

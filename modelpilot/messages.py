@@ -24,6 +24,7 @@ class CallPlan:
     idle_ms: int = 30_000
     total_ms: int = 120_000
     call_format: str | None = None
+    on_stream_cut: str = "resume"  # or "restart": where a repeated stream diverges from what the client has
 
 
 @dataclass(frozen=True, slots=True)

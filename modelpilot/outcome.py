@@ -40,6 +40,15 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a streamed answer that one provider call (`seq`) wrote, in characters of its output."""
+
+    seq: int
+    model: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of the provider step of a request.
 
@@ -65,6 +74,7 @@ class Outcome:
     retry_after_s: float | None = None
     can_fall_back: bool = False
     transient: bool = False  # the same model may answer in a moment
+    segments: tuple[Segment, ...] = ()  # only where more than one call wrote what the client got
     remaining_ms: float = 0.0  # what is left of the request's total time, for the fallbacks
 
     @property

@@ -145,6 +145,22 @@ class ProviderClients(Protocol):
         ...
 
 
+class EmbeddingClient(Protocol):
+    """Speaks one wire format for embeddings."""
+
+    async def embed(self, endpoint: ProviderEndpoint, model: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to an OpenAI-shaped `body`, in OpenAI's shape. Raises ProviderError."""
+        ...
+
+
+class EmbeddingClients(Protocol):
+    """Finds the embeddings client for a kind of provider."""
+
+    def embedder_for(self, kind: str) -> EmbeddingClient:
+        """Raises InvalidRequest for a kind that has no embeddings."""
+        ...
+
+
 class WorkflowStarter(Protocol):
     """The durable execution of requests."""
 

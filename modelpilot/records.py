@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from modelpilot.catalogue import ModelSpec, ProviderKind
 from modelpilot.outcome import Attempt, Outcome
-from modelpilot.router import Router
+from modelpilot.router import CallFormat, Router
 
 Vector = NDArray[np.float32]
 
@@ -141,7 +141,9 @@ class RouterSnapshot:
     """A router at one version with all that a decision needs.
 
     `models` has every model named by the router (available, preferred, fallback) that the catalogue knows;
-    `unavailable` maps a model id to the reason why it cannot be called at all (unknown, provider without a key).
+    `unavailable` maps a model id to the reason why it cannot be called at all (unknown, provider without a key), and
+    `kinds` to the kind of its own provider where that is configured. `openrouter_unavailable` says why nothing can be
+    called under `callFormat: "openrouter"`, which a single request may ask for.
     """
 
     user_id: str
@@ -149,6 +151,18 @@ class RouterSnapshot:
     version: int
     models: dict[str, ModelSpec]
     unavailable: dict[str, str]
+    kinds: dict[str, ProviderKind] = field(default_factory=dict)
+    openrouter_unavailable: str | None = None
+
+    def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
+        """Why the model cannot be called at all in this format; None where it can be."""
+        if model_id in self.models and call_format == "openrouter":
+            return self.openrouter_unavailable
+        return self.unavailable.get(model_id)
+
+    def kind_of(self, model_id: str, call_format: CallFormat | None) -> ProviderKind | None:
+        """The wire format that the model is called in; None where it is not known."""
+        return call_format or self.kinds.get(model_id)
 
 
 @dataclass(frozen=True, slots=True)

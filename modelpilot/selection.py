@@ -1,20 +1,25 @@
 """The decision: every named model scored for this request, and the choice among those that can serve it."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 from modelpilot.catalogue import ModelSpec
 from modelpilot.decision import Candidate, Component, Decision, NeighbourUse
-from modelpilot.eligibility import breaks_constraint, cannot_serve
+from modelpilot.eligibility import breaks_constraint, cannot_honour, cannot_serve
 from modelpilot.errors import NoCandidate
 from modelpilot.prediction import Prediction, predict
 from modelpilot.profile import RequestProfile
 from modelpilot.records import Neighbours, RouterSnapshot
+from modelpilot.router import Router
 from modelpilot.scoring import lower_is_better, weighted_total
 
 EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
 _UNITS = ("USD", "ms", "share", "gCO2e")
+
+# Says of (provider id, model id) why it should not be called just now (breaker open, key refused), or None.
+Blocked = Callable[[str, str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,11 @@ class _Assessed:
     spec: ModelSpec | None
     predicted: Prediction | None
     excluded_because: str | None
+    blocked: bool = False  # excluded for the moment, and by nothing else
+
+
+def nothing_blocked(provider: str, model: str) -> None:
+    """A `Blocked` that has nothing against anybody."""
 
 
 def decide(
@@ -31,24 +41,27 @@ def decide(
     neighbours: Neighbours,
     draw: random.Random | None,
     degraded: tuple[str, ...] = (),
+    blocked: Blocked = nothing_blocked,
 ) -> Decision:
     """Choose a model. Raises NoCandidate with the reason for each model when none can serve the request.
 
     Ties break by the cheaper model, then by name. With probability `exploration` a candidate is drawn at random
-    instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way.
+    instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
+    `blocked` is left out while anything else can serve; otherwise the best of it is tried rather than failing.
     """
     router = snapshot.router
     preferred = router.mode == "preferredModel" and router.preferred_model
     names = [router.preferred_model or ""] if preferred else list(dict.fromkeys(router.available_models))
-    assessed = [_assess(name, snapshot, profile, neighbours) for name in names]
+    assess = _assessor(snapshot, profile, neighbours, blocked)
+    assessed = [assess(name) for name in names]
     shares = (profile.options.objective or router.objective).shares()
     candidates = _score(assessed, shares)
-    ranked = sorted((c for c in candidates if c.total is not None), key=_rank)
-    chosen, propensity, explored = _choose(ranked, 0.0 if preferred else router.exploration, draw)
+    exploration = 0.0 if preferred else router.exploration
+    chosen, propensity, explored = _choose(_ranked(candidates), exploration, draw)
+    if chosen is None and preferred:
+        chosen = next((a.model for a in map(assess, _fallbacks(router)) if a.excluded_because is None), None)
     if chosen is None:
-        chosen = _first_fallback(snapshot, profile, neighbours) if preferred else None
-    if chosen is None:
-        raise no_candidate(candidates)
+        candidates, chosen = _best_blocked(assessed, shares)
     return Decision(
         mode=router.mode,
         selected=chosen,
@@ -65,8 +78,8 @@ def decide(
 
 def eligible_fallbacks(snapshot: RouterSnapshot, profile: RequestProfile, neighbours: Neighbours) -> tuple[str, ...]:
     """The router's fallback models, in order, without those that could not serve this request anyway."""
-    names = snapshot.router.fallback_strategy.fallback_models
-    return tuple(name for name in names if _assess(name, snapshot, profile, neighbours).excluded_because is None)
+    assess = _assessor(snapshot, profile, neighbours, nothing_blocked)
+    return tuple(name for name in _fallbacks(snapshot.router) if assess(name).excluded_because is None)
 
 
 def no_candidate(candidates: Sequence[Candidate]) -> NoCandidate:
@@ -76,18 +89,46 @@ def no_candidate(candidates: Sequence[Candidate]) -> NoCandidate:
     return NoCandidate(f"No model can serve this request. {listing}", param="model", details={"candidates": reasons})
 
 
-def _assess(name: str, snapshot: RouterSnapshot, profile: RequestProfile, neighbours: Neighbours) -> _Assessed:
-    spec = snapshot.models.get(name)
-    if spec is None:
-        return _Assessed(name, None, None, snapshot.unavailable.get(name, "is not in the catalogue"))
-    predicted = predict(spec, neighbours, profile.prompt_tokens, profile.max_output_tokens)
+def _fallbacks(router: Router) -> Sequence[str]:
+    return router.fallback_strategy.fallback_models
+
+
+def _assessor(
+    snapshot: RouterSnapshot, profile: RequestProfile, neighbours: Neighbours, blocked: Blocked
+) -> Callable[[str], _Assessed]:
+    # What is the same for every candidate of a request is worked out once.
+    call_format = profile.options.call_format or snapshot.router.call_format
     constraints = snapshot.router.constraints
     if profile.options.constraints is not None:
         constraints = constraints.narrowed(profile.options.constraints)
-    reason = (
-        snapshot.unavailable.get(name) or cannot_serve(spec, profile) or breaks_constraint(spec, predicted, constraints)
-    )
-    return _Assessed(name, spec, predicted, reason)
+    dishonours = cache(lambda kind: cannot_honour(kind, profile.body))
+
+    def assess(name: str) -> _Assessed:
+        spec = snapshot.models.get(name)
+        if spec is None:
+            return _Assessed(name, None, None, snapshot.unavailable.get(name, "is not in the catalogue"))
+        predicted = predict(spec, neighbours, profile.prompt_tokens, profile.max_output_tokens)
+        reason = (
+            snapshot.why_unavailable(name, call_format)
+            or cannot_serve(spec, profile)
+            or dishonours(snapshot.kind_of(name, call_format))
+            or breaks_constraint(spec, predicted, constraints)
+        )
+        now = None if reason else blocked(call_format or spec.provider, name)
+        return _Assessed(name, spec, predicted, reason or now, now is not None)
+
+    return assess
+
+
+def _best_blocked(assessed: Sequence[_Assessed], shares: Sequence[float]) -> tuple[list[Candidate], str]:
+    """The best of those that are only blocked. Raises NoCandidate where there is none."""
+    freed = [replace(a, excluded_because=None) if a.blocked else a for a in assessed]
+    ranked = _ranked(_score(freed, shares))
+    if not ranked:
+        raise no_candidate(_score(assessed, shares))
+    chosen = ranked[0].model
+    tried = [free if free.model == chosen else a for a, free in zip(assessed, freed, strict=True)]
+    return _score(tried, shares), chosen
 
 
 def _score(assessed: Sequence[_Assessed], shares: Sequence[float]) -> list[Candidate]:
@@ -126,6 +167,10 @@ def _candidate(
     )
 
 
+def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted((c for c in candidates if c.total is not None), key=_rank)
+
+
 def _rank(candidate: Candidate) -> tuple[float, float, str]:
     cost = candidate.cost.raw
     # Rounded, so that two sums that differ in their last bit count as the tie they are.
@@ -141,10 +186,6 @@ def _choose(
     explored = draw is not None and exploration > 0.0 and draw.random() < exploration
     chosen = ranked[draw.randrange(len(ranked))] if draw is not None and explored else ranked[0]
     return chosen.model, chance + (1.0 - exploration if chosen is ranked[0] else 0.0), explored
-
-
-def _first_fallback(snapshot: RouterSnapshot, profile: RequestProfile, neighbours: Neighbours) -> str | None:
-    return next(iter(eligible_fallbacks(snapshot, profile, neighbours)), None)
 
 
 def _explained(neighbours: Neighbours) -> tuple[NeighbourUse, ...]:

@@ -55,7 +55,7 @@ def _pricing(model: Listed, at: datetime) -> Pricing:
 def _simulated() -> list[ModelSpec]:
     from infra.simulator.models import MODELS
 
-    return [
+    chat = [
         ModelSpec(
             id=f"sim/{model.name}",
             provider="simulator",
@@ -71,3 +71,12 @@ def _simulated() -> list[ModelSpec]:
         )
         for model in MODELS.values()
     ]
+    embedder = ModelSpec(
+        id="sim/embed",
+        provider="simulator",
+        provider_model="embed",
+        capabilities=["embeddings"],
+        avg_latency_ms=5.0,
+        cost_per_input_token=0.02e-6,
+    )
+    return [*chat, embedder]

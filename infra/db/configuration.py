@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.crypto.keyring import Keyring
-from infra.db.availability import OwnProvider, resolve_provider
+from infra.db.availability import CallableProvider, OwnProvider, resolve_provider
 from infra.db.engine import Database
 from infra.db.repositories.providers import provider_place
-from modelpilot.catalogue import ModelSpec
+from modelpilot.catalogue import ModelSpec, ProviderKind
 from modelpilot.errors import InvalidRequest, NotFound
 from modelpilot.records import ProviderEndpoint, RouterSnapshot
 from modelpilot.router import Router
@@ -100,16 +100,34 @@ class PostgresConfiguration:
             reason = self._why_unavailable(models.get(model_id), model_id, router.call_format, own)
             if reason is not None:
                 unavailable[model_id] = reason
-        return RouterSnapshot(user_id, router, version, models, unavailable)
+        return RouterSnapshot(
+            user_id,
+            router,
+            version,
+            models,
+            unavailable,
+            kinds=self._kinds(models, own),
+            openrouter_unavailable=_reason(self._resolve("openrouter", own)),
+        )
+
+    def _kinds(self, models: Mapping[str, ModelSpec], own: Mapping[str, OwnProvider]) -> dict[str, ProviderKind]:
+        found = {model_id: self._resolve(model.provider, own) for model_id, model in models.items()}
+        return {model_id: provider.kind for model_id, provider in found.items() if not isinstance(provider, str)}
+
+    def _resolve(self, provider_id: str, own: Mapping[str, OwnProvider]) -> CallableProvider | str:
+        return resolve_provider(provider_id, own.get(provider_id), self._environment)
 
     def _why_unavailable(
         self, model: ModelSpec | None, model_id: str, call_format: str | None, own: Mapping[str, OwnProvider]
     ) -> str | None:
         if model is None:
             return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
-        provider_id = call_format or model.provider  # callFormat "openrouter" sends any model through OpenRouter
-        found = resolve_provider(provider_id, own.get(provider_id), self._environment)
-        return found if isinstance(found, str) else None
+        # callFormat "openrouter" sends any model through OpenRouter
+        return _reason(self._resolve(call_format or model.provider, own))
+
+
+def _reason(found: CallableProvider | str) -> str | None:
+    return found if isinstance(found, str) else None
 
 
 def _named_models(router: Router) -> set[str]:

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from infra.crypto.keyring import Keyring, associate
-from modelpilot.outcome import Attempt, Outcome, Usage
+from modelpilot.outcome import Attempt, Outcome, Segment, Usage
 from modelpilot.records import RequestKey, RequestRecord
 
 _REPLACEMENT = "\ufffd"
@@ -81,8 +82,9 @@ def load_outcome(encoded: bytes) -> Outcome:
         plain = json.loads(encoded)
     attempts = tuple(_attempt(attempt, _usage(attempt["usage"])) for attempt in plain.pop("attempts"))
     usage = _usage(plain.pop("usage"))
+    segments = tuple(Segment(**segment) for segment in plain.pop("segments", ()))
     known = {name: plain[name] for name in Outcome.__dataclass_fields__ if name in plain}
-    return Outcome(**known, attempts=attempts, usage=usage)
+    return Outcome(**known, attempts=attempts, usage=usage, segments=segments)
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         | {"usage": _usage_columns(attempt.usage)}
         for attempt in outcome.attempts
     ]
+    fields["segments"] = [asdict(segment) for segment in outcome.segments]
     return fields
 
 

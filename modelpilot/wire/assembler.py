@@ -3,6 +3,7 @@
 from typing import Any
 
 from modelpilot.outcome import Usage
+from modelpilot.wire.call_positions import CallPositions
 from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.merge import merge_name, merge_object
 from modelpilot.wire.usage import parse_usage
@@ -154,28 +155,20 @@ def _add_function(owner: JsonObject, key: str, delta: JsonObject) -> None:
 class _ToolCalls:
     """The tool calls of one choice: continued by `index`, in order of appearance."""
 
-    __slots__ = ("_arguments", "_by_index", "_calls")
+    __slots__ = ("_arguments", "_calls", "_positions")
 
     def __init__(self) -> None:
         self._calls: list[JsonObject] = []
-        self._by_index: dict[int, int] = {}  # the provider's index → position of its newest call
+        self._positions = CallPositions()
         self._arguments: list[list[str]] = []  # in pieces, as they may be long
 
     def add(self, deltas: list[JsonObject]) -> None:
         for ordinal, delta in enumerate(deltas):
-            index = delta.get("index")
-            position = self._position(delta, ordinal if index is None else index)
+            position = self._positions.of(delta, ordinal)
+            if position == len(self._calls):
+                self._calls.append({"id": "", "type": "function"})
+                self._arguments.append([])
             self._merge(self._calls[position], self._arguments[position], delta)
-
-    def _position(self, delta: JsonObject, index: int) -> int:
-        position = self._by_index.get(index)
-        # A new id under a known index is a new call: some servers give every parallel call the index 0.
-        new_id = delta.get("id")
-        if position is None or (new_id and self._calls[position].get("id") not in (None, "", new_id)):
-            self._calls.append({"id": "", "type": "function"})
-            self._arguments.append([])
-            position = self._by_index[index] = len(self._calls) - 1
-        return position
 
     def _merge(self, call: JsonObject, arguments: list[str], delta: JsonObject) -> None:
         for key, value in delta.items():

@@ -65,6 +65,25 @@ async def test_a_snapshot_has_all_named_models(database: Database, ring: Keyring
     }
 
 
+async def test_a_snapshot_knows_kinds_and_openrouter(database: Database, ring: Keyring) -> None:
+    """Each model's wire format, and why OpenRouter cannot be used by a single request, where it cannot."""
+    local = ProviderSpec(id="groq", kind="openai", base_url=LOCAL)
+    await PostgresProviderRepository(database, ring).put("alice", local, "k")
+    await PostgresModelRepository(database).put("alice", _model("own/m", "groq"), "k")
+    await PostgresModelRepository(database).put("alice", _model("own/lost", "elsewhere"), "k")
+    named = ["sim/small", "own/m", "own/lost", "ghost/x"]
+    await PostgresRouterRepository(database).put("alice", Router(id="support", available_models=named), "k")
+    without = await _source(database, ring, SIMULATOR).router_snapshot("alice", "support")
+    assert without.kinds == {"sim/small": "simulator", "own/m": "openai"}
+    assert "provider openrouter has no API key" in (without.why_unavailable("own/lost", "openrouter") or "")
+    assert "not in the catalogue" in (without.why_unavailable("ghost/x", "openrouter") or "")
+    key = ProviderSpec(id="openrouter", kind="openrouter", api_key=SecretStr("or-key"))
+    await PostgresProviderRepository(database, ring).put("alice", key, "k")
+    with_key = await _source(database, ring, SIMULATOR).router_snapshot("alice", "support")
+    assert with_key.why_unavailable("own/lost", "openrouter") is None
+    assert "not configured" in (with_key.why_unavailable("own/lost", None) or "")
+
+
 async def test_own_models_win_over_shared_ones(database: Database, ring: Keyring) -> None:
     """An override counts for its owner only."""
     await PostgresModelRepository(database).put("alice", _model("sim/small", "simulator", quality_score=0.9), "k")

@@ -11,6 +11,7 @@ from typing import Any
 
 from activities.decision_steps import DecisionSteps
 from activities.flights import FlightController
+from activities.health import DeploymentHealth
 from activities.inflight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
 from activities.model_calls import ModelCaller
 from activities.performance import PerformanceActivities
@@ -18,7 +19,8 @@ from activities.providers import ProviderActivities
 from activities.recovery import Recovery, snapshot_of
 from activities.router_cache import RouterCache
 from activities.routing import RoutingActivities
-from api.submissions import Incoming, Submission, Submissions
+from api.accepted import Incoming, Submission
+from api.submissions import Submissions
 from infra.crypto.keyring import Keyring
 from modelpilot.chat import ChatBody
 from modelpilot.messages import RouteRequestInput, StepReport
@@ -52,6 +54,16 @@ def routed(*fallbacks: str, **changes: Any) -> RouterSnapshot:
     return snapshot(router("sim/a", "sim/b", **{**plain, **changes}), A, B, C)
 
 
+class ManualClock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 class Core:
     """The parts of one gateway. Give two of them the same fakes, and they are two gateways of one installation."""
 
@@ -65,12 +77,14 @@ class Core:
         self.leases.alive.add(instance)
         known: RouterSnapshot = like.configuration.shot if like else routed()
         self.configuration: fakes.FakeConfiguration = fakes.FakeConfiguration(shot or known)
-        self.cache = RouterCache(self.configuration)
+        self.clock = ManualClock()
+        self.health = DeploymentHealth(clock=self.clock)
+        self.cache = RouterCache(self.configuration, on_drop=self.health.configuration_changed)
         self.registry, self.background = FlightRegistry(instance), BackgroundTasks()
-        self.caller = ModelCaller(self.providers, self.cache)
+        self.caller = ModelCaller(self.providers, self.cache, self.health)
         self.controller = FlightController(self.caller, self.ledger, self.background, KEYRING.mac)
         self.recovery = Recovery(self.registry, self.controller, self.ledger, self.leases)
-        self.steps = DecisionSteps(self.embedder, self.history, random.Random(0))
+        self.steps = DecisionSteps(self.embedder, self.history, random.Random(0), self.health)
         self.submissions = self._submissions(1_000)
         if like is None:
             for model in (A, B, C):

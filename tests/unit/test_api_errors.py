@@ -32,6 +32,7 @@ STATUSES: list[tuple[errors.ModelPilotError, int]] = [
     (errors.NoCandidate("m", details={"candidates": []}), 422),
     (errors.ProviderFailed("m", details={"attempts": [{"model": "a"}]}), 502),
     (errors.ProviderTimedOut("m"), 504),
+    (errors.StreamDiverged("m"), 502),
     (errors.ProviderRejected("m"), 502),
     (errors.ProviderRejected("m", details={"providerStatus": 400}), 400),
     (errors.ProviderRejected("m", details={"providerStatus": 404}), 404),

@@ -16,10 +16,11 @@ SEED = {spec.id: spec for spec in seed_models()}
 def test_it_has_the_common_models_of_the_four_providers_and_the_simulator() -> None:
     """Enough to choose from at once, under `provider/model` ids, each once, and no bare ids."""
     assert 60 <= len(SEED) <= 150
-    assert len(SEED) == len(seed_models()) == len(listed_models()) + len(MODELS)
+    assert len(SEED) == len(seed_models()) == len(listed_models()) + len(MODELS) + 1  # sim/embed
     assert {spec.provider for spec in SEED.values()} == {"openai", "anthropic", "google", "openrouter", "simulator"}
     wanted = ["openai/gpt-4", "openai/gpt-3.5-turbo", "openai/gpt-4o", "anthropic/claude-3-sonnet"]
-    wanted += ["google/gemini-2.5-pro", "openrouter/meta-llama/llama-3.3-70b-instruct", "sim/small", "sim/large"]
+    wanted += ["google/gemini-2.5-pro", "openrouter/meta-llama/llama-3.3-70b-instruct"]
+    wanted += ["sim/small", "sim/large", "sim/embed"]
     assert set(wanted) <= set(SEED)
 
 
@@ -34,7 +35,7 @@ def test_every_entry_is_valid_and_has_no_zero_price(spec: ModelSpec) -> None:
     cached, full = spec.cost_per_cached_input_token, spec.cost_per_input_token
     assert cached is None or (full is not None and cached <= full)
     assert spec.carbon_g_per_1k_tokens is None or 0 < spec.carbon_g_per_1k_tokens < 100
-    assert {"chat", "streaming"} <= set(spec.capabilities)
+    assert spec.capabilities == ["embeddings"] or {"chat", "streaming"} <= set(spec.capabilities)
     assert ModelSpec.model_validate_json(spec.model_dump_json(by_alias=True)) == spec
 
 

@@ -17,7 +17,7 @@ DONE = Outcome("completed", "sim/a", "simulator", finish_reason="stop")
 
 def chunk(number: int) -> dict[str, Any]:
     """A numbered chunk."""
-    return {"number": number}
+    return {"number": number, "choices": []}
 
 
 async def test_the_sink_holds_the_writer_back() -> None:
@@ -54,7 +54,7 @@ async def test_a_closed_sink_lets_the_writer_go_on() -> None:
             await sink.put(chunk(number))
 
     writer = asyncio.create_task(write())
-    await until(lambda: sink.started)
+    await until(lambda: sink.transcript.started)
     sink.close()
     await asyncio.wait_for(writer, 10.0)
 

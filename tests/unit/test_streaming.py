@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from activities.failures import with_earlier
 from api import streaming
 from api.errors import describe, openai_envelope
 from api.streaming import ChatStream
@@ -148,8 +149,9 @@ async def test_a_fallback_before_the_first_byte_is_silent(served: Served, before
     assert served.core.providers.models == ["a", "b"]
 
 
-async def test_no_fallback_after_the_first_byte(served: Served) -> None:
-    """The stream ends with an error event and no [DONE]; no second model is called, nothing is spliced."""
+async def test_a_cut_that_nobody_may_repeat_ends_in_an_error(served: Served) -> None:
+    """The stream ends with an error event and no [DONE]: a part of an answer is no answer."""
+    served.core.configuration.shot = routed()
     served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
     events = await served.events()
     assert text_of(events[:-1]) == "one two"
@@ -157,6 +159,60 @@ async def test_no_fallback_after_the_first_byte(served: Served) -> None:
     assert events[-1]["error"]["code"] == "provider_failed"
     assert events[-1]["modelpilot"]["attempts"][0]["errorType"] == "stream_cut"
     assert served.core.providers.models == ["a"]
+
+
+async def fall_back_elsewhere(core: Core) -> None:
+    """What `call_fallback` does in another gateway's process."""
+    await until(lambda: bool(core.starter.started))
+    (request,) = core.starter.started.values()
+    flight = core.registry.find(request.key)
+    assert flight is not None
+    first = await flight.first
+    other = Core(like=core, instance="gw-2")
+    adopted = await other.recovery.adopt(request, first)
+    outcome = await other.caller.call(other.controller.context(adopted, 9_000.0), "sim/b", 100)
+    await other.controller.conclude(adopted, with_earlier(outcome, first.attempts))
+    core.starter.close(request.key)
+
+
+@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere])
+async def test_a_cut_stream_goes_on_behind_the_same_text(served: Served, fallback: Any) -> None:
+    """Whichever process repeats the call: one whole answer, and its last chunk names both segments."""
+    served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
+    served.core.providers.will(B, WORDS)
+    reading = asyncio.create_task(served.events())
+    await fallback(served.core)
+    events = await reading
+    assert (text_of(events), events[-1]) == ("one two three", "[DONE]")
+    segments = events[-2]["modelpilot"]["segments"]
+    assert [(part["model"], part["characters"]) for part in segments] == [("sim/a", 7), ("sim/b", 6)]
+
+
+@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere])
+async def test_a_cut_stream_never_goes_on_with_another_text(served: Served, fallback: Any) -> None:
+    """Whichever process repeats the call: an error event behind what was sent, and no [DONE]."""
+    served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
+    served.core.providers.will(B, stream("one other answer"))
+    reading = asyncio.create_task(served.events())
+    await fallback(served.core)
+    events = await reading
+    assert text_of(events[:-1]) == "one two"
+    assert "[DONE]" not in events
+    assert events[-1]["error"]["code"] == "stream_diverged"
+
+
+@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere])
+async def test_a_router_may_ask_for_a_marked_restart(served: Served, fallback: Any) -> None:
+    """`onStreamCut: restart`: the mark tells the client to forget what it has."""
+    served.core.configuration.shot = routed("sim/b", on_stream_cut="restart")
+    served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
+    served.core.providers.will(B, stream("one other answer"))
+    reading = asyncio.create_task(served.events())
+    await fallback(served.core)
+    events = await reading
+    mark = next(place for place, event in enumerate(events) if "modelpilot" in event)
+    assert events[mark]["modelpilot"] == {"restart": True, "model": "sim/b"}
+    assert (text_of(events[mark:]), events[-1]) == ("one other answer", "[DONE]")
 
 
 async def test_a_failure_before_the_first_byte_is_an_ordinary_error(served: Served) -> None:

@@ -1,0 +1,168 @@
+"""Breakers, refused keys and the retry budget within one gateway's core."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.health import KEY_COOL_DOWN_S, Deployment
+from activities.model_calls import ModelCaller
+from modelpilot.messages import FallbackInput
+from modelpilot.outcome import Attempt
+from modelpilot.provider_errors import Remedy
+from modelpilot.retry_budget import BudgetRules, RetryBudget
+from tests.support.core import A, B, C, Core, ManualClock, failure, incoming, routed
+from tests.support.routing_samples import OWNER, plan, request, stream
+
+AT_A = Deployment(OWNER, "simulator", "sim/a")
+AT_B = Deployment(OWNER, "simulator", "sim/b")
+
+
+def break_down(core: Core, deployment: Deployment = AT_A) -> None:
+    """Five failures in a row."""
+    for _ in range(5):
+        attempt = Attempt(0, deployment.model, deployment.provider, "error", "server_error")
+        core.health.record(deployment, attempt, core.clock())
+
+
+def chosen(decision: Any) -> tuple[str, dict[str, str | None]]:
+    """The model, and why others were left out."""
+    return decision.selected, {c.model: c.excluded_because for c in decision.candidates}
+
+
+async def decided(core: Core) -> tuple[str, dict[str, str | None]]:
+    """The decision for a simple question."""
+    return chosen((await core.submissions.decide(incoming())).decision)
+
+
+async def test_an_open_breaker_excludes_with_a_reason() -> None:
+    """The decision names since when, and when it is probed; the next best model is chosen."""
+    core = Core()
+    break_down(core)
+    model, reasons = await decided(core)
+    assert model == "sim/b"
+    assert "circuit breaker open since 20" in (reasons["sim/a"] or "")
+    assert (reasons["sim/a"] or "").endswith("next probe in 5 s")
+
+
+async def test_failures_open_and_a_probe_closes() -> None:
+    """Five failed requests; then nobody calls the model; after its time one call succeeds, and it is back."""
+    core = Core(routed())
+    core.providers.will(A, *([failure()] for _ in range(5)), stream())
+    for _ in range(5):
+        await core.answer()
+    assert [(await core.answer()).model for _ in range(3)] == ["sim/b"] * 3
+    assert core.providers.models == ["a"] * 5 + ["b"] * 3
+    core.clock.now_s += 5.0
+    assert (await core.answer()).model == "sim/a"
+    assert core.health.why_not(AT_A) is None
+
+
+async def test_one_probe_at_a_time() -> None:
+    """While a request probes, others go elsewhere; they are told apart before any call has begun."""
+    core = Core(routed())
+    break_down(core)
+    core.clock.now_s += 5.0
+    first, second = await core.submit(), await core.submit()
+    outcomes = [(await core.submissions.outcome(one))[0] for one in (first, second)]
+    assert sorted(outcome.model for outcome in outcomes) == ["sim/a", "sim/b"]
+
+
+async def test_the_best_is_tried_where_all_are_blocked() -> None:
+    """A router is never dead for its breakers alone; explaining says why the others were left out."""
+    core = Core()
+    break_down(core, AT_A)
+    break_down(core, AT_B)
+    model, reasons = await decided(core)
+    assert (model, reasons["sim/a"]) == ("sim/a", None)
+    assert "circuit breaker" in (reasons["sim/b"] or "")
+
+
+async def test_breakers_of_one_tenant_are_nothing_to_another() -> None:
+    """Providers of the same id are different ones for different owners."""
+    core = Core()
+    break_down(core, Deployment("bob", "simulator", "sim/a"))
+    assert (await decided(core))[0] == "sim/a"
+    assert core.health.snapshot(OWNER) == ()
+
+
+@pytest.mark.parametrize("kind", ["provider", None])
+async def test_a_refused_key_is_skipped_until_it_changes(kind: str | None) -> None:
+    """401 marks the provider for all its models; a changed provider begins anew."""
+    core = Core(routed())
+    core.providers.will(A, [failure("authentication", http_status=401)], stream())
+    await core.answer()
+    assert core.health.unhealthy_keys(OWNER) == ("simulator",)
+    assert "refused its API key" in (core.health.why_not(AT_B) or "")
+    core.cache.drop("provider", "bob", "simulator")
+    assert core.health.unhealthy_keys(OWNER) == ("simulator",)
+    core.cache.drop(kind, OWNER, "simulator")
+    assert core.health.why_not(AT_B) is None
+
+
+async def test_a_refused_key_is_tried_again_after_its_cool_down() -> None:
+    """It may have been mended at the provider."""
+    core = Core(routed())
+    core.health.refuse_key(AT_A, core.clock())
+    core.clock.now_s += KEY_COOL_DOWN_S
+    assert core.health.why_not(AT_A) is None
+
+
+def test_a_refusal_of_the_old_key_does_not_mark_the_new_one() -> None:
+    """The call began before the configuration changed."""
+    core = Core()
+    began_s = core.clock()
+    core.clock.now_s += 1.0
+    core.cache.drop("provider", OWNER, "simulator")
+    core.health.refuse_key(AT_A, began_s)
+    assert core.health.why_not(AT_A) is None
+
+
+async def test_the_retry_budget_bounds_repeats() -> None:
+    """Without budget a transient failure is not repeated on the same model."""
+    core = Core(routed(same_model_retries=1))
+    budget = RetryBudget(BudgetRules(floor=1), ManualClock())
+    core.controller.caller = ModelCaller(core.providers, core.cache, core.health, budget)
+    now = failure("server_error", Remedy.RETRY_SAME, retry_after_s=0.0)
+    core.providers.will(A, [now], stream(), [now], stream())
+    outcomes = [await core.answer() for _ in range(2)]
+    assert [(o.status, len(o.attempts)) for o in outcomes] == [("completed", 2), ("failed", 1)]
+
+
+async def test_what_is_broken_is_not_repeated() -> None:
+    """The failure that opens the breaker is the last of that model."""
+    core = Core(routed(same_model_retries=5))
+    now = failure("server_error", Remedy.RETRY_SAME, retry_after_s=0.0)
+    core.providers.will(A, [now])
+    assert len((await core.answer()).attempts) == 5
+
+
+def test_the_snapshot_says_what_a_decision_would() -> None:
+    """State, counts and reason per deployment, and gauges over all of them."""
+    core = Core()
+    break_down(core)
+    (report,) = core.health.snapshot(OWNER)
+    assert (report.provider, report.model, report.state) == ("simulator", "sim/a", "open")
+    assert report.excluded_because == core.health.why_not(AT_A)
+    assert (core.health.count("open"), core.health.count("closed"), core.health.count_refused_keys()) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "attempt", "model"),
+    [(["sim/b"], 1, "c"), (["sim/b"], 2, "c"), (["sim/b", "sim/c"], 2, "c"), ([], 1, "b")],
+)
+async def test_fallbacks_with_an_open_breaker_are_skipped(broken: list[str], attempt: int, model: str) -> None:
+    """Attempt i is model i mod n of those left, and of all where none is left."""
+    core = Core()
+    for name in broken:
+        break_down(core, Deployment(OWNER, "simulator", name))
+    core.providers.will(A, [failure()])
+    flight = core.flight(request(plan(A, B, C)))
+    core.controller.launch(flight)
+    work = FallbackInput(flight.request, await flight.first)
+    env = ActivityEnvironment()
+    env.info = replace(env.info, attempt=attempt, scheduled_time=datetime.now(UTC))
+    await env.run(core.provider_steps.call_fallback, work)
+    assert core.providers.models == ["a", model]
