@@ -28,8 +28,8 @@ PRAGMAS = {
     "synchronous": "full",
 }
 GOGC = "800"  # a quarter less CPU for about 100 MB more memory
-# Half of the cores: on two, more threads of the server only take turns away from the gateway (89 against 75 durable
-# requests/s at 16 clients).
+# Half of the cores: on two, more threads of the server only take turns away from the gateway (89 against 75
+# answers/s at 16 clients, one run each).
 GOMAXPROCS = str(max((os.cpu_count() or 2) // 2, 1))
 
 
