@@ -2,7 +2,7 @@
 the recovery of another process's request, and by the fallback activity."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import structlog
@@ -12,7 +12,6 @@ from activities.health import deployment_of
 from activities.inflight import BackgroundTasks, Flight
 from activities.model_calls import CallContext, ModelCaller
 from activities.recording import Mac, build_record
-from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.messages import RouteRequestInput
 from modelpilot.outcome import Outcome
@@ -115,7 +114,7 @@ class FlightController:
         """The call context of a flight with `left_ms` of its total time left."""
         return CallContext(
             key=flight.key,
-            specs=specs_of(flight.request),
+            specs=flight.snapshot.models,
             profile=flight.profile,
             plan=flight.request.plan,
             deadline=asyncio.get_running_loop().time() + max(left_ms, 0.0) / 1000.0,
@@ -183,11 +182,6 @@ class FlightController:
             await self._ledger.record_attempts(request.key, outcome.attempts)
         except DependencyUnavailable:
             log.warning("attempts_not_recorded", request_id=request.request_id)
-
-
-def specs_of(request: RouteRequestInput) -> Mapping[str, ModelSpec]:
-    """The catalogue entries that the request was accepted with."""
-    return {name: ModelSpec.model_validate(spec) for name, spec in request.plan.specs.items()}
 
 
 def answer_size(outcome: Outcome) -> int:

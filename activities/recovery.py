@@ -9,6 +9,7 @@ import structlog
 from activities.flights import FlightController
 from activities.inflight import Flight, FlightRegistry
 from modelpilot.backoff import FALLBACK_SEQ
+from modelpilot.catalogue import ModelSpec
 from modelpilot.chat import ChatBody
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.messages import RouteRequestInput
@@ -70,23 +71,19 @@ class Recovery:
         if other is not None:  # a second task of the same request was quicker while the body was read
             return other
         log.info("request_taken_over", request_id=request.request_id, previous=request.owner)
-        flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
-        flight.degraded.append("recovered")
+        flight = _recovered(request, profile)
         self._registry.add(flight)
-        flight.acknowledge(started=True)
         self._controller.launch(flight)
         return flight
 
     async def adopt(self, request: RouteRequestInput, first: Outcome) -> Flight:
         """An entry here for a request whose first phase ended elsewhere, so that the later steps have one to use."""
         profile = await self.profile(request)
-        flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
-        flight.degraded.append("recovered")
         stored = await self._ledger.find(request.key)
         other = self._registry.find(request.key)
         if other is not None:
             return other
-        flight.acknowledge(started=True)
+        flight = _recovered(request, profile)
         flight.first.set_result(first)
         if stored is not None:
             flight.record = stored.record
@@ -103,10 +100,20 @@ class Recovery:
         return profile_request(body, ChatBody.model_validate(body))
 
 
+def _recovered(request: RouteRequestInput, profile: RequestProfile) -> Flight:
+    """A flight of a request that another process accepted: Temporal has it, and its outcome is committed first."""
+    flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
+    flight.degraded.append("recovered")
+    flight.acknowledge(started=True)
+    return flight
+
+
 def snapshot_of(request: RouteRequestInput) -> RouterSnapshot:
-    """As much of the router as a request that is already decided needs."""
+    """As much of the router as a request that is already decided needs, with the models that it was accepted with: a
+    catalogue changed meanwhile cannot strand it."""
+    models = {name: ModelSpec.model_validate(spec) for name, spec in request.plan.specs.items()}
     router = Router(id=request.router_id or "direct", available_models=[request.plan.model])
-    return RouterSnapshot(request.user_id, router, request.config_version, {}, {})
+    return RouterSnapshot(request.user_id, router, request.config_version, models, {})
 
 
 def _first_phase_of(request: RouteRequestInput, attempts: tuple[Attempt, ...]) -> Outcome | None:

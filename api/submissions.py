@@ -117,14 +117,15 @@ class Submissions:
             return Submission(key, record=stored.record)
         if not await self._starter.is_running(key):
             return None
-        return await self._elsewhere(key)
+        return Submission(key, record=await self._ended_elsewhere(key))
 
-    async def _elsewhere(self, key: RequestKey) -> Submission:
+    async def _ended_elsewhere(self, key: RequestKey) -> RequestRecord:
+        """The row of a request that another process carries to its end, which is awaited."""
         await self._starter.wait_closed(key)
         stored = await self._ledger.find(key)
         if stored is None:
             raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
-        return Submission(key, record=stored.record)
+        return stored.record
 
     def _launch(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
         flight = open_flight(incoming, key, decided, self._registry.instance)
@@ -210,13 +211,10 @@ class Submissions:
             elsewhere.cancel()
 
     async def _settle_from_elsewhere(self, flight: Flight) -> None:
-        await self._starter.wait_closed(flight.key)
-        stored = await self._ledger.find(flight.key)
-        if stored is None:
-            raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
+        record = await self._ended_elsewhere(flight.key)
         if not flight.final.done():
-            flight.record = stored.record
-            flight.settle(stored.record.outcome)
+            flight.record = record
+            flight.settle(record.outcome)
         # No step of this process will come any more: the entry may go at the next sweep.
         if not flight.recorded.done():
             flight.recorded.set_result(None)
