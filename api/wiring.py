@@ -1,0 +1,182 @@
+"""What a gateway is made of: every adapter to the outside world, opened and closed in order."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from activities.health import DeploymentHealth
+from activities.router_cache import RouterCache
+from api.auth import CachedAuthenticator
+from api.services import HealthCheck
+from api.upkeep import keep_lease
+from infra.crypto.keyring import Keyring
+from infra.db.configuration import PostgresConfiguration
+from infra.db.engine import Database
+from infra.db.leases import PostgresLeases
+from infra.db.ledger import PostgresLedger
+from infra.db.notifications import ConfigurationListener
+from infra.db.repositories.api_keys import PostgresApiKeyRepository
+from infra.environment import provider_endpoints
+from infra.providers.addresses import AddressRule
+from infra.providers.registry import ProviderRegistry
+from infra.settings import ConfigurationError, Settings
+from infra.temporal.client import connect, ensure_search_attributes
+from infra.temporal.health import TemporalHealth
+from infra.temporal.starter import TemporalStarter
+from infra.vectors.embedder import ClosableEmbedder, EmbedderConfig, create_embedder
+from infra.vectors.hot_index import HotHistory
+from infra.vectors.milvus import MilvusHistory
+from modelpilot.errors import DependencyUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The outside world of one gateway."""
+
+    keyring: Keyring
+    database: Database
+    client: Client
+    health: TemporalHealth
+    starter: TemporalStarter
+    ledger: PostgresLedger
+    leases: PostgresLeases
+    milvus: MilvusHistory
+    history: HotHistory
+    embedder: ClosableEmbedder
+    clients: ProviderRegistry
+    keys: PostgresApiKeyRepository
+    authenticator: CachedAuthenticator
+    configuration: RouterCache
+    deployments: DeploymentHealth
+
+
+async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack) -> Adapters:
+    """Connect to everything; `stack` closes it. Raises ConfigurationError, DependencyUnavailable."""
+    keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
+    database = await stack.enter_async_context(Database(_required(settings.database_url, "DATABASE_URL")))
+    client = await connect(settings, keyring, instance)
+    await ensure_search_attributes(client)
+    health = TemporalHealth(client)
+    health.start()
+    stack.push_async_callback(health.stop)
+    ledger = PostgresLedger(database, keyring, retention_hours=settings.result_retention_hours)
+    stack.push_async_callback(ledger.close)
+    leases = await _lease(settings, database, instance, stack)
+    embedder, milvus, history = _history(settings, stack)
+    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
+    keys = PostgresApiKeyRepository(database)
+    stack.push_async_callback(keys.close)
+    authenticator = CachedAuthenticator(keys)
+    source = PostgresConfiguration(database, keyring, provider_endpoints(settings))
+    deployments = DeploymentHealth()
+    configuration = RouterCache(source, settings.router_cache_seconds, deployments.configuration_changed)
+    await _listen(database, configuration, authenticator, stack)
+    return Adapters(
+        keyring=keyring,
+        database=database,
+        client=client,
+        health=health,
+        starter=TemporalStarter(client, health),
+        ledger=ledger,
+        leases=leases,
+        milvus=milvus,
+        history=history,
+        embedder=embedder,
+        clients=clients,
+        keys=keys,
+        authenticator=authenticator,
+        configuration=configuration,
+        deployments=deployments,
+    )
+
+
+def _required(value: str | None, name: str) -> str:
+    if value is None:
+        raise ConfigurationError([f"MODELPILOT_{name}: is not set; `modelpilot up` starts the service and sets it"])
+    return value
+
+
+async def _lease(settings: Settings, database: Database, instance: str, stack: AsyncExitStack) -> PostgresLeases:
+    leases = PostgresLeases(database, lease_seconds=settings.lease_seconds)
+    await leases.register(instance, socket.gethostname())
+
+    async def release() -> None:
+        with suppress(DependencyUnavailable):  # then the lease runs out by itself
+            await leases.release(instance)
+
+    stack.push_async_callback(release)
+    keep_up(stack, keep_lease(leases, instance, socket.gethostname(), settings.heartbeat_seconds))
+    return leases
+
+
+def _history(settings: Settings, stack: AsyncExitStack) -> tuple[ClosableEmbedder, MilvusHistory, HotHistory]:
+    embedder = create_embedder(EmbedderConfig())
+    stack.push_async_callback(embedder.close)
+    milvus = MilvusHistory(
+        _required(settings.milvus_uri, "MILVUS_URI"),
+        embedder=embedder.name,
+        dimension=embedder.dimension,
+        token=settings.milvus_token.get_secret_value() if settings.milvus_token else "",
+        deadline_ms=settings.vector_deadline_ms,
+    )
+    stack.push_async_callback(milvus.close)
+    history = HotHistory(milvus)
+    stack.push_async_callback(history.close)
+    return embedder, milvus, history
+
+
+async def _listen(
+    database: Database, configuration: RouterCache, authenticator: CachedAuthenticator, stack: AsyncExitStack
+) -> None:
+    drop = cache_dropper(configuration, authenticator)
+    listener = ConfigurationListener(database.url, lambda kind, user="", subject="": drop(kind, user, subject))
+    await listener.start()
+    stack.push_async_callback(listener.stop)
+
+
+def cache_dropper(
+    configuration: RouterCache, authenticator: CachedAuthenticator
+) -> Callable[[str | None, str, str], None]:
+    """Drops what this process remembers of a changed thing (kind, owner, id); kind None: of everything."""
+
+    def drop(kind: str | None, user_id: str, subject: str) -> None:
+        if kind in (None, "api_key", "user"):
+            authenticator.drop(subject if kind == "api_key" else None)
+        if kind != "api_key":
+            configuration.drop(kind, user_id, subject)
+
+    return drop
+
+
+def keep_up(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Run `work` in the background until `stack` closes."""
+    task = asyncio.get_running_loop().create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(stop)
+
+
+def health_checks(database: Database, health: TemporalHealth, milvus: MilvusHistory) -> list[HealthCheck]:
+    """What `/readyz` asks; Milvus missing is degraded, not unready."""
+
+    async def temporal() -> None:
+        if not await health.probe():
+            health.check_up()
+
+    return [
+        HealthCheck("postgres", database.ping),
+        HealthCheck("temporal", temporal),
+        HealthCheck("milvus", milvus.ping, required=False),
+    ]
+
+
+def address_rule(settings: Settings) -> AddressRule:
+    """Which addresses providers may have."""
+    return AddressRule.of(allow_internal=not settings.production, private_hosts=settings.private_provider_hosts)
