@@ -3,16 +3,17 @@
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from activities.health import Deployment, DeploymentHealth
-from modelpilot.decision import Decision
+from activities.health import DeploymentHealth
+from modelpilot.decision import Decision, PredictorUse
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.messages import StepReport
 from modelpilot.ports import Embedder, History
 from modelpilot.profile import RequestProfile
 from modelpilot.records import HistoryScope, Neighbours, RouterSnapshot, Vector
+from modelpilot.refit import Predictors, ServedPredictor
 from modelpilot.selection import Blocked, decide
 
 Result = TypeVar("Result")
@@ -31,6 +32,8 @@ class Decided:
     neighbours: Neighbours
     decision: Decision
     reports: dict[str, StepReport] = field(default_factory=dict)
+    served: ServedPredictor | None = None
+    decided_at: float = 0.0  # Unix seconds
 
 
 class DecisionSteps:
@@ -42,8 +45,9 @@ class DecisionSteps:
         history: History,
         draw: random.Random | None = None,
         health: DeploymentHealth | None = None,
+        predictors: Predictors | None = None,
     ) -> None:
-        self._embedder, self._history = embedder, history
+        self._embedder, self._history, self._predictors = embedder, history, predictors
         self._health = health or DeploymentHealth()
         # Choosing a model to explore is statistics, not secrecy.
         self._draw = draw or random.Random()  # noqa: S311
@@ -57,15 +61,34 @@ class DecisionSteps:
         snapshot = await _timed(reports, "load_router", load())
         vector = await self._embed(profile, reports, degraded)
         neighbours = await self._query(snapshot, vector, reports, degraded)
-        began = time.perf_counter()
-        draw, blocked = self._draw if explore else None, self._blocked(snapshot.user_id)
-        decision = decide(snapshot, profile, neighbours, draw, tuple(degraded), blocked)
-        reports["score_models"] = _report(began, {"selected": decision.selected})
+        began, now = time.perf_counter(), time.time()
+        served = self._served(snapshot)
+        decision = decide(
+            snapshot,
+            profile,
+            neighbours,
+            self._draw if explore else None,
+            tuple(degraded),
+            self._blocked(snapshot.user_id),
+            fitted=served.fitted if served else None,
+            vector=vector,
+            now=now,
+        )
+        detail: dict[str, Any] = {"selected": decision.selected}
+        if served is not None:
+            decision = replace(decision, predictor=PredictorUse(served.version, served.fitted_at))
+            detail["predictor"] = served.version
+        reports["score_models"] = _report(began, detail)
         reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
-        return Decided(snapshot, profile, vector, neighbours, decision, reports)
+        return Decided(snapshot, profile, vector, neighbours, decision, reports, served, now)
+
+    def _served(self, snapshot: RouterSnapshot) -> ServedPredictor | None:
+        if self._predictors is None or not snapshot.router.id:  # a model that is called directly has no history
+            return None
+        return self._predictors.get(HistoryScope(snapshot.user_id, snapshot.router.id))
 
     def _blocked(self, user_id: str) -> Blocked:
-        return lambda provider, model: self._health.why_not(Deployment(user_id, provider, model))
+        return lambda model, places: self._health.why_none(user_id, model, places)
 
     async def embed(self, text: str) -> Vector:
         """The vector of a prompt, once more where a recovery needs it."""

@@ -15,7 +15,7 @@ from modelpilot.errors import (
 from modelpilot.outcome import Attempt, Outcome, Usage
 from modelpilot.provider_errors import ProviderError, Remedy
 
-_TIMEOUTS = frozenset({"timeout_first_token", "timeout_idle", "timeout_total"})
+_TIMEOUTS = frozenset({"timeout_connect", "timeout_first_token", "timeout_idle", "timeout_total"})
 
 
 def failed_outcome(attempts: tuple[Attempt, ...], error: ProviderError, *, can_fall_back: bool) -> Outcome:
@@ -105,6 +105,7 @@ def attempt_summary(attempt: Attempt) -> dict[str, object]:
     return {
         "model": attempt.model,
         "provider": attempt.provider,
+        "deployment": attempt.deployment or None,
         "status": "ok" if attempt.status == "ok" else "error",
         "errorType": attempt.error_type,
         "httpStatus": attempt.http_status,

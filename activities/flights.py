@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import structlog
 
+from activities.call_state import CallContext
 from activities.failures import canceled_outcome, unacknowledged_outcome, with_earlier
-from activities.health import deployment_of
 from activities.inflight import BackgroundTasks, Flight
-from activities.model_calls import CallContext, ModelCaller
+from activities.model_calls import ModelCaller
 from activities.recording import Mac, build_record
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.messages import RouteRequestInput
@@ -38,7 +38,7 @@ class FlightController:
         """Begin the first phase in a task of its own: the request's handler may go away without it."""
         plan = flight.request.plan
         # At once, not when the call begins: the next decision must already see that the probe is taken.
-        self.caller.health.reserve(deployment_of(flight.key.user_id, plan, plan.model))
+        flight.target = self.caller.choose(self.context(flight, plan.total_ms), plan.model)
         flight.task = self._background.spawn(self._fly(flight))
 
     def abandon(self, flight: Flight) -> None:
@@ -100,7 +100,8 @@ class FlightController:
             if flight.abandoned or (flight.careful and not await asyncio.shield(flight.acknowledged)):
                 return canceled_outcome((), plan.model, provider)
             flight.calling = True
-            return await self.caller.first_phase(self.context(flight, plan.total_ms - flight.elapsed_ms()))
+            context = self.context(flight, plan.total_ms - flight.elapsed_ms())
+            return await self.caller.first_phase(context, flight.target)
         except asyncio.CancelledError:
             return canceled_outcome((), plan.model, provider)  # before the provider was called at all
         except Exception as error:
@@ -119,6 +120,7 @@ class FlightController:
             plan=flight.request.plan,
             deadline=asyncio.get_running_loop().time() + max(left_ms, 0.0) / 1000.0,
             sink=flight.sink,
+            providers=flight.snapshot.providers,
         )
 
     async def conclude(self, flight: Flight, outcome: Outcome) -> None:

@@ -1,37 +1,47 @@
-"""What this process has seen of the deployments it calls: a breaker for each, and providers whose key was refused."""
+"""What this process has seen of the deployments it calls: a breaker for each, refused keys, and rate limits."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from modelpilot.breaker import Breaker, BreakerRules, State, is_healthy
-from modelpilot.messages import CallPlan
+from modelpilot.deployments import Place
 from modelpilot.outcome import Attempt
 
 log = structlog.get_logger(__name__)
 
 # A refused key is tried again after this, even if nobody changed it here: it may have been mended at the provider.
 KEY_COOL_DOWN_S = 300.0
+# A provider's Retry-After is believed up to this.
+LONGEST_COOL_DOWN_S = 600.0
 # Bounds memory; beyond it the deployment that was seen first is forgotten, and begins again as healthy.
 MAXIMUM_DEPLOYMENTS = 10_000
 
 
+_Key = tuple[str, str, int]  # owner, provider, index of the key
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model at a provider, of one owner: providers of the same id are different ones for different owners."""
+    """A model at one place, of one owner: providers of the same id are different ones for different owners."""
 
     user_id: str
-    provider: str
     model: str
+    place: Place
 
+    @property
+    def provider(self) -> str:
+        """The provider's id."""
+        return self.place.provider
 
-def deployment_of(user_id: str, plan: CallPlan, model: str) -> Deployment:
-    """Where a call of `model` goes under this plan."""
-    return Deployment(user_id, plan.call_format or str(plan.specs[model]["provider"]), model)
+    @property
+    def key(self) -> _Key:
+        """The key that it is called with: all models behind it share its fate."""
+        return self.user_id, self.place.provider, self.place.key_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class DeploymentReport:
 
     provider: str
     model: str
+    deployment: str
     state: State
     excluded_because: str | None
     open_since: float | None
@@ -58,12 +69,35 @@ class DeploymentHealth:
         self.clock = clock
         self._rules = rules or BreakerRules()
         self._breakers: dict[Deployment, Breaker] = {}
-        self._refused: dict[tuple[str, str], float] = {}  # (owner, provider) → when its key may be tried again
+        self._refused: dict[_Key, tuple[float, str]] = {}  # when it may be tried again, and what to call it
+        self._cooling: dict[Deployment, tuple[float, float]] = {}  # from when to when
         self._changed_at = -math.inf
 
-    def why_not(self, deployment: Deployment) -> str | None:
-        """Why the deployment should not be called now, as a sentence; None where it may be."""
-        return self._refused_key(deployment) or self._broken(deployment)
+    def why_not(self, deployment: Deployment, *, cooling: bool = True) -> str | None:
+        """Why the deployment should not be called now, as a sentence; None where it may be. `cooling` False: rate
+        limits do not matter."""
+        rested = self._rested(deployment) if cooling else None
+        return self._refused_key(deployment) or self._broken(deployment) or rested
+
+    def why_none(self, user_id: str, model: str, places: Sequence[Place]) -> str | None:
+        """Why the model should not be called now, at any of its places; None where one may be."""
+        reasons: dict[str, str] = {}
+        for place in places:
+            reason = self.why_not(Deployment(user_id, model, place))
+            if reason is None:
+                return None
+            reasons[place.label] = reason
+        if len(reasons) == 1:
+            return next(iter(reasons.values()))
+        return "; ".join(f"{label}: {reason}" for label, reason in reasons.items()) or None
+
+    def wait_s(self, deployment: Deployment) -> float:
+        """Seconds until the deployment may be called; 0 where it may be now."""
+        now, breaker = self.clock(), self._breakers.get(deployment)
+        refused_until, _ = self._refused.get(deployment.key, (now, ""))
+        _, cool_at = self._cooling.get(deployment, (now, now))
+        probe_s = breaker.next_probe_s if breaker is not None else 0.0
+        return max(refused_until - now, cool_at - now, probe_s, 0.0)
 
     def reserve(self, deployment: Deployment) -> None:
         """A call is about to be made: the only one, where the deployment is being probed."""
@@ -76,17 +110,30 @@ class DeploymentHealth:
         breaker = self._breakers.get(deployment) or self._add(deployment)
         before = breaker.state
         if attempt.status == "ok":
-            self._refused.pop((deployment.user_id, deployment.provider), None)
+            self._refused.pop(deployment.key, None)
+            if began_s >= self._cooling.get(deployment, (math.inf, 0.0))[0]:
+                del self._cooling[deployment]
         breaker.record(is_healthy(attempt.status, attempt.error_type), began_s)
         if breaker.state != before:
-            log.warning("breaker", provider=deployment.provider, model=deployment.model, state=breaker.state)
+            log.warning("breaker", deployment=deployment.place.label, model=deployment.model, state=breaker.state)
 
     def refuse_key(self, deployment: Deployment, began_s: float) -> None:
-        """The provider refused its key in a call that began at `began_s`: it is skipped until its configuration
-        changes or the cool-down passes."""
+        """The provider refused its key in a call that began at `began_s`: it is skipped until the provider's
+        configuration changes or the cool-down passes."""
         if began_s >= self._changed_at:  # otherwise it may be the old key that was refused
-            self._refused[deployment.user_id, deployment.provider] = self.clock() + KEY_COOL_DOWN_S
-            log.warning("provider_key_refused", provider=deployment.provider)
+            place = deployment.place
+            name = place.provider if place.key_count == 1 else f"{place.provider}#{place.key_index + 1}"
+            self._refused[deployment.key] = self.clock() + KEY_COOL_DOWN_S, name
+            log.warning("provider_key_refused", provider=name)
+
+    def cool_down(self, deployment: Deployment, retry_after_s: float | None, began_s: float) -> None:
+        """A 429 of a call that began at `began_s`: others are preferred for as long as it says, or else as long as
+        the deployment is configured to rest."""
+        wait_s = deployment.place.cooldown_s if retry_after_s is None else min(retry_after_s, LONGEST_COOL_DOWN_S)
+        if began_s >= self._changed_at and wait_s > 0.0:
+            if len(self._cooling) >= MAXIMUM_DEPLOYMENTS:
+                del self._cooling[next(iter(self._cooling))]
+            self._cooling[deployment] = self.clock(), self.clock() + wait_s
 
     def configuration_changed(self, kind: str | None, user_id: str | None, item_id: str | None) -> None:
         """A changed provider is another one, with a clean record; kind None: any may have changed."""
@@ -98,27 +145,33 @@ class DeploymentHealth:
         def touched(owner: str, provider: str) -> bool:
             return everyone or (owner, provider) == (user_id, item_id)
 
-        self._refused = {key: until for key, until in self._refused.items() if not touched(*key)}
-        self._breakers = {d: breaker for d, breaker in self._breakers.items() if not touched(d.user_id, d.provider)}
+        def kept(deployments: Iterable[Deployment]) -> list[Deployment]:
+            return [each for each in deployments if not touched(each.user_id, each.provider)]
+
+        self._refused = {key: until for key, until in self._refused.items() if not touched(*key[:2])}
+        self._cooling = {each: self._cooling[each] for each in kept(self._cooling)}
+        self._breakers = {each: self._breakers[each] for each in kept(self._breakers)}
 
     def unhealthy_keys(self, user_id: str) -> tuple[str, ...]:
-        """The owner's providers whose key was refused."""
+        """The owner's providers whose key was refused, with the number of the key (`#2`) where they have several."""
         now = self.clock()
-        return tuple(sorted(name for (owner, name), until in self._refused.items() if owner == user_id and now < until))
+        items = self._refused.items()
+        return tuple(sorted(name for (owner, *_), (until, name) in items if owner == user_id and now < until))
 
     def snapshot(self, user_id: str) -> tuple[DeploymentReport, ...]:
-        """Every deployment of the owner that this process has called, by provider and model."""
+        """Every deployment of the owner that this process has called, by provider, model and deployment."""
         mine = [deployment for deployment in self._breakers if deployment.user_id == user_id]
-        return tuple(self._report(deployment) for deployment in sorted(mine, key=lambda d: (d.provider, d.model)))
+        mine.sort(key=lambda each: (each.provider, each.model, each.place.provider_model, each.place.key_index))
+        return tuple(self._report(deployment) for deployment in mine)
 
     def count(self, state: State) -> int:
         """How many deployments, of all owners, are in this state."""
         return sum(breaker.state == state for breaker in self._breakers.values())
 
     def count_refused_keys(self) -> int:
-        """How many providers, of all owners, are skipped for their key."""
+        """How many provider keys, of all owners, are skipped since they were refused."""
         now = self.clock()
-        return sum(now < until for until in self._refused.values())
+        return sum(now < until for until, _ in self._refused.values())
 
     def _add(self, deployment: Deployment) -> Breaker:
         if len(self._breakers) >= MAXIMUM_DEPLOYMENTS:
@@ -127,12 +180,17 @@ class DeploymentHealth:
         return breaker
 
     def _refused_key(self, deployment: Deployment) -> str | None:
-        until = self._refused.get((deployment.user_id, deployment.provider))
-        left_s = 0.0 if until is None else until - self.clock()
+        until, name = self._refused.get(deployment.key, (-math.inf, ""))
+        left_s = until - self.clock()
         if left_s <= 0.0:
             return None
-        name = deployment.provider
-        return f"provider {name} refused its API key (PUT /api/providers/{name}), next try in {math.ceil(left_s)} s"
+        remedy = f"PUT /api/providers/{deployment.provider}"
+        return f"provider {name} refused its API key ({remedy}), next try in {math.ceil(left_s)} s"
+
+    def _rested(self, deployment: Deployment) -> str | None:
+        _, until = self._cooling.get(deployment, (0.0, -math.inf))
+        left_s = until - self.clock()
+        return f"rate limited, next try in {math.ceil(left_s)} s" if left_s > 0.0 else None
 
     def _broken(self, deployment: Deployment) -> str | None:
         breaker = self._breakers.get(deployment)
@@ -149,10 +207,11 @@ class DeploymentHealth:
         return DeploymentReport(
             provider=deployment.provider,
             model=deployment.model,
+            deployment=deployment.place.label,
             state=breaker.state,
             excluded_because=self.why_not(deployment),
             open_since=_opened_at(breaker),
-            next_probe_s=breaker.next_probe_s,
+            next_probe_s=self.wait_s(deployment),
             calls=calls,
             failures=failures,
         )

@@ -1,45 +1,23 @@
 """One provider call, and the first phase of a request: the decided model with its own quick retries."""
 
 import asyncio
-import math
 import random
-import time
-from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
 
-from activities.delivery import Delivery, can_go_on
-from activities.failures import canceled_outcome, failed_outcome, spent_usd
-from activities.health import Deployment, DeploymentHealth, deployment_of
-from activities.inflight import ChunkSink
+from activities.call_state import CallContext, CallState
+from activities.failures import spent_usd
+from activities.health import Deployment, DeploymentHealth
+from activities.targets import Targets, speaks_of_deployment
 from modelpilot.backoff import same_model_wait_s
-from modelpilot.breaker import refuses_key
 from modelpilot.catalogue import ModelSpec
+from modelpilot.deployments import Place, ProviderFacts, deployments_of
 from modelpilot.errors import ModelPilotError
 from modelpilot.messages import CallPlan
-from modelpilot.messages_text import CHARACTERS_PER_TOKEN
-from modelpilot.outcome import Attempt, Outcome, Usage
+from modelpilot.outcome import Attempt, Outcome
 from modelpilot.ports import ConfigurationSource, ProviderCall, ProviderClients
-from modelpilot.pricing import call_cost_usd
-from modelpilot.profile import RequestProfile
 from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.quality_checks import answer_quality
-from modelpilot.records import RequestKey
 from modelpilot.retry_budget import RetryBudget
-from modelpilot.wire.assembler import ChunkAssembler
-
-
-@dataclass(frozen=True, slots=True)
-class CallContext:
-    """What every call of one request shares. `deadline` is monotonic seconds of the event loop's clock."""
-
-    key: RequestKey
-    specs: Mapping[str, ModelSpec]
-    profile: RequestProfile
-    plan: CallPlan
-    deadline: float
-    sink: ChunkSink | None
 
 
 class ModelCaller:
@@ -51,54 +29,101 @@ class ModelCaller:
         configuration: ConfigurationSource,
         health: DeploymentHealth | None = None,
         budget: RetryBudget | None = None,
+        draw: random.Random | None = None,
     ) -> None:
         self._clients, self._configuration = clients, configuration
         self.health, self._budget = health or DeploymentHealth(), budget or RetryBudget()
+        self._targets = Targets(configuration, self.health, draw)
 
-    async def first_phase(self, context: CallContext) -> Outcome:
-        """The decided model, and again after a transient failure, at most `same_model_retries` times.
+    def choose(self, context: CallContext, model: str) -> Deployment:
+        """The deployment for the next call of `model`, reserved."""
+        return self._targets.choose(context.key.user_id, model, context.places(model))
+
+    def may_call(self, context: CallContext, model: str) -> bool:
+        """Whether any deployment of `model` is healthy."""
+        return self._targets.may_be_called(context.key.user_id, model, context.places(model))
+
+    def has_alternative(self, context: CallContext, outcome: Outcome) -> bool:
+        """Whether the model whose call failed has a healthy deployment besides the one that was called."""
+        failed = outcome.attempts[-1].deployment if outcome.attempts else ""
+        others = [place for place in context.places(outcome.model) if place.label != failed]
+        return self._targets.may_be_called(context.key.user_id, outcome.model, others)
+
+    async def look_up(self, user_id: str, plan: CallPlan) -> dict[str, ProviderFacts]:
+        """What is known now of the providers of a plan's models; a provider that cannot be called says why."""
+        specs = [ModelSpec.model_validate(spec) for spec in plan.specs.values()]
+        wanted = {each.provider for spec in specs for each in deployments_of(spec, plan.call_format)}
+        return {provider: await self._facts(user_id, provider) for provider in sorted(wanted)}
+
+    async def _facts(self, user_id: str, provider: str) -> ProviderFacts:
+        try:
+            endpoint = await self._configuration.endpoint(user_id, provider)
+        except ModelPilotError as error:
+            return ProviderFacts(unavailable=error.message)
+        return ProviderFacts(endpoint.kind, endpoint.key_count)
+
+    async def first_phase(self, context: CallContext, chosen: Deployment | None = None) -> Outcome:
+        """The decided model, at the deployment `chosen` before or now, and again after a failure that another call
+        may mend, at most `same_model_retries` times: elsewhere at once, or after a wait at the same deployment.
 
         The outcome has every attempt and what is left of the total time.
         """
         attempts: tuple[Attempt, ...] = ()
+        tried: list[Place] = []
         self._budget.note_call()
-        for retry in range(context.plan.same_model_retries + 1):
-            outcome = await self.watched_call(context, context.plan.model, seq=retry)
+        deployment: Deployment | None = chosen or self.choose(context, context.plan.model)
+        while deployment is not None:
+            tried.append(deployment.place)
+            outcome = await self.watched_call(context, deployment, seq=len(attempts))
             attempts = (*attempts, *outcome.attempts)
-            wait_s = _wait_before_repeat(outcome, retry, context)
-            if wait_s is None or not self._may_repeat(context) or not await _slept(wait_s):
-                break
+            deployment = await self._next(context, deployment, tried, outcome)
         return _joined(outcome, attempts, context)
 
-    def _may_repeat(self, context: CallContext) -> bool:
-        deployment = deployment_of(context.key.user_id, context.plan, context.plan.model)
-        return self.health.why_not(deployment) is None and self._budget.try_spend()
+    async def _next(
+        self, context: CallContext, failed: Deployment, tried: list[Place], outcome: Outcome
+    ) -> Deployment | None:
+        """Where the decided model is called once more, after the wait that this takes; None: not again."""
+        retry = len(tried) - 1
+        if retry >= context.plan.same_model_retries or not outcome.can_fall_back:
+            return None
+        other = self._elsewhere(context, failed, tried, outcome)
+        if other is not None:
+            return other
+        wait_s = _wait_before_repeat(outcome, retry, context)
+        # Its rate limit is what the wait is for; a broken one or a refused key is not called again.
+        may_repeat = wait_s is not None and self.health.why_not(failed, cooling=False) is None
+        if wait_s is None or not may_repeat or not self._budget.try_spend() or not await slept(wait_s):
+            return None
+        self.health.reserve(failed)
+        return failed
 
-    async def watched_call(self, context: CallContext, model: str, seq: int) -> Outcome:
+    def _elsewhere(
+        self, context: CallContext, failed: Deployment, tried: list[Place], outcome: Outcome
+    ) -> Deployment | None:
+        if not speaks_of_deployment(outcome.attempts[-1]) or context.remaining_s() <= 0.0:
+            return None
+        begun = context.sink is not None and context.sink.transcript.started
+        if begun and outcome.transient and self.health.why_not(failed) is None:
+            return None  # who wrote the part that the client has is the likeliest to write it again
+        return self._targets.elsewhere(failed, context.places(failed.model), tried)
+
+    async def watched_call(self, context: CallContext, deployment: Deployment, seq: int) -> Outcome:
         """`call`, and its end is told to the deployment's breaker."""
-        deployment = deployment_of(context.key.user_id, context.plan, model)
         began_s = self.health.clock()
-        outcome = await self.call(context, model, seq)
+        outcome = await self.call(context, deployment.model, seq, deployment)
         attempt = outcome.attempts[-1]
-        self.health.record(deployment, attempt, began_s)
-        if refuses_key(attempt.error_type, attempt.http_status) and await self._has_key(deployment):
-            self.health.refuse_key(deployment, began_s)
+        alone = len(context.places(deployment.model)) == 1
+        await self._targets.learn(deployment, attempt, began_s, retry_after_s=outcome.retry_after_s, alone=alone)
         return outcome
 
-    async def _has_key(self, deployment: Deployment) -> bool:
-        """A server that needs no key cannot have refused one, whatever its status says."""
-        try:
-            return (await self._configuration.endpoint(deployment.user_id, deployment.provider)).api_key is not None
-        except ModelPilotError:
-            return False
-
-    async def call(self, context: CallContext, model: str, seq: int) -> Outcome:
-        """One call of `model`: an outcome with exactly one attempt, whatever happens, cancellation included.
+    async def call(self, context: CallContext, model: str, seq: int, at: Deployment | None = None) -> Outcome:
+        """One call of `model`, at a deployment chosen before or now: an outcome with exactly one attempt, whatever
+        happens, cancellation included.
 
         After a cancellation the current task goes on (its `cancel` is used up here), so that the outcome, and with
         it the cost, can still be recorded.
         """
-        call = _Call(context, model, seq)
+        call = CallState(context, at or self.choose(context, model), seq)
         try:
             async with asyncio.timeout_at(context.deadline):
                 await self._stream(call)
@@ -114,17 +139,18 @@ class ModelCaller:
             return call.failed(ProviderError("configuration", error.message, Remedy.FALL_BACK))
         return call.completed()
 
-    async def _stream(self, call: "_Call") -> None:
+    async def _stream(self, call: CallState) -> None:
         context = call.context
-        provider_id, model = call.target()
-        endpoint = await self._configuration.endpoint(context.key.user_id, provider_id)
+        place = call.place
+        endpoint = await self._configuration.endpoint(context.key.user_id, place.provider, place.key_index)
         provider_call = ProviderCall(
             endpoint=endpoint,
-            model=model,
+            model=place.provider_model,
             body=context.profile.body,
             first_token_ms=context.plan.first_token_ms,
             idle_ms=context.plan.idle_ms,
             request_id=context.key.request_id,
+            connect_ms=context.plan.connect_ms,
         )
         async with aclosing(self._clients.client_for(endpoint.kind).stream_chat(provider_call)) as chunks:
             async for chunk in chunks:
@@ -132,103 +158,15 @@ class ModelCaller:
         await call.end()
 
 
-class _Call:
-    """The state of one call: what has arrived, and what the client has been given of it."""
-
-    def __init__(self, context: CallContext, model: str, seq: int) -> None:
-        self.context, self.seq = context, seq
-        self.spec = context.specs[model]
-        self._assembler = ChunkAssembler()
-        self._delivery = Delivery(context.sink, context.plan, seq, model)
-        self._began, self._started_at = time.perf_counter(), time.time()
-        self._ttft_ms: float | None = None
-
-    def target(self) -> tuple[str, str]:
-        """The provider to call and its name of the model; `callFormat` sends any model through OpenRouter."""
-        if self.context.plan.call_format == "openrouter":
-            return "openrouter", self.spec.openrouter_model or self.spec.id
-        return self.spec.provider, self.spec.provider_model
-
-    async def take(self, chunk: dict[str, Any]) -> None:
-        """Assemble a chunk and pass it on."""
-        self._assembler.add(chunk)
-        if self._ttft_ms is None and self._assembler.content_started:
-            self._ttft_ms = self._elapsed_ms()
-        await self._delivery.take(chunk, content_started=self._assembler.content_started)
-
-    async def end(self) -> None:
-        """The answer is complete."""
-        await self._delivery.end()
-
-    def _elapsed_ms(self) -> float:
-        return (time.perf_counter() - self._began) * 1000.0
-
-    def _attempt(
-        self, status: Literal["ok", "error", "canceled"], usage: Usage, error: ProviderError | None = None
-    ) -> Attempt:
-        # Providers bill what they generated: a call that produced nothing costs nothing.
-        billed = status == "ok" or usage.output_tokens > 0
-        return Attempt(
-            seq=self.seq,
-            model=self.spec.id,
-            provider=self.spec.provider,
-            status=status,
-            error_type=error.error_type if error else ("canceled" if status == "canceled" else None),
-            http_status=error.http_status if error else None,
-            message=error.message if error else None,
-            latency_ms=self._elapsed_ms(),
-            ttft_ms=self._ttft_ms,
-            cost_usd=call_cost_usd(self.spec, usage) if billed else 0.0,
-            usage=usage,
-            started_at=self._started_at,
-        )
-
-    def _usage(self) -> Usage:
-        """What the provider reported, or an estimate where output came without a report."""
-        if self._assembler.has_usage or not self._assembler.content_started:
-            return self._assembler.usage
-        output = math.ceil(len(self._assembler.text) / CHARACTERS_PER_TOKEN)
-        return Usage(self.context.profile.prompt_tokens, max(output, 1))
-
-    def completed(self) -> Outcome:
-        """The whole answer arrived."""
-        answer = self._assembler.result()
-        usage = self._usage()
-        attempt = self._attempt("ok", usage)
-        return Outcome(
-            status="completed",
-            model=self.spec.id,
-            provider=self.spec.provider,
-            attempts=(attempt,),
-            answer=answer,
-            finish_reason=self._assembler.finish_reason,
-            usage=usage,
-            cost_usd=attempt.cost_usd,
-            ttft_ms=self._ttft_ms,
-            quality=answer_quality(self.context.profile.body, answer),
-            segments=self.context.sink.transcript.segments() if self.context.sink is not None else (),
-        )
-
-    def failed(self, error: ProviderError) -> Outcome:
-        """The call ended in `error`; another one may go on unless the client has what cannot be compared."""
-        attempt = self._attempt("error", self._usage(), error)
-        return failed_outcome((attempt,), error, can_fall_back=can_go_on(self.context.sink, self.context.plan))
-
-    def canceled(self) -> Outcome:
-        """The client went away while the answer was coming."""
-        attempt = self._attempt("canceled", self._usage())
-        return canceled_outcome((attempt,), self.spec.id, self.spec.provider)
-
-
 def _wait_before_repeat(outcome: Outcome, retry: int, context: CallContext) -> float | None:
     if retry >= context.plan.same_model_retries or not outcome.can_fall_back or not outcome.transient:
         return None
     wait_s = same_model_wait_s(retry, outcome.retry_after_s, random.random())  # noqa: S311 - jitter, not secrecy
-    remaining_s = context.deadline - asyncio.get_running_loop().time()
-    return wait_s if wait_s is not None and wait_s < remaining_s else None
+    return wait_s if wait_s is not None and wait_s < context.remaining_s() else None
 
 
-async def _slept(wait_s: float) -> bool:
+async def slept(wait_s: float) -> bool:
+    """Wait; false where the wait was canceled, after which the current task goes on."""
     try:
         await asyncio.sleep(wait_s)
     except asyncio.CancelledError:
@@ -245,5 +183,5 @@ def _go_on() -> None:
 
 
 def _joined(outcome: Outcome, attempts: tuple[Attempt, ...], context: CallContext) -> Outcome:
-    remaining_ms = max((context.deadline - asyncio.get_running_loop().time()) * 1000.0, 0.0)
+    remaining_ms = max(context.remaining_s() * 1000.0, 0.0)
     return replace(outcome, attempts=attempts, cost_usd=spent_usd(attempts), remaining_ms=remaining_ms)

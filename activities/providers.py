@@ -1,16 +1,18 @@
 """The provider steps: the first call, joined or recovered, and the fallback with its durable backoff."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.call_state import CallContext
 from activities.failures import canceled_outcome, with_earlier
 from activities.flights import FlightController, answer_size
-from activities.health import deployment_of
 from activities.inflight import Flight, FlightRegistry
+from activities.model_calls import slept
 from activities.recording import without_large_answer
 from activities.recovery import Recovery
 from modelpilot.backoff import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
@@ -20,6 +22,7 @@ from modelpilot.outcome import Attempt, Outcome
 from modelpilot.ports import Ledger
 
 HEARTBEAT_S = 2.0
+Result = TypeVar("Result")
 
 
 class ProviderActivities:
@@ -64,7 +67,7 @@ class ProviderActivities:
                 raise ApplicationError("this worker is shutting down", type="worker_shutdown")  # another one goes on
             if _tries_again(work.request, outcome, number):
                 await self._controller.keep_attempts(work.request, outcome)
-                raise _next_attempt(self._callable(work.request), outcome, number)
+                raise self._next_attempt(flight, outcome, number)
             earlier = (*work.failed.attempts, *await self._earlier(work.request))
             await self._controller.conclude(flight, with_earlier(outcome, earlier))
         outcome = await asyncio.shield(flight.final)
@@ -73,21 +76,51 @@ class ProviderActivities:
     async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
         if flight.abandoned:
             return canceled_outcome((), work.failed.model, work.failed.provider)
-        caller, model = self._controller.caller, fallback_model(self._callable(work.request), number)
-        caller.health.reserve(deployment_of(work.request.user_id, work.request.plan, model))
         context = self._controller.context(flight, work.failed.remaining_ms - _since_scheduled_ms())
-        call = asyncio.ensure_future(caller.watched_call(context, model, FALLBACK_SEQ + number))
-        flight.task, flight.calling = call, True
+        caller, model = self._controller.caller, fallback_model(self._callable(context), number)
+        wait_s = self._asked_to_wait_s(context, work.failed, model) if number == 0 else 0.0
+        if wait_s > 0.0 and not await self._cancelable(flight, slept(wait_s)):
+            return canceled_outcome((), work.failed.model, work.failed.provider)
+        deployment = caller.choose(context, model)
+        return await self._cancelable(flight, caller.watched_call(context, deployment, FALLBACK_SEQ + number))
+
+    @staticmethod
+    async def _cancelable(flight: Flight, work: Coroutine[None, None, Result]) -> Result:
+        """The result of `work`, which a client that leaves cancels; then it says so in its result."""
+        task = asyncio.ensure_future(work)
+        flight.task, flight.calling = task, True
         try:
-            return await _with_heartbeats(call)
+            return await _with_heartbeats(task)
         finally:
             flight.calling = False
 
-    def _callable(self, request: RouteRequestInput) -> Sequence[str]:
+    def _asked_to_wait_s(self, context: CallContext, failed: Outcome, model: str) -> float:
+        """The first fallback is immediate, unless it is the model that has just asked for a wait; 0 where the wait
+        would outlast the request."""
+        if model != failed.model or self._controller.caller.has_alternative(context, failed):
+            return 0.0
+        wait_s = min(failed.retry_after_s or 0.0, MAXIMUM_WAIT_S)
+        return wait_s if wait_s < context.remaining_s() else 0.0
+
+    def _callable(self, context: CallContext) -> Sequence[str]:
         """The fallbacks that nothing known here speaks against, in order; all of them where none is left."""
-        health, plan = self._controller.caller.health, request.plan
-        free = [m for m in plan.fallback_models if health.why_not(deployment_of(request.user_id, plan, m)) is None]
-        return free or plan.fallback_models
+        fallbacks = context.plan.fallback_models
+        return [model for model in fallbacks if self._controller.caller.may_call(context, model)] or fallbacks
+
+    def _next_attempt(self, flight: Flight, outcome: Outcome, number: int) -> ApplicationError:
+        """The error that makes Temporal schedule the next attempt. A provider's own Retry-After is the wait where the
+        model whose turn it is can only be called there again."""
+        context, caller = self._controller.context(flight, 0.0), self._controller.caller
+        wait_s = outcome.retry_after_s
+        again = fallback_model(self._callable(context), number + 1) == outcome.model
+        waits = again and wait_s is not None and not caller.has_alternative(context, outcome)
+        text = f"{outcome.model}: {outcome.error_code}"
+        return ApplicationError(
+            text,
+            type=outcome.error_code or "provider_error",
+            next_retry_delay=timedelta(seconds=min(wait_s, MAXIMUM_WAIT_S)) if waits and wait_s is not None else None,
+            category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
+        )
 
     async def _earlier(self, request: RouteRequestInput) -> tuple[Attempt, ...]:
         try:
@@ -100,20 +133,6 @@ def _tries_again(request: RouteRequestInput, outcome: Outcome, number: int) -> b
     return outcome.status == "failed" and outcome.can_fall_back and number + 1 < request.plan.retry_attempts
 
 
-def _next_attempt(models: Sequence[str], outcome: Outcome, number: int) -> ApplicationError:
-    """The error that makes Temporal schedule the next attempt, on the one of `models` whose turn it is."""
-    wait_s = outcome.retry_after_s
-    same_model = fallback_model(models, number + 1) == outcome.model
-    delay = timedelta(seconds=min(wait_s, MAXIMUM_WAIT_S)) if same_model and wait_s is not None else None
-    text = f"{outcome.model}: {outcome.error_code}"
-    return ApplicationError(
-        text,
-        type=outcome.error_code or "provider_error",
-        next_retry_delay=delay,
-        category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
-    )
-
-
 def _shutting_down() -> bool:
     """Whether it is this worker that ends, and not the request."""
     details = activity.cancellation_details()
@@ -124,8 +143,8 @@ def _since_scheduled_ms() -> float:
     return (datetime.now(UTC) - activity.info().scheduled_time).total_seconds() * 1000.0
 
 
-async def _with_heartbeats(call: "asyncio.Task[Outcome]") -> Outcome:
-    """Wait for the call, telling Temporal that this worker lives; a cancelled request cancels the call."""
+async def _with_heartbeats(call: "asyncio.Task[Result]") -> Result:
+    """Wait for a call or a pause, telling Temporal that this worker lives; a cancelled request cancels the call."""
     while not call.done():
         activity.heartbeat()
         try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from modelpilot.carbon import carbon_g
 from modelpilot.messages import RouteRequestInput
 from modelpilot.messages_text import normalized_prompt
 from modelpilot.outcome import Attempt, Outcome
@@ -53,6 +54,8 @@ def build_record(
         features=profile.features,
         tags=request.tags,
         session_id=request.session_id,
+        carbon_g=carbon_g(outcome.attempts, request.plan.specs),
+        stored_body=profile.body if request.store_prompts else None,
     )
 
 

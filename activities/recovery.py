@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from dataclasses import replace
 
 import structlog
 
@@ -66,24 +67,24 @@ class Recovery:
     async def reopen(self, request: RouteRequestInput) -> Flight:
         """A flight of this process for the request, launched, with the whole of its time before it again: a client
         that comes back after a crash wants its answer, not a timeout."""
-        profile = await self.profile(request)
+        profile, snapshot = await self.profile(request), await self._snapshot(request)
         other = self._registry.find(request.key)
         if other is not None:  # a second task of the same request was quicker while the body was read
             return other
         log.info("request_taken_over", request_id=request.request_id, previous=request.owner)
-        flight = _recovered(request, profile)
+        flight = _recovered(request, profile, snapshot)
         self._registry.add(flight)
         self._controller.launch(flight)
         return flight
 
     async def adopt(self, request: RouteRequestInput, first: Outcome) -> Flight:
         """An entry here for a request whose first phase ended elsewhere, so that the later steps have one to use."""
-        profile = await self.profile(request)
+        profile, snapshot = await self.profile(request), await self._snapshot(request)
         stored = await self._ledger.find(request.key)
         other = self._registry.find(request.key)
         if other is not None:
             return other
-        flight = _recovered(request, profile)
+        flight = _recovered(request, profile, snapshot)
         flight.first.set_result(first)
         if stored is not None:
             flight.record = stored.record
@@ -91,6 +92,10 @@ class Recovery:
             flight.final.set_result(stored.record.outcome)
         self._registry.add(flight)
         return flight
+
+    async def _snapshot(self, request: RouteRequestInput) -> RouterSnapshot:
+        providers = await self._controller.caller.look_up(request.user_id, request.plan)
+        return replace(snapshot_of(request), providers=providers)
 
     async def profile(self, request: RouteRequestInput) -> RequestProfile:
         """The request read again from its body, which is in the input or, if large, in the ledger."""
@@ -100,9 +105,9 @@ class Recovery:
         return profile_request(body, ChatBody.model_validate(body))
 
 
-def _recovered(request: RouteRequestInput, profile: RequestProfile) -> Flight:
+def _recovered(request: RouteRequestInput, profile: RequestProfile, snapshot: RouterSnapshot) -> Flight:
     """A flight of a request that another process accepted: Temporal has it, and its outcome is committed first."""
-    flight = Flight(request, profile, snapshot_of(request), None, {}, time.monotonic(), careful=True)
+    flight = Flight(request, profile, snapshot, None, {}, time.monotonic(), careful=True)
     flight.degraded.append("recovered")
     flight.acknowledge(started=True)
     return flight

@@ -66,11 +66,10 @@ class RouterCache:
         key = ("model", user_id, model_id)
         return await self._routers.get(key, lambda: self._source.direct_snapshot(user_id, model_id))
 
-    async def endpoint(self, user_id: str, provider_id: str) -> ProviderEndpoint:
+    async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
         """See ConfigurationSource."""
-        return await self._endpoints.get(
-            ("provider", user_id, provider_id), lambda: self._source.endpoint(user_id, provider_id)
-        )
+        key = ("provider", user_id, provider_id, key_index)
+        return await self._endpoints.get(key, lambda: self._source.endpoint(user_id, provider_id, key_index))
 
     def drop(self, kind: str | None = None, user_id: str | None = None, item_id: str | None = None) -> None:
         """Forget what a change of configuration touches; no arguments: everything (changes may have been missed).

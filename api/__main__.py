@@ -14,6 +14,7 @@ import uvloop
 from aiohttp import web
 
 from activities.decision_steps import DecisionSteps
+from activities.embedding_calls import EmbeddingCaller
 from activities.flights import FlightController
 from activities.inflight import BackgroundTasks, FlightRegistry
 from activities.model_calls import ModelCaller
@@ -23,18 +24,40 @@ from activities.recovery import Recovery
 from activities.routing import RoutingActivities
 from api.answering import SUBMISSIONS
 from api.app import create_app
-from api.routes import chat, codec, deployments, embeddings, messages, requests
+from api.routes import (
+    aggregation_jobs,
+    analytics,
+    chat,
+    codec,
+    deployments,
+    embeddings,
+    feedback,
+    jobs,
+    messages,
+    predictors,
+    replay,
+    requests,
+)
 from api.services import Services
 from api.serving import Gateway, serve
 from api.submissions import Submissions
 from api.upkeep import sweep_flights
 from api.wiring import Adapters, address_rule, cache_dropper, health_checks, keep_up, open_adapters
+from infra.db.decision_log import PostgresDecisionLog
+from infra.db.feedback import PostgresFeedback
+from infra.db.metrics import PostgresMetrics
+from infra.db.predictors import PostgresPredictors
 from infra.db.repositories.audit import PostgresAuditRepository
 from infra.db.repositories.models import PostgresModelRepository
 from infra.db.repositories.providers import PostgresProviderRepository
 from infra.db.repositories.routers import PostgresRouterRepository
+from infra.db.rescore_jobs import PostgresRescoreJobs
+from infra.db.stored_texts import StoredTexts
 from infra.settings import Settings
 from infra.temporal.codec import EncryptionCodec
+from infra.temporal.jobs import TemporalJobs
+from infra.temporal.refits import TemporalRefits
+from infra.temporal.rescoring import TemporalRescoring
 from infra.temporal.workers import routing_worker
 from workflows.route_request import RouteRequestWorkflow
 
@@ -45,7 +68,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     adapters = await open_adapters(settings, instance, stack)
     registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
     keep_up(stack, sweep_flights(registry, adapters.starter.open_workflow_ids))
-    steps = DecisionSteps(adapters.embedder, adapters.history, health=adapters.deployments)
+    steps = DecisionSteps(
+        adapters.embedder, adapters.history, health=adapters.deployments, predictors=adapters.predictors
+    )
     caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments)
     controller = FlightController(caller, adapters.ledger, background, adapters.keyring.mac)
     recovery = Recovery(registry, controller, adapters.ledger, adapters.leases)
@@ -70,12 +95,29 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
         app[deployments.HEALTH] = adapters.deployments
         app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
-        app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, adapters.clients)
+        embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
+        app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
+        analytics.register(app, PostgresMetrics(adapters.database))
+        replay.register(app, replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(adapters.database)))
+        learning = predictors.Learning(PostgresPredictors(adapters.database), TemporalRefits(adapters.client))
+        predictors.register(app, learning)
+        aggregation_jobs.register(app, TemporalJobs(adapters.client))
+        _register_learning(app, adapters)
         for routes in (chat, messages, embeddings, requests, codec, deployments):
             routes.register(app)
 
     app = create_app(_services(settings, adapters, draining, register))
     return Gateway(app, worker, registry, controller, background, draining)
+
+
+def _register_learning(app: web.Application, adapters: Adapters) -> None:
+    """What is learnt after an answer: feedback, stored texts, re-scoring jobs."""
+    app[feedback.FEEDBACK] = PostgresFeedback(adapters.database, adapters.keyring)
+    app[feedback.TEXTS] = StoredTexts(adapters.database, adapters.keyring)
+    app[jobs.RESCORE_JOBS] = PostgresRescoreJobs(adapters.database)
+    app[jobs.JOB_RUNNER] = TemporalRescoring(adapters.client)
+    feedback.register(app)
+    jobs.register(app)
 
 
 def _methods(owner: object) -> list[Callable[..., Any]]:

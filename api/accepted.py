@@ -46,7 +46,7 @@ class Submission:
     owned: bool = False
 
 
-def open_flight(incoming: Incoming, key: RequestKey, decided: Decided, instance: str) -> Flight:
+def open_flight(incoming: Incoming, key: RequestKey, decided: Decided, instance: str, *, careful: bool) -> Flight:
     """The flight of a request that gateway `instance` accepts, with the input of its workflow."""
     router = decided.snapshot.router
     request = RouteRequestInput(
@@ -75,14 +75,17 @@ def open_flight(incoming: Incoming, key: RequestKey, decided: Decided, instance:
         received_at=incoming.received_at,
         sink=ChunkSink() if decided.profile.stream else None,
         body_digest=incoming.digest,
-        careful=incoming.idempotency_key is not None,
+        careful=careful,
         degraded=list(decided.decision.degraded),
     )
 
 
 def _plan(decided: Decided) -> CallPlan:
     router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
-    fallbacks = eligible_fallbacks(decided.snapshot, profile, decided.neighbours)
+    fitted = decided.served.fitted if decided.served else None
+    fallbacks = eligible_fallbacks(
+        decided.snapshot, profile, decided.neighbours, fitted, decided.vector, decided.decided_at
+    )
     names = dict.fromkeys((decision.selected, *fallbacks))
     return CallPlan(
         model=decision.selected,
@@ -95,4 +98,5 @@ def _plan(decided: Decided) -> CallPlan:
         total_ms=router.timeouts.total_ms,
         call_format=profile.options.call_format or router.call_format,
         on_stream_cut=router.on_stream_cut,
+        connect_ms=router.timeouts.connect_ms,
     )

@@ -4,7 +4,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -14,8 +14,9 @@ from modelpilot import errors
 
 _log = logging.getLogger(__name__)
 
-# 503s always say when to come back: without a better figure, soon, since restarts take seconds.
+# These always say when to come back: without a better figure, soon, since restarts take seconds.
 _DEFAULT_RETRY_AFTER_S = 1.0
+_COME_BACK_STATUSES = frozenset({429, 503})
 _PASSED_ON_STATUSES = frozenset({400, 404, 413, 422})
 _RESERVED = frozenset({"message", "type", "param", "code"})
 
@@ -50,6 +51,7 @@ _TABLE: Mapping[type[errors.ModelPilotError], _Row] = {
     errors.ProviderRejected: _Row(502, "provider_error"),
     errors.ProviderTimedOut: _Row(504, "provider_error", retriable=True),
     errors.ProviderFailed: _Row(502, "provider_error", retriable=True),
+    errors.RateLimited: _Row(429, "rate_limit_error", retriable=True),
     errors.RequestCanceled: _Row(499, "request_canceled"),
     errors.DependencyUnavailable: _Row(503, "service_unavailable_error", retriable=True),
     errors.Overloaded: _Row(503, "overloaded_error", retriable=True),
@@ -76,6 +78,7 @@ class ErrorView:
     param: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str | None = None  # for envelopes that have a place for it
 
 
 Envelope = Callable[[ErrorView], dict[str, Any]]
@@ -97,9 +100,11 @@ def describe(error: BaseException) -> ErrorView:
     return ErrorView(500, "server_error", errors.ModelPilotError.code, "An internal error happened; it was logged.")
 
 
-def error_response(error: BaseException, envelope: Envelope = openai_envelope) -> web.Response:
+def error_response(
+    error: BaseException, envelope: Envelope = openai_envelope, request_id: str | None = None
+) -> web.Response:
     """The answer for `error`. The caller logs; see `log_unexpected`."""
-    view = describe(error)
+    view = replace(describe(error), request_id=request_id)
     return json_response(envelope(view), view.status, view.headers)
 
 
@@ -132,7 +137,7 @@ def _provider_status(error: errors.ModelPilotError, status: int) -> int:
 
 def _retry_headers(error: errors.ModelPilotError, status: int, retriable: bool) -> dict[str, str]:
     wait_s = error.retry_after_s
-    if wait_s is None and status == 503:
+    if wait_s is None and status in _COME_BACK_STATUSES:
         wait_s = _DEFAULT_RETRY_AFTER_S
     headers = {} if wait_s is None else {"retry-after": str(max(1, math.ceil(wait_s)))}
     # The SDKs repeat 409, 429 and every 5xx by themselves; this header is how they are told not to.

@@ -113,7 +113,7 @@ def _answer_error(request: web.Request, error: Exception) -> web.StreamResponse:
     if started is not None:
         return _cut(request, started)
     spec = request.app[ROUTES].find(request.match_info.route)
-    return error_response(error, spec.envelope if spec else openai_envelope)
+    return error_response(error, spec.envelope if spec else openai_envelope, request[REQUEST_ID])
 
 
 def _cut(request: web.Request, started: web.StreamResponse) -> web.StreamResponse:

@@ -1,7 +1,6 @@
 """Accepting a request: name it, decide, begin the call, start the workflow; or join one that runs or has ended."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -16,10 +15,10 @@ from activities.inflight import BackgroundTasks, Flight, FlightRegistry
 from activities.recording import Mac
 from activities.router_cache import RouterCache
 from api.accepted import Incoming, Submission, open_flight
+from api.request_names import Naming, RequestNames
 from modelpilot.errors import (
     Conflict,
     DependencyUnavailable,
-    IdempotencyMismatch,
     InvalidRequest,
     ModelPilotError,
     NotFound,
@@ -28,7 +27,7 @@ from modelpilot.errors import (
 from modelpilot.outcome import Outcome
 from modelpilot.ports import Ledger, WorkflowStarter
 from modelpilot.profile import profile_request
-from modelpilot.records import NameKind, RequestKey, RequestRecord, RouterSnapshot
+from modelpilot.records import RequestKey, RequestRecord, RouterSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +52,7 @@ class Submissions:
     ) -> None:
         self._configuration, self._steps, self._controller = configuration, steps, controller
         self._registry, self._ledger, self._starter = registry, ledger, starter
-        self._background, self._mac = background, mac
+        self._background, self._names = background, RequestNames(ledger, mac)
         self._max_in_flight = max_in_flight
         self._naming: WeakValueDictionary[RequestKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -61,6 +60,11 @@ class Submissions:
         """The decision alone, without calling a provider; without `explore`, the one that exploration replaces."""
         profile = profile_request(incoming.body, incoming.checked)
         return await self._steps.decide(self._loader(incoming), profile, explore=explore)
+
+    async def prompt_tokens(self, incoming: Incoming) -> int:
+        """The estimated size of the prompt. Raises NotFound for an unknown target, as `submit` would."""
+        await self._loader(incoming)()
+        return profile_request(incoming.body, incoming.checked).prompt_tokens
 
     async def submit(self, incoming: Incoming) -> Submission:
         """Accept a request. Raises what stands in its way; then nothing was spent."""
@@ -71,41 +75,23 @@ class Submissions:
             running = self._registry.find_running(incoming.principal.user_id, incoming.digest)
             if running is not None:
                 return Submission(running.key, running)
-        request_id, held = await self._name(incoming)
-        key = RequestKey(incoming.principal.user_id, request_id)
+        naming = await self._names.reserve(incoming)
+        key = RequestKey(incoming.principal.user_id, naming.request_id)
         # Within this process, repeats of a named request wait until the first has an entry to join.
         async with self._naming.setdefault(key, asyncio.Lock()):
-            existing = await self._existing(key) if held else None
+            existing = await self._existing(key) if naming.held else None
             if existing is None:
-                flight = self._launch(incoming, key, await self.decide(incoming))
-                existing = Submission(key, flight, owned=True)
-        return await self._accepted(existing)
+                existing = Submission(key, await self._begin(incoming, key, naming), owned=True)
+        return await self._accepted(existing, named=incoming.client_name is not None)
 
-    async def _name(self, incoming: Incoming) -> tuple[str, bool]:
-        """The request's id, and whether somebody asked under that name before."""
-        if incoming.idempotency_key is not None:
-            request_id = self._derived_id(incoming.principal.user_id, incoming.idempotency_key)
-            held = await self._reserve(incoming, "idempotency-key", incoming.idempotency_key, request_id)
-            if incoming.client_name is not None:
-                await self._reserve(incoming, "request-id", incoming.client_name, request_id)
-            return request_id, held
-        if incoming.client_name is not None:
-            held = await self._reserve(incoming, "request-id", incoming.client_name, incoming.client_name)
-            return incoming.client_name, held
-        return f"req_{secrets.token_hex(16)}", False
-
-    def _derived_id(self, user_id: str, key: str) -> str:
-        return "key_" + self._mac("idempotency-key", f"{user_id}\x00{key}".encode()).hex()[:32]
-
-    async def _reserve(self, incoming: Incoming, kind: NameKind, name: str, request_id: str) -> bool:
-        """Reserve a client-given name; true where it was taken, by this very request, before."""
-        user_id = incoming.principal.user_id
-        reservation = await self._ledger.reserve(user_id, kind, name, incoming.digest, request_id)
-        if reservation.body_digest != incoming.digest or reservation.request_id != request_id:
-            if kind == "idempotency-key":
-                raise IdempotencyMismatch("This Idempotency-Key was used with another body", param="Idempotency-Key")
-            raise Conflict("This x-request-id names another request of yours", param="x-request-id")
-        return not reservation.fresh
+    async def _begin(self, incoming: Incoming, key: RequestKey, naming: Naming) -> Flight:
+        try:
+            decided = await self.decide(incoming)
+        except ModelPilotError:
+            await self._names.release(incoming, naming)
+            raise
+        # Whoever holds the name already may have begun elsewhere in this instant: no call before Temporal has decided.
+        return self._launch(incoming, key, decided, careful=naming.held or incoming.idempotency_key is not None)
 
     async def _existing(self, key: RequestKey) -> Submission | None:
         """The request that holds the name: in flight here, ended, or running elsewhere (then its end is awaited)."""
@@ -127,17 +113,18 @@ class Submissions:
             raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
         return stored.record
 
-    def _launch(self, incoming: Incoming, key: RequestKey, decided: Decided) -> Flight:
-        flight = open_flight(incoming, key, decided, self._registry.instance)
+    def _launch(self, incoming: Incoming, key: RequestKey, decided: Decided, *, careful: bool) -> Flight:
+        flight = open_flight(incoming, key, decided, self._registry.instance, careful=careful)
         self._registry.add(flight)
         self._controller.launch(flight)
         self._background.spawn(self._start(flight, incoming.raw))
         return flight
 
-    async def _accepted(self, submission: Submission) -> Submission:
-        """A careful request is waited for until Temporal has it; its provider has not been called before."""
+    async def _accepted(self, submission: Submission, *, named: bool) -> Submission:
+        """A request with a name is waited for until Temporal has it (no answer leaves before), since another gateway
+        may have begun it as well; the provider of a careful one has not been called before."""
         flight = submission.flight
-        if flight is None or not flight.careful or await asyncio.shield(flight.acknowledged):
+        if flight is None or not (flight.careful or named) or await self._acknowledged(submission, flight):
             return submission
         if not isinstance(flight.refusal, Conflict):
             raise flight.refusal or DependencyUnavailable("The request was not accepted")
@@ -147,6 +134,13 @@ class Submissions:
         if existing is None:
             raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
         return existing
+
+    async def _acknowledged(self, submission: Submission, flight: Flight) -> bool:
+        try:
+            return await asyncio.shield(flight.acknowledged)
+        except asyncio.CancelledError:
+            await self.abandon(submission)
+            raise
 
     async def _start(self, flight: Flight, raw: bytes) -> None:
         try:

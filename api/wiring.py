@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from temporalio.client import Client
 
 from activities.health import DeploymentHealth
+from activities.predictor_cache import PredictorCache
 from activities.router_cache import RouterCache
 from api.auth import CachedAuthenticator
 from api.services import HealthCheck
@@ -19,6 +20,7 @@ from infra.db.engine import Database
 from infra.db.leases import PostgresLeases
 from infra.db.ledger import PostgresLedger
 from infra.db.notifications import ConfigurationListener
+from infra.db.predictors import PostgresPredictors
 from infra.db.repositories.api_keys import PostgresApiKeyRepository
 from infra.environment import provider_endpoints
 from infra.providers.addresses import AddressRule
@@ -52,6 +54,7 @@ class Adapters:
     authenticator: CachedAuthenticator
     configuration: RouterCache
     deployments: DeploymentHealth
+    predictors: PredictorCache
 
 
 async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack) -> Adapters:
@@ -63,8 +66,7 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     health = TemporalHealth(client)
     health.start()
     stack.push_async_callback(health.stop)
-    ledger = PostgresLedger(database, keyring, retention_hours=settings.result_retention_hours)
-    stack.push_async_callback(ledger.close)
+    ledger = _ledger(settings, database, keyring, stack)
     leases = await _lease(settings, database, instance, stack)
     embedder, milvus, history = _history(settings, stack)
     clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
@@ -74,7 +76,9 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     source = PostgresConfiguration(database, keyring, provider_endpoints(settings))
     deployments = DeploymentHealth()
     configuration = RouterCache(source, settings.router_cache_seconds, deployments.configuration_changed)
-    await _listen(database, configuration, authenticator, stack)
+    predictors = PredictorCache(PostgresPredictors(database))
+    stack.push_async_callback(predictors.close)
+    await _listen(database, configuration, authenticator, predictors, stack)
     return Adapters(
         keyring=keyring,
         database=database,
@@ -91,7 +95,19 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
         authenticator=authenticator,
         configuration=configuration,
         deployments=deployments,
+        predictors=predictors,
     )
+
+
+def _ledger(settings: Settings, database: Database, keyring: Keyring, stack: AsyncExitStack) -> PostgresLedger:
+    ledger = PostgresLedger(
+        database,
+        keyring,
+        retention_hours=settings.result_retention_hours,
+        text_retention_days=settings.prompt_retention_days,
+    )
+    stack.push_async_callback(ledger.close)
+    return ledger
 
 
 def _required(value: str | None, name: str) -> str:
@@ -130,10 +146,21 @@ def _history(settings: Settings, stack: AsyncExitStack) -> tuple[ClosableEmbedde
 
 
 async def _listen(
-    database: Database, configuration: RouterCache, authenticator: CachedAuthenticator, stack: AsyncExitStack
+    database: Database,
+    configuration: RouterCache,
+    authenticator: CachedAuthenticator,
+    predictors: PredictorCache,
+    stack: AsyncExitStack,
 ) -> None:
     drop = cache_dropper(configuration, authenticator)
-    listener = ConfigurationListener(database.url, lambda kind, user="", subject="": drop(kind, user, subject))
+
+    def heard(kind: str | None, user_id: str = "", subject: str = "") -> None:
+        if kind in (None, "predictor"):
+            predictors.announced(user_id, subject)
+        if kind != "predictor":
+            drop(kind, user_id, subject)
+
+    listener = ConfigurationListener(database.url, heard)
     await listener.start()
     stack.push_async_callback(listener.stop)
 

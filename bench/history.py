@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from bench.prompts import prompt
 from infra.settings import Settings
 from infra.vectors.milvus import MilvusHistory
-from infra.vectors.rows import QualityUpdate
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.records import HistoryPoint, HistoryScope
+from modelpilot.records import HistoryPoint, HistoryScope, QualityUpdate
 
 HOT_WITHIN_S = 120.0
 _DAYS_S = 30 * 86_400.0

@@ -1,22 +1,29 @@
-"""The app factory: one Dash site on a Flask server, with its navigation, security headers and health check."""
+"""The app factory: one Dash site on a Flask server, with its login, security headers and health check."""
 
 import logging
 import time
 from collections.abc import Callable
 
-import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, dcc, html, set_props
+import flask
+from dash import Dash, html, set_props
 from flask import Flask, Response
 
 from dashboard import ids
-from dashboard.components import notice
-from dashboard.config import DashboardConfig, require_guarded
-from dashboard.elements import Element, aria
-from dashboard.pages import PAGES, Page, PageContext
+from dashboard.access import HEALTH_PATH, Gate, form_token
+from dashboard.config import DashboardConfig
+from dashboard.elements import Element
+from dashboard.login_page import LoginPages
+from dashboard.logins import Logins
+from dashboard.notices import notice
+from dashboard.pages import PAGES, PageContext
+from dashboard.readers import Readers
 from dashboard.security import add_security_headers
-from modelpilot.analytics import DashboardReader
+from dashboard.shell import page_at, register_shell, shell
+from modelpilot.site import PasswordHasher, SiteAccess
 
 log = logging.getLogger(__name__)
+
+_MOST_BODY_BYTES = 4 * 2**20  # callbacks post what a page's controls hold
 
 INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -25,88 +32,64 @@ INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def create_app(reader: DashboardReader, config: DashboardConfig, clock: Callable[[], float] = time.time) -> Dash:
-    """Build the site. Raises UnprotectedDashboard where it would be open to more than the operator."""
-    require_guarded(config)
-    context = PageContext(reader, config, clock)
+def create_app(
+    readers: Readers,
+    access: SiteAccess,
+    hasher: PasswordHasher,
+    config: DashboardConfig,
+    clock: Callable[[], float] = time.time,
+) -> Dash:
+    """Build the site."""
+    context = PageContext(readers, config, clock)
     app = Dash(
         "dashboard",
         title="ModelPilot",
         update_title="",
         index_string=INDEX,
         serve_locally=True,
+        assets_ignore=r"login\..*",  # the login page's own
         on_error=_report_error,
         enable_mcp=False,
     )
-    app.layout = _shell
     every_page = [page.layout(context, "") for page in PAGES]
-    app.validation_layout = html.Div([_shell(), *every_page])  # type: ignore[assignment] # Dash declares None only
-    _register_routing(app, context)
+    app.layout = lambda: _layout(config)
+    app.validation_layout = html.Div([shell(), *every_page])  # type: ignore[assignment] # Dash declares None only
+    register_shell(app, context)
     for page in PAGES:
         page.register(app, context)
-    _set_up_server(app, config)
+    _set_up_server(app, config, Logins(access, hasher))
     return app
 
 
-def _set_up_server(app: Dash, config: DashboardConfig) -> None:
+def _layout(config: DashboardConfig) -> Element:
+    # Dash also asks by itself, when it starts and before the first request is let in: then nobody is there yet.
+    if not flask.has_request_context() or "visitor" not in flask.g:
+        return shell()
+    return shell(form_token(config), flask.g.visitor)
+
+
+def _set_up_server(app: Dash, config: DashboardConfig, logins: Logins) -> None:
     server: Flask = app.server
     server.config["TRUSTED_HOSTS"] = config.accepted_hosts
-    server.add_url_rule("/healthz", "healthz", lambda: Response("ok\n", mimetype="text/plain"))
+    server.config["MAX_CONTENT_LENGTH"] = _MOST_BODY_BYTES
+    server.add_url_rule(HEALTH_PATH, "healthz", lambda: Response("ok\n", mimetype="text/plain"))
+    gate = Gate(config, logins)
+    gate.install(server)
+    LoginPages(config, logins, gate).install(server)
+    server.after_request(_not_found)
     add_security_headers(server, app.csp_hashes())
 
 
-def _register_routing(app: Dash, context: PageContext) -> None:
-    @app.callback(
-        Output(ids.PAGE, "children"),
-        Output(ids.NAVIGATION, "children"),
-        Input(ids.URL, "pathname"),
-        State(ids.URL, "search"),
-    )
-    def show_page(path: str, search: str) -> tuple[Element, list[Element]]:
-        """The page of a path, with its entry in the navigation marked."""
-        found = next((page for page in PAGES if page.path == path), None)
-        content = found.layout(context, search) if found else _no_such_page()
-        return content, [_navigation_link(page, page is found) for page in PAGES]
-
-
-def _shell() -> Element:
-    brand = dmc.Text("ModelPilot", fw=700, size="lg")
-    toggle = dmc.ColorSchemeToggle(
-        id=ids.COLOR_SCHEME,
-        lightIcon="Dark",  # shown in the light scheme: it names what a click brings
-        darkIcon="Light",
-        variant="default",
-        w="auto",
-        px="xs",
-        fz="sm",
-        **aria(label="Switch between light and dark"),
-    )
-    header = dmc.Group(
-        [brand, html.Nav(id=ids.NAVIGATION, className="mp-navigation", **aria(label="Pages")), toggle],
-        className="mp-header",
-        wrap="nowrap",
-    )
-    return dmc.MantineProvider(
-        [
-            dcc.Location(id=ids.URL, refresh="callback-nav"),
-            html.Header(header),
-            html.Main(dmc.Container(id=ids.PAGE, size="xl", py="md", px={"base": "xs", "sm": "md"})),
-        ],
-        defaultColorScheme="auto",
-    )
-
-
-def _navigation_link(page: Page, current: bool) -> Element:
-    marker = aria(current="page") if current else {}
-    return dmc.Anchor(page.title, href=page.path, className="mp-navigation-link", **marker)
-
-
-def _no_such_page() -> Element:
-    return notice("No such page", dcc.Link("Go to the overview", href="/"), color="blue")
+def _not_found(response: Response) -> Response:
+    # Dash answers every path with the site, which then shows that there is no such page; programs want the status.
+    request = flask.request
+    if request.endpoint == "/<path:path>" and response.status_code == 200 and page_at(request.path) is None:
+        response.status_code = 404
+    return response
 
 
 def _report_error(error: Exception) -> None:
     # The visitor learns that something is wrong, and where the operator finds what; never the error itself.
     log.error("A dashboard callback failed", exc_info=error)
     message = "The reason is in the log of the dashboard process."
-    set_props(ids.NOTICE, {"children": notice("This page could not be updated", message, color="red")})
+    set_props(ids.BANNER, {"children": notice("This page could not be updated", message, color="red")})

@@ -1,4 +1,4 @@
-"""Building blocks shared by the pages: stat cards, notices, panels and the table of requests."""
+"""Building blocks shared by the pages: stat cards, panels, charts and the table of requests."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,33 @@ from dash import dcc, html
 from dashboard.config import DashboardConfig
 from dashboard.elements import Element, aria
 from dashboard.figures import CHART_HEIGHT_PX
-from dashboard.formats import format_ms, format_time, format_usd
+from dashboard.formats import format_ms, format_usd
 from dashboard.links import workflow_url
+from dashboard.zones import UTC_ZONE, Zone
 from modelpilot.analytics import NO_MODEL, RecentRequest
 
 STATUS_COLORS = {"completed": "green", "failed": "red", "canceled": "gray"}
-# The coloured title that Mantine gives has too little contrast on the coloured ground.
-NOTICE_STYLES = {"title": {"color": "var(--mantine-color-text)"}}
-REQUEST_COLUMNS = ("Time (UTC)", "Router", "Model", "Latency", "Cost", "Status", "Workflow")
+REQUEST_COLUMNS = ("Time", "Router", "Model", "Latency", "Cost", "Status", "Workflow")
+CARD_COLUMNS = {"base": 2, "sm": 3, "lg": 4}
 
 
-def stat_card(label: str, value: str, hint: str) -> Element:
-    """One figure: what it is, its value, and what to know about it. A <dl> keeps label and value together."""
+def stat_card(label: str, value: str, hint: str, href: str | None = None) -> Element:
+    """One figure: what it is, its value, and what to know about it. `href` leads to the rows behind it."""
+    name = dcc.Link(label, href=href, className="mp-link") if href else label
     return dmc.Card(
+        # A <dl> keeps label and value together.
         html.Dl(
-            [html.Dt(label, className="mp-stat-label"), html.Dd(value, className="mp-stat-value"), html.Dd(hint)],
+            [html.Dt(name, className="mp-stat-label"), html.Dd(value, className="mp-stat-value"), html.Dd(hint)],
             className="mp-stat",
         ),
         withBorder=True,
         padding="sm",
     )
+
+
+def stat_grid(cards: Sequence[Element]) -> Element:
+    """Cards side by side, as many as fit."""
+    return dmc.SimpleGrid(list(cards), cols=CARD_COLUMNS, spacing="sm")
 
 
 def panel(title: str, *children: Element) -> Element:
@@ -37,64 +44,56 @@ def panel(title: str, *children: Element) -> Element:
     )
 
 
-def chart_panel(title: str, graph_id: str) -> Element:
-    """A titled chart. Screen readers get its title; the numbers behind it stand in the cards and tables."""
+def chart_panel(title: str, graph_id: str, table_id: str | None = None) -> Element:
+    """A titled chart. `table_id` is a place below for its numbers (`tables.behind_chart`): a picture has no text."""
     graph = dcc.Graph(
         id=graph_id,
         config={"displayModeBar": False, "scrollZoom": False},
         responsive=True,
         style={"height": CHART_HEIGHT_PX},
     )
-    return panel(title, html.Div(graph, role="img", **aria(label=f"Chart: {title}")))
+    below = [html.Div(id=table_id)] if table_id else []
+    return panel(title, html.Div(graph, role="img", **aria(label=f"Chart: {title}")), *below)
 
 
-def notice(title: str, *children: object, color: str) -> Element:
-    """A message that takes the place of data, or stands above it; says what to do."""
-    return dmc.Alert(list(children), title=title, color=color, variant="light", mb="md", styles=NOTICE_STYLES)
-
-
-def command(line: str) -> Element:
-    """A shell command inside a sentence."""
-    return dmc.Code(line)
-
-
-def requests_table(rows: Sequence[RecentRequest], config: DashboardConfig) -> Element:
+def requests_table(rows: Sequence[RecentRequest], config: DashboardConfig, zone: Zone = UTC_ZONE) -> Element:
     """The newest requests. On a narrow screen each row becomes a small list, for which cells carry their label."""
     head = dmc.TableThead(dmc.TableTr([dmc.TableTh(column) for column in REQUEST_COLUMNS]))
-    body = dmc.TableTbody([_request_row(row, config) for row in rows])
+    body = dmc.TableTbody([_request_row(row, config, zone) for row in rows])
     return dmc.Table([head, body], striped=True, highlightOnHover=True, className="mp-requests")
 
 
-def _request_row(row: RecentRequest, config: DashboardConfig) -> Element:
+def status_badges(status: str, error_code: str | None, fallback_used: bool) -> Element:
+    """How a request ended, in words and a coloured dot."""
+    badges = [_badge(f"{status}: {error_code}" if error_code else status, STATUS_COLORS.get(status, "gray"))]
+    if fallback_used:
+        badges.append(_badge("fallback", "yellow"))
+    return dmc.Group(badges, gap=4)
+
+
+def workflow_link(config: DashboardConfig, workflow_id: str, request_id: str) -> Element | str:
+    """The request's id, linked to its workflow in the Temporal Web UI where there is one."""
+    url = workflow_url(config, workflow_id)
+    if url is None:
+        return request_id
+    label = f"Open the workflow of request {request_id} in the Temporal Web UI"
+    # A plain link: Mantine's Anchor decodes its href, and the slashes of the workflow id would split the path.
+    return html.A(request_id, href=url, target="_blank", rel="noreferrer", className="mp-link", **aria(label=label))
+
+
+def _request_row(row: RecentRequest, config: DashboardConfig, zone: Zone) -> Element:
     cells: tuple[object, ...] = (
-        format_time(row.created_at),
+        zone.time(row.created_at),
         row.router_id or "direct",
         row.model or NO_MODEL,
         format_ms(row.latency_ms),
         format_usd(row.cost_usd),
-        _status(row),
-        _workflow_link(row, config),
+        status_badges(row.status, row.error_code, row.fallback_used),
+        workflow_link(config, row.workflow_id, row.request_id),
     )
     labelled = zip(REQUEST_COLUMNS, cells, strict=True)
     return dmc.TableTr([dmc.TableTd(cell, **{"data-label": label}) for label, cell in labelled])
 
 
-def _status(row: RecentRequest) -> Element:
-    text = f"{row.status}: {row.error_code}" if row.error_code else row.status
-    badges = [_badge(text, STATUS_COLORS.get(row.status, "gray"))]
-    if row.fallback_used:
-        badges.append(_badge("fallback", "yellow"))
-    return dmc.Group(badges, gap=4)
-
-
 def _badge(text: str, color: str) -> Element:
     return dmc.Badge(text, color=color, variant="dot", size="sm", tt="none")
-
-
-def _workflow_link(row: RecentRequest, config: DashboardConfig) -> Element | str:
-    url = workflow_url(config, row.workflow_id)
-    if url is None:
-        return row.request_id
-    label = f"Open the workflow of request {row.request_id} in the Temporal Web UI"
-    # A plain link: Mantine's Anchor decodes its href, and the slashes of the workflow id would split the path.
-    return html.A(row.request_id, href=url, target="_blank", rel="noreferrer", className="mp-link", **aria(label=label))

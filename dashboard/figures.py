@@ -1,6 +1,7 @@
 """Pure functions: rows → Figure. Charts carry no title of their own; the page says it in HTML above them.
 
 Text and grid lines get their colours from `assets/style.css`, so that a change between light and dark needs no redraw.
+Points carry in `customdata` what the hover says, and last the link that a click follows.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,10 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from dashboard.formats import utc
-from modelpilot.analytics import AnalyticsScope, ModelShare, RequestBucket
+from dashboard.links import requests_link
+from dashboard.ranges import Window
+from dashboard.zones import Zone, time_ticks
+from modelpilot.analytics import NO_MODEL, ModelShare, RequestBucket
 
 CHART_HEIGHT_PX = 360
 MAX_MODELS = 8
@@ -19,38 +23,50 @@ COLORS = {NOT_FAILED: "#228be6", FAILED: "#fa5252"}
 CLEAR = "rgba(0,0,0,0)"
 
 
-def requests_over_time(buckets: Sequence[RequestBucket], scope: AnalyticsScope, bucket_s: int) -> go.Figure:
+def requests_over_time(buckets: Sequence[RequestBucket], window: Window, zone: Zone, search: str = "") -> go.Figure:
     """Stacked bars of requests per bucket, the failed ones on top. Buckets without a row are drawn as zero."""
-    rows = fill_buckets(buckets, scope, bucket_s)
-    middles = [utc(row.start_s + bucket_s / 2.0) for row in rows]
-    labels = [f"{utc(row.start_s):%b %d %H:%M} to {utc(row.start_s + bucket_s):%H:%M} UTC" for row in rows]
+    rows, width_s = fill_buckets(buckets, window), window.bucket_s
+    spans = [(row.start_s, row.start_s + width_s) for row in rows]
+    middles = [utc(start + width_s / 2.0) for start, _ in spans]
+    labels = [zone.span(*span) for span in spans]
+
+    def bars(name: str, values: list[int], status: str | None) -> go.Bar:
+        links = [requests_link(search, span, status=status) for span in spans]
+        return _bars(name, x=middles, y=values, customdata=list(zip(labels, links, strict=True)))
+
     figure = go.Figure(
         [
-            _bars(NOT_FAILED, x=middles, y=[row.requests - row.failed for row in rows]),
-            _bars(FAILED, x=middles, y=[row.failed for row in rows]),
+            bars(NOT_FAILED, [row.requests - row.failed for row in rows], None),
+            bars(FAILED, [row.failed for row in rows], "failed"),
         ]
     )
-    figure.update_traces(customdata=labels, hovertemplate="%{y:,} %{fullData.name}<br>%{customdata}<extra></extra>")
-    figure.update_xaxes(range=[utc(rows[0].start_s), utc(rows[-1].start_s + bucket_s)], nticks=6)
+    figure.update_traces(hovertemplate="%{y:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
     # Up to four requests an automatic axis would show fractions of a request.
     top = max(row.requests for row in rows)
     figure.update_yaxes(range=[0, max(4.0, top * 1.08)], tickformat=",d", nticks=5)
-    return _dressed(figure)
+    return on_time_axis(dressed(figure), window, zone)
 
 
-def requests_per_model(shares: Sequence[ModelShare]) -> go.Figure:
+def requests_per_model(shares: Sequence[ModelShare], search: str = "") -> go.Figure:
     """Horizontal bars, the busiest model on top. Names stand above their bars: beside them they would take half of a
     narrow screen."""
     rows = fold_small(shares)
     total = sum(row.requests for row in rows) or 1
-    layout = {"y": list(range(len(rows))), "orientation": "h", "width": 0.36, "customdata": [row.model for row in rows]}
+    models = {share.model for share in shares} - {NO_MODEL}  # what can be filtered by: not the folded row
+
+    def bars(name: str, values: list[int], status: str | None) -> go.Bar:
+        names = [row.model if row.model in models else None for row in rows]
+        links = [requests_link(search, model=model, status=status) for model in names]
+        data = list(zip([row.model for row in rows], links, strict=True))
+        return _bars(name, x=values, y=list(range(len(rows))), orientation="h", width=0.36, customdata=data)
+
     figure = go.Figure(
         [
-            _bars(NOT_FAILED, x=[row.requests - row.failed for row in rows], **layout),
-            _bars(FAILED, x=[row.failed for row in rows], **layout),
+            bars(NOT_FAILED, [row.requests - row.failed for row in rows], None),
+            bars(FAILED, [row.failed for row in rows], "failed"),
         ]
     )
-    figure.update_traces(hovertemplate="%{x:,} %{fullData.name}<br>%{customdata}<extra></extra>")
+    figure.update_traces(hovertemplate="%{x:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
     for position, row in enumerate(rows):
         text = f"{row.model} · {row.requests:,} ({row.requests / total:.0%})"
         figure.add_annotation(x=0, y=position - 0.36, text=text, showarrow=False, xanchor="left")
@@ -59,18 +75,21 @@ def requests_per_model(shares: Sequence[ModelShare]) -> go.Figure:
         figure.add_annotation(text="No requests in this range", showarrow=False, **middle)
     figure.update_yaxes(range=[max(len(rows), MIN_ROWS) - 0.6, -0.7], visible=False)
     figure.update_xaxes(rangemode="tozero", visible=False)
-    return _dressed(figure)
+    return dressed(figure)
 
 
-def fill_buckets(buckets: Sequence[RequestBucket], scope: AnalyticsScope, bucket_s: int) -> list[RequestBucket]:
-    """The buckets of the whole scope in order, the missing ones with no requests."""
-    known = {int(bucket.start_s // bucket_s): bucket for bucket in buckets}
-    first, last = int(scope.start_s // bucket_s), int(scope.end_s // bucket_s)
-    return [known.get(index, RequestBucket(float(index * bucket_s), 0, 0)) for index in range(first, last + 1)]
+def fill_buckets(buckets: Sequence[RequestBucket], window: Window) -> list[RequestBucket]:
+    """The buckets of the whole window in order, the missing ones with no requests."""
+    width_s = window.bucket_s
+    known = {int(bucket.start_s // width_s): bucket for bucket in buckets}
+    first, end = int(window.start_s // width_s), int(-(-window.end_s // width_s))
+    return [
+        known.get(index, RequestBucket(float(index * width_s), 0, 0)) for index in range(first, max(end, first + 1))
+    ]
 
 
 def fold_small(shares: Sequence[ModelShare]) -> list[ModelShare]:
-    """The busiest models, most requests first; the rest becomes one row that says how many models it stands for."""
+    """The busiest models, and the rest as one row, so that a catalogue of a hundred stays readable."""
     rows = sorted(shares, key=lambda share: (-share.requests, share.model))
     if len(rows) <= MAX_MODELS:
         return rows
@@ -84,13 +103,16 @@ def fold_small(shares: Sequence[ModelShare]) -> list[ModelShare]:
     return [*rows[: MAX_MODELS - 1], folded]
 
 
-def _bars(name: str, **data: object) -> go.Bar:
-    color = COLORS[name]
-    pattern = {"shape": "/", "fgcolor": color, "bgcolor": CLEAR, "size": 6} if name == FAILED else {}
-    return go.Bar(name=name, marker={"color": color, "pattern": pattern, "line": {"color": color, "width": 1}}, **data)
+def on_time_axis(figure: go.Figure, window: Window, zone: Zone) -> go.Figure:
+    """Give the x axis the whole window, with ticks at round times of the zone. x values are UTC."""
+    places, texts = time_ticks(window.start_s, window.end_s, zone)
+    first = window.start_s // window.bucket_s * window.bucket_s
+    last = -(-window.end_s // window.bucket_s) * window.bucket_s
+    return figure.update_xaxes(range=[utc(first), utc(last)], tickvals=places, ticktext=texts)
 
 
-def _dressed(figure: go.Figure) -> go.Figure:
+def dressed(figure: go.Figure) -> go.Figure:
+    """What all charts of the site have in common: size, margins, no colours of their own, no zooming by touch."""
     figure.update_layout(
         barmode="stack",
         bargap=0.25,
@@ -109,3 +131,9 @@ def _dressed(figure: go.Figure) -> go.Figure:
     figure.update_xaxes(fixedrange=True, automargin=True)
     figure.update_yaxes(fixedrange=True, automargin=True)
     return figure
+
+
+def _bars(name: str, **data: object) -> go.Bar:
+    color = COLORS[name]
+    pattern = {"shape": "/", "fgcolor": color, "bgcolor": CLEAR, "size": 6} if name == FAILED else {}
+    return go.Bar(name=name, marker={"color": color, "pattern": pattern, "line": {"color": color, "width": 1}}, **data)

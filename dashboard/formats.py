@@ -14,6 +14,8 @@ def format_usd(value: float | None) -> str:
     """An amount in USD: cents from one dollar on, three significant digits below (a request may cost 0.00002)."""
     if value is None:
         return UNKNOWN
+    if value < 0.0:
+        return f"\u2212{format_usd(-value)}"
     if value == 0.0 or value >= 1.0:
         return f"${value:,.2f}"
     digits = f"{value:.3g}"
@@ -31,7 +33,18 @@ def format_ms(value: float | None) -> str:
 
 def format_share(value: float | None) -> str:
     """A share in [0, 1] as a percentage with one decimal."""
-    return UNKNOWN if value is None else f"{value * 100.0:.1f} %"
+    return UNKNOWN if value is None else f"{value * 100.0:.1f} %".replace("-", "\u2212")
+
+
+def format_grams(value: float | None) -> str:
+    """A mass of CO2e in mg, g or kg, three significant digits."""
+    if value is None:
+        return UNKNOWN
+    if value < 0.0:
+        return f"\u2212{format_grams(-value)}"
+    unit, size = next(((unit, size) for unit, size in (("kg", 1_000.0), ("g", 1.0)) if value >= size), ("mg", 0.001))
+    scaled = value / size
+    return f"{scaled:,.0f} {unit}" if scaled >= 100.0 else f"{scaled:.3g} {unit}"
 
 
 def format_age(seconds: float) -> str:
@@ -40,11 +53,6 @@ def format_age(seconds: float) -> str:
         if seconds >= 2 * size_s:
             return f"{int(seconds // size_s)} {unit} ago"
     return f"{int(max(seconds, 0.0))} s ago"
-
-
-def format_time(unix_s: float) -> str:
-    """A time of day in UTC with its date, to the second."""
-    return utc(unix_s).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def utc(unix_s: float) -> datetime:

@@ -1,8 +1,16 @@
-"""Links out of the site."""
+"""Links: out of the site, and from a figure to the rows behind it."""
 
 from urllib.parse import quote
 
+from dash import Dash, Input, Output
+
+from dashboard.clientside import in_browser
 from dashboard.config import DashboardConfig
+from dashboard.frame import Frame
+from dashboard.ranges import moment_in_url
+from dashboard.urls import link
+
+REQUESTS_PATH = "/requests"
 
 
 def workflow_url(config: DashboardConfig, workflow_id: str) -> str | None:
@@ -11,3 +19,16 @@ def workflow_url(config: DashboardConfig, workflow_id: str) -> str | None:
         return None
     base = config.temporal_ui_url.rstrip("/")
     return f"{base}/namespaces/{quote(config.temporal_namespace, safe='')}/workflows/{quote(workflow_id, safe='')}"
+
+
+def requests_link(search: str, span: tuple[float, float] | None = None, **filters: str | None) -> str:
+    """The list of requests behind a figure: the same range (or `span`, Unix seconds) and viewer, and these filters."""
+    if span is None:
+        return link(REQUESTS_PATH, search, **filters)
+    start, end = (moment_in_url(moment) for moment in span)
+    return link(REQUESTS_PATH, search, range=None, from_=start, to=end, **filters)
+
+
+def follow_points(app: Dash, frame: Frame, graph_id: str) -> None:
+    """A click on a point of this chart opens the link that its `customdata` is, or ends with."""
+    in_browser(app, "follow", Output(frame.id("url"), "href"), Input(graph_id, "clickData"), at_start=False)

@@ -1,47 +1,89 @@
-"""The time ranges a page can show. The choice lives in the URL (`?range=1h`), so that reload and sharing keep it."""
+"""The time range of a page. The choice lives in the URL (`?range=1h`, or `?from=…&to=…`)."""
 
 from dataclasses import dataclass
-from urllib.parse import parse_qs
+from datetime import UTC, datetime
 
+from dashboard.urls import query, search_with
 from modelpilot.analytics import AnalyticsScope
 
-HOUR_S = 3_600
+MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
+CUSTOM = "custom"
+# Widths of time buckets; all divide a day, so that buckets begin at whole hours of UTC.
+# From an hour on they are whole hours, which are summed up beforehand (`hourly_metrics`).
+BUCKETS_S = (MINUTE_S, 5 * MINUTE_S, 15 * MINUTE_S, *(n * HOUR_S for n in (1, 3, 6, 12)), DAY_S, 2 * DAY_S, 7 * DAY_S)
+_MOST_BUCKETS = 60
+_LONGEST_S = 10 * 366 * DAY_S
 
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """A range and the width of its time buckets, chosen so that a chart has about 60 bars."""
+    """A range that ends now."""
 
     key: str
     label: str
     span_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when to when (`end_s` exclusive, Unix seconds), in buckets of `bucket_s`. `key` is a range's, or CUSTOM."""
+
+    key: str
+    label: str
+    start_s: float
+    end_s: float
     bucket_s: int
 
-    def scope(self, user_id: str | None, now_s: float) -> AnalyticsScope:
-        """The range that ends now. It starts on a bucket boundary, since a cut first bar would look like a dip."""
-        start_s = (now_s - self.span_s) // self.bucket_s * self.bucket_s
-        return AnalyticsScope(user_id, start_s, now_s)
+    def scope(self, user_id: str | None) -> AnalyticsScope:
+        """The window for one tenant; None: for all."""
+        return AnalyticsScope(user_id, self.start_s, self.end_s)
 
 
 RANGES = (
-    TimeRange("1h", "1 hour", HOUR_S, 60),
-    TimeRange("24h", "24 hours", 24 * HOUR_S, HOUR_S // 2),
-    TimeRange("7d", "7 days", 7 * 24 * HOUR_S, 3 * HOUR_S),
+    TimeRange("1h", "1 hour", HOUR_S),
+    TimeRange("24h", "24 hours", DAY_S),
+    TimeRange("7d", "7 days", 7 * DAY_S),
+    TimeRange("30d", "30 days", 30 * DAY_S),
+    TimeRange("90d", "90 days", 90 * DAY_S),
 )
 DEFAULT_RANGE = RANGES[1]
 
 
+def window_from_url(search: str | None, now_s: float) -> Window:
+    """The window that a URL asks for; the default where it makes no sense: a link may be older than this version."""
+    asked = query(search)
+    start_s, end_s = _moment(asked.get("from")), _moment(asked.get("to"))
+    if start_s is not None and end_s is not None and start_s < end_s <= start_s + _LONGEST_S:
+        return Window(CUSTOM, "the chosen time", start_s, end_s, bucket_for(end_s - start_s))
+    chosen = range_by_key(asked.get("range"))
+    bucket_s = bucket_for(chosen.span_s)
+    # It starts on a bucket boundary, since a cut first bar would look like a dip.
+    return Window(chosen.key, chosen.label, (now_s - chosen.span_s) // bucket_s * bucket_s, now_s, bucket_s)
+
+
 def range_by_key(key: str | None) -> TimeRange:
-    """The range of this key; anything else is the default, for a shared link may be older than this version."""
+    """The range of this key, or the default."""
     return next((one for one in RANGES if one.key == key), DEFAULT_RANGE)
 
 
-def range_from_url(search: str | None) -> TimeRange:
-    """The range that a URL's query string asks for."""
-    values = parse_qs((search or "").removeprefix("?")).get("range")
-    return range_by_key(values[-1] if values else None)
+def search_for_range(search: str | None, key: str) -> str:
+    """The same query string with another range."""
+    return search_with(search, {"range": range_by_key(key).key, "from": None, "to": None})
 
 
-def url_for_range(chosen: TimeRange) -> str:
-    """The query string that asks for this range."""
-    return f"?range={chosen.key}"
+def moment_in_url(unix_s: float) -> str:
+    """A moment as `from` and `to` have it: `2027-01-15T12:00:00Z`."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def bucket_for(span_s: float) -> int:
+    """The narrowest bucket that makes no more than about 60 bars."""
+    return next((width for width in BUCKETS_S if span_s / width <= _MOST_BUCKETS), BUCKETS_S[-1])
+
+
+def _moment(text: str | None) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

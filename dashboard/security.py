@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 
 def content_security_policy(script_hashes: Sequence[str]) -> str:
     """The Content-Security-Policy. `script_hashes` allow Dash's inline start script and nothing beside it.
 
-    Styles may be inline: Mantine and Plotly write <style> elements at run time and take no nonce through Dash.
+    Styles may be inline: Mantine, Plotly and AG Grid write <style> elements and style attributes at run time and take
+    no nonce through Dash. Forms go to this site only: login and logout.
     """
     directives = {
         "default-src": "'self'",
@@ -19,7 +20,7 @@ def content_security_policy(script_hashes: Sequence[str]) -> str:
         "connect-src": "'self'",
         "object-src": "'none'",
         "base-uri": "'none'",
-        "form-action": "'none'",
+        "form-action": "'self'",
         "frame-ancestors": "'none'",
     }
     return "; ".join(f"{name} {value}" for name, value in directives.items())
@@ -38,6 +39,9 @@ def add_security_headers(server: Flask, script_hashes: Sequence[str]) -> None:
 
     def add(response: Response) -> Response:
         response.headers.update(headers)
+        # Scripts and styles say themselves how long they last; what shows data must not outlive a logout.
+        if not request.path.startswith(("/assets/", "/_dash-component-suites/")):
+            response.headers["Cache-Control"] = "no-store"
         return response
 
     server.after_request(add)

@@ -1,7 +1,6 @@
 """Serve the site from this process until told to stop.
 
-Werkzeug's threaded server: the site is for a handful of people on a trusted network, and it adds no dependency. Change
-it for waitress when a login makes the site fit for more.
+Werkzeug's threaded server: the site is for tens of people, and it adds no dependency (docs/adr/0013-site-login.md).
 """
 
 import logging

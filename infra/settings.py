@@ -86,8 +86,9 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default=Path(".modelpilot"), validate_default=True)
     host: Host = "127.0.0.1"
     api_port: Port = 8080
-    dashboard_host: Host = "127.0.0.1"  # not `host`: what has no login is shown to others only when asked for
+    dashboard_host: Host = "127.0.0.1"
     dashboard_port: Port = 8050
+    dashboard_login: Literal["auto", "always"] = "auto"
     dashboard_trusted_hosts: Names = ()
     dashboard_unprotected: bool = False
     cors_origins: Names = ()
@@ -118,6 +119,9 @@ class Settings(BaseSettings):
 
     encryption_keys: Keys = ()
     result_retention_hours: Annotated[float, Field(gt=0, le=8760, allow_inf_nan=False)] = 24
+    prompt_retention_days: Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)] = 30
+    request_retention_days: Annotated[float, Field(ge=1, le=36_500, allow_inf_nan=False)] = 90
+    export_url: PrivateUrl = None
     router_cache_seconds: Seconds = 300
     private_provider_hosts: Names = ()
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from modelpilot.savings import Saving
+
 # The site labels the share of requests that no model answered like this.
 NO_MODEL = "(none)"
 
@@ -35,6 +37,11 @@ class RequestSummary:
     latency_p50_ms: float | None = None
     latency_p95_ms: float | None = None
     overhead_p50_ms: float | None = None
+    ttft_p50_ms: float | None = None
+    carbon_g: float = 0.0  # of the requests where it is known
+    unknown_carbon: int = 0
+    carbon_range_g: tuple[float, float] | None = None  # None: no model's figure has a range
+    sampled: int | None = None  # percentiles are those of so many requests; None: of all
 
     @property
     def error_share(self) -> float | None:
@@ -55,6 +62,7 @@ class ModelShare:
     requests: int
     failed: int
     cost_usd: float
+    carbon_g: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class Overview:
 
     `latest_request_s` is when the newest request of the tenant arrived, whatever the range; None: never.
     Buckets without requests are left out, `shares` is sorted by requests, `recent` has the newest first.
+    `aggregated_through_s`: what was recorded before is in the hourly sums (None: never aggregated).
     """
 
     summary: RequestSummary = field(default_factory=RequestSummary)
@@ -98,11 +107,35 @@ class Overview:
     buckets: tuple[RequestBucket, ...] = ()
     recent: tuple[RecentRequest, ...] = ()
     latest_request_s: float | None = None
+    savings: tuple[Saving, ...] = ()
+    aggregated_through_s: float | None = None
 
 
-class DashboardReader(Protocol):
-    """Reads for the analytics site. Synchronous, since Dash is; called from several threads at once."""
+class OverviewReader(Protocol):
+    """Reads for the Overview page. Synchronous, since Dash is; called from several threads at once."""
 
     def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
         """The Overview page of a scope. `bucket_s` is the width of a time bucket. Raises DependencyUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The names that filters offer, each sorted."""
+
+    routers: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()  # for admins only
+
+
+class ChoiceReader(Protocol):
+    """Reads what there is to filter by."""
+
+    def choices(self, user_id: str | None) -> Choices:
+        """Names in a tenant's requests, of every tenant for None. Raises DependencyUnavailable."""
+        ...
+
+    def tenants(self) -> tuple[str, ...]:
+        """Every tenant, by name; for admins only. Raises DependencyUnavailable."""
         ...

@@ -18,7 +18,7 @@ State = Literal["closed", "open", "half_open"]
 # Failures that speak of the deployment, not of the request. A total timeout is the request's own limit, and may have
 # left this call no time at all; the deployment's silence is what the other two time.
 _SPEAKING = frozenset(
-    {"connection_error", "timeout_first_token", "timeout_idle", "stream_cut", "malformed_response"}
+    {"connection_error", "timeout_connect", "timeout_first_token", "timeout_idle", "stream_cut", "malformed_response"}
     | {"rate_limited", "server_error", "overloaded", "authentication", "permission"}
 )
 

@@ -2,17 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_validator
 
 from modelpilot.router import ModelId, RouterId, UnitInterval
 from modelpilot.wire_model import WireModel
 
 ProviderKind = Literal["openai", "anthropic", "google", "openrouter", "simulator"]
 Price = Annotated[float, Field(ge=0.0)]
+ProviderModel = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 # Neutral priors for what nobody has told us; `scoring` widens their uncertainty.
 NEUTRAL_QUALITY = 0.5
 NEUTRAL_LATENCY_MS = 2_000.0
+
+MAXIMUM_KEYS = 16  # per provider
+MAXIMUM_DEPLOYMENTS = 32  # per model
 
 
 class ModelLimits(WireModel):
@@ -22,12 +26,30 @@ class ModelLimits(WireModel):
     context_window: Annotated[int, Field(gt=0)] | None = None
 
 
+class DeploymentSpec(WireModel):
+    """One place where a model is served. Lower `priority` numbers come first; among equals `weight` shares the load.
+
+    `provider_model` null: the model's own. `cooldown_seconds`: how long it is left alone after a 429 that does not say.
+    """
+
+    provider: RouterId
+    provider_model: ProviderModel | None = None
+    weight: Annotated[float, Field(gt=0.0, le=1_000_000.0)] = 1.0
+    priority: Annotated[int, Field(ge=0, le=1_000)] = 0
+    cooldown_seconds: Annotated[float, Field(ge=0.0, le=3_600.0)] = 60.0
+
+
 class ModelSpec(WireModel):
-    """One model. Prices are USD per token; null means unknown, which is never zero."""
+    """One model. Prices are USD per token; null means unknown, which is never zero.
+
+    Without `deployments` it has one: `provider` under the name `provider_model`. With them, `provider` is what lists
+    show, and `provider_model` the default of their names.
+    """
 
     id: ModelId
     provider: RouterId
-    provider_model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    provider_model: ProviderModel
+    deployments: list[DeploymentSpec] = Field(default_factory=list, max_length=MAXIMUM_DEPLOYMENTS)
     capabilities: list[str] = Field(default_factory=lambda: ["chat"], max_length=32)
     avg_latency_ms: Annotated[float, Field(gt=0.0)] | None = None
     cost_per_input_token: Price | None = None
@@ -38,11 +60,33 @@ class ModelSpec(WireModel):
     carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0)] | None = Field(default=None, alias="carbonGPer1kTokens")
     limits: ModelLimits = Field(default_factory=ModelLimits)
 
+    @field_validator("deployments")
+    @classmethod
+    def _differ(cls, deployments: list[DeploymentSpec], info: ValidationInfo) -> list[DeploymentSpec]:
+        own = info.data.get("provider_model")
+        if len({(each.provider, each.provider_model or own) for each in deployments}) < len(deployments):
+            raise ValueError("each deployment needs a provider or a provider's model of its own")
+        return deployments
+
 
 class ProviderSpec(WireModel):
-    """One provider as its owner wrote it; `api_key` is write-only."""
+    """One provider as its owner wrote it; `api_key` and `api_keys` are write-only."""
 
     id: RouterId
     kind: ProviderKind
     base_url: Annotated[str, StringConstraints(max_length=2_000)] | None = None
     api_key: SecretStr | None = None
+    api_keys: Annotated[list[SecretStr], Field(min_length=1, max_length=MAXIMUM_KEYS)] | None = None
+
+    @property
+    def given_keys(self) -> tuple[str, ...]:
+        """Every given key in clear, `api_key` first, none twice; empty where the stored ones are to be kept."""
+        given = [*([] if self.api_key is None else [self.api_key]), *(self.api_keys or [])]
+        return tuple(dict.fromkeys(key.get_secret_value() for key in given))
+
+    @field_validator("api_keys")
+    @classmethod
+    def _bounded(cls, keys: list[SecretStr] | None, info: ValidationInfo) -> list[SecretStr] | None:
+        if keys is not None and info.data.get("api_key") is not None and len(keys) >= MAXIMUM_KEYS:
+            raise ValueError(f"at most {MAXIMUM_KEYS} keys, apiKey included")
+        return keys

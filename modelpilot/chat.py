@@ -17,6 +17,13 @@ class RequestOptions(WireModel):
     tags: dict[str, str] = Field(default_factory=dict, max_length=32)
     session_id: Annotated[str, Field(max_length=200)] | None = None
 
+    def overrides(self) -> dict[str, Any] | None:
+        """What the request lays down about its own decision, as the decision records it; None: nothing."""
+        if self.objective is None and self.constraints is None:
+            return None
+        constraints = None if self.constraints is None else self.constraints.to_wire()
+        return {"objective": self.objective is not None, "constraints": constraints}
+
 
 class _OpenAIModel(BaseModel):
     """OpenAI keeps its snake_case names; fields that we do not know are kept for the provider."""

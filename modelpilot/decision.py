@@ -1,25 +1,37 @@
 """What was decided for a request and why. Dataclasses, since these cross the hot path and Temporal."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+# What kind of reason excludes a candidate: only a constraint can be judged anew when a logged decision is replayed.
+Exclusion = Literal["unavailable", "request", "constraint", "blocked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
     """One component of a candidate's score.
 
-    `raw` is the prediction in `unit` (None: unknown), `score` its normalization to [0, 1] (higher is better), and
-    `weight` the share of this component in the total.
+    `raw` is the prediction in `unit` (None: unknown) and `sd` its standard deviation, `score` its normalization to
+    [0, 1] (higher is better), and `weight` the share of this component in the total.
     """
 
     raw: float | None
     unit: str
     score: float
     weight: float
+    sd: float | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
-        return {"raw": self.raw, "unit": self.unit, "score": round(self.score, 6), "weight": round(self.weight, 6)}
+        sd = None if self.raw is None or self.sd is None else float(f"{self.sd:.4g}")
+        return {
+            "raw": self.raw,
+            "unit": self.unit,
+            "score": round(self.score, 6),
+            "weight": round(self.weight, 6),
+            "sd": sd,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,8 @@ class Candidate:
     total: float | None
     excluded_because: str | None = None
     evidence: int = 0  # neighbours that speak of this model
+    excluded_by: Exclusion | None = None
+    probability: float = 0.0  # of being chosen, exploration included
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -47,7 +61,9 @@ class Candidate:
             "carbon": self.carbon.to_wire(),
             "total": None if self.total is None else round(self.total, 6),
             "excludedBecause": self.excluded_because,
+            "excludedBy": self.excluded_by,
             "evidence": self.evidence,
+            "probability": round(self.probability, 9),
         }
 
 
@@ -62,8 +78,24 @@ class NeighbourUse:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictorUse:
+    """The fitted predictor that took part in a decision. `fitted_at` is Unix seconds."""
+
+    version: int
+    fitted_at: float
+
+    def to_wire(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {"version": self.version, "fittedAt": datetime.fromtimestamp(self.fitted_at, UTC).isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """The whole decision. `propensity` is the probability with which `selected` was chosen."""
+    """The whole decision. `propensity` is the probability with which `selected` was chosen.
+
+    `overrides` is what the request itself laid down (`objective`: that it did; `constraints`: which); no change of the
+    router's settings would have changed that.
+    """
 
     mode: str
     selected: str
@@ -75,21 +107,29 @@ class Decision:
     degraded: tuple[str, ...] = field(default=())
     prompt_tokens: int = 0
     request_type: str = "chat"
+    preferred: str | None = None  # the router's preferred model, whether or not it was chosen
+    predictor: PredictorUse | None = None
+    requires: dict[str, Any] = field(default_factory=dict)  # what a model had to be able to do
+    overrides: dict[str, Any] | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it and the ledger stores it: no prompt text in it."""
         return {
             "mode": self.mode,
             "selectedModel": self.selected,
+            "preferredModel": self.preferred,
             "configVersion": self.config_version,
             "candidates": [candidate.to_wire() for candidate in self.candidates],
             "neighbours": [
                 {"requestId": n.request_id, "model": n.model, "similarity": n.similarity, "quality": n.quality}
                 for n in self.neighbours
             ],
-            "propensity": round(self.propensity, 6),
+            "propensity": round(self.propensity, 9),
             "explored": self.explored,
             "degraded": list(self.degraded),
             "promptTokens": self.prompt_tokens,
             "requestType": self.request_type,
+            "predictor": self.predictor.to_wire() if self.predictor else None,
+            "requires": self.requires,
+            "overrides": self.overrides,
         }

@@ -1,7 +1,7 @@
 """Why a model cannot serve a request. Every reason is a sentence for the person who asks."""
 
 from modelpilot.catalogue import ModelSpec
-from modelpilot.prediction import Prediction
+from modelpilot.estimation.prediction import Prediction
 from modelpilot.profile import RequestProfile
 from modelpilot.router import Constraints
 from modelpilot.wire.jsonb import JsonObject

@@ -124,6 +124,12 @@ class Overloaded(ModelPilotError):
     code = "overloaded"
 
 
+class RateLimited(ModelPilotError):
+    """The caller is over a limit of its own (requests, tokens or budget); `retry_after_s` says when that ends."""
+
+    code = "rate_limit_exceeded"
+
+
 class EmbedderMismatch(DependencyUnavailable):
     """Stored vectors and new ones come from different embedders, so their similarities would be garbage."""
 

@@ -60,7 +60,7 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class StoredProvider:
-    """A provider without its key, which is never returned."""
+    """A provider without its keys, which are never returned."""
 
     id: str
     kind: ProviderKind
@@ -68,6 +68,7 @@ class StoredProvider:
     has_key: bool
     created_at: float
     updated_at: float
+    key_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ class ProviderRepository(Protocol):
         ...
 
     async def put(self, user_id: str, spec: ProviderSpec, actor: str) -> StoredProvider:
-        """Create or replace; without `api_key` the stored one is kept."""
+        """Create or replace; without any key the stored ones are kept, otherwise all of them are replaced."""
         ...
 
     async def get(self, user_id: str, provider_id: str) -> StoredProvider:

@@ -25,6 +25,7 @@ class CallPlan:
     total_ms: int = 120_000
     call_format: str | None = None
     on_stream_cut: str = "resume"  # or "restart": where a repeated stream diverges from what the client has
+    connect_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One provider call. `seq` orders the calls of a request and, with its id, identifies this one."""
+    """One provider call. `seq` orders the calls of a request and, with its id, identifies this one.
+
+    `deployment` is where it went, `provider/providerModel` and the number of the key where there are several ("#2").
+    """
 
     seq: int
     model: str
@@ -37,6 +40,7 @@ class Attempt:
     cost_usd: float | None = None
     usage: Usage = field(default_factory=Usage)
     started_at: float = 0.0  # Unix seconds
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

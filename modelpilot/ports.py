@@ -32,8 +32,9 @@ class ConfigurationSource(Protocol):
         """A synthetic preferredModel router (id "", version 0) for a catalogue model that is called directly."""
         ...
 
-    async def endpoint(self, user_id: str, provider_id: str) -> ProviderEndpoint:
-        """Where to call the provider and with which key (decrypted)."""
+    async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
+        """Where to call the provider and with which of its keys (decrypted). An index beyond the last key, since keys
+        were taken away meanwhile, counts on from the first."""
         ...
 
 
@@ -94,6 +95,10 @@ class Ledger(Protocol):
         """Reserve a client-given name, committed; the name itself is stored as an HMAC only."""
         ...
 
+    async def release(self, user_id: str, kind: NameKind, name: str, request_id: str) -> None:
+        """Free a reservation of `request_id`, which was refused; nothing happens where another request holds it."""
+        ...
+
     async def resolve(self, user_id: str, name: str) -> str | None:
         """The request id behind a client-given name (either kind), or None."""
         ...
@@ -126,6 +131,7 @@ class ProviderCall:
     first_token_ms: int
     idle_ms: int
     request_id: str
+    connect_ms: int = 5_000
 
 
 class ProviderClient(Protocol):

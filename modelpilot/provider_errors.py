@@ -14,8 +14,8 @@ class Remedy(StrEnum):
 class ProviderError(Exception):
     """A failed provider call.
 
-    `error_type` is one of: connection_error, timeout_first_token, timeout_idle, timeout_total, stream_cut,
-    malformed_response, rate_limited, server_error, overloaded, authentication, permission, not_found,
+    `error_type` is one of: connection_error, timeout_connect, timeout_first_token, timeout_idle, timeout_total,
+    stream_cut, malformed_response, rate_limited, server_error, overloaded, authentication, permission, not_found,
     context_length, content_filter, bad_request. `retry_after_s` is None where the provider gave no usable value.
     `unhealthy_key` says that the provider's key itself was refused.
     """

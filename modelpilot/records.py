@@ -1,5 +1,6 @@
 """Rows and points that outlive a request: the terminal row, the point in the vector history, and what is read back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.catalogue import ModelSpec, ProviderKind
+from modelpilot.deployments import Dishonours, Places, ProviderFacts, places_of
 from modelpilot.outcome import Attempt, Outcome
 from modelpilot.router import CallFormat, Router
 
@@ -49,6 +51,9 @@ class RequestRecord:
     features: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     session_id: str | None = None
+    carbon_g: float | None = None  # of all calls together; None: unknown
+    # The request's body, to be stored with the answer; None where the router does not say so.
+    stored_body: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,36 @@ class HistoryPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityUpdate:
+    """A revised quality of one point: the mean over `count` judgements, or None: nobody knows after all."""
+
+    point_id: str
+    model: str
+    quality: float | None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTotals:
+    """What a router has seen of one model altogether: means over prompts, each counted once however often it came.
+
+    `quality` is the mean over the `graded` prompts that have one; NaN where there is none.
+    """
+
+    prompts: int
+    latency_ms: float
+    output_tokens: float
+    graded: int
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Past outcomes similar to a prompt, most similar first. Arrays are aligned, [k]; NaN means unknown."""
+    """Past outcomes similar to a prompt, most similar first. Arrays are aligned, [k]; NaN means unknown.
+
+    `totals` has what the router has seen of each model altogether, where the store keeps that at hand (None: it does
+    not).
+    """
 
     similarity: NDArray[np.float32]
     models: tuple[str, ...]
@@ -115,6 +148,7 @@ class Neighbours:
     output_tokens: NDArray[np.float32]
     count: NDArray[np.float32]  # how many requests the point stands for
     timestamp: NDArray[np.float64]
+    totals: Mapping[str, ModelTotals] | None = None
 
     @classmethod
     def empty(cls) -> "Neighbours":
@@ -128,12 +162,17 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class ProviderEndpoint:
-    """Where and how to call a provider. `api_key` is in clear: never log it, never let it into a payload."""
+    """Where and how to call a provider. `api_key` is in clear: never log it, never let it into a payload.
+
+    It is the provider's key number `key_index` of `key_count` (1 also where none is needed).
+    """
 
     id: str
     kind: ProviderKind
     base_url: str
     api_key: str | None = field(repr=False)
+    key_index: int = 0
+    key_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +180,9 @@ class RouterSnapshot:
     """A router at one version with all that a decision needs.
 
     `models` has every model named by the router (available, preferred, fallback) that the catalogue knows;
-    `unavailable` maps a model id to the reason why it cannot be called at all (unknown, provider without a key), and
-    `kinds` to the kind of its own provider where that is configured. `openrouter_unavailable` says why nothing can be
-    called under `callFormat: "openrouter"`, which a single request may ask for.
+    `unavailable` maps a model id to the reason why it cannot be called at all (unknown, no provider of its deployments
+    with a key). `providers` has what is known of the providers behind the models, and of OpenRouter, through which
+    a single request may ask to be sent.
     """
 
     user_id: str
@@ -151,18 +190,17 @@ class RouterSnapshot:
     version: int
     models: dict[str, ModelSpec]
     unavailable: dict[str, str]
-    kinds: dict[str, ProviderKind] = field(default_factory=dict)
-    openrouter_unavailable: str | None = None
+    providers: dict[str, ProviderFacts] = field(default_factory=dict)
 
     def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
         """Why the model cannot be called at all in this format; None where it can be."""
         if model_id in self.models and call_format == "openrouter":
-            return self.openrouter_unavailable
+            return self.providers.get("openrouter", ProviderFacts()).unavailable
         return self.unavailable.get(model_id)
 
-    def kind_of(self, model_id: str, call_format: CallFormat | None) -> ProviderKind | None:
-        """The wire format that the model is called in; None where it is not known."""
-        return call_format or self.kinds.get(model_id)
+    def places(self, spec: ModelSpec, call_format: CallFormat | None, dishonours: Dishonours) -> Places:
+        """Where a request that not every kind of provider can serve may call the model."""
+        return places_of(spec, call_format, self.providers, dishonours)
 
 
 @dataclass(frozen=True, slots=True)

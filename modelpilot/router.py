@@ -66,8 +66,10 @@ def _stricter(mine: float | None, theirs: float | None, pick: Callable[[Iterable
 
 
 class Timeouts(WireModel):
-    """Milliseconds. `total_ms` bounds the whole request, fallbacks and waits included."""
+    """Milliseconds. `total_ms` bounds the whole request, fallbacks and waits included; `connect_ms` one connection, its
+    name resolution and TLS included."""
 
+    connect_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 5_000
     first_token_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 30_000
     idle_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 30_000
     total_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 120_000

@@ -1,25 +1,32 @@
 """The decision: every named model scored for this request, and the choice among those that can serve it."""
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
+
+import numpy as np
 
 from modelpilot.catalogue import ModelSpec
-from modelpilot.decision import Candidate, Component, Decision, NeighbourUse
+from modelpilot.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
+from modelpilot.deployments import Place
 from modelpilot.eligibility import breaks_constraint, cannot_honour, cannot_serve
 from modelpilot.errors import NoCandidate
-from modelpilot.prediction import Prediction, predict
+from modelpilot.estimation import FittedPredictor, Prediction, RequestFacts, predict_all
+from modelpilot.exploration import winning_shares
 from modelpilot.profile import RequestProfile
-from modelpilot.records import Neighbours, RouterSnapshot
+from modelpilot.records import Neighbours, RouterSnapshot, Vector
 from modelpilot.router import Router
 from modelpilot.scoring import lower_is_better, weighted_total
 
 EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
 _UNITS = ("USD", "ms", "share", "gCO2e")
 
-# Says of (provider id, model id) why it should not be called just now (breaker open, key refused), or None.
-Blocked = Callable[[str, str], str | None]
+# Says of a model and the places where it can be called why it should not be just now (every breaker open, every key
+# refused, every deployment rate limited), or None.
+Blocked = Callable[[str, Sequence[Place]], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +35,10 @@ class _Assessed:
     spec: ModelSpec | None
     predicted: Prediction | None
     excluded_because: str | None
-    blocked: bool = False  # excluded for the moment, and by nothing else
+    excluded_by: Exclusion | None = None
 
 
-def nothing_blocked(provider: str, model: str) -> None:
+def nothing_blocked(model: str, places: Sequence[Place]) -> None:
     """A `Blocked` that has nothing against anybody."""
 
 
@@ -42,43 +49,73 @@ def decide(
     draw: random.Random | None,
     degraded: tuple[str, ...] = (),
     blocked: Blocked = nothing_blocked,
+    fitted: FittedPredictor | None = None,
+    vector: Vector | None = None,
+    now: float = 0.0,
 ) -> Decision:
     """Choose a model. Raises NoCandidate with the reason for each model when none can serve the request.
 
-    Ties break by the cheaper model, then by name. With probability `exploration` a candidate is drawn at random
-    instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
+    Ties break by the cheaper model, then by name. With probability `exploration` a candidate is drawn by Thompson
+    sampling instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
     `blocked` is left out while anything else can serve; otherwise the best of it is tried rather than failing.
+    `fitted` and the prompt's `vector` bring the router's regressions in; `now` (Unix s) dates the neighbours.
     """
     router = snapshot.router
     preferred = router.mode == "preferredModel" and router.preferred_model
-    names = [router.preferred_model or ""] if preferred else list(dict.fromkeys(router.available_models))
-    assess = _assessor(snapshot, profile, neighbours, blocked)
-    assessed = [assess(name) for name in names]
+    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now)
+    assess = _assessor(snapshot, profile, predicted, blocked)
+    assessed = [assess(name) for name in _named(router)]
     shares = (profile.options.objective or router.objective).shares()
-    candidates = _score(assessed, shares)
     exploration = 0.0 if preferred else router.exploration
+    candidates = _with_probabilities(_score(assessed, shares), exploration)
     chosen, propensity, explored = _choose(_ranked(candidates), exploration, draw)
     if chosen is None and preferred:
         chosen = next((a.model for a in map(assess, _fallbacks(router)) if a.excluded_because is None), None)
     if chosen is None:
         candidates, chosen = _best_blocked(assessed, shares)
     return Decision(
-        mode=router.mode,
         selected=chosen,
-        config_version=snapshot.version,
         candidates=tuple(candidates),
         neighbours=_explained(neighbours),
         propensity=propensity,
         explored=explored,
         degraded=degraded,
-        prompt_tokens=profile.prompt_tokens,
-        request_type=profile.request_type,
+        **_asked(profile, snapshot),
     )
 
 
-def eligible_fallbacks(snapshot: RouterSnapshot, profile: RequestProfile, neighbours: Neighbours) -> tuple[str, ...]:
+def _named(router: Router) -> Sequence[str]:
+    if router.mode == "preferredModel" and router.preferred_model:
+        return [router.preferred_model]
+    return list(dict.fromkeys(router.available_models))
+
+
+def _asked(profile: RequestProfile, snapshot: RouterSnapshot) -> dict[str, Any]:
+    """What a decision records of its request and router."""
+    return {
+        "mode": snapshot.router.mode,
+        "config_version": snapshot.version,
+        "preferred": snapshot.router.preferred_model,
+        "prompt_tokens": profile.prompt_tokens,
+        "request_type": profile.request_type,
+        "requires": {"capabilities": sorted(profile.capabilities), "maxOutputTokens": profile.max_output_tokens},
+        "overrides": profile.options.overrides(),
+    }
+
+
+def eligible_fallbacks(
+    snapshot: RouterSnapshot,
+    profile: RequestProfile,
+    neighbours: Neighbours,
+    fitted: FittedPredictor | None = None,
+    vector: Vector | None = None,
+    now: float = 0.0,
+) -> tuple[str, ...]:
     """The router's fallback models, in order, without those that could not serve this request anyway."""
-    assess = _assessor(snapshot, profile, neighbours, nothing_blocked)
+    if not _fallbacks(snapshot.router):
+        return ()
+    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now)
+    assess = _assessor(snapshot, profile, predicted, nothing_blocked)
     return tuple(name for name in _fallbacks(snapshot.router) if assess(name).excluded_because is None)
 
 
@@ -93,8 +130,21 @@ def _fallbacks(router: Router) -> Sequence[str]:
     return router.fallback_strategy.fallback_models
 
 
+def _predictions(
+    snapshot: RouterSnapshot,
+    profile: RequestProfile,
+    neighbours: Neighbours,
+    fitted: FittedPredictor | None,
+    vector: Vector | None,
+    now: float,
+) -> dict[str, Prediction]:
+    facts = RequestFacts(profile.prompt_tokens, profile.max_output_tokens, profile.request_type, vector=vector, now=now)
+    predictions = predict_all(list(snapshot.models.values()), facts, neighbours, fitted)
+    return dict(zip(snapshot.models, predictions, strict=True))
+
+
 def _assessor(
-    snapshot: RouterSnapshot, profile: RequestProfile, neighbours: Neighbours, blocked: Blocked
+    snapshot: RouterSnapshot, profile: RequestProfile, predictions: Mapping[str, Prediction], blocked: Blocked
 ) -> Callable[[str], _Assessed]:
     # What is the same for every candidate of a request is worked out once.
     call_format = profile.options.call_format or snapshot.router.call_format
@@ -106,23 +156,28 @@ def _assessor(
     def assess(name: str) -> _Assessed:
         spec = snapshot.models.get(name)
         if spec is None:
-            return _Assessed(name, None, None, snapshot.unavailable.get(name, "is not in the catalogue"))
-        predicted = predict(spec, neighbours, profile.prompt_tokens, profile.max_output_tokens)
-        reason = (
-            snapshot.why_unavailable(name, call_format)
-            or cannot_serve(spec, profile)
-            or dishonours(snapshot.kind_of(name, call_format))
-            or breaks_constraint(spec, predicted, constraints)
+            reason = snapshot.unavailable.get(name, "is not in the catalogue")
+            return _Assessed(name, None, None, reason, "unavailable")
+        predicted = predictions[name]
+        places = snapshot.places(spec, call_format, dishonours)
+
+        def excluded(by: Exclusion, reason: str | None) -> _Assessed | None:
+            return _Assessed(name, spec, predicted, reason, by) if reason else None
+
+        return (
+            excluded("unavailable", snapshot.why_unavailable(name, call_format))
+            or excluded("request", cannot_serve(spec, profile) or places.why_none)
+            or excluded("constraint", breaks_constraint(spec, predicted, constraints))
+            or excluded("blocked", blocked(name, places.usable))
+            or _Assessed(name, spec, predicted, None)
         )
-        now = None if reason else blocked(call_format or spec.provider, name)
-        return _Assessed(name, spec, predicted, reason or now, now is not None)
 
     return assess
 
 
 def _best_blocked(assessed: Sequence[_Assessed], shares: Sequence[float]) -> tuple[list[Candidate], str]:
     """The best of those that are only blocked. Raises NoCandidate where there is none."""
-    freed = [replace(a, excluded_because=None) if a.blocked else a for a in assessed]
+    freed = [replace(a, excluded_because=None) if a.excluded_by == "blocked" else a for a in assessed]
     ranked = _ranked(_score(freed, shares))
     if not ranked:
         raise no_candidate(_score(assessed, shares))
@@ -152,8 +207,9 @@ def _candidate(
 ) -> Candidate:
     p = assessed.predicted
     raw = (p.cost_usd, p.latency_ms, p.quality, p.carbon_g) if p else (None, None, None, None)
+    sds = (p.cost_sd_usd, p.latency_sd_ms, p.quality_sd, p.carbon_sd_g) if p else (None, None, None, None)
     shown = scores or (0.0, 0.0, 0.0, 0.0)
-    parts = [Component(r, u, s, w) for r, u, s, w in zip(raw, _UNITS, shown, shares, strict=True)]
+    parts = [Component(*part) for part in zip(raw, _UNITS, shown, shares, sds, strict=True)]
     return Candidate(
         model=assessed.model,
         provider=assessed.spec.provider if assessed.spec else "",
@@ -164,6 +220,7 @@ def _candidate(
         total=weighted_total(scores, shares) if scores else None,
         excluded_because=assessed.excluded_because,
         evidence=p.evidence if p else 0,
+        excluded_by=assessed.excluded_by if assessed.excluded_because else None,
     )
 
 
@@ -177,15 +234,36 @@ def _rank(candidate: Candidate) -> tuple[float, float, str]:
     return (-round(candidate.total or 0.0, 12), float("inf") if cost is None else cost, candidate.model)
 
 
+def _with_probabilities(candidates: Sequence[Candidate], exploration: float) -> list[Candidate]:
+    """With the probability of each under the whole policy: the best, or in the `exploration` share Thompson's draw."""
+    ranked = _ranked(candidates)
+    if not ranked:
+        return list(candidates)
+    chances = {ranked[0].model: 0.0}
+    if exploration > 0.0:
+        # In order of rank, so that the order in which a router names its models changes nothing.
+        parts = [(c.cost, c.latency, c.quality, c.carbon) for c in ranked]
+        mean = np.array([[math.nan if p.raw is None else p.raw for p in part] for part in parts])
+        sd = np.array([[p.sd or 0.0 for p in part] for part in parts])
+        weights, evidence = np.array([p.weight for p in parts[0]]), np.array([float(c.evidence) for c in ranked])
+        shares = winning_shares(mean, sd, weights, evidence)
+        chances = {c.model: exploration * share for c, share in zip(ranked, shares.tolist(), strict=True)}
+    chances[ranked[0].model] += 1.0 - exploration
+    return [replace(c, probability=chances[c.model]) if c.model in chances else c for c in candidates]
+
+
 def _choose(
     ranked: Sequence[Candidate], exploration: float, draw: random.Random | None
 ) -> tuple[str | None, float, bool]:
     if not ranked:
         return None, 1.0, False
-    chance = exploration / len(ranked)
     explored = draw is not None and exploration > 0.0 and draw.random() < exploration
-    chosen = ranked[draw.randrange(len(ranked))] if draw is not None and explored else ranked[0]
-    return chosen.model, chance + (1.0 - exploration if chosen is ranked[0] else 0.0), explored
+    chosen = ranked[0]
+    if draw is not None and explored:
+        greedy = 1.0 - exploration
+        shares = [c.probability - (greedy if c is ranked[0] else 0.0) for c in ranked]
+        chosen = draw.choices(ranked, [max(share, 0.0) for share in shares])[0]
+    return chosen.model, chosen.probability, explored
 
 
 def _explained(neighbours: Neighbours) -> tuple[NeighbourUse, ...]:

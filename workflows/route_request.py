@@ -109,7 +109,9 @@ class RouteRequestWorkflow:
 
     def _publish(self, request: RouteRequestInput, outcome: Outcome) -> None:
         updates = [OUTCOME.value_set(outcome.status)]
-        if outcome.model != request.plan.model:
+        # The start named the decided model and the provider that it is listed under.
+        model = request.plan.model
+        if (outcome.model, outcome.provider) != (model, request.plan.specs[model]["provider"]):
             updates += [MODEL.value_set(outcome.model), PROVIDER.value_set(outcome.provider)]
         workflow.upsert_search_attributes(updates)
 

@@ -22,14 +22,15 @@ HEALTH: web.AppKey[DeploymentHealth] = web.AppKey("deployments", DeploymentHealt
 DEPLOYMENTS = Gauge(
     "modelpilot_deployments", "Deployments called by this gateway, by state of their breaker", ["state"]
 )
-REFUSED_KEYS = Gauge("modelpilot_provider_keys_refused", "Providers that are skipped since they refused their key")
+REFUSED_KEYS = Gauge("modelpilot_provider_keys_refused", "Provider keys that are skipped since they were refused")
 
 
 class DeploymentView(WireModel):
-    """One model at one provider. `nextProbeInS` is 0 where a call may be made now."""
+    """One model at one place. `nextProbeInS` is 0 where a call may be made now."""
 
     provider: str
     model: str
+    deployment: str
     state: State
     excluded_because: str | None
     open_since: AwareDatetime | None

@@ -1,17 +1,20 @@
 """`POST /v1/embeddings`: OpenAI's shape, for models of the catalogue with the capability `embeddings`.
 
-It calls the provider directly: no workflow, no row and no fallback, since a repeat costs little and spoils nothing.
+It calls the provider directly: no workflow, no row and no fallback, since a repeat costs little and spoils nothing. The
+deployments of the model stand in for each other as they do for chat.
 """
 
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.failures import failed_outcome, outcome_error
+from activities.embedding_calls import Embedded, EmbeddingCaller
+from activities.failures import attempt_summary, failed_outcome, outcome_error
 from api.bodies import read_body
 from api.incoming import check_allowed
 from api.middleware import PRINCIPAL, REQUEST_ID
@@ -20,9 +23,9 @@ from api.responses import json_response
 from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import InvalidRequest, ModelPilotError, NoCandidate
 from modelpilot.outcome import Attempt, Usage
-from modelpilot.ports import ConfigurationSource, EmbeddingClients
+from modelpilot.ports import ConfigurationSource
 from modelpilot.pricing import call_cost_usd
-from modelpilot.provider_errors import ProviderError
+from modelpilot.records import RouterSnapshot
 from modelpilot.wire.usage import parse_usage
 
 CAPABILITY = "embeddings"
@@ -33,7 +36,7 @@ class EmbeddingAccess:
     """What this route needs from outside."""
 
     configuration: ConfigurationSource
-    clients: EmbeddingClients
+    caller: EmbeddingCaller
 
 
 EMBEDDINGS: web.AppKey[EmbeddingAccess] = web.AppKey("embeddings", EmbeddingAccess)
@@ -73,17 +76,17 @@ async def _create(request: web.Request) -> web.StreamResponse:
     access, request_id = request.app[EMBEDDINGS], f"emb_{secrets.token_hex(16)}"
     request[REQUEST_ID] = request_id
     user_id = request[PRINCIPAL].user_id
-    spec = await _model(access, user_id, body.model)
+    snapshot = await access.configuration.direct_snapshot(user_id, body.model)
+    spec = _checked(snapshot, body.model)
     started = time.monotonic()
-    try:
-        answer = await _embed(access, user_id, spec, body)
-    except ProviderError as error:
-        raise _refusal(spec, error, _since_ms(started), request_id) from None
-    return json_response({**answer, "modelpilot": _described(spec, answer, _since_ms(started), request_id)})
+    ended = await access.caller.embed(snapshot, spec, body.model_dump(exclude_unset=True))
+    if ended.answer is None:
+        raise _refusal(ended, request_id)
+    described = _described(spec, ended.attempts, ended.answer, _since_ms(started))
+    return json_response({**ended.answer, "modelpilot": {"requestId": request_id, **described}})
 
 
-async def _model(access: EmbeddingAccess, user_id: str, model_id: str) -> ModelSpec:
-    snapshot = await access.configuration.direct_snapshot(user_id, model_id)
+def _checked(snapshot: RouterSnapshot, model_id: str) -> ModelSpec:
     spec = snapshot.models[model_id]
     if CAPABILITY not in spec.capabilities:
         raise InvalidRequest(f"model: {model_id} lacks the capability {CAPABILITY}", param="model")
@@ -92,39 +95,26 @@ async def _model(access: EmbeddingAccess, user_id: str, model_id: str) -> ModelS
     return spec
 
 
-async def _embed(access: EmbeddingAccess, user_id: str, spec: ModelSpec, body: EmbeddingsBody) -> dict[str, Any]:
-    endpoint = await access.configuration.endpoint(user_id, spec.provider)
-    try:
-        client = access.clients.embedder_for(endpoint.kind)
-    except InvalidRequest as error:
-        message = f"model: providers of kind {endpoint.kind} have no embeddings here"
-        raise InvalidRequest(message, param="model") from error
-    return await client.embed(endpoint, spec.provider_model, body.model_dump(exclude_unset=True))
+def _refusal(ended: Embedded, request_id: str) -> ModelPilotError:
+    if ended.error is None:  # an end without an answer has one
+        raise RuntimeError("embeddings ended with neither answer nor error")
+    return outcome_error(failed_outcome(ended.attempts, ended.error, can_fall_back=False), request_id)
 
 
-def _refusal(spec: ModelSpec, error: ProviderError, latency_ms: float, request_id: str) -> ModelPilotError:
-    attempt = Attempt(
-        seq=0,
-        model=spec.id,
-        provider=spec.provider,
-        status="error",
-        error_type=error.error_type,
-        http_status=error.http_status,
-        latency_ms=latency_ms,
-    )
-    return outcome_error(failed_outcome((attempt,), error, can_fall_back=False), request_id)
-
-
-def _described(spec: ModelSpec, answer: dict[str, Any], latency_ms: float, request_id: str) -> dict[str, Any]:
+def _described(
+    spec: ModelSpec, attempts: Sequence[Attempt], answer: dict[str, Any], latency_ms: float
+) -> dict[str, Any]:
     usage = Usage(input_tokens=parse_usage(answer.get("usage")).input_tokens)
     # There is no output, so its price need not be known.
     priced = spec.model_copy(update={"cost_per_output_token": spec.cost_per_output_token or 0.0})
+    cost_usd, last = call_cost_usd(priced, usage), attempts[-1]
     return {
-        "requestId": request_id,
         "selectedModel": spec.id,
-        "provider": spec.provider,
-        "costUsd": call_cost_usd(priced, usage),
+        "provider": last.provider,
+        "deployment": last.deployment,
+        "costUsd": cost_usd,
         "latencyMs": round(latency_ms, 1),
+        "attempts": [attempt_summary(each) for each in (*attempts[:-1], replace(last, cost_usd=cost_usd))],
     }
 
 

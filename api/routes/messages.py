@@ -1,4 +1,6 @@
-"""`POST /v1/messages`: Anthropic's Messages format over the same submissions, hence the same workflow and row."""
+"""`POST /v1/messages`: Anthropic's Messages format over the same submissions, hence the same workflow and row; and
+`POST /v1/messages/count_tokens`.
+"""
 
 import time
 from collections.abc import Iterable
@@ -9,18 +11,17 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from api.answering import Format, answer
+from api.accepted import Incoming
+from api.answering import SUBMISSIONS, Format, answer
 from api.bodies import parse_object, read_bytes, validate
 from api.errors import ErrorView
 from api.incoming import incoming_of
-from api.middleware import REQUEST_ID
 from api.registry import RouteSpec, add_routes
-from api.responses import json_bytes
+from api.responses import json_bytes, json_response
 from api.streaming import AnswerStream, event
 from modelpilot.chat import ChatBody
-from modelpilot.errors import ModelPilotError
 from modelpilot.records import RequestRecord
-from modelpilot.wire.anthropic_body import MessagesBody
+from modelpilot.wire.anthropic_body import CountTokensBody, MessagesBody
 from modelpilot.wire.anthropic_front import chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import message_of
 from modelpilot.wire.anthropic_front_stream import PING, MessageEncoder
@@ -50,42 +51,61 @@ class Message(BaseModel):
     modelpilot: dict[str, Any]
 
 
+class TokenCount(BaseModel):
+    """An estimate that does not depend on the model."""
+
+    input_tokens: int
+
+
 def register(app: web.Application) -> None:
-    """Add the route; `SUBMISSIONS` has to be set by then."""
-    summary = "Route a request in Anthropic's Messages format (or call one model, by `model`)"
-    spec = RouteSpec(
-        "POST", "/v1/messages", _create, "route", summary, "routing", MessagesBody, Message, envelope=anthropic_envelope
-    )
-    add_routes(app, [spec])
+    """Add the routes; `SUBMISSIONS` has to be set by then."""
+    anthropic = partial(RouteSpec, "POST", scope="route", tag="routing", envelope=anthropic_envelope)
+    routing = "Route a request in Anthropic's Messages format (or call one model, by `model`)"
+    counting = "Estimate the input tokens of a Messages request"
+    specs = [
+        anthropic("/v1/messages", _create, summary=routing, request=MessagesBody, response=Message),
+        anthropic("/v1/messages/count_tokens", _count, summary=counting, request=CountTokensBody, response=TokenCount),
+    ]
+    add_routes(app, specs)
 
 
 def anthropic_envelope(view: ErrorView) -> dict[str, Any]:
     """Anthropic's error object; our details stand beside its own fields and never replace them."""
     kind = _ERROR_TYPES.get(view.status, "invalid_request_error" if view.status < 500 else "api_error")
     details = {**view.details}
-    request_id = details.pop("requestId", None)
+    request_id = details.pop("requestId", view.request_id)
     error = {**details, "type": kind, "message": view.message, "param": view.param, "code": view.code}
     return {"type": "error", "error": error, "request_id": request_id}
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
-    try:
-        body = parse_object(await read_bytes(request))
-        validate(body, MessagesBody)
-        chat = chat_request_of(body)
-        # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
-        incoming = incoming_of(request, None, json_bytes(chat), chat, validate(chat, ChatBody), received_at)
-        return await answer(request, incoming, _format(wants_thinking(body)))
-    except ModelPilotError as error:
-        error.details.setdefault("requestId", request[REQUEST_ID])  # Anthropic's envelope has a place for it
-        raise
+    body = parse_object(await read_bytes(request))
+    validate(body, MessagesBody)
+    return await answer(request, _incoming(request, chat_request_of(body), received_at), _format(body))
 
 
-def _format(with_thinking: bool) -> Format:
+async def _count(request: web.Request) -> web.StreamResponse:
+    received_at = time.monotonic()
+    body = parse_object(await read_bytes(request))
+    validate(body, CountTokensBody)
+    incoming = _incoming(request, chat_request_of({"max_tokens": 1, **body}), received_at)
+    return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(incoming)})
+
+
+def _incoming(request: web.Request, chat: dict[str, Any], received_at: float) -> Incoming:
+    # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
+    return incoming_of(request, None, json_bytes(chat), chat, validate(chat, ChatBody), received_at)
+
+
+def _format(body: dict[str, Any]) -> Format:
+    shown: dict[str, Any] = {
+        "with_thinking": wants_thinking(body),
+        "stop_sequences": frozenset(body.get("stop_sequences") or ()),
+    }
     return Format(
-        whole=partial(message_of, with_thinking=with_thinking),
-        stream=partial(MessagesStream, encoder=MessageEncoder(with_thinking=with_thinking)),
+        whole=partial(message_of, **shown),
+        stream=partial(MessagesStream, encoder=MessageEncoder(**shown)),
         headers=lambda request_id: {"request-id": request_id},  # the name by which Anthropic's SDKs read it
     )
 

@@ -1,4 +1,4 @@
-"""`/api/providers`: where models are called. A provider's key goes in and never comes out."""
+"""`/api/providers`: where models are called. A provider's keys go in and never come out."""
 
 import re
 
@@ -18,12 +18,13 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,4000}")
 
 
 class ProviderView(WireModel):
-    """A provider without its key."""
+    """A provider without its keys."""
 
     id: str
     kind: ProviderKind
     base_url: str | None
     has_key: bool
+    key_count: int
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
@@ -40,8 +41,10 @@ def routes() -> list[RouteSpec]:
 async def _check(services: Services, owner: str, spec: ProviderSpec) -> None:
     if spec.base_url is not None:
         services.check_base_url(spec.base_url)
-    if spec.api_key is not None and _HEADER_SAFE.fullmatch(spec.api_key.get_secret_value()) is None:
-        raise InvalidRequest("apiKey: printable ASCII characters without spaces were expected", param="apiKey")
+    named = [("apiKey", spec.api_key), *((f"apiKeys[{i}]", key) for i, key in enumerate(spec.api_keys or []))]
+    for name, key in named:
+        if key is not None and _HEADER_SAFE.fullmatch(key.get_secret_value()) is None:
+            raise InvalidRequest(f"{name}: printable ASCII characters without spaces were expected", param=name)
 
 
 def _view(stored: StoredProvider) -> ProviderView:
@@ -50,6 +53,7 @@ def _view(stored: StoredProvider) -> ProviderView:
         kind=stored.kind,
         base_url=stored.base_url,
         has_key=stored.has_key,
+        key_count=stored.key_count,
         created_at=crud.utc(stored.created_at),
         updated_at=crud.utc(stored.updated_at),
     )
@@ -63,6 +67,6 @@ _PROVIDERS = Resource(
     view_model=ProviderView,
     listing_model=ProviderListing,
     repository=lambda services: services.providers,
-    read_only=frozenset({"hasKey", "createdAt", "updatedAt"}),
+    read_only=frozenset({"hasKey", "keyCount", "createdAt", "updatedAt"}),
     check_write=_check,
 )

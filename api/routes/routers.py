@@ -9,7 +9,7 @@ from api.routes import crud
 from api.routes.resource import Resource
 from api.services import SERVICES, Services
 from modelpilot.errors import InvalidRequest, NotFound
-from modelpilot.management import Page, StoredRouter
+from modelpilot.management import ModelRepository, Page, StoredRouter
 from modelpilot.router import Router
 
 
@@ -55,7 +55,14 @@ def named_models(router: Router) -> Iterator[tuple[str, str]]:
 
 
 async def _check(services: Services, owner: str, router: Router) -> None:
-    """What the type cannot know: the models exist in the owner's catalogue, and the durability is built."""
+    await check_router(services.models, owner, router)
+
+
+async def check_router(models: ModelRepository, owner: str, router: Router) -> None:
+    """What the type cannot know: the models exist in the owner's catalogue, and the durability is built.
+
+    Raises InvalidRequest.
+    """
     if router.durability == "relaxed":
         raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
     known: set[str] = set()
@@ -63,7 +70,7 @@ async def _check(services: Services, owner: str, router: Router) -> None:
         if model in known:
             continue
         try:
-            await services.models.get(owner, model)
+            await models.get(owner, model)
         except NotFound as error:
             raise InvalidRequest(f"{field}: there is no model '{model}'; see /api/models", param=field) from error
         known.add(model)

@@ -1,8 +1,30 @@
 """The pages of the site, in the order of the navigation."""
 
-from dashboard.pages import overview
-from dashboard.pages.page import Page, PageContext
+from dashboard.page import Page, PageContext
+from dashboard.pages import (
+    explore,
+    frontier,
+    jobs,
+    models,
+    overview,
+    request_detail,
+    requests,
+    router_detail,
+    routers,
+    what_if,
+)
 
-PAGES: tuple[Page, ...] = (overview.PAGE,)
+PAGES: tuple[Page, ...] = (
+    overview.PAGE,
+    explore.PAGE,
+    requests.PAGE,
+    request_detail.PAGE,
+    routers.PAGE,
+    router_detail.PAGE,
+    what_if.PAGE,
+    frontier.PAGE,
+    models.PAGE,
+    jobs.PAGE,
+)
 
 __all__ = ["PAGES", "Page", "PageContext"]

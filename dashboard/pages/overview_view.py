@@ -1,102 +1,75 @@
-"""Pure functions of the Overview page: rows → the parts that its callbacks put in place."""
+"""Pure functions of the Overview page: rows → the parts that its callback puts in place."""
 
-from dataclasses import dataclass
+from dash import dcc
 
-import dash_mantine_components as dmc
-import plotly.graph_objects as go
-
-from dashboard.components import command, notice, requests_table, stat_card
+from dashboard.components import requests_table
 from dashboard.config import DashboardConfig
 from dashboard.elements import Element
-from dashboard.figures import requests_over_time, requests_per_model
-from dashboard.formats import (
-    UNKNOWN,
-    format_age,
-    format_count,
-    format_ms,
-    format_share,
-    format_time,
-    format_usd,
-)
-from dashboard.ranges import TimeRange
-from modelpilot.analytics import AnalyticsScope, Overview, RequestSummary
+from dashboard.figures import fill_buckets, requests_over_time, requests_per_model
+from dashboard.formats import format_count, format_usd
+from dashboard.frame import Asked, Filled
+from dashboard.links import requests_link
+from dashboard.notices import no_requests_notice, nothing_here_notice
+from dashboard.pages.overview_cards import savings_table, stat_cards
+from dashboard.tables import behind_chart
+from modelpilot.analytics import NO_MODEL, Overview
 
-RECENT_LIMIT = 20
-# Not display: none, since a chart that is drawn without a width keeps a wrong one.
-CONTENT_HIDDEN, CONTENT_SHOWN = "mp-hidden", ""
+RECENT_LIMIT = 10
 
 
-@dataclass(frozen=True, slots=True)
-class OverviewView:
-    """The filled parts of the page. `content_class` hides all but the notice where there is nothing to show."""
-
-    notice: Element | None
-    content_class: str
-    as_of: str
-    cards: Element
-    time_chart: go.Figure
-    model_chart: go.Figure
-    recent: Element
-
-
-def overview_view(
-    overview: Overview, scope: AnalyticsScope, chosen: TimeRange, config: DashboardConfig
-) -> OverviewView:
-    """The whole page for what was read in a scope."""
-    return OverviewView(
-        notice=_empty_notice(overview, chosen),
-        content_class=CONTENT_HIDDEN if overview.latest_request_s is None else CONTENT_SHOWN,
-        as_of=f"As of {format_time(scope.end_s)} UTC, since {format_time(scope.start_s)}",
-        cards=stat_cards(overview, scope.end_s),
-        time_chart=requests_over_time(overview.buckets, scope, chosen.bucket_s),
-        model_chart=requests_per_model(overview.shares),
-        recent=requests_table(overview.recent, config),
+def overview_filled(overview: Overview, asked: Asked, config: DashboardConfig) -> Filled:
+    """The whole page for what was read."""
+    values = (
+        stat_cards(overview, asked),
+        requests_over_time(overview.buckets, asked.window, asked.zone, asked.search),
+        _time_table(overview, asked),
+        requests_per_model(overview.shares, asked.search),
+        _model_table(overview, asked),
+        savings_table(overview.savings),
+        requests_table(overview.recent, config, asked.zone),
     )
+    return Filled(values, _notice(overview, asked), hidden=overview.latest_request_s is None)
 
 
-def stat_cards(overview: Overview, now_s: float) -> Element:
-    """The figures at the top of the page."""
-    summary = overview.summary
-    cards = [
-        stat_card("Requests", format_count(summary.requests), f"{summary.canceled:,} canceled"),
-        stat_card("Spend", format_usd(summary.cost_usd), _price_hint(summary)),
-        stat_card("Errors", format_share(summary.error_share), f"{summary.failed:,} failed"),
-        stat_card("Fallback share", format_share(summary.fallback_share), f"{summary.fallbacks:,} fell back"),
-        stat_card("Latency p50", format_ms(summary.latency_p50_ms), "time at the provider"),
-        stat_card("Latency p95", format_ms(summary.latency_p95_ms), "time at the provider"),
-        stat_card("Overhead p50", format_ms(summary.overhead_p50_ms), "everything but the provider"),
-        stat_card("Newest request", _freshness(overview, now_s), "whatever the range"),
+def _time_table(overview: Overview, asked: Asked) -> Element:
+    width_s = asked.window.bucket_s
+    rows = [
+        (
+            dcc.Link(
+                asked.zone.span(row.start_s, row.start_s + width_s),
+                href=requests_link(asked.search, (row.start_s, row.start_s + width_s)),
+                className="mp-link",
+            ),
+            format_count(row.requests),
+            format_count(row.failed),
+        )
+        for row in fill_buckets(overview.buckets, asked.window)
+        if row.requests
     ]
-    return dmc.SimpleGrid(cards, cols={"base": 2, "sm": 4}, spacing="sm")
+    return behind_chart(("Time", "Requests", "Failed"), rows, numeric=(1, 2))
 
 
-def unavailable_notice(message: str) -> Element:
-    """The database is away: the page keeps what it shows and says so."""
-    return notice(
-        "The database cannot be read",
-        f"{message} Figures below, if any, are the last ones read. ",
-        "Check it with ",
-        command("modelpilot doctor"),
-        "; the page tries again while auto-refresh is on.",
-        color="red",
-    )
+def _model_table(overview: Overview, asked: Asked) -> Element:
+    rows = [
+        (
+            _model_link(share.model, asked.search),
+            format_count(share.requests),
+            format_count(share.failed),
+            format_usd(share.cost_usd),
+        )
+        for share in overview.shares
+    ]
+    return behind_chart(("Model", "Requests", "Failed", "Cost"), rows, numeric=(1, 2, 3))
 
 
-def _empty_notice(overview: Overview, chosen: TimeRange) -> Element | None:
+def _model_link(model: str, search: str) -> Element | str:
+    return model if model == NO_MODEL else dcc.Link(model, href=requests_link(search, model=model), className="mp-link")
+
+
+def _notice(overview: Overview, asked: Asked) -> Element | None:
     if overview.latest_request_s is None:
-        hint = ("Send one to a router, or run ", command("modelpilot demo"), " to fill this page with examples.")
-        return notice("No requests yet", *hint, color="blue")
+        return no_requests_notice()
     if overview.summary.requests == 0:
-        newest = f"The newest one came at {format_time(overview.latest_request_s)} UTC: choose a longer range, or run "
-        return notice(f"No requests in the last {chosen.label}", newest, command("modelpilot demo"), ".", color="blue")
+        zone, newest_s = asked.zone, overview.latest_request_s
+        return nothing_here_notice("requests", f"{zone.time(newest_s)} {zone.abbreviation(newest_s)}")
     return None
-
-
-def _price_hint(summary: RequestSummary) -> str:
-    if summary.unknown_cost:
-        return f"plus {summary.unknown_cost:,} of unknown price"
-    return "all prices known"
-
-
-def _freshness(overview: Overview, now_s: float) -> str:
-    return UNKNOWN if overview.latest_request_s is None else format_age(now_s - overview.latest_request_s)

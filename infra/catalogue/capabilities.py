@@ -1,6 +1,7 @@
 """What each seeded model can do, by rules over its id. Vendors' documentation is the source of every rule.
 
-- `chat`, `streaming`: all.
+- `embeddings`, and nothing else: the embeddings models, so that they are never candidates for a chat.
+- `chat`, `streaming`: all others.
 - `functions`: all but claude-2, o1-mini and the models of OpenRouter that are not known to take tools.
 - `json`: `response_format` natively (OpenAI from gpt-3.5-turbo-1106 and gpt-4-turbo on, but neither gpt-4 nor o1-mini;
   Gemini), or through a tool whose arguments are the object (Claude from 3 on; OpenRouter's models with tools).
@@ -13,6 +14,7 @@
 
 import re
 
+_EMBEDDINGS = re.compile(r"openai/text-embedding-|google/gemini-embedding-")
 _NO_FUNCTIONS = re.compile(r"anthropic/claude-2|openai/o1-mini")
 _NO_JSON = re.compile(r"anthropic/claude-2|openai/(gpt-4|o1-mini)$")
 _VISION = re.compile(
@@ -35,6 +37,8 @@ _ANALYSIS_QUALITY = 0.85
 
 def capabilities_of(model_id: str, context_window: int | None, quality: float | None) -> list[str]:
     """The capabilities of a seeded model, sorted."""
+    if _EMBEDDINGS.match(model_id):
+        return ["embeddings"]
     openrouter = model_id.startswith("openrouter/")
     functions = bool(_OPENROUTER_TOOLS.match(model_id)) if openrouter else not _NO_FUNCTIONS.match(model_id)
     reasoning = bool(_REASONING.match(model_id))

@@ -5,7 +5,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
-from infra.catalogue.models import Listed
+from infra.catalogue.models import Listed, listed_models
 
 _PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "google": "google_genai"}
 # Vendors of open weights and of Mistral's models, which OpenRouter serves: the estimate is of the model, not the host.
@@ -18,6 +18,23 @@ def carbon_g_per_1k_tokens(model: Listed) -> float | None:
     The model's own speed decides the duration (a request latency of infinity leaves it so); the electricity mix is
     that of the provider's location as ecologits states it, else the world's.
     """
+    found = _kilograms(model)
+    return None if found is None else sum(found) / 2 * 1_000
+
+
+@lru_cache(maxsize=1)
+def carbon_ranges() -> dict[str, tuple[float, float]]:
+    """`{model: (lowest, highest)}` as multiples of the midpoint, for the models where ecologits gives a range."""
+    found = {model.id: _kilograms(model) for model in listed_models()}
+    return {
+        name: (2 * low / (low + high), 2 * high / (low + high))
+        for name, (low, high) in ((name, kilograms) for name, kilograms in found.items() if kilograms)
+        if high > low
+    }
+
+
+def _kilograms(model: Listed) -> tuple[float, float] | None:
+    """kgCO2e of 1,000 output tokens: the ends of the range, twice the same where it is one figure."""
     found = _registered(model)
     if found is None:
         return None
@@ -28,9 +45,9 @@ def carbon_g_per_1k_tokens(model: Listed) -> float | None:
     impacts = llm_impacts(found[0], found[1], output_token_count=1_000, request_latency=math.inf)
     if impacts.gwp is None:
         return None
-    kilograms = impacts.gwp.value
-    midpoint = kilograms if isinstance(kilograms, int | float) else (kilograms.min + kilograms.max) / 2
-    return float(midpoint) * 1_000
+    value = impacts.gwp.value
+    low, high = (value, value) if isinstance(value, int | float) else (value.min, value.max)
+    return float(low), float(high)
 
 
 def _registered(model: Listed) -> tuple[str, str] | None:

@@ -17,12 +17,13 @@ class Listed:
         return f"{self.provider}/{self.name}"
 
 
-# Chat completions only: no models for the responses API alone, for images, audio, embeddings or fine-tuning.
+# Chat completions and embeddings: no models for the responses API alone, for images, audio or fine-tuning.
 _OPENAI = """
 gpt-3.5-turbo gpt-4 gpt-4-turbo gpt-4o gpt-4o-mini gpt-4.1 gpt-4.1-mini gpt-4.1-nano
 o1 o1-mini o3 o3-mini o4-mini
 gpt-5 gpt-5-mini gpt-5-nano gpt-5.1 gpt-5.2 gpt-5.4 gpt-5.4-mini gpt-5.4-nano gpt-5.5
 gpt-5.6-luna gpt-5.6-sol gpt-5.6-terra gpt-6-astra gpt-6-luna gpt-6-sol gpt-6.1-sol gpt-6.1-terra
+text-embedding-ada-002 text-embedding-3-small text-embedding-3-large
 """
 _ANTHROPIC = """
 claude-2=claude-2.1 claude-3-haiku=claude-3-haiku-20240307 claude-3-sonnet=claude-3-sonnet-20240229
@@ -36,7 +37,7 @@ _GOOGLE = """
 gemini-1.5-flash gemini-1.5-pro gemini-2.0-flash gemini-2.0-flash-lite
 gemini-2.5-flash-lite gemini-2.5-flash gemini-2.5-pro gemini-3-flash-preview gemini-3-pro-preview
 gemini-3.1-flash-lite gemini-3.1-pro-preview gemini-3.5-flash gemini-3.5-flash-lite
-gemini-3.6-flash gemini-3.7-flash gemini-3.8-flash gemini-4-argon
+gemini-3.6-flash gemini-3.7-flash gemini-3.8-flash gemini-4-argon gemini-embedding-001 gemini-embedding-2
 """
 _OPENROUTER = """
 meta-llama/llama-3.1-8b-instruct meta-llama/llama-3.1-70b-instruct meta-llama/llama-3.1-405b-instruct

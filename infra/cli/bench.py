@@ -11,9 +11,18 @@ import orjson
 import typer
 import uvloop
 
+from bench.dashboard import DashboardOptions, all_in_time, bench_dashboard
+from bench.dashboard_calls import CallFailed
+from bench.dashboard_report import show_dashboard
+from bench.fault_report import show_faults
+from bench.faults import all_passed, bench_faults
 from bench.gateway import GatewayOptions, bench_gateway
+from bench.job_report import show_jobs
+from bench.jobs import JobFailed, JobsOptions, bench_jobs
 from bench.report import failed_calls, show
+from bench.rescore import RescoreFailed
 from bench.targets import BadAnswer
+from infra.cli.bench_routing import routing
 from infra.logs import configure_logging
 
 T = TypeVar("T")
@@ -77,13 +86,87 @@ def gateway(
         raise typer.Exit(1)
 
 
+@app.command("faults")
+def faults(
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Play sixteen provider faults, and say of each whether it was survived: pass, safe or fail.
+
+    Exit codes: 0 all at pass, 1 any other verdict or it could not be run, 2 wrong usage.
+    """
+    results = _run(bench_faults(_say))
+    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(encoded)
+    if as_json:
+        typer.echo(encoded, nl=False)
+    else:
+        show_faults(results)
+    if not all_passed(results):
+        raise typer.Exit(1)
+
+
+@app.command("jobs")
+def jobs(
+    rows: Annotated[int, typer.Option(min=10, help="Requests in the hour that is aggregated.")] = JobsOptions().rows,
+    rescore_rows: Annotated[
+        int, typer.Option(min=10, help="Answers that are scored again.")
+    ] = JobsOptions().rescore_rows,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Measure the batch jobs: rows per second, memory, and how both grow from a tenth of the rows.
+
+    Exit codes: 0 measured, 1 it could not be measured or figures were wrong, 2 wrong usage.
+    """
+    results = _run(bench_jobs(JobsOptions(rows, rescore_rows), _say))
+    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(encoded)
+    if as_json:
+        typer.echo(encoded, nl=False)
+    else:
+        show_jobs(results)
+
+
+@app.command("dashboard")
+def dashboard(
+    rows: Annotated[int, typer.Option(min=1_000, help="Requests in the database.")] = DashboardOptions().rows,
+    days: Annotated[float, typer.Option(min=1.0, help="Over how many days.")] = DashboardOptions().days,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each callback is asked.")] = DashboardOptions().rounds,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Measure how long the server works for each page of the analytics site.
+
+    Exit codes: 0 all in time, 1 some were not or it could not be measured, 2 wrong usage.
+    """
+    results = _run(bench_dashboard(DashboardOptions(rows, days, rounds), _say))
+    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(encoded)
+    if as_json:
+        typer.echo(encoded, nl=False)
+    else:
+        show_dashboard(results)
+    if not all_in_time(results):
+        raise typer.Exit(1)
+
+
+app.command("routing")(routing)
+
+
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end; Ctrl-C and SIGTERM cancel the work, which then stops what it started."""
     configure_logging("warning")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_terminable(work))
-    except BadAnswer as error:
+    except (BadAnswer, CallFailed, JobFailed, RescoreFailed) as error:
         typer.echo(f"modelpilot: {error}", err=True)
     except asyncio.CancelledError:
         typer.echo("modelpilot: terminated", err=True)

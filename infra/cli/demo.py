@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from infra.cli import demo_progress
+from infra.cli import demo_learning, demo_progress
 from infra.cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, error_message, fail, segment
 from infra.cli.demo_prompts import DemoPrompt, demo_prompts
 from infra.cli.demo_report import Answered, Baseline, answered, rendered, summary
@@ -28,6 +28,7 @@ def command(
     count: Annotated[int, typer.Option(help="How many requests.", min=1, max=100_000)] = 300,
     concurrency: Annotated[int, typer.Option(help="How many at once.", min=1, max=500)] = 8,
     router: Annotated[str, typer.Option(help="The router's id.")] = "demo",
+    learn: Annotated[bool, typer.Option(help="Let simulated users rate answers, then run the batch jobs.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Send sample traffic through a router, and show what was chosen, spent and saved.
@@ -44,12 +45,25 @@ def command(
         traffic = Traffic(client.target, router, demo_prompts(count), concurrency, advance)
         interrupted = asyncio.run(traffic.run())
     result = summary(traffic.answers, dict(traffic.failures), count, baseline(models, traffic.answers))
+    lines = rendered(result)
+    if learn and traffic.answers and not interrupted:
+        result["learning"] = _learn(client, traffic, quiet=as_json)
+        lines += demo_learning.rendered(result["learning"])
     if as_json:
         print_json(result)
     else:
-        show(*rendered(result))
+        show(*lines)
     if interrupted or traffic.failures:
         raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_FAILED)
+
+
+def _learn(client: GatewayClient, traffic: "Traffic", *, quiet: bool) -> dict[str, Any]:
+    """Ratings, then the jobs that take them in."""
+    opinions = traffic.opinions
+    with demo_progress.shown(len(opinions), quiet=quiet, what="ratings") as advance:
+        taken = asyncio.run(demo_learning.rate(client.target, opinions, traffic.concurrency, advance))
+    jobs = demo_learning.run_jobs(client, traffic.router)
+    return demo_learning.learnt(taken, jobs)
 
 
 def _models(client: GatewayClient, router: str) -> list[dict[str, Any]]:
@@ -74,7 +88,7 @@ def _cost_usd(model: dict[str, Any], usages: Sequence[Usage]) -> float | None:
 
 @dataclass
 class Traffic:
-    """Requests with bounded concurrency. `answers` and `failures` (by reason) grow while it runs."""
+    """Requests with bounded concurrency. `answers`, `failures` (by reason) and `opinions` grow while it runs."""
 
     target: Target
     router: str
@@ -83,6 +97,7 @@ class Traffic:
     advance: demo_progress.Advance
     answers: list[Answered] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
+    opinions: list[demo_learning.Opinion] = field(default_factory=list)
 
     async def run(self) -> bool:
         """Send everything; whether Ctrl-C ended it early."""
@@ -116,5 +131,7 @@ class Traffic:
             content = await answer.json(content_type=None)
             if answer.ok:
                 self.answers.append(answered(content))
+                said = demo_learning.opinion(content, len(self.answers))
+                self.opinions += [said] if said is not None else []
             else:
                 self.failures[f"{answer.status}: {error_message(content) or 'no message'}"] += 1

@@ -13,16 +13,16 @@ _LINES = 10
 
 
 @contextmanager
-def shown(total: int, *, quiet: bool) -> Iterator[Advance]:
-    """Call the result once for every finished request."""
+def shown(total: int, *, quiet: bool, what: str = "requests") -> Iterator[Advance]:
+    """Call the result once for every finished request (or `what` else is counted)."""
     if quiet:
         yield lambda: None
     elif sys.stdout.isatty():
         with _bar() as bar:
-            task = bar.add_task("requests", total=total)
+            task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
     else:
-        yield _lines(total)
+        yield _lines(total, what)
 
 
 def _bar() -> Progress:
@@ -30,13 +30,13 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console())
 
 
-def _lines(total: int) -> Advance:
+def _lines(total: int, what: str) -> Advance:
     done, step = 0, max(total // _LINES, 1)
 
     def advance() -> None:
         nonlocal done
         done += 1
         if done % step == 0 or done == total:
-            typer.echo(f"{done} of {total} requests")
+            typer.echo(f"{done} of {total} {what}")
 
     return advance

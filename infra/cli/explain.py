@@ -18,7 +18,8 @@ def command(
 ) -> None:
     """Show the decision for a prompt without calling a provider.
 
-    Each component reads: prediction → score from 0 to 1 (higher is better) × weight. Exit codes: 0 decided, 1 refused
+    Each component reads: prediction ± its standard deviation → score from 0 to 1 (higher is better) × weight; `chosen`
+    is the probability of each, exploration included. Exit codes: 0 decided, 1 refused
     (no model can serve the prompt …), 2 wrong usage or configuration, 3 the gateway is not reachable.
     """
     body = {"messages": [{"role": "user", "content": prompt}]}
@@ -40,6 +41,8 @@ def described(decision: dict[str, Any]) -> list[Any]:
         + (", exploring" if decision["explored"] else "")
         + ")"
     ]
+    if decision.get("predictor"):
+        lines.append(f"with the fitted predictor of version {decision['predictor']['version']}")
     if decision["degraded"]:
         lines.append(f"degraded: {', '.join(decision['degraded'])} (catalogue values stand in)")
     lines += ["", _candidates(decision["candidates"])]
@@ -51,12 +54,21 @@ def described(decision: dict[str, Any]) -> list[Any]:
 
 def _candidates(candidates: list[dict[str, Any]]) -> Any:
     scored = sorted((c for c in candidates if c["total"] is not None), key=lambda c: (-c["total"], c["model"]))
-    rows = [[c["model"], *(_component(c[part]) for part in _PARTS), f"{c['total']:.3f}", c["evidence"]] for c in scored]
-    return table(("model", *_PARTS, "total", "evidence"), rows)
+    rows = [
+        [c["model"], *(_component(c[part]) for part in _PARTS), f"{c['total']:.3f}", c["evidence"], _chance(c)]
+        for c in scored
+    ]
+    return table(("model", *_PARTS, "total", "evidence", "chosen"), rows)
+
+
+def _chance(candidate: dict[str, Any]) -> str | None:
+    chance = candidate.get("probability")
+    return None if chance is None else f"{chance:.1%}"
 
 
 def _component(component: dict[str, Any]) -> str:
-    raw = "unknown" if component["raw"] is None else f"{component['raw']:.4g} {component['unit']}".strip()
+    spread = f" ± {component['sd']:.2g}" if component.get("sd") else ""
+    raw = "unknown" if component["raw"] is None else f"{component['raw']:.4g}{spread} {component['unit']}".strip()
     return f"{raw} → {component['score']:.3f} × {component['weight']:.2f}"
 
 

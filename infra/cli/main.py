@@ -27,8 +27,10 @@ COMMANDS = {
     "doctor": "Check the configuration and every service.",
     "demo": "Send sample traffic through the demo router.",
     "keys": "Manage API keys.",
+    "users": "Manage the users of the analytics site.",
     "routers": "Show and change routers.",
     "models": "Show and change the model catalogue.",
+    "jobs": "Run batch work now, and see how far it is.",
     "explain": "Show the decision for a prompt without calling a provider.",
     "bench": "Run the benchmarks.",
 }

@@ -9,8 +9,11 @@ from infra.cli.client import EXIT_FAILED, GatewayClient, Refused, connect, segme
 from infra.cli.command_group import command_group
 from infra.cli.documents import File, read_documents
 from infra.cli.output import AsJson, print_json, show, table
+from infra.cli.router_learning import predictor, refit, replay
 
 app = command_group("Show and change routers.")
+for _command in (predictor, refit, replay):
+    app.command()(_command)
 
 _NOT_FOUND = 404
 RouterId = Annotated[str, typer.Argument(help="The router's id.")]

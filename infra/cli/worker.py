@@ -17,11 +17,16 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.maintenance import MaintenanceActivities
+from activities.refit import RefitActivities
+from infra.cli.aggregation_steps import aggregation_steps
+from infra.cli.rescoring_steps import rescoring_steps
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.housekeeping import Housekeeping
 from infra.db.outbox import Outbox
+from infra.db.predictors import PostgresPredictors
 from infra.embedded.data_dir import DataDir
+from infra.fitting import ProcessFitter
 from infra.logs import configure_logging
 from infra.settings import ConfigurationError, Settings, load_settings
 from infra.temporal.client import connect
@@ -29,10 +34,14 @@ from infra.temporal.polling import wait_until_polling
 from infra.temporal.workers import maintenance_worker
 from infra.vectors.embedder import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
+from infra.vectors.training import MilvusTrainingSource
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 from workflows import schedules
+from workflows.aggregate_hourly import AggregateHourlyWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
+from workflows.refit import RefitWorkflow
+from workflows.rescore_batch import RescoreBatchWorkflow
 
 log = structlog.get_logger(__name__)
 
@@ -80,12 +89,18 @@ async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Wo
         embedder=embedder.name,
         dimension=embedder.dimension,
         token=settings.milvus_token.get_secret_value() if settings.milvus_token else "",
+        flush_rows=_FLUSH_ROWS,
     )
     stack.push_async_callback(history.close)
     database = await stack.enter_async_context(Database(str(settings.database_url)))
     maintenance = MaintenanceActivities(Housekeeping(database), Outbox(database), history)
     steps: list[Callable[..., Any]] = [maintenance.purge_expired, maintenance.replay_outbox, maintenance.flush_vectors]
-    return maintenance_worker(client, [HousekeepingWorkflow], steps)
+    refit = RefitActivities(MilvusTrainingSource(history), PostgresPredictors(database), ProcessFitter())
+    steps += [refit.list_refits, refit.refit_router]
+    steps += aggregation_steps(settings, database)
+    steps += await rescoring_steps(settings, database, history, stack)
+    workflows = [HousekeepingWorkflow, RefitWorkflow, AggregateHourlyWorkflow, RescoreBatchWorkflow]
+    return maintenance_worker(client, workflows, steps)
 
 
 async def _connect(settings: Settings) -> Client:
@@ -93,6 +108,9 @@ async def _connect(settings: Settings) -> Client:
     client = await connect(settings, keyring, f"worker-{socket.gethostname()}-{os.getpid()}")
     try:
         await schedules.ensure(client, schedules.housekeeping())
+        await schedules.ensure(client, schedules.refits())
+        await schedules.ensure(client, schedules.aggregation())
+        await schedules.ensure(client, schedules.rescoring())
     except RPCError as error:
         raise DependencyUnavailable(f"Temporal took no schedule: {error.message}") from error
     return client

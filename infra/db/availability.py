@@ -1,10 +1,9 @@
 """Which provider settings count, and why a provider cannot be called. Pure rules, used for snapshots and endpoints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelpilot.catalogue import ProviderKind
-from modelpilot.records import ProviderEndpoint
 
 DEFAULT_BASE_URLS: Mapping[str, str] = {
     "openai": "https://api.openai.com/v1",
@@ -21,27 +20,41 @@ _KEY_VARIABLES = {
 
 
 @dataclass(frozen=True, slots=True)
+class ConfiguredProvider:
+    """A provider as the process's own configuration names it; without keys it tells the base URL alone."""
+
+    kind: ProviderKind
+    base_url: str
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OwnProvider:
-    """A provider row of the owner, without its key."""
+    """A provider row of the owner, without its keys."""
 
     kind: ProviderKind
     base_url: str | None
-    has_key: bool
+    key_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class CallableProvider:
-    """A provider that can be called. `own_key`: the key is the owner's row's, otherwise `environment_key` (None: no
-    key is needed)."""
+    """A provider that can be called, with the keys of the owner's row (`own_keys` of them), or else with those of the
+    environment (none: no key is needed)."""
 
     kind: ProviderKind
     base_url: str
-    own_key: bool
-    environment_key: str | None = None
+    own_keys: int = 0
+    environment_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def key_count(self) -> int:
+        """How many keys share its load; 1 where it needs none."""
+        return self.own_keys or len(self.environment_keys) or 1
 
 
 def resolve_provider(
-    provider_id: str, own: OwnProvider | None, environment: Mapping[str, ProviderEndpoint]
+    provider_id: str, own: OwnProvider | None, environment: Mapping[str, ConfiguredProvider]
 ) -> CallableProvider | str:
     """How to call the provider, or the reason why it cannot be called.
 
@@ -50,10 +63,8 @@ def resolve_provider(
     """
     if own is None:
         return _from_environment(provider_id, environment)
-    if own.has_key:
-        return _with_base_url(provider_id, own, environment, own_key=True)
-    if own.kind == "simulator" or (own.kind == "openai" and own.base_url is not None):
-        return _with_base_url(provider_id, own, environment, own_key=False)
+    if own.key_count or own.kind == "simulator" or (own.kind == "openai" and own.base_url is not None):
+        return _with_base_url(provider_id, own, environment)
     configured = environment.get(provider_id)
     if own.base_url is None and configured is not None and configured.kind == own.kind:
         return _from_environment(provider_id, environment)
@@ -61,24 +72,24 @@ def resolve_provider(
 
 
 def _with_base_url(
-    provider_id: str, own: OwnProvider, environment: Mapping[str, ProviderEndpoint], *, own_key: bool
+    provider_id: str, own: OwnProvider, environment: Mapping[str, ConfiguredProvider]
 ) -> CallableProvider | str:
     configured = environment.get(own.kind)
     base_url = own.base_url or (configured.base_url if configured else DEFAULT_BASE_URLS.get(own.kind))
     if base_url is None:
         return f"provider {provider_id} has no base URL (PUT /api/providers/{provider_id} with baseUrl)"
-    return CallableProvider(own.kind, base_url, own_key)
+    return CallableProvider(own.kind, base_url, own.key_count)
 
 
-def _from_environment(provider_id: str, environment: Mapping[str, ProviderEndpoint]) -> CallableProvider | str:
+def _from_environment(provider_id: str, environment: Mapping[str, ConfiguredProvider]) -> CallableProvider | str:
     configured = environment.get(provider_id)
     if configured is None:
         if provider_id in _KEY_VARIABLES:
             return _no_key(provider_id, provider_id)
         return f"provider {provider_id} is not configured (PUT /api/providers/{provider_id})"
     moved = configured.base_url != DEFAULT_BASE_URLS.get(configured.kind)  # a local server needs no key
-    if configured.api_key or configured.kind == "simulator" or (configured.kind == "openai" and moved):
-        return CallableProvider(configured.kind, configured.base_url, False, configured.api_key)
+    if configured.api_keys or configured.kind == "simulator" or (configured.kind == "openai" and moved):
+        return CallableProvider(configured.kind, configured.base_url, 0, configured.api_keys)
     return _no_key(provider_id, configured.kind)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.crypto.keyring import Keyring
-from infra.db.availability import CallableProvider, OwnProvider, resolve_provider
+from infra.db.availability import ConfiguredProvider, OwnProvider, resolve_provider
 from infra.db.engine import Database
-from infra.db.repositories.providers import provider_place
-from modelpilot.catalogue import ModelSpec, ProviderKind
+from infra.db.repositories.providers import key_place, sealed_keys
+from modelpilot.catalogue import ModelSpec
+from modelpilot.deployments import OPENROUTER, ProviderFacts, deployments_of, places_of
 from modelpilot.errors import InvalidRequest, NotFound
 from modelpilot.records import ProviderEndpoint, RouterSnapshot
 from modelpilot.router import Router
@@ -19,7 +20,8 @@ _MODELS_AND_PROVIDERS = """
         WHERE user_id IN (%(user_id)s, '') AND id IN (SELECT id FROM named)
         ORDER BY id, user_id DESC) AS found) AS models,
     (SELECT coalesce(jsonb_object_agg(id, jsonb_build_object(
-        'kind', kind, 'base_url', base_url, 'has_key', api_key_encrypted IS NOT NULL)), '{}')
+        'kind', kind, 'base_url', base_url,
+        'key_count', (api_key_encrypted IS NOT NULL)::int + cardinality(further_keys_encrypted))), '{}')
      FROM providers WHERE user_id = %(user_id)s) AS providers
 """
 
@@ -39,7 +41,9 @@ WITH named (id) AS (SELECT %(model_id)s::text)
 SELECT {_MODELS_AND_PROVIDERS}
 """
 
-_PROVIDER = "SELECT kind, base_url, api_key_encrypted FROM providers WHERE user_id = %s AND id = %s"
+_PROVIDER = (
+    "SELECT kind, base_url, api_key_encrypted, further_keys_encrypted FROM providers WHERE user_id = %s AND id = %s"
+)
 
 
 class PostgresConfiguration:
@@ -49,7 +53,7 @@ class PostgresConfiguration:
     configured with; entries without a key tell the base URL alone.
     """
 
-    def __init__(self, database: Database, keyring: Keyring, environment: Mapping[str, ProviderEndpoint]) -> None:
+    def __init__(self, database: Database, keyring: Keyring, environment: Mapping[str, ConfiguredProvider]) -> None:
         self._database = database
         self._keyring = keyring
         self._environment = environment
@@ -70,19 +74,20 @@ class PostgresConfiguration:
         named = Router(id="direct", mode="preferredModel", preferred_model=model_id)
         return self._snapshot(user_id, named.model_copy(update={"id": ""}), 0, row)
 
-    async def endpoint(self, user_id: str, provider_id: str) -> ProviderEndpoint:
-        """Where to call the provider and with which key (decrypted). Raises NotFound with the reason where it cannot
-        be called, DecryptionFailed, DependencyUnavailable."""
+    async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
+        """Where to call the provider and with which of its keys (that one decrypted). Raises NotFound with the reason
+        where it cannot be called, DecryptionFailed, DependencyUnavailable."""
         row = await self._fetch(_PROVIDER, None, (user_id, provider_id))
-        sealed = None if row is None else row["api_key_encrypted"]
-        own = None if row is None else OwnProvider(row["kind"], row["base_url"], sealed is not None)
+        sealed = [] if row is None else sealed_keys(row)
+        own = None if row is None else OwnProvider(row["kind"], row["base_url"], len(sealed))
         found = resolve_provider(provider_id, own, self._environment)
         if isinstance(found, str):
             raise NotFound(found)
-        key = found.environment_key
-        if found.own_key and sealed is not None:
-            key = self._keyring.decrypt(sealed, provider_place(user_id, provider_id)).decode()
-        return ProviderEndpoint(provider_id, found.kind, found.base_url, key)
+        index = key_index % found.key_count
+        key = found.environment_keys[index] if found.environment_keys else None
+        if found.own_keys:
+            key = self._keyring.decrypt(sealed[index], key_place(user_id, provider_id, index)).decode()
+        return ProviderEndpoint(provider_id, found.kind, found.base_url, key, index, found.key_count)
 
     async def _fetch(
         self, query: str, named: Mapping[str, Any] | None, positional: tuple[str, ...] = ()
@@ -95,9 +100,10 @@ class PostgresConfiguration:
     def _snapshot(self, user_id: str, router: Router, version: int, row: Mapping[str, Any]) -> RouterSnapshot:
         models = {model_id: ModelSpec.model_validate(body) for model_id, body in row["models"].items()}
         own = {provider_id: OwnProvider(**plain) for provider_id, plain in row["providers"].items()}
+        providers = {provider_id: self._facts(provider_id, own) for provider_id in _providers_of(models)}
         unavailable: dict[str, str] = {}
         for model_id in _named_models(router):
-            reason = self._why_unavailable(models.get(model_id), model_id, router.call_format, own)
+            reason = _why_unavailable(models.get(model_id), model_id, router.call_format, providers)
             if reason is not None:
                 unavailable[model_id] = reason
         return RouterSnapshot(
@@ -106,28 +112,27 @@ class PostgresConfiguration:
             version,
             models,
             unavailable,
-            kinds=self._kinds(models, own),
-            openrouter_unavailable=_reason(self._resolve("openrouter", own)),
+            providers=providers,
         )
 
-    def _kinds(self, models: Mapping[str, ModelSpec], own: Mapping[str, OwnProvider]) -> dict[str, ProviderKind]:
-        found = {model_id: self._resolve(model.provider, own) for model_id, model in models.items()}
-        return {model_id: provider.kind for model_id, provider in found.items() if not isinstance(provider, str)}
-
-    def _resolve(self, provider_id: str, own: Mapping[str, OwnProvider]) -> CallableProvider | str:
-        return resolve_provider(provider_id, own.get(provider_id), self._environment)
-
-    def _why_unavailable(
-        self, model: ModelSpec | None, model_id: str, call_format: str | None, own: Mapping[str, OwnProvider]
-    ) -> str | None:
-        if model is None:
-            return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
-        # callFormat "openrouter" sends any model through OpenRouter
-        return _reason(self._resolve(call_format or model.provider, own))
+    def _facts(self, provider_id: str, own: Mapping[str, OwnProvider]) -> ProviderFacts:
+        found = resolve_provider(provider_id, own.get(provider_id), self._environment)
+        if isinstance(found, str):
+            return ProviderFacts(unavailable=found)
+        return ProviderFacts(found.kind, found.key_count)
 
 
-def _reason(found: CallableProvider | str) -> str | None:
-    return found if isinstance(found, str) else None
+def _providers_of(models: Mapping[str, ModelSpec]) -> set[str]:
+    # OpenRouter as well, since a single request may ask to be sent through it.
+    return {OPENROUTER, *(each.provider for model in models.values() for each in deployments_of(model))}
+
+
+def _why_unavailable(
+    model: ModelSpec | None, model_id: str, call_format: str | None, providers: Mapping[str, ProviderFacts]
+) -> str | None:
+    if model is None:
+        return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
+    return places_of(model, call_format, providers).why_none
 
 
 def _named_models(router: Router) -> set[str]:

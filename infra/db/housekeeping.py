@@ -16,11 +16,12 @@ class Swept:
     names: int
     claims: int
     instances: int
+    texts: int = 0
 
     @property
     def total(self) -> int:
         """All together; 0 means that nothing is left to sweep."""
-        return self.payloads + self.names + self.claims + self.instances
+        return self.payloads + self.names + self.claims + self.instances + self.texts
 
 
 def _delete(table: str, condition: str) -> str:
@@ -34,6 +35,13 @@ def _delete(table: str, condition: str) -> str:
 _PAYLOADS = _delete("payloads", "expires_at < now()")
 _NAMES = _delete("request_names", "created_at < now() - make_interval(secs => 3600 * %(hours)s)")
 _CLAIMS = _delete("claims", "claimed_at < now() - make_interval(secs => 3600 * %(hours)s)")
+# What a judge wrote about a text may quote it, and goes with it.
+_TEXTS = f"""
+    WITH gone AS ({_delete("stored_texts", "expires_at < now()")} RETURNING user_id, request_id), words AS (
+        UPDATE judgements j SET reason_encrypted = NULL FROM gone
+        WHERE j.user_id = gone.user_id AND j.request_id = gone.request_id AND j.reason_encrypted IS NOT NULL)
+    SELECT 1 FROM gone
+"""  # noqa: S608  (own constants)
 _INSTANCES = _delete("instances", "heartbeat_at < now() - make_interval(secs => 3600 * %(hours)s)")
 
 
@@ -52,6 +60,7 @@ class Housekeeping:
             names=await self._run(_NAMES, batch, self._name_retention_hours),
             claims=await self._run(_CLAIMS, batch, self._name_retention_hours),
             instances=await self._run(_INSTANCES, batch, _DEAD_INSTANCE_HOURS),
+            texts=await self._run(_TEXTS, batch),
         )
 
     async def _run(self, statement: str, batch: int, hours: float = 0.0) -> int:

@@ -25,7 +25,9 @@ from infra.db.rows import (
     record_from_row,
     request_row,
 )
+from infra.db.stored_texts import open_text, seal_text
 from infra.db.tables import AttemptRow, RequestRow
+from modelpilot.learning import StoredText
 from modelpilot.outcome import Attempt
 from modelpilot.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
 
@@ -51,15 +53,23 @@ WITH terminal AS (
     JOIN terminal USING (user_id, request_id)
     ON CONFLICT (user_id, request_id, kind)
     DO UPDATE SET ciphertext = excluded.ciphertext, expires_at = excluded.expires_at
+), texts AS (
+    INSERT INTO stored_texts (user_id, request_id, router_id, ciphertext, expires_at)
+    SELECT user_id, request_id, router_id, ciphertext, now() + make_interval(secs => %(text_retention_s)s)
+    FROM unnest(%(text_users)s::text[], %(text_ids)s::text[], %(text_routers)s::text[], %(texts)b::bytea[])
+        AS sealed (user_id, request_id, router_id, ciphertext)
+    JOIN terminal USING (user_id, request_id)
+    ON CONFLICT DO NOTHING
 )
 SELECT user_id, request_id FROM terminal
 """  # noqa: S608  (column names of our own tables)
 
 _FIND = """
-SELECT r.*, p.ciphertext
+SELECT r.*, p.ciphertext, t.ciphertext AS text
 FROM requests r
 LEFT JOIN payloads p
     ON p.user_id = r.user_id AND p.request_id = r.request_id AND p.kind = 'outcome' AND p.expires_at > now()
+LEFT JOIN stored_texts t ON t.user_id = r.user_id AND t.request_id = r.request_id AND t.expires_at > now()
 WHERE r.user_id = %s AND r.request_id = %s
 """
 
@@ -85,6 +95,8 @@ ON CONFLICT (user_id, kind, name_hash) DO UPDATE SET kind = excluded.kind
 RETURNING user_id, kind, name_hash, body_digest, request_id, xmax = 0 AS fresh
 """
 
+_RELEASE = "DELETE FROM request_names WHERE user_id = %s AND kind = %s AND name_hash = %b AND request_id = %s"
+
 _RESOLVE = """
 SELECT request_id FROM request_names
 WHERE user_id = %s AND (kind, name_hash) IN (SELECT * FROM unnest(%s::text[], %b::bytea[]))
@@ -101,6 +113,7 @@ class _Write:
     key: RequestKey
     request: dict[str, Any] | None
     sealed: bytes | None
+    text: bytes | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -119,12 +132,21 @@ class _Name:
 
 
 class PostgresLedger:
-    """Implements `modelpilot.ports.Ledger`. `retention_hours` bounds how long bodies and answers are kept."""
+    """Implements `modelpilot.ports.Ledger`. `retention_hours` bounds how long bodies and answers are kept,
+    `text_retention_days` how long the prompts and answers of routers that store them."""
 
-    def __init__(self, database: Database, keyring: Keyring, *, retention_hours: float = 24.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        *,
+        retention_hours: float = 24.0,
+        text_retention_days: float = 30.0,
+    ) -> None:
         self._database = database
         self._keyring = keyring
         self._retention_s = retention_hours * 3_600.0
+        self._text_retention_s = text_retention_days * 86_400.0
         self._records: GroupCommitter[_Write, bool] = GroupCommitter(self._write_records)
         self._names: GroupCommitter[_Name, Reservation] = GroupCommitter(self._write_names)
 
@@ -137,14 +159,17 @@ class PostgresLedger:
         """Commit the terminal row, attempts and encrypted outcome; False where a terminal row was there already."""
         key = record.key
         sealed = self._keyring.encrypt(dump_outcome(record.outcome), _payload_place(key, "outcome"))
+        text = None
+        if record.stored_body is not None:
+            text = seal_text(self._keyring, key, StoredText(record.stored_body, record.outcome.answer))
         attempts = [attempt_row(key, attempt, self._keyring) for attempt in record.outcome.attempts]
-        return await self._records.submit(_Write(key, request_row(record), sealed, attempts))
+        return await self._records.submit(_Write(key, request_row(record), sealed, text, attempts))
 
     async def record_attempts(self, key: RequestKey, attempts: Sequence[Attempt]) -> None:
         """Commit attempts of a request that is not finished yet. Idempotent by (key, seq)."""
         if attempts:
             rows = [attempt_row(key, attempt, self._keyring) for attempt in attempts]
-            await self._records.submit(_Write(key, None, None, rows))
+            await self._records.submit(_Write(key, None, None, None, rows))
 
     async def _write_records(self, batch: Sequence[_Write]) -> list[bool]:
         terminal: dict[RequestKey, int] = {}  # within a batch, too, the first outcome stands
@@ -152,6 +177,7 @@ class PostgresLedger:
             if write.request is not None:
                 terminal.setdefault(write.key, position)
         firsts = [batch[position] for position in terminal.values()]
+        texts = [write for write in firsts if write.text is not None and write.request is not None]
         params = {
             "requests": dump_rows([write.request for write in firsts if write.request is not None]),
             "attempts": dump_rows([row for write in batch for row in write.attempts]),
@@ -159,6 +185,11 @@ class PostgresLedger:
             "ids": [write.key.request_id for write in firsts],
             "sealed": [write.sealed for write in firsts],
             "retention_s": self._retention_s,
+            "text_users": [write.key.user_id for write in texts],
+            "text_ids": [write.key.request_id for write in texts],
+            "text_routers": [(write.request and write.request["router_id"]) or "" for write in texts],
+            "texts": [write.text for write in texts],
+            "text_retention_s": self._text_retention_s,
         }
         rows = await self._database.fetch_all(_RECORD, params)
         inserted = {RequestKey(row["user_id"], row["request_id"]) for row in rows}
@@ -173,6 +204,8 @@ class PostgresLedger:
         attempts = await self.find_attempts(key)
         if row["ciphertext"] is None:
             outcome = outcome_from_row(row, attempts)
+            if row["text"] is not None:
+                outcome = replace(outcome, answer=open_text(self._keyring, key, row["text"]).answer)
         else:
             encoded = self._keyring.decrypt(row["ciphertext"], _payload_place(key, "outcome"))
             outcome = replace(load_outcome(encoded), quality=row["quality"])
@@ -215,6 +248,10 @@ class PostgresLedger:
             for position, name in enumerate(batch)
             for row in (held[name.place],)
         ]
+
+    async def release(self, user_id: str, kind: NameKind, name: str, request_id: str) -> None:
+        """Free a reservation of `request_id`; nothing happens where another request holds it."""
+        await self._database.fetch_all(_RELEASE, (user_id, kind, self._name_hash(user_id, kind, name), request_id))
 
     async def resolve(self, user_id: str, name: str) -> str | None:
         """The request id behind a client-given name; an Idempotency-Key wins over an x-request-id."""

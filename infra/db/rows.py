@@ -10,7 +10,9 @@ from typing import Any
 import orjson
 
 from infra.crypto.keyring import Keyring, associate
+from modelpilot.baselines import NOTHING_KNOWN, Alternative, counterfactuals
 from modelpilot.outcome import Attempt, Outcome, Segment, Usage
+from modelpilot.quality import Evidence, combine
 from modelpilot.records import RequestKey, RequestRecord
 
 _REPLACEMENT = "\ufffd"
@@ -139,8 +141,7 @@ def request_row(record: RequestRecord) -> dict[str, Any]:
         "success": outcome.success,
         "finish_reason": outcome.finish_reason,
         "request_type": record.request_type,
-        "quality": outcome.quality,
-        "quality_source": None if outcome.quality is None else "checks",
+        **_quality_columns(outcome.quality),
         "attempts": len(outcome.attempts),
         "fallback_used": record.fallback_used,
         "degraded": record.degraded,
@@ -154,6 +155,32 @@ def request_row(record: RequestRecord) -> dict[str, Any]:
         "stream": record.stream,
         "error_code": outcome.error_code,
         "error_status": outcome.error_status,
+        "carbon_g": record.carbon_g,
+        **_baseline_columns(record),
+    }
+
+
+def _baseline_columns(record: RequestRecord) -> dict[str, Any]:
+    """What the aggregation adds up, so that it need not look into a million decisions."""
+    outcome, known = record.outcome, NOTHING_KNOWN
+    if outcome.status == "completed":
+        known = counterfactuals(record.decision, Alternative(outcome.model, outcome.cost_usd, record.carbon_g))
+    columns: dict[str, Any] = {}
+    for name in ("preferred", "best", "cheapest"):
+        found: Alternative = getattr(known, name)
+        columns[f"{name}_model"] = found.model
+        columns[f"{name}_cost_usd"], columns[f"{name}_carbon_g"] = found.cost_usd, found.carbon_g
+    return columns | {"predicted_cost_usd": known.predicted.cost_usd, "predicted_carbon_g": known.predicted.carbon_g}
+
+
+def _quality_columns(checks: float | None) -> dict[str, Any]:
+    """At request time only the checks have spoken; their word is kept, whoever speaks later."""
+    known = combine(Evidence(checks=checks))
+    return {
+        "quality": known and known.value,
+        "quality_source": known and known.source,
+        "quality_confidence": known and known.confidence,
+        "checks_quality": checks,
     }
 
 
@@ -182,6 +209,7 @@ def attempt_row(key: RequestKey, attempt: Attempt, keyring: Keyring) -> dict[str
         "cost_usd": attempt.cost_usd,
         **_token_columns(attempt.usage),
         "started_at": moment(attempt.started_at),
+        "deployment": attempt.deployment,
     }
 
 
@@ -234,4 +262,5 @@ def record_from_row(key: RequestKey, row: Mapping[str, Any], outcome: Outcome) -
         features=row["features"],
         tags=row["tags"],
         session_id=row["session_id"],
+        carbon_g=row["carbon_g"],
     )

@@ -101,7 +101,7 @@ class ModelRow(SQLModel, table=True):
 
 
 class ProviderRow(SQLModel, table=True):
-    """A provider; its key is encrypted and bound to owner and id."""
+    """A provider; its keys are encrypted, and bound to owner, id and position. None is further without a first."""
 
     __tablename__ = "providers"
     user_id: str = Field(primary_key=True)
@@ -109,6 +109,9 @@ class ProviderRow(SQLModel, table=True):
     kind: str
     base_url: str | None
     api_key_encrypted: bytes | None
+    further_keys_encrypted: list[bytes] = Field(
+        sa_column=Column(ARRAY(LargeBinary), nullable=False, server_default=text("'{}'"))
+    )
     created_at: datetime = _moment(default=True)
     updated_at: datetime = _moment(default=True)
 
@@ -123,6 +126,10 @@ class RequestRow(SQLModel, table=True):
         # Rows arrive in the order of time, so a block-range index is enough and nearly free to maintain.
         Index("requests_by_time", "created_at", postgresql_using="brin"),
         Index("requests_by_arrival", "recorded_at", postgresql_using="brin"),
+        Index("requests_by_prompt", "prompt_hash"),
+        Index(
+            "requests_quality_pending", "user_id", "created_at", "request_id", postgresql_where=text("quality_pending")
+        ),
     )
     user_id: str = Field(primary_key=True)
     request_id: str = Field(primary_key=True)
@@ -148,6 +155,9 @@ class RequestRow(SQLModel, table=True):
     request_type: str
     quality: float | None
     quality_source: str | None
+    quality_confidence: float | None
+    checks_quality: float | None
+    quality_pending: bool | None  # the vector history does not have this quality yet
     attempts: int
     fallback_used: bool
     degraded: list[str] = _texts()
@@ -161,6 +171,18 @@ class RequestRow(SQLModel, table=True):
     stream: bool
     error_code: str | None
     error_status: int | None
+    carbon_g: float | None
+    preferred_model: str | None  # here to predicted_carbon_g: `modelpilot.baselines`
+    preferred_cost_usd: float | None
+    preferred_carbon_g: float | None
+    best_model: str | None
+    best_cost_usd: float | None
+    best_carbon_g: float | None
+    cheapest_model: str | None
+    cheapest_cost_usd: float | None
+    cheapest_carbon_g: float | None
+    predicted_cost_usd: float | None
+    predicted_carbon_g: float | None
 
 
 class AttemptRow(SQLModel, table=True):
@@ -184,6 +206,7 @@ class AttemptRow(SQLModel, table=True):
     cached_tokens: int = _big()
     reasoning_tokens: int = _big()
     started_at: datetime = _moment()
+    deployment: str = Field(sa_column=Column(String, nullable=False, server_default=""))
 
 
 class PayloadRow(SQLModel, table=True):
@@ -209,30 +232,6 @@ class RequestNameRow(SQLModel, table=True):
     created_at: datetime = Field(
         sa_column=Column(DateTime(timezone=True), nullable=False, server_default=_NOW, index=True)
     )
-
-
-class HourlyMetricRow(SQLModel, table=True):
-    """One hour (UTC) of one router and model; `router_id` is "" for direct calls. Recomputed, never added to."""
-
-    __tablename__ = "hourly_metrics"
-    __table_args__ = (Index("hourly_metrics_by_owner", "user_id", desc("hour")),)
-    hour: datetime = _moment(primary_key=True)
-    user_id: str = Field(primary_key=True)
-    router_id: str = Field(primary_key=True)
-    model: str = Field(primary_key=True)
-    provider: str = Field(primary_key=True)
-    requests: int = _big()
-    success_count: int = _big()
-    success_rate: float
-    total_latency_ms: float
-    avg_latency_ms: float
-    total_cost_usd: float
-    avg_cost_usd: float | None
-    p50_latency_ms: float
-    p95_latency_ms: float
-    input_tokens: int = _big()
-    output_tokens: int = _big()
-    updated_at: datetime = _moment(default=True)
 
 
 class AuditRow(SQLModel, table=True):

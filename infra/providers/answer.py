@@ -21,10 +21,12 @@ class Patience:
     Only time spent in `wait` counts, so that a slow reader of the answer is never taken for a silent provider.
     """
 
-    def __init__(self, first_token_ms: int, idle_ms: int) -> None:
+    def __init__(self, first_token_ms: int, idle_ms: int, connect_ms: int = 5_000) -> None:
         self._phase: Literal["first_token", "idle"] = "first_token"
         self._limit_ms = first_token_ms
         self._idle_ms = idle_ms
+        self.connect_ms = connect_ms
+        """The longest wait for one connection, within the wait for the first token."""
         self._waited_s = 0.0
         self._hurried = False
 
@@ -45,6 +47,8 @@ class Patience:
         try:
             async with asyncio.timeout(self._limit_ms / 1_000.0 - self._waited_s):
                 return await coming
+        except aiohttp.ConnectionTimeoutError:
+            failure = timed_out("connect", self.connect_ms)
         except TimeoutError:
             failure = timed_out(self._phase, self._limit_ms)
         except (aiohttp.ClientError, OSError) as error:

@@ -38,7 +38,7 @@ class ChatClient(ABC):
         if fields := self.unsupported(call.body):
             message = f"this provider cannot honour: {', '.join(fields)}"
             raise ProviderError("bad_request", message, Remedy.FALL_BACK)
-        patience = Patience(call.first_token_ms, call.idle_ms)
+        patience = Patience(call.first_token_ms, call.idle_ms, call.connect_ms)
         reader = AnswerReader(self.decoder(call))
         async with self._http.answer(self.upstream(call), patience) as answer:
             while not answer.whole:

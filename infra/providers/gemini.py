@@ -1,10 +1,14 @@
 """Google's Gemini API."""
 
 import time
+from dataclasses import replace
+from typing import Any
 
 from infra.providers.client import ChatClient
 from infra.providers.http import UpstreamRequest
+from infra.providers.openai import OpenAIClient
 from modelpilot.ports import ProviderCall
+from modelpilot.records import ProviderEndpoint
 from modelpilot.wire.gemini import generate_request, model_path, unsupported_fields
 from modelpilot.wire.gemini_stream import GeminiDecoder
 from modelpilot.wire.jsonb import JsonObject
@@ -33,3 +37,14 @@ class GeminiClient(ChatClient):
     def unsupported(self, body: JsonObject) -> list[str]:
         """What Gemini cannot honour."""
         return unsupported_fields(body)
+
+
+class GeminiEmbedder(OpenAIClient):
+    """Embeddings through the OpenAI-compatible face of the same API."""
+
+    async def embed(
+        self, endpoint: ProviderEndpoint, model: str, body: JsonObject, timeout_ms: int = 30_000
+    ) -> dict[str, Any]:
+        """`POST {base}/openai/embeddings`, with the key as a bearer token. Raises ProviderError."""
+        base_url = join_url(versioned_url(endpoint.base_url, "v1beta"), "openai")
+        return await super().embed(replace(endpoint, base_url=base_url), model, body, timeout_ms)

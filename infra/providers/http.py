@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,11 @@ class ProviderHttp:
         _check_key(request.secret)
         self._check_address(request.url)
         post = self._opened().post(
-            request.url, data=_payload(request.body), headers=request.headers, allow_redirects=False
+            request.url,
+            data=_payload(request.body),
+            headers=request.headers,
+            allow_redirects=False,
+            timeout=_timeout(patience.connect_ms),
         )
         return Answer(await patience.wait(post))
 
@@ -101,7 +106,6 @@ class ProviderHttp:
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=_HEADERS,
-                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
                 trust_env=False,
             )
         return self._session
@@ -121,6 +125,11 @@ class ProviderHttp:
         task = asyncio.get_running_loop().create_task(_drain(answer))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
+
+
+def _timeout(connect_ms: int) -> aiohttp.ClientTimeout:
+    # `Patience` bounds everything but the connection. aiohttp rounds limits above the threshold up to whole seconds.
+    return aiohttp.ClientTimeout(total=None, connect=connect_ms / 1_000.0, sock_read=None, ceil_threshold=math.inf)
 
 
 async def _drain(answer: Answer) -> None:

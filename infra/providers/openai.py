@@ -14,7 +14,7 @@ from modelpilot.wire.openai import OpenAIDecoder, chat_request
 from modelpilot.wire.support import choice_count
 from modelpilot.wire.urls import join_url
 
-_AZURE_SUFFIX = ".azure.com"
+_AZURE_SUFFIXES = (".azure.com", ".azure.us", ".azure.cn")  # public, US government, China
 
 
 class OpenAIClient(ChatClient):
@@ -58,6 +58,6 @@ def _credentials(endpoint: ProviderEndpoint) -> Mapping[str, str]:
     if not endpoint.api_key:
         return {}
     # Azure takes its keys in a header of its own; a bearer token there would be an Entra token.
-    if (urlsplit(endpoint.base_url).hostname or "").endswith(_AZURE_SUFFIX):
+    if (urlsplit(endpoint.base_url).hostname or "").rstrip(".").endswith(_AZURE_SUFFIXES):
         return {"api-key": endpoint.api_key}
     return {"Authorization": f"Bearer {endpoint.api_key}"}

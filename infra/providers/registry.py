@@ -6,7 +6,7 @@ from aiohttp.abc import AbstractResolver
 
 from infra.providers.addresses import AddressRule
 from infra.providers.anthropic import AnthropicClient
-from infra.providers.gemini import GeminiClient
+from infra.providers.gemini import GeminiClient, GeminiEmbedder
 from infra.providers.http import ProviderHttp
 from infra.providers.openai import OpenAIClient
 from infra.providers.openrouter import OpenRouterClient
@@ -32,7 +32,7 @@ class ProviderRegistry:
     ) -> None:
         self._http = ProviderHttp(rule, resolver)
         openai = OpenAIClient(self._http)
-        self._embedders = {"openai": openai, "simulator": openai}
+        self._embedders = {"google": GeminiEmbedder(self._http), "openai": openai, "simulator": openai}
         self._clients: dict[str, ProviderClient] = {
             "anthropic": AnthropicClient(self._http),
             "google": GeminiClient(self._http),

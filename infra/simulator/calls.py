@@ -20,7 +20,7 @@ class Call:
     """One call. `received_s` is in seconds since 1970, `duration_ms` in milliseconds (None while it runs).
 
     `concurrent` is how many calls with the same prompt were running when it came, itself included. `right` is whether
-    the answer was right (None if there was none).
+    the answer was right (None if there was none). `tokens` are those of the answer, as far as they are produced.
     """
 
     number: int
@@ -38,6 +38,7 @@ class Call:
     status: int | None = None
     outcome: Outcome = "running"
     right: bool | None = None
+    prompt_tokens: int = 0
     tokens: int = 0
     duration_ms: float | None = None
     started_s: float = field(default_factory=time.perf_counter)  # wall clocks may jump
@@ -83,6 +84,7 @@ class CallLog:
     def describe(self, call: Call, chat: ChatRequest) -> None:
         """Record what the call asks for; from now on it counts among the running calls of its prompt."""
         call.model, call.stream, call.prompt = chat.model, chat.stream, excerpt(chat.prompt)
+        call.prompt_tokens = chat.prompt_tokens
         call.tag, call.prompt_digest = str(chat.simulator.get("tag", "")), digest(chat.prompt)
         self._running[call.prompt_digest] += 1
         call.concurrent = self._running[call.prompt_digest]

@@ -62,6 +62,12 @@ def context_error(dialect: str, tokens: int, window: int) -> SimError:
     return SimError(400, message, "context_length_exceeded", "messages")
 
 
+def prefill_error() -> SimError:
+    """Return what a provider says to a conversation that ends with its own words, where it has no prefill."""
+    text = "This model does not support assistant message prefill. The conversation must end with a user message."
+    return SimError(400, text, "invalid_prefill", "messages")
+
+
 def filter_error(dialect: str) -> SimError:
     """Return what a provider says when its content filter refuses the prompt."""
     if dialect == "anthropic":

@@ -13,10 +13,20 @@ from infra.simulator import models
 from infra.simulator.calls import Call
 from infra.simulator.delivery import Delivery
 from infra.simulator.embeddings import embeddings_body, inputs
-from infra.simulator.errors import SimError
+from infra.simulator.errors import SimError, prefill_error
 from infra.simulator.faults import Active, Fault, from_json, parse_faults, split_model
 from infra.simulator.generate import generate
-from infra.simulator.plan import Step, Timing, early_steps, fault_error, plan_body, plan_error, plan_stream, timing
+from infra.simulator.plan import (
+    Step,
+    Timing,
+    early_steps,
+    fault_error,
+    plan_body,
+    plan_error,
+    plan_stream,
+    produced_tokens,
+    timing,
+)
 from infra.simulator.request import ChatRequest, text_of
 from infra.simulator.state import SIMULATOR, Simulator
 from infra.simulator.text import count_tokens
@@ -113,6 +123,8 @@ def _raise_fault(dialect: Dialect, request: web.Request, chat: ChatRequest, acti
     model = models.find(split_model(chat.model)[0])
     if error := fault_error(dialect.name, model, chat.prompt_tokens, active, _api_key(request)):
         raise error
+    if chat.prefilled and "noprefill" in active:
+        raise prefill_error()
     return model
 
 
@@ -122,11 +134,11 @@ def _answer_steps(
     model = _raise_fault(dialect, request, chat, active)
     call_id, created = os.urandom(12).hex(), int(time.time())
     completion = generate(chat, model, active, sim.config.tokens, call_id=call_id, created=created)
-    call.right, call.tokens = completion.right, completion.completion_tokens
+    call.right, call.tokens = completion.right, produced_tokens(completion.completion_tokens, active)
     pace = timing(model, active, sim.config.latency_ms)
     if chat.stream:
         return plan_stream(dialect, dialect.frames(completion), active, pace)
-    return plan_body(dialect, dialect.body(completion), call.tokens, active, pace)
+    return plan_body(dialect, dialect.body(completion), completion.completion_tokens, active, pace)
 
 
 def _api_key(request: web.Request) -> str:

@@ -85,6 +85,8 @@ def fault_error(dialect: str, model: SimModel, prompt_tokens: int, faults: Activ
     status = faults.number("status")
     if status is not None:
         return status_error(int(status), api_key)
+    if faults.text("refusekey") == api_key:
+        return status_error(401, api_key)
     if "context" in faults or prompt_tokens > model.context_window:
         return context_error(dialect, prompt_tokens, model.context_window)
     return filter_error(dialect) if "filter" in faults else None
@@ -136,6 +138,16 @@ def plan_stream(dialect: Dialect, frames: Sequence[Frame], faults: Active, pace:
     return [*parts, *_paced(kept, pace.token_ms), *ending]
 
 
+def produced_tokens(tokens: int, faults: Active) -> int:
+    """Return how many of an answer's `tokens` are produced, and would be billed, before a fault ends it."""
+    if {"errorbody", "html", "comments"} & set(faults.names):
+        return 0
+    if "truncated" in faults:
+        return tokens // 2
+    limits = [faults.number(name) for name in ("cut", "stall", "streamerror") if name in faults]
+    return min([tokens, *(int(limit or 0) for limit in limits)])
+
+
 def _replacement(dialect: Dialect, faults: Active) -> list[Step]:
     """Return the steps of a 200 that is no answer at all, or [] if the answer stands."""
     if "errorbody" in faults:
@@ -164,7 +176,7 @@ def _disturb(dialect: Dialect, frames: list[Frame], faults: Active) -> tuple[lis
         return frames[: _after_token(frames, after)], [Wait(_CUT_AFTER_MS), Reset()]
     if (after := faults.number("stall")) is not None:
         return frames[: _after_token(frames, after)], [Hang()]
-    return frames, []
+    return frames, [Hang()] if "linger" in faults else []
 
 
 def _partly(data: bytes) -> bytes:

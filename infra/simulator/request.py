@@ -9,6 +9,7 @@ from infra.simulator.text import count_tokens
 
 MEDIA_TOKENS = 85  # OpenAI's price of a low-detail image; the simulator does not look at media.
 MAX_CHOICES = 128
+_OWN_ROLES = ("assistant", "model")  # "model" is Gemini's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Tool:
 class ChatRequest:
     """What a client asked for.
 
-    `model` still carries its fault suffix; `prompt` is the last user message's text; `tool_choice` is `auto`, `none`,
+    `model` still carries its fault suffix; `prompt` is the last user message's text; `prefilled` says that the last
+    message is the assistant's own, which the answer is to continue; `tool_choice` is `auto`, `none`,
     `required` or a tool's name; `schema` is the JSON schema the answer must satisfy ({}: any object, None: text);
     `top_logprobs` is None where no log probabilities are wanted.
     """
@@ -32,6 +34,7 @@ class ChatRequest:
     prompt: str
     prompt_tokens: int
     after_tool: bool = False
+    prefilled: bool = False
     stream: bool = False
     include_usage: bool = False
     n: int = 1
@@ -56,12 +59,13 @@ class Turn:
     tool_result: bool = False
 
 
-def conversation(turns: Iterable[Turn]) -> tuple[str, int, bool]:
-    """Return the last user text, the prompt's tokens, and whether the last message is a tool's result."""
+def conversation(turns: Iterable[Turn]) -> tuple[str, int, bool, bool]:
+    """Return the last user text, the prompt's tokens, and whether the last message is a tool's result or a prefill."""
     known = list(turns)
     prompt = next((turn.text for turn in reversed(known) if turn.role == "user" and turn.text), "")
     tokens = sum(count_tokens(turn.text) + MEDIA_TOKENS * turn.media for turn in known)
-    return prompt, tokens, bool(known) and known[-1].tool_result
+    last = known[-1] if known else Turn("", "")
+    return prompt, tokens, last.tool_result, last.role in _OWN_ROLES
 
 
 def text_of(value: Any, name: str) -> str:

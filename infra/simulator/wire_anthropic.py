@@ -28,7 +28,7 @@ class Anthropic:
             missing = "max_tokens" if messages else "messages"
             raise SimError(400, f"{missing}: Field required", param=missing)
         system = _turn({"role": "system", "content": body.get("system")})
-        prompt, tokens, after_tool = fields.conversation([system, *map(_turn, messages)])
+        prompt, tokens, after_tool, prefilled = fields.conversation([system, *map(_turn, messages)])
         choice = fields.mapping(body.get("tool_choice"), "tool_choice")
         kind = str(choice.get("type", "auto"))
         return ChatRequest(
@@ -36,6 +36,7 @@ class Anthropic:
             prompt,
             tokens,
             after_tool,
+            prefilled,
             stream=bool(body.get("stream")),
             include_usage=True,
             max_tokens=limit,

@@ -30,7 +30,9 @@ class Gemini:
         if not contents:
             raise SimError(400, "contents is not specified", param="contents")
         system = fields.mapping(body.get("systemInstruction"), "systemInstruction")
-        prompt, tokens, after_tool = fields.conversation([_turn(system, "system"), *(_turn(each) for each in contents)])
+        prompt, tokens, after_tool, prefilled = fields.conversation(
+            [_turn(system, "system"), *(_turn(each) for each in contents)]
+        )
         config = fields.mapping(body.get("generationConfig"), "generationConfig")
         calling = fields.mapping(body.get("toolConfig"), "toolConfig").get("functionCallingConfig")
         calling = fields.mapping(calling, "functionCallingConfig")
@@ -40,6 +42,7 @@ class Gemini:
             prompt,
             tokens,
             after_tool,
+            prefilled,
             stream=stream,
             include_usage=True,
             n=fields.whole(config, "candidateCount", 1, fields.MAX_CHOICES) or 1,

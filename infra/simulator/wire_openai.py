@@ -28,7 +28,7 @@ class OpenAI:
         messages = fields.objects(body.get("messages"), "messages")
         if not messages:
             raise SimError(400, "messages must not be empty", param="messages")
-        prompt, tokens, after_tool = fields.conversation(map(_turn, messages))
+        prompt, tokens, after_tool, prefilled = fields.conversation(map(_turn, messages))
         options = fields.mapping(body.get("stream_options"), "stream_options")
         limit = fields.whole(body, "max_completion_tokens", 1) or fields.whole(body, "max_tokens", 1)
         return ChatRequest(
@@ -36,6 +36,7 @@ class OpenAI:
             prompt,
             tokens,
             after_tool,
+            prefilled,
             stream=bool(body.get("stream")),
             include_usage=bool(options.get("include_usage")),
             n=fields.whole(body, "n", 1, fields.MAX_CHOICES) or 1,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.vectors.model_totals import RunningTotals
 from infra.vectors.rows import HistoryRow, fold
 from modelpilot.records import HistoryPoint, Neighbours, Vector
 
@@ -30,6 +31,7 @@ class HotCopy:
         self._vectors = np.zeros((min(_INITIAL_ROWS, cap), dimension), np.float32)
         self._timestamps = np.zeros(len(self._vectors), np.float64)
         self._numbers = np.zeros((len(self._vectors), len(_NUMBERS)), np.float32)
+        self._totals = RunningTotals()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -75,6 +77,7 @@ class HotCopy:
                 output_tokens=numbers[:, 3],
                 count=numbers[:, 4],
                 timestamp=self._timestamps[nearest],
+                totals=self._totals.by_model(),
             )
 
     def _put(self, row: HistoryRow) -> None:
@@ -84,6 +87,7 @@ class HotCopy:
             if slot is None:
                 return  # full, and older than all that is here
             self._slots[row.pk] = slot
+        self._totals.replace(self._rows[slot] if slot < len(self._rows) else None, row)
         self._vectors[slot] = row.embedding
         # The matrix has the vector already; folding into a row needs its numbers only.
         self._rows[slot : slot + 1] = [replace(row, embedding=_NO_VECTOR)]

@@ -12,10 +12,10 @@ from typing import Literal, Protocol
 import structlog
 
 from infra.vectors.hot_copy import HotCopy
-from infra.vectors.rows import HistoryRow, QualityUpdate, check_point
+from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import primary_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 _log = structlog.get_logger(__name__)
 

@@ -11,10 +11,10 @@ from infra.vectors import reading, writing
 from infra.vectors.client import MilvusCollection, MilvusConfig
 from infra.vectors.flusher import Flusher
 from infra.vectors.group_commit import GroupCommit
-from infra.vectors.rows import HistoryRow, QualityUpdate, check_point
+from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import ALL_FIELDS, partition_of
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 T = TypeVar("T")
 

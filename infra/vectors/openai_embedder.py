@@ -8,6 +8,7 @@ import numpy as np
 from infra.vectors.cool_down import CoolDown
 from infra.vectors.text import embeddable
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
+from modelpilot.estimation.surface import SURFACE_COLUMNS, with_surface
 from modelpilot.records import Vector
 
 
@@ -21,8 +22,9 @@ class OpenAIEmbedder:
     def __init__(
         self, base_url: str, model: str, dimension: int, *, api_key: str | None = None, timeout_ms: float = 1_000.0
     ) -> None:
-        self.name = f"openai:{model}"
-        self.dimension = dimension
+        self.name = f"openai:{model}+surface-1"
+        self.dimension = dimension + SURFACE_COLUMNS
+        self._asked = dimension
         self._url = f"{base_url.rstrip('/')}/embeddings"
         self._model = model
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -44,7 +46,7 @@ class OpenAIEmbedder:
             self._cool_down.failed()
             raise DependencyUnavailable(f"the embeddings endpoint failed: {type(error).__name__}") from error
         self._cool_down.succeeded()
-        return self._checked(vector)
+        return self._checked(vector, prepared)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -60,12 +62,12 @@ class OpenAIEmbedder:
             answer: Any = await response.json(content_type=None)
         return np.array(list(answer["data"][0]["embedding"]), np.float32)
 
-    def _checked(self, vector: Vector) -> Vector:
-        if vector.shape != (self.dimension,):
+    def _checked(self, vector: Vector, text: str) -> Vector:
+        if vector.shape != (self._asked,):
             raise EmbedderMismatch(
-                f"{self.name} answers vectors of shape {vector.shape}, but dimension {self.dimension} is configured"
+                f"{self.name} answers vectors of shape {vector.shape}, but dimension {self._asked} is configured"
             )
         length = float(np.linalg.norm(vector))
         if not np.isfinite(length) or length == 0.0:
             return np.zeros(self.dimension, np.float32)
-        return vector / np.float32(length)
+        return with_surface(vector / np.float32(length), text)

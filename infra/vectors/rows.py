@@ -9,7 +9,7 @@ import numpy as np
 
 from infra.vectors.schema import SCALAR_FIELDS, VECTOR_FIELD, primary_key, scope_key, text_limits
 from modelpilot.errors import EmbedderMismatch, InvalidRequest
-from modelpilot.records import HistoryPoint, Neighbours, Vector
+from modelpilot.records import HistoryPoint, Neighbours, QualityUpdate, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,6 @@ class HistoryRow:
     def to_entity(self) -> dict[str, Any]:
         """The row as a Milvus entity."""
         return {name: getattr(self, name) for name in (*SCALAR_FIELDS, VECTOR_FIELD)}
-
-
-@dataclass(frozen=True, slots=True)
-class QualityUpdate:
-    """A revised quality of one point: the mean over `count` judgements, or None: nobody knows after all."""
-
-    point_id: str
-    model: str
-    quality: float | None
-    count: int = 1
 
 
 def check_point(point: HistoryPoint, dimension: int) -> None:
@@ -132,6 +122,12 @@ def with_quality(row: HistoryRow, update: QualityUpdate, now: float) -> HistoryR
     """`row` with its quality replaced."""
     count = 0.0 if update.quality is None else float(update.count)
     return replace(row, quality=update.quality or 0.0, quality_count=count, updated_at=now)
+
+
+def quality_fields(key: str, update: QualityUpdate, now: float) -> dict[str, Any]:
+    """The fields of the row with primary key `key` that a revised quality changes (see `with_quality`)."""
+    count = 0.0 if update.quality is None else float(update.count)
+    return {"pk": key, "quality": update.quality or 0.0, "quality_count": count, "updated_at": now}
 
 
 def to_neighbours(entities: Sequence[Mapping[str, Any]], similarity: Sequence[float]) -> Neighbours:

@@ -5,25 +5,28 @@ from pathlib import Path
 import numpy as np
 
 from infra.vectors.text import embeddable
+from modelpilot.estimation.surface import SURFACE_COLUMNS, with_surface
 from modelpilot.records import Vector
+
+_MEANING = 256
 
 
 class WordLlamaEmbedder:
-    """`Embedder` with wordllama's 256-dimensional vectors. Loads in a quarter of a second, offline."""
+    """`Embedder` with wordllama's 256 dimensions and the text's surface. Loads in a quarter of a second, offline."""
 
-    name = "wordllama-l2_supercat-256"
-    dimension = 256
+    name = "wordllama-l2_supercat-256+surface-1"
+    dimension = _MEANING + SURFACE_COLUMNS
 
     def __init__(self) -> None:
         import wordllama
 
         # With the package as cache directory and downloads off, a missing file is an error and never a request.
         self._model = wordllama.WordLlama.load(
-            cache_dir=Path(wordllama.__file__).parent, dim=self.dimension, disable_download=True
+            cache_dir=Path(wordllama.__file__).parent, dim=_MEANING, disable_download=True
         )
 
     async def embed(self, text: str) -> Vector:
-        """[256], unit length, at once; zeros for a text without tokens. Long texts: see `embeddable`."""
+        """[dimension], unit length, at once; zeros for a text without tokens. Long texts: see `embeddable`."""
         prepared = embeddable(text)
         if not prepared.strip():
             return np.zeros(self.dimension, np.float32)
@@ -31,7 +34,7 @@ class WordLlamaEmbedder:
         length = float(np.linalg.norm(vector))
         if not np.isfinite(length) or length == 0.0:
             return np.zeros(self.dimension, np.float32)
-        return vector / np.float32(length)
+        return with_surface(vector / np.float32(length), prepared)
 
     async def close(self) -> None:
         """Nothing to let go of."""

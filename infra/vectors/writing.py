@@ -1,14 +1,15 @@
 """Read-modify-write of history rows with a Milvus client. Blocking: run on a thread."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 
-from infra.vectors.rows import HistoryRow, QualityUpdate, fold, with_quality
+from infra.vectors.rows import HistoryRow, fold, quality_fields
 from infra.vectors.schema import ALL_FIELDS, keys_filter, partition_of, primary_key, scope_filter
-from modelpilot.records import HistoryPoint, HistoryScope
+from modelpilot.records import HistoryPoint, HistoryScope, QualityUpdate
 
 _TIMEOUT_S = 5.0
+_BULK_TIMEOUT_S = 25.0
 
 
 def fold_points(client: MilvusClient, collection: str, partition: str, points: list[HistoryPoint], now: float) -> None:
@@ -27,9 +28,29 @@ def revise_quality(
     """Replace the quality of the scope's points that exist; returns how many do."""
     by_key = {primary_key(scope, update.point_id, update.model): update for update in updates}
     partition = partition_of(scope)
-    rows = _rows_by_key(client, collection, partition, list(by_key))
-    _upsert(client, collection, partition, [with_quality(row, by_key[key], now) for key, row in rows.items()])
-    return len(rows)
+    try:
+        return _revise(client, collection, partition, by_key, now)
+    except MilvusException:
+        # A point that is missing would have to be made, without its vector: all are refused, and none is written.
+        there = client.query(
+            collection,
+            filter=keys_filter(by_key),
+            output_fields=["pk"],
+            partition_names=[partition],
+            consistency_level="Strong",
+            timeout=_BULK_TIMEOUT_S,
+        )
+        return _revise(client, collection, partition, {row["pk"]: by_key[row["pk"]] for row in there}, now)
+
+
+def _revise(
+    client: MilvusClient, collection: str, partition: str, by_key: Mapping[str, QualityUpdate], now: float
+) -> int:
+    # Only these fields: vectors need not travel, and what a gateway folds in meanwhile is not undone.
+    changes = [quality_fields(key, update, now) for key, update in by_key.items()]
+    if changes:
+        client.upsert(collection, changes, partition_name=partition, partial_update=True, timeout=_BULK_TIMEOUT_S)
+    return len(changes)
 
 
 def delete_scope(client: MilvusClient, collection: str, scope: HistoryScope, timeout_s: float) -> None:

@@ -20,11 +20,10 @@ class InputMessage(_Open):
     content: str | list[dict[str, Any]]
 
 
-class MessagesBody(_Open):
-    """A Messages request with `model: router/{routerId}` or a model of the catalogue."""
+class CountTokensBody(_Open):
+    """What a Messages request says, with `model: router/{routerId}` or a model of the catalogue."""
 
     model: Annotated[str, Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)]
     messages: Annotated[list[InputMessage], Field(min_length=1)]
     system: str | list[dict[str, Any]] | None = None
     stream: bool | None = None
@@ -39,3 +38,9 @@ class MessagesBody(_Open):
     output_config: dict[str, Any] | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
     modelpilot: RequestOptions | None = None
+
+
+class MessagesBody(CountTokensBody):
+    """A Messages request."""
+
+    max_tokens: Annotated[int, Field(ge=1)]

@@ -1,12 +1,13 @@
 """An OpenAI completion as the Message that a client of Anthropic's format expects."""
 
+from collections.abc import Collection
 from typing import Any
 
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import text_of
 from modelpilot.wire.usage import parse_usage, token_count
 
-# OpenAI says `stop` for a stop sequence as well, and not which one it was.
+# OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
 _STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -16,8 +17,8 @@ _STOP_REASONS = {
 }
 
 
-def message_of(completion: JsonObject, *, with_thinking: bool) -> JsonObject:
-    """The Message that says what the first choice of `completion` says.
+def message_of(completion: JsonObject, *, with_thinking: bool, stop_sequences: Collection[str] = ()) -> JsonObject:
+    """The Message that says what the first choice of `completion` says; `stop_sequences` are the client's.
 
     Thinking is left out unless asked for: clients that did not ask take the first block for the text.
     """
@@ -32,15 +33,17 @@ def message_of(completion: JsonObject, *, with_thinking: bool) -> JsonObject:
         "role": "assistant",
         "model": completion.get("model"),
         "content": [*thinking, *({"type": "text", "text": text} for text in texts), *map(_tool_use, calls)],
-        "stop_reason": stop_reason(choice.get("finish_reason")),
-        "stop_sequence": None,
+        **ending(choice, stop_sequences),
         "usage": usage_of(completion.get("usage")),
     }
 
 
-def stop_reason(finish_reason: Any) -> str:
-    """Anthropic's word for why the answer ended."""
-    return _STOP_REASONS.get(str(finish_reason), "end_turn")
+def ending(choice: JsonObject, stop_sequences: Collection[str]) -> JsonObject:
+    """Why the answer ended, in Anthropic's words; a stop sequence only where the provider named one of the client's."""
+    finish, stopped_by = choice.get("finish_reason"), choice.get("stop_reason")
+    if finish == "stop" and isinstance(stopped_by, str) and stopped_by in stop_sequences:
+        return {"stop_reason": "stop_sequence", "stop_sequence": stopped_by}
+    return {"stop_reason": _STOP_REASONS.get(str(finish), "end_turn"), "stop_sequence": None}
 
 
 def usage_of(usage: Any) -> JsonObject:

@@ -1,8 +1,9 @@
 """OpenAI chunks as the events of a Messages stream."""
 
+from collections.abc import Collection
 from typing import Any
 
-from modelpilot.wire.anthropic_front_answer import reasoning_of, stop_reason, usage_of
+from modelpilot.wire.anthropic_front_answer import ending, reasoning_of, usage_of
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.parts import text_of
 
@@ -10,16 +11,18 @@ PING: JsonObject = {"type": "ping"}
 
 
 class MessageEncoder:
-    """Translates one stream. `with_thinking`: the client asked to see how the model thinks."""
+    """Translates one stream. `with_thinking`: the client asked to see how the model thinks; `stop_sequences`: those
+    that it gave."""
 
-    def __init__(self, *, with_thinking: bool) -> None:
+    def __init__(self, *, with_thinking: bool, stop_sequences: Collection[str] = ()) -> None:
         self._with_thinking = with_thinking
+        self._stop_sequences = stop_sequences
         self._events: list[JsonObject] = []
         self._started = False
         self._blocks = 0
         self._open: str | None = None  # type of the newest block while it is open
         self._calls: dict[int, tuple[int, Any]] = {}  # OpenAI's index of a call → index of its block, id
-        self._finish: Any = None
+        self._last: JsonObject = {}  # the choice that said why the answer ended
         self._usage: JsonObject = {}
 
     def take(self, chunk: JsonObject) -> list[JsonObject]:
@@ -29,14 +32,14 @@ class MessageEncoder:
         for choice in as_objects(chunk.get("choices")):
             if not choice.get("index"):  # a Message has one choice
                 self._take_delta(as_object(choice.get("delta")))
-                self._finish = choice.get("finish_reason") or self._finish
+                self._last = choice if choice.get("finish_reason") else self._last
         return self._taken()
 
     def end(self, message_id: str, model: str, **fields: Any) -> list[JsonObject]:
         """The events that end the message; `fields` go onto `message_delta`. Id and model serve an empty stream."""
         self._start(message_id, model)
         self._close()
-        delta = {"stop_reason": stop_reason(self._finish), "stop_sequence": None}
+        delta = ending(self._last, self._stop_sequences)
         usage = usage_of(self._usage)
         self._events += [{"type": "message_delta", "delta": delta, "usage": usage, **fields}, {"type": "message_stop"}]
         return self._taken()

@@ -136,11 +136,14 @@ class AnthropicDecoder:
     def _message_delta(self, event: JsonObject) -> list[JsonObject]:
         # Counts are cumulative; a later null says nothing about an earlier number.
         self._usage |= {key: value for key, value in as_object(event.get("usage")).items() if value is not None}
-        reason = as_object(event.get("delta")).get("stop_reason")
+        delta = as_object(event.get("delta"))
+        reason = delta.get("stop_reason")
         if not reason:
             return []
         self.complete = True
         finish = choice_of({}, finish_reason=_FINISH_REASONS.get(str(reason), "stop"))
+        if delta.get("stop_sequence"):
+            finish["stop_reason"] = delta["stop_sequence"]  # the name that vLLM gave it in OpenAI's shape
         return [chunk_of(self._base, [finish]), chunk_of(self._base, [], usage=_usage_object(self._usage))]
 
     def _stop(self, event: JsonObject) -> list[JsonObject]:

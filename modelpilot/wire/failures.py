@@ -15,6 +15,7 @@ _MESSAGE_LIMIT = 500
 
 _REMEDIES = {
     "connection_error": Remedy.RETRY_SAME,
+    "timeout_connect": Remedy.FALL_BACK,
     "timeout_first_token": Remedy.FALL_BACK,
     "timeout_idle": Remedy.FALL_BACK,
     "stream_cut": Remedy.RETRY_SAME,
@@ -116,9 +117,9 @@ def connection_error(reason: str) -> ProviderError:
     return _failure("connection_error", reason)
 
 
-def timed_out(phase: Literal["first_token", "idle"], limit_ms: int) -> ProviderError:
-    """The provider was silent for too long, before its first token or between two events."""
-    what = "sent no token" if phase == "first_token" else "went silent"
+def timed_out(phase: Literal["connect", "first_token", "idle"], limit_ms: int) -> ProviderError:
+    """The provider was silent for too long: no connection, no first token, or nothing between two events."""
+    what = {"connect": "took no connection", "first_token": "sent no token", "idle": "went silent"}[phase]
     return _failure(f"timeout_{phase}", f"the provider {what} for {limit_ms} ms")
 
 

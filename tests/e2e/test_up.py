@@ -94,6 +94,12 @@ def test_demo_learns(installation: Installation) -> None:
     assert ran.returncode == 0, ran.stderr
     decision = fetch(f"{installation.api_url}/router/demo/explain", installation.admin_key, PROMPT)["decision"]
     assert decision["neighbours"]
+    learning = json.loads(ran.stdout)["learning"]
+    assert learning["jobs"] == {"rescore": "completed", "aggregate": "completed"}
+    assert learning["ratings"] > 0
+    for path, quality in (("requests?routerId=demo", "quality"), ("hourly?routerId=demo", "requests")):
+        items = fetch(f"{installation.api_url}/api/analytics/{path}", installation.admin_key)["items"]
+        assert any(item[quality] is not None for item in items)
 
 
 def test_doctor_finds_nothing_wrong(installation: Installation) -> None:

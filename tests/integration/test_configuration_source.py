@@ -7,20 +7,21 @@ import pytest
 from pydantic import SecretStr
 
 from infra.crypto.keyring import DecryptionFailed, Keyring
+from infra.db.availability import ConfiguredProvider
 from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database
 from infra.db.repositories.models import PostgresModelRepository
 from infra.db.repositories.providers import PostgresProviderRepository
 from infra.db.repositories.routers import PostgresRouterRepository
 from infra.db.seed import seed_catalogue
-from modelpilot.catalogue import ModelSpec, ProviderSpec
+from modelpilot.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
+from modelpilot.deployments import ProviderFacts
 from modelpilot.errors import NotFound
-from modelpilot.records import ProviderEndpoint
 from modelpilot.router import FallbackStrategy, Router
 from tests.support.database_samples import keyring
 
-SIMULATOR = ProviderEndpoint("simulator", "simulator", "http://127.0.0.1:9", None)
-OPENAI = ProviderEndpoint("openai", "openai", "https://api.openai.com/v1", "env-key")
+SIMULATOR = ConfiguredProvider("simulator", "http://127.0.0.1:9")
+OPENAI = ConfiguredProvider("openai", "https://api.openai.com/v1", ("env-key",))
 LOCAL = "http://localhost:11434/v1"
 
 
@@ -40,8 +41,8 @@ def _model(model_id: str, provider: str, **changes: Any) -> ModelSpec:
     return ModelSpec(id=model_id, provider=provider, provider_model=model_id.rpartition("/")[2], **changes)
 
 
-def _source(database: Database, ring: Keyring, *environment: ProviderEndpoint) -> PostgresConfiguration:
-    configured: Mapping[str, ProviderEndpoint] = {endpoint.id: endpoint for endpoint in environment}
+def _source(database: Database, ring: Keyring, *environment: ConfiguredProvider) -> PostgresConfiguration:
+    configured: Mapping[str, ConfiguredProvider] = {provider.kind: provider for provider in environment}
     return PostgresConfiguration(database, ring, configured)
 
 
@@ -74,7 +75,10 @@ async def test_a_snapshot_knows_kinds_and_openrouter(database: Database, ring: K
     named = ["sim/small", "own/m", "own/lost", "ghost/x"]
     await PostgresRouterRepository(database).put("alice", Router(id="support", available_models=named), "k")
     without = await _source(database, ring, SIMULATOR).router_snapshot("alice", "support")
-    assert without.kinds == {"sim/small": "simulator", "own/m": "openai"}
+    assert {name: facts.kind for name, facts in without.providers.items() if not facts.unavailable} == {
+        "simulator": "simulator",
+        "groq": "openai",
+    }
     assert "provider openrouter has no API key" in (without.why_unavailable("own/lost", "openrouter") or "")
     assert "not in the catalogue" in (without.why_unavailable("ghost/x", "openrouter") or "")
     key = ProviderSpec(id="openrouter", kind="openrouter", api_key=SecretStr("or-key"))
@@ -133,6 +137,66 @@ async def test_tenants_are_apart(database: Database, ring: Keyring) -> None:
     assert "openai/gpt" in (await source.direct_snapshot("bob", "openai/gpt")).unavailable
 
 
+KEYS = [SecretStr("first"), SecretStr("second"), SecretStr("third")]
+
+
+async def test_every_key_can_be_had_by_itself(database: Database, ring: Keyring) -> None:
+    """By index, which counts on from the first where keys were taken away; decisions know how many there are."""
+    spec = ProviderSpec(id="openai", kind="openai", api_keys=KEYS)
+    await PostgresProviderRepository(database, ring).put("alice", spec, "k")
+    source = _source(database, ring, OPENAI)
+    endpoints = [await source.endpoint("alice", "openai", index) for index in range(4)]
+    assert [endpoint.api_key for endpoint in endpoints] == ["first", "second", "third", "first"]
+    assert [(endpoint.key_index, endpoint.key_count) for endpoint in endpoints] == [(0, 3), (1, 3), (2, 3), (0, 3)]
+    snapshot = await source.direct_snapshot("alice", "openai/gpt")
+    assert snapshot.providers["openai"] == ProviderFacts("openai", 3)
+    assert (await source.direct_snapshot("bob", "openai/gpt")).providers["openai"] == ProviderFacts("openai", 1)
+
+
+async def test_keys_of_the_environment_share_the_load(database: Database, ring: Keyring) -> None:
+    """A variable may hold several; they are numbered like a tenant's own."""
+    source = _source(database, ring, ConfiguredProvider("openai", OPENAI.base_url, ("one", "two")))
+    found = [(await source.endpoint("alice", "openai", index)).api_key for index in range(3)]
+    assert found == ["one", "two", "one"]
+    assert (await source.direct_snapshot("alice", "openai/gpt")).providers["openai"].key_count == 2
+
+
+async def test_a_broken_key_leaves_the_others(database: Database, ring: Keyring) -> None:
+    """Keys that were swapped within a row, or taken from another one, stay closed; the rest opens."""
+    providers, source = PostgresProviderRepository(database, ring), _source(database, ring)
+    for user_id in ("alice", "bob"):
+        await providers.put(user_id, ProviderSpec(id="openai", kind="openai", api_keys=KEYS), "k")
+    await database.fetch_all(
+        "UPDATE providers SET further_keys_encrypted = ARRAY[further_keys_encrypted[2], further_keys_encrypted[1]]"
+        " WHERE user_id = 'alice'"
+    )
+    await database.fetch_all(
+        "UPDATE providers SET further_keys_encrypted ="
+        " (SELECT further_keys_encrypted FROM providers WHERE user_id = 'alice') WHERE user_id = 'bob'"
+    )
+    for user_id in ("alice", "bob"):
+        assert (await source.endpoint(user_id, "openai")).api_key == "first"
+        for index in (1, 2):
+            with pytest.raises(DecryptionFailed):
+                await source.endpoint(user_id, "openai", index)
+
+
+async def test_a_model_is_available_where_any_deployment_is(database: Database, ring: Keyring) -> None:
+    """Unavailable only where no provider of its deployments can be called; then every reason is given once."""
+    models = PostgresModelRepository(database)
+    east, west = DeploymentSpec(provider="east"), DeploymentSpec(provider="west", provider_model="m2")
+    await models.put("alice", _model("own/m", "openai", deployments=[east, west]), "k")
+    source = _source(database, ring, OPENAI)
+    reason = (await source.direct_snapshot("alice", "own/m")).unavailable["own/m"]
+    assert reason.count("is not configured") == 2
+    local = ProviderSpec(id="west", kind="openai", base_url=LOCAL)
+    await PostgresProviderRepository(database, ring).put("alice", local, "k")
+    snapshot = await source.direct_snapshot("alice", "own/m")
+    assert snapshot.unavailable == {}
+    places = snapshot.places(snapshot.models["own/m"], None, lambda kind: None)
+    assert [place.label for place in places.usable] == ["west/m2"]
+
+
 async def test_a_stolen_row_does_not_open(database: Database, ring: Keyring) -> None:
     """A key that was copied into another tenant's row by hand stays closed."""
     providers = PostgresProviderRepository(database, ring)
@@ -156,12 +220,12 @@ async def test_a_stolen_row_does_not_open(database: Database, ring: Keyring) -> 
         ({"base_url": LOCAL}, OPENAI, (LOCAL, None)),
         ({}, OPENAI, (OPENAI.base_url, "env-key")),
         ({"api_key": SecretStr("own")}, SIMULATOR, ("https://api.openai.com/v1", "own")),
-        (None, ProviderEndpoint("openai", "openai", LOCAL, None), (LOCAL, None)),
+        (None, ConfiguredProvider("openai", LOCAL), (LOCAL, None)),
     ],
     ids=["environment", "own", "own+url", "own-url-no-key", "empty-row", "default-url", "local-environment"],
 )
 async def test_whose_key_goes_where(
-    database: Database, ring: Keyring, own: Any, environment: ProviderEndpoint, expected: tuple[str, str | None]
+    database: Database, ring: Keyring, own: Any, environment: ConfiguredProvider, expected: tuple[str, str | None]
 ) -> None:
     """Own settings win; a key of the environment never goes to a base URL that a tenant has set."""
     if own is not None:
@@ -175,7 +239,7 @@ async def test_whose_key_goes_where(
 
 async def test_other_kinds_need_a_key_even_with_a_base_url(database: Database, ring: Keyring) -> None:
     """A row of the tenant's with a base URL must not borrow the environment's key."""
-    environment = ProviderEndpoint("anthropic", "anthropic", "https://api.anthropic.com", "env-key")
+    environment = ConfiguredProvider("anthropic", "https://api.anthropic.com", ("env-key",))
     spec = ProviderSpec(id="anthropic", kind="anthropic", base_url="http://tenant.example")
     await PostgresProviderRepository(database, ring).put("alice", spec, "k")
     with pytest.raises(NotFound, match="no API key"):
@@ -188,5 +252,5 @@ async def test_call_format_openrouter_asks_for_openrouter(database: Database, ri
     await PostgresRouterRepository(database).put("alice", router, "k")
     reason = (await _source(database, ring, OPENAI).router_snapshot("alice", "support")).unavailable["openai/gpt"]
     assert "OPENROUTER_API_KEY" in reason
-    key = ProviderEndpoint("openrouter", "openrouter", "https://openrouter.ai/api/v1", "key")
+    key = ConfiguredProvider("openrouter", "https://openrouter.ai/api/v1", ("key",))
     assert (await _source(database, ring, key).router_snapshot("alice", "support")).unavailable == {}

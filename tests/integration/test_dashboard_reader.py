@@ -1,16 +1,20 @@
 """The reader behind the analytics site, on a real Postgres."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
-from infra.db.reader import PostgresDashboardReader
+from infra.db.aggregation import PostgresAggregator
+from infra.db.engine import Database
+from infra.db.overview_reader import SAMPLE, PostgresOverviewReader
+from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import NO_MODEL, AnalyticsScope, Overview
 from modelpilot.errors import DependencyUnavailable
 
-START_S = 1_800_014_400.0
+START_S = 1_699_999_200.0  # an hour of 2023
 HOUR = AnalyticsScope(None, START_S, START_S + 3_600.0)
 INSERT = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, status,
@@ -32,7 +36,7 @@ ROWS = [
 
 
 @pytest.fixture
-def reader(migrated_url: str) -> Iterator[PostgresDashboardReader]:
+def reader(migrated_url: str) -> Iterator[PostgresOverviewReader]:
     """A reader of a database with the requests of two tenants."""
     names = ("user", "id", "at", "status", "model", "latency", "cost", "fallback")
     with psycopg.connect(migrated_url) as connection:
@@ -40,12 +44,12 @@ def reader(migrated_url: str) -> Iterator[PostgresDashboardReader]:
         for user, request_id, after_s, *rest in ROWS:
             at = datetime.fromtimestamp(START_S + after_s, UTC)
             connection.execute(INSERT, dict(zip(names, (user, request_id, at, *rest), strict=True)))
-    opened = PostgresDashboardReader(migrated_url)
-    yield opened
-    opened.close()
+    pool = SyncPool(migrated_url)
+    yield PostgresOverviewReader(pool)
+    pool.close()
 
 
-def test_overview_adds_up(reader: PostgresDashboardReader) -> None:
+def test_overview_adds_up(reader: PostgresOverviewReader) -> None:
     """Totals, charts and table tell the same story about the same rows; the end of a scope is exclusive."""
     overview = reader.overview(HOUR, 60, 10)
     summary = overview.summary
@@ -73,7 +77,64 @@ def test_overview_adds_up(reader: PostgresDashboardReader) -> None:
     assert overview.latest_request_s == START_S + 3_600.0
 
 
-def test_tenant_sees_only_its_own(reader: PostgresDashboardReader) -> None:
+async def test_hourly_sums_and_single_requests_agree(reader: PostgresOverviewReader, migrated_url: str) -> None:
+    """Before, while and after hours are aggregated, the page shows the same sums of the same requests."""
+    scope = AnalyticsScope(None, START_S - 3_600.0, START_S + 2 * 3_600.0 - 1.0)
+    before = reader.overview(scope, 3_600, 10)
+    assert before.aggregated_through_s is None
+    async with Database(migrated_url) as database:
+        aggregator = PostgresAggregator(database)
+        await aggregator.plan()
+        hours = await aggregator.next_hours(10)
+        half_done = reader.overview(scope, 3_600, 10)
+        for hour in hours:
+            await aggregator.aggregate(hour)
+    after = reader.overview(scope, 3_600, 10)
+    assert len(hours) == 2
+    assert after.aggregated_through_s
+    assert replace(half_done, aggregated_through_s=None) == before
+    assert replace(after, aggregated_through_s=None) == before
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("UPDATE hourly_metrics SET requests = requests + 1000")
+    assert reader.overview(scope, 3_600, 10).summary.requests > before.summary.requests + 1_000  # they are what is read
+
+
+def test_savings_and_carbon_add_up(migrated_url: str, reader: PostgresOverviewReader) -> None:
+    """Each baseline over the requests where both sides are known, and carbon with its range by model."""
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute(
+            "UPDATE requests SET best_model = 'sim/large', best_cost_usd = 1.0, carbon_g = 2.0"
+            " WHERE status = 'completed'"
+        )
+    pool = SyncPool(migrated_url)
+    overview = PostgresOverviewReader(pool, lambda: {"sim/small": (0.5, 1.5)}).overview(HOUR, 60, 10)
+    pool.close()
+    (saving,) = overview.savings
+    assert (saving.baseline, saving.requests, saving.estimated_requests) == ("alwaysBest", 2, 1)
+    assert (saving.baseline_cost_usd, saving.actual_cost_usd, saving.saved_cost_usd) == (2.0, 0.75, 1.25)
+    summary = overview.summary
+    assert (summary.carbon_g, summary.carbon_range_g, summary.unknown_carbon) == (6.0, (4.0, 8.0), 0)
+    assert (summary.ttft_p50_ms, summary.sampled) == (1.0, None)
+
+
+def test_percentiles_of_many_requests_come_from_a_sample(migrated_url: str, reader: PostgresOverviewReader) -> None:
+    """Above a number of requests a sample is measured, which says its size and comes near the truth."""
+    count = 2 * SAMPLE
+    with psycopg.connect(migrated_url) as connection:
+        names = [column.name for column in connection.execute("SELECT * FROM requests LIMIT 0").description or []]
+        changed = {"request_id": "'many' || n", "latency_ms": "1 + n % 1000", "status": "'completed'"}
+        values = ", ".join(changed.get(name, name) for name in names)
+        copies = f"""INSERT INTO requests ({", ".join(names)}) SELECT {values} FROM requests
+            CROSS JOIN generate_series(1, {count}) AS n WHERE user_id = 'u1' AND request_id = 'a'"""  # noqa: S608 - ours
+        connection.execute(copies.encode())
+    summary = reader.overview(AnalyticsScope("u1", HOUR.start_s, HOUR.end_s), 60, 10).summary
+    assert summary.sampled
+    assert 0.5 * SAMPLE < summary.sampled < 1.5 * SAMPLE
+    assert summary.latency_p50_ms == pytest.approx(500.0, abs=50.0)
+    assert summary.latency_p95_ms == pytest.approx(950.0, abs=50.0)
+
+
+def test_tenant_sees_only_its_own(reader: PostgresOverviewReader) -> None:
     """Every part of the page is narrowed to the tenant, also where request ids are the same."""
     overview = reader.overview(AnalyticsScope("u1", HOUR.start_s, HOUR.end_s), 60, 10)
     assert overview.summary.requests == sum(share.requests for share in overview.shares) == 3
@@ -82,33 +143,33 @@ def test_tenant_sees_only_its_own(reader: PostgresDashboardReader) -> None:
     assert overview.latest_request_s == START_S + 60.0
 
 
-def test_recent_requests_are_limited_over_all_tenants(reader: PostgresDashboardReader) -> None:
+def test_recent_requests_are_limited_over_all_tenants(reader: PostgresOverviewReader) -> None:
     """The newest of all tenants together, not the newest of each."""
     assert [row.request_id for row in reader.overview(HOUR, 60, 2).recent] == ["d", "a"]
 
 
-def test_unknown_tenant_has_nothing(reader: PostgresDashboardReader) -> None:
+def test_unknown_tenant_has_nothing(reader: PostgresOverviewReader) -> None:
     """Nothing is an empty page and no error."""
     assert reader.overview(AnalyticsScope("nobody", HOUR.start_s, HOUR.end_s), 60, 10) == Overview()
 
 
-def test_reader_cannot_write(reader: PostgresDashboardReader) -> None:
+def test_reader_cannot_write(reader: PostgresOverviewReader) -> None:
     """A defect of the site cannot change what it shows."""
-    with reader._snapshot() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+    with reader._pool.transaction() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("DELETE FROM requests")
 
 
 def test_missing_schema_says_what_to_do(postgres_url: str) -> None:
     """A database that nobody has migrated is an outage with a hint."""
-    opened = PostgresDashboardReader(postgres_url)
+    pool = SyncPool(postgres_url)
     with pytest.raises(DependencyUnavailable, match="modelpilot migrate"):
-        opened.overview(HOUR, 60, 10)
-    opened.close()
+        PostgresOverviewReader(pool).overview(HOUR, 60, 10)
+    pool.close()
 
 
 def test_postgres_away_is_an_outage() -> None:
     """An unreachable server is reported within the bounded wait, as the one error that the site knows."""
-    opened = PostgresDashboardReader("postgresql://nobody@127.0.0.1:1/none", wait_s=0.2)
+    pool = SyncPool("postgresql://nobody@127.0.0.1:1/none", wait_s=0.2)
     with pytest.raises(DependencyUnavailable, match="not reachable"):
-        opened.overview(HOUR, 60, 10)
-    opened.close()
+        PostgresOverviewReader(pool).overview(HOUR, 60, 10)
+    pool.close()

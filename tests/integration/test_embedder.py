@@ -13,6 +13,7 @@ from infra.vectors.embedder import EmbedderConfig, create_embedder
 from infra.vectors.openai_embedder import OpenAIEmbedder
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
+from modelpilot.estimation.surface import split_surface
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,8 @@ async def test_wordllama_loads_without_a_network(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket.socket, "connect", refuse)
     embedder = create_embedder(EmbedderConfig())
     vector = await embedder.embed("hello")
-    assert (vector.shape, str(vector.dtype), embedder.name) == ((256,), "float32", "wordllama-l2_supercat-256")
+    assert (vector.shape, str(vector.dtype)) == ((288,), "float32")
+    assert embedder.name == "wordllama-l2_supercat-256+surface-1"
     await embedder.close()
 
 
@@ -84,7 +86,9 @@ async def test_an_openai_endpoint_is_called_and_its_vector_normalized() -> None:
     async with endpoint(seen, [3.0, 4.0]) as server:
         url = str(server.make_url("/v1/"))
         embedder = create_embedder(EmbedderConfig("openai", url, "some-model", 2, api_key="sk-test"))
-        np.testing.assert_allclose(await embedder.embed("hi \ud800"), [0.6, 0.8], atol=1e-6)
+        vector = await embedder.embed("hi \ud800")
+        assert vector.shape == (embedder.dimension,)
+        np.testing.assert_allclose(split_surface(vector)[0], [0.6, 0.8], atol=1e-6)
         assert not (await embedder.embed(" ")).any()
         await embedder.close()
     assert [(call["model"], call["input"], call["authorization"]) for call in seen] == [

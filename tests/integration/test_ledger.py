@@ -165,6 +165,18 @@ async def test_a_name_is_held_by_the_first(ledger: PostgresLedger) -> None:
     assert again == Reservation(False, "r1", b"digest")
 
 
+async def test_a_released_name_is_free_and_nobody_elses_is_touched(ledger: PostgresLedger) -> None:
+    """Only the request that holds a name can give it back."""
+    await ledger.reserve("alice", "request-id", "mine", b"1", "r1")
+    await ledger.reserve("bob", "request-id", "mine", b"1", "r1")
+    await ledger.release("alice", "request-id", "mine", "r2")
+    assert not (await ledger.reserve("alice", "request-id", "mine", b"1", "r1")).fresh
+    await ledger.release("alice", "request-id", "mine", "r1")
+    assert await ledger.resolve("alice", "mine") is None
+    assert (await ledger.reserve("alice", "request-id", "mine", b"2", "r3")).fresh
+    assert await ledger.resolve("bob", "mine") == "r1"
+
+
 async def test_of_concurrent_reservations_one_is_fresh(database: Database, ledger: PostgresLedger) -> None:
     """Fifty at once, over two gateways: one winner, everybody learns the same request id."""
     other = PostgresLedger(database, ledger._keyring)

@@ -17,9 +17,8 @@ import pytest
 
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.milvus import MilvusHistory
-from infra.vectors.rows import QualityUpdate
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
-from modelpilot.records import HistoryPoint, HistoryScope, Vector
+from modelpilot.records import HistoryPoint, HistoryScope, QualityUpdate, Vector
 
 DIMENSION = 16
 NASTY = ['a"b', "a' or 1==1 or '", '") or (scope != "', "a\\", "é漢🙂", "a/b", "%", "\ud800", "nul\x00"]

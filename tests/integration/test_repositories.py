@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from infra.crypto.keyring import Keyring, generate_key
+from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
+from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database
 from infra.db.notifications import ConfigurationListener
 from infra.db.repositories.api_keys import PostgresApiKeyRepository
@@ -165,6 +166,36 @@ async def test_provider_keys_go_in_and_never_out(database: Database, migrated_ur
         await providers.get("alice", "openai")
     with pytest.raises(NotFound):
         await providers.delete("alice", "openai", "k")
+
+
+async def test_several_keys_go_in_and_never_out(database: Database, migrated_url: str) -> None:
+    """How many there are is shown; any new key replaces all of them, none keeps them; nothing holds one in clear."""
+    providers = PostgresProviderRepository(database, keyring())
+    many = [SecretStr(f"{CANARY}-{number}") for number in range(3)]
+    made = await providers.create("alice", _provider(api_key=SecretStr(CANARY), api_keys=many), "k")
+    assert (made.has_key, made.key_count) == (True, 4)
+    assert (await providers.put("alice", _provider(base_url="http://localhost:1/v1"), "k")).key_count == 4
+    assert CANARY not in repr(await providers.get("alice", "openai"))
+    for table in ("providers", "audit_log"):
+        assert CANARY not in table_text(migrated_url, table)
+        assert CANARY.encode().hex() not in table_text(migrated_url, table)
+    assert (await providers.put("alice", _provider(api_keys=many[:2]), "k")).key_count == 2
+    assert (await providers.put("alice", _provider(api_key=SecretStr(CANARY)), "k")).key_count == 1
+
+
+async def test_reencryption_moves_every_key(database: Database) -> None:
+    """Also where only a further key is under an old one; all of them open afterwards, in their order."""
+    old, new = generate_key(), generate_key()
+    keys = [SecretStr(f"{CANARY}-{number}") for number in range(3)]
+    await PostgresProviderRepository(database, Keyring([old])).create("alice", _provider(api_keys=keys), "k")
+    after = PostgresProviderRepository(database, Keyring([new, old]))
+    assert [await after.reencrypt(), await after.reencrypt()] == [1, 0]
+    source = PostgresConfiguration(database, Keyring([new]), {})
+    found = [(await source.endpoint("alice", "openai", index)).api_key for index in range(3)]
+    assert found == [key.get_secret_value() for key in keys]
+    await database.fetch_all("UPDATE providers SET further_keys_encrypted[1] = '\\x00'::bytea")
+    with pytest.raises(DecryptionFailed):
+        await after.reencrypt()
 
 
 async def test_reencryption_goes_on_where_it_stopped(database: Database) -> None:

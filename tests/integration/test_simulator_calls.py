@@ -82,3 +82,21 @@ async def test_disconnect_in_mid_stream_is_seen(http: aiohttp.ClientSession) -> 
     async with http.post(CHAT, json=body, headers={"x-request-id": "req-7"}):
         pass
     assert (await _wait_for(http, outcome="disconnected"))["calls"][0]["requestId"] == "req-7"
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [
+        ("small+tokens60", 60),
+        ("small+cut40", 40),
+        ("small+truncated+tokens60", 30),
+        ("small+html", 0),
+        ("small+503", 0),
+    ],
+)
+async def test_calls_count_the_tokens_that_were_produced(http: aiohttp.ClientSession, model: str, tokens: int) -> None:
+    """What a provider would bill can be compared with what the gateway says it cost."""
+    async with http.post(CHAT, json=_body(model, "three words here", stream=True)) as answer:
+        await answer.content.readany()
+    call = (await _wait_for(http))["calls"][0]
+    assert (call["promptTokens"], call["tokens"]) == (3, tokens)

@@ -106,6 +106,14 @@ async def test_fault_retrydate(http: aiohttp.ClientSession) -> None:
     assert 98 <= ahead.total_seconds() <= 102
 
 
+async def test_fault_refusekey(http: aiohttp.ClientSession) -> None:
+    """One key is refused and another one is not; no key at all is another one as well."""
+    for key, expected in (("sk-bad", 401), ("sk-good", 200), ("", 200)):
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with http.post(CHAT, json=_body("small+refusekey=sk-bad"), headers=headers) as answer:
+            assert answer.status == expected
+
+
 async def test_fault_context(http: aiohttp.ClientSession) -> None:
     """A context error on demand, and without it for a prompt that is too long for small but not for large."""
     assert await _code(http, "small+context") == (400, "context_length_exceeded")
@@ -212,6 +220,27 @@ async def test_fault_nodone(http: aiohttp.ClientSession) -> None:
     _, text, _ = await _ask(http, "small+nodone", stream=True, stream_options={"include_usage": True})
     assert "[DONE]" not in text
     assert json.loads(text.split("\n\n")[-2].removeprefix("data: "))["usage"]["completion_tokens"] > 0
+
+
+async def test_fault_linger(http: aiohttp.ClientSession) -> None:
+    """The whole stream arrives, and the connection stays open until the client leaves."""
+    async with http.post(CHAT, json=_body("small+linger+nodone", stream=True)) as answer:
+        text = b""
+        while b'"finish_reason":"stop"' not in text:
+            text += await answer.content.readany()
+        assert b"[DONE]" not in text
+    assert (await _wait_for(http, outcome="disconnected"))["counts"]["total"] == 1
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "gemini"])
+async def test_fault_noprefill(http: aiohttp.ClientSession, dialect: str) -> None:
+    """A conversation that ends with the assistant's own words is refused, any other one is not."""
+    own = _body("small+noprefill")
+    own["messages"] += [{"role": "assistant", "content": "Routers"}]
+    own["contents"] += [{"role": "model", "parts": [{"text": "Routers"}]}]
+    for body, expected in ((_body("small+noprefill"), 200), (own, 400)):
+        async with http.post(PATHS[dialect].format(model="small+noprefill"), json=body) as answer:
+            assert answer.status == expected, await answer.text()
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -29,7 +29,7 @@ def attempt(seq: int = 0, **changes: Any) -> Attempt:
     """A successful provider call."""
     usage = Usage(input_tokens=12, output_tokens=34, cached_tokens=5, reasoning_tokens=6)
     call = Attempt(seq, "sim/small", "simulator", "ok", None, 200, None, 812.5, 101.25, 0.00012, usage, NOW)
-    return replace(call, **changes)
+    return replace(call, **{"deployment": "simulator/small#2", **changes})
 
 
 def outcome(**changes: Any) -> Outcome:

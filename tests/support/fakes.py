@@ -103,6 +103,11 @@ class FakeLedger:
         holder, digest = self.names.setdefault(place, (request_id, body_digest))
         return Reservation(fresh, holder, digest)
 
+    async def release(self, user_id: str, kind: NameKind, name: str, request_id: str) -> None:
+        self._check()
+        if self.names.get((user_id, kind, name), ("",))[0] == request_id:
+            del self.names[(user_id, kind, name)]
+
     async def resolve(self, user_id: str, name: str) -> str | None:
         self._check()
         kinds = ("idempotency-key", "request-id")
@@ -227,6 +232,7 @@ class FakeConfiguration:
         self.loads = 0
         self.gate = opened()
         self.failure: Exception | None = None
+        self.key_counts: dict[str, int] = {}  # of providers with several keys
 
     async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
         self.loads += 1
@@ -241,11 +247,13 @@ class FakeConfiguration:
     async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
         return await self.router_snapshot(user_id, self.shot.router.id)
 
-    async def endpoint(self, user_id: str, provider_id: str) -> ProviderEndpoint:
+    async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
         self.loads += 1
         if self.failure is not None:
             raise self.failure
-        return ProviderEndpoint(provider_id, "simulator", "http://127.0.0.1:1", "provider-secret")
+        count = self.key_counts.get(provider_id, 1)
+        key = "provider-secret" if count == 1 else f"provider-secret-{key_index}"
+        return ProviderEndpoint(provider_id, "simulator", "http://127.0.0.1:1", key, key_index, count)
 
 
 # What a provider does in one call: yield a chunk, raise, or wait for an event.

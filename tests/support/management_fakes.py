@@ -126,8 +126,8 @@ class FakeProviders(Table[ProviderSpec, StoredProvider]):
         super().__init__(self._stored, lambda spec: spec.id)
 
     def _stored(self, spec: ProviderSpec, old: StoredProvider | None) -> StoredProvider:
-        has_key = spec.api_key is not None or (old is not None and old.has_key)
-        return StoredProvider(spec.id, spec.kind, spec.base_url, has_key, NOW, NOW)
+        keys = len(spec.given_keys) or (0 if old is None else old.key_count)
+        return StoredProvider(spec.id, spec.kind, spec.base_url, keys > 0, NOW, NOW, keys)
 
 
 class FakeKeys:

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from activities.health import Deployment, DeploymentHealth
 from api.routes import deployments
+from modelpilot.deployments import Place
 from modelpilot.outcome import Attempt
 from tests.support.management_fakes import FakeStores, bearer
 
@@ -42,12 +43,13 @@ async def test_it_lists_one_s_own_deployments(aiohttp_client: Client) -> None:
     headers = bearer(stores.keys.add("a"))
     owner = next(iter(stores.keys.rows.values())).user_id
     for _ in range(5):
-        health.record(Deployment(owner, "simulator", "sim/a"), FAILED, health.clock())
-    health.record(Deployment("somebody-else", "simulator", "sim/b"), FAILED, health.clock())
-    health.refuse_key(Deployment(owner, "openai", "gpt"), health.clock())
+        health.record(Deployment(owner, "sim/a", Place("simulator", "a")), FAILED, health.clock())
+    health.record(Deployment("somebody-else", "sim/b", Place("simulator", "b")), FAILED, health.clock())
+    health.refuse_key(Deployment(owner, "gpt", Place("openai", "gpt")), health.clock())
     body = await (await client.get("/api/health/deployments", headers=headers)).json()
     (item,) = body["items"]
-    assert (item["provider"], item["model"], item["state"]) == ("simulator", "sim/a", "open")
+    assert (item["provider"], item["model"], item["deployment"]) == ("simulator", "sim/a", "simulator/a")
+    assert item["state"] == "open"
     assert (item["calls"], item["failures"]) == (5, 5)
     assert item["excludedBecause"].startswith("circuit breaker open since 20")
     assert item["openSince"].endswith("Z")
@@ -60,7 +62,7 @@ def test_gauges_follow_the_states() -> None:
     health = DeploymentHealth()
     deployments.publish(health)
     for _ in range(5):
-        health.record(Deployment("alice", "simulator", "sim/a"), FAILED, health.clock())
+        health.record(Deployment("alice", "sim/a", Place("simulator", "a")), FAILED, health.clock())
     assert REGISTRY.get_sample_value("modelpilot_deployments", {"state": "open"}) == 1.0
     assert REGISTRY.get_sample_value("modelpilot_deployments", {"state": "closed"}) == 0.0
     assert REGISTRY.get_sample_value("modelpilot_provider_keys_refused") == 0.0

@@ -39,6 +39,7 @@ STATUSES: list[tuple[errors.ModelPilotError, int]] = [
     (errors.ProviderRejected("m", details={"providerStatus": 413}), 413),
     (errors.ProviderRejected("m", details={"providerStatus": 422}), 422),
     (errors.ProviderRejected("m", details={"providerStatus": 401}), 502),
+    (errors.RateLimited("m"), 429),
     (errors.RequestCanceled("m"), 499),
     (errors.DependencyUnavailable("m"), 503),
     (errors.Overloaded("m"), 503),
@@ -56,8 +57,8 @@ def test_every_error_has_its_status(error: errors.ModelPilotError, status: int) 
     assert (body["message"], body["param"], body["code"]) == ("m", error.param, error.code)
     assert body["type"]
     assert error.details.items() <= body.items()
-    assert ("retry-after" in response.headers) == (status == 503)
-    retriable = status in (500, 502, 503, 504) and not isinstance(error, errors.ProviderRejected)
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    retriable = status in (429, 500, 502, 503, 504) and not isinstance(error, errors.ProviderRejected)
     assert ("x-should-retry" in response.headers) == (not retriable)
 
 

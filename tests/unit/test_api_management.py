@@ -103,7 +103,7 @@ async def test_router_answers_have_all_fields_and_versions(api: Api) -> None:
     _, made = await api("POST", "/api/routers", ROUTER)
     assert made["version"] == 1
     assert made["fallbackStrategy"] == {"fallbackModels": [], "retryAttempts": 3}
-    assert made["timeouts"] == {"firstTokenMs": 30000, "idleMs": 30000, "totalMs": 120000}
+    assert made["timeouts"] == {"connectMs": 5000, "firstTokenMs": 30000, "idleMs": 30000, "totalMs": 120000}
     _, changed = await api("PUT", "/api/routers/support", {**ROUTER, "name": "Ü\u202e👩‍👩‍👧"})
     assert (changed["version"], changed["name"]) == (2, "Ü\u202e👩‍👩‍👧")
     status, versions = await api("GET", "/api/routers/support/versions")

@@ -138,6 +138,7 @@ def test_its_invariants_hold_whatever_happens(steps: list[str | float]) -> None:
         ("ok", None, True),
         ("canceled", "canceled", None),
         ("error", "server_error", False),
+        ("error", "timeout_connect", False),
         ("error", "timeout_first_token", False),
         ("error", "connection_error", False),
         ("error", "rate_limited", False),

@@ -1,5 +1,7 @@
 """The seeded catalogue: known facts, honest gaps, valid ids."""
 
+from typing import Any
+
 import pytest
 from pydantic import TypeAdapter
 
@@ -8,6 +10,9 @@ from infra.catalogue.priors import known_ids
 from infra.catalogue.seed import seed_models
 from infra.simulator.models import MODELS
 from modelpilot.catalogue import ModelSpec
+from modelpilot.chat import ChatBody
+from modelpilot.eligibility import cannot_serve
+from modelpilot.profile import profile_request
 from modelpilot.router import ModelId
 
 SEED = {spec.id: spec for spec in seed_models()}
@@ -107,6 +112,24 @@ def test_capabilities_follow_the_documented_rules() -> None:
     assert "reasoning" not in can["openai/gpt-4o"]
     assert {"analysis", "vision"} <= can["google/gemini-2.5-pro"]
     assert "functions" in can["sim/small"]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "usd_per_million"),
+    [
+        ("openai/text-embedding-3-small", 0.02),
+        ("openai/text-embedding-3-large", 0.13),
+        ("google/gemini-embedding-001", 0.15),
+    ],
+)
+def test_embeddings_models_embed_and_never_chat(model_id: str, usd_per_million: float) -> None:
+    """A router that names one by mistake gets a stated exclusion, not a failed call; their output costs nothing."""
+    spec = SEED[model_id]
+    assert spec.capabilities == ["embeddings"]
+    assert spec.cost_per_input_token == pytest.approx(usd_per_million / 1e6)
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+    profile = profile_request(body, ChatBody.model_validate(body))
+    assert cannot_serve(spec, profile) == "lacks the capability chat"
 
 
 def test_openrouter_names_are_its_own_spelling() -> None:

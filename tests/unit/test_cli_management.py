@@ -163,6 +163,19 @@ def test_explain_shows_the_whole_decision(gateway: FakeGateway) -> None:
     assert "degraded: vector" in result.stdout
 
 
+def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
+    """The predictor's version, the uncertainty of each prediction, and each model's chance under exploration."""
+    sure = {"raw": 0.8, "unit": "share", "score": 0.8, "weight": 1.0, "sd": 0.05}
+    learnt = {**candidate("a", 0.8), "quality": sure, "probability": 0.925}
+    predictor = {"version": 4, "fittedAt": "2026-01-01T00:00:00+00:00"}
+    decision = {**DECISION, "candidates": [learnt], "predictor": predictor}
+    gateway.answers["POST /router/support/explain"] = (200, {"decision": decision})
+    shown = modelpilot("explain", "--router", "support", "Hello").stdout
+    assert "with the fitted predictor of version 4" in shown
+    assert "0.8 ± 0.05 share → 0.800 × 1.00" in shown
+    assert "92.5%" in shown
+
+
 def test_explain_says_why_no_model_is_left(gateway: FakeGateway) -> None:
     """A refusal is a message and exit code 1."""
     gateway.answers["POST /router/demo/explain"] = refusal(422, "no model can serve this request")

@@ -1,4 +1,4 @@
-"""The analytics site over its WSGI interface, with a reader that serves what a test says."""
+"""The pages of the analytics site over its WSGI interface, with a reader that serves what a test says."""
 
 import json
 import re
@@ -16,13 +16,15 @@ from plotly.utils import PlotlyJSONEncoder
 from dashboard import ids
 from dashboard.app import create_app
 from dashboard.components import requests_table
-from dashboard.config import DashboardConfig, UnprotectedDashboard, is_loopback, require_guarded
+from dashboard.config import DashboardConfig
 from dashboard.pages import PAGES
+from dashboard.pages.overview import FRAME
+from dashboard.readers import Readers
 from dashboard.server import serve
-from modelpilot.analytics import AnalyticsScope, ModelShare, Overview, RecentRequest, RequestBucket, RequestSummary
+from modelpilot.analytics import ModelShare, Overview, RecentRequest, RequestBucket, RequestSummary
 from modelpilot.errors import DependencyUnavailable
+from tests.support.site import NOW_S, FakeAccess, FakeHasher, FakeReader, call, site
 
-NOW_S = 1_800_014_400.0
 CONFIG = DashboardConfig(temporal_ui_url="http://127.0.0.1:8233")
 FULL = Overview(
     summary=RequestSummary(40, 1, 2, 4, 0.125, 3, 812.0, 2_890.0, 2.1),
@@ -37,49 +39,15 @@ FULL = Overview(
 )
 
 
-class FakeReader:
-    """Answers with one overview, or raises; remembers what it was asked."""
-
-    def __init__(self, answer: Overview | Exception) -> None:
-        self.answer = answer
-        self.asked: list[tuple[AnalyticsScope, int, int]] = []
-
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
-        """The overview given."""
-        self.asked.append((scope, bucket_s, recent_limit))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
-def site(answer: Overview | Exception = FULL, config: DashboardConfig = CONFIG) -> tuple[FlaskClient, FakeReader]:
-    """A client of a site and the reader behind it."""
-    reader = FakeReader(answer)
-    app: Dash = create_app(reader, config, clock=lambda: NOW_S)
-    return app.server.test_client(), reader
-
-
-def call(client: FlaskClient, component: str, **values: Any) -> dict[str, Any]:
-    """Run the callback that has an output on `component`, as the browser would; `values` are its inputs by id."""
-    spec = next(one for one in client.get("/_dash-dependencies").get_json() if f"{component}." in one["output"])
-    names = spec["output"].strip(".").split("...")
-    outputs: Any = [dict(zip(("id", "property"), name.rsplit(".", 1), strict=True)) for name in names]
-    if not spec["output"].startswith(".."):
-        outputs = outputs[0]
-    inputs, state = (
-        [given | {"value": values.get(given["id"])} for given in spec[kind]] for kind in ("inputs", "state")
-    )
-    changed = [f"{given['id']}.{given['property']}" for given in inputs if given["id"] in values]
-    body = {"output": spec["output"], "outputs": outputs, "inputs": inputs, "state": state, "changedPropIds": changed}
-    response = client.post("/_dash-update-component", json=body)
-    assert response.status_code in (200, 204), response.text
-    answer: dict[str, Any] = json.loads(response.text) if response.text else {}
-    return {**answer.get("response", {}), "sideUpdate": answer.get("sideUpdate")}
-
-
-def shown(client: FlaskClient, search: str = "") -> dict[str, Any]:
+def shown(client: FlaskClient, search: str = "", **changes: Any) -> dict[str, Any]:
     """The Overview page filled for a query string."""
-    return call(client, ids.OVERVIEW_CARDS, **{ids.OVERVIEW_URL: search})
+    return call(client, ids.OVERVIEW_CARDS, {FRAME.id("url"): search, **changes})
+
+
+def app_of() -> Dash:
+    """A site that can be served."""
+    reader: Any = FakeReader(FULL)
+    return create_app(Readers(**dict.fromkeys(Readers.__dataclass_fields__, reader)), FakeAccess(), FakeHasher(), CONFIG)
 
 
 def test_the_page_and_its_health_check_answer() -> None:
@@ -93,17 +61,21 @@ def test_the_page_and_its_health_check_answer() -> None:
 
 def test_every_page_can_be_opened() -> None:
     """Each page of the navigation has a layout, and an unknown path says so."""
-    client, _ = site()
+    client, _ = site(FULL)
     for page in PAGES:
-        answer = call(client, ids.NAVIGATION, **{ids.URL: page.path})
+        answer = call(client, ids.PAGE, {ids.URL: page.path})
         assert page.title in json.dumps(answer[ids.PAGE])
-        assert '"aria-current": "page"' in json.dumps(answer[ids.NAVIGATION])
-    assert "No such page" in json.dumps(call(client, ids.NAVIGATION, **{ids.URL: "/nowhere"})[ids.PAGE])
+        assert answer[ids.TITLE] == {"data": page.title}
+        navigation = json.dumps(call(client, ids.NAVIGATION, {ids.URL: page.path})[ids.NAVIGATION])
+        assert navigation.count('"aria-current": "page"') == 1
+        assert client.get(page.path).status_code == 200
+    assert "No such page" in json.dumps(call(client, ids.PAGE, {ids.URL: "/nowhere"})[ids.PAGE])
+    assert client.get("/nowhere").status_code == 404
 
 
 def test_overview_shows_what_was_read() -> None:
     """Figures, charts and the table come from one read of the chosen range."""
-    client, reader = site()
+    client, reader = site(FULL)
     text = json.dumps(shown(client, "?range=1h"))
     for expected in ('"40"', "$0.125", "plus 3 of unknown price", "2.5 %", "10.0 %", "812 ms", "2,890 ms", "4 s ago"):
         assert expected in text
@@ -128,9 +100,9 @@ def _components_with(node: Any, prop: str) -> Iterator[dict[str, Any]]:
         yield from _components_with(child, prop)
 
 
-def test_operator_sees_every_tenant_for_now() -> None:
-    """Without a login there is nobody but the operator; the login will narrow this scope."""
-    client, reader = site()
+def test_operator_sees_every_tenant() -> None:
+    """Without a login there is nobody but the operator."""
+    client, reader = site(FULL)
     shown(client)
     assert reader.asked[0][0].user_id is None
 
@@ -138,23 +110,23 @@ def test_operator_sees_every_tenant_for_now() -> None:
 def test_empty_state_says_what_to_do() -> None:
     """A fresh installation is told how to get its first requests, and sees no charts of nothing."""
     answer = shown(site(Overview())[0])
-    assert "modelpilot demo" in json.dumps(answer[ids.NOTICE])
-    assert answer[ids.OVERVIEW_CONTENT]["className"] == "mp-hidden"
+    assert "modelpilot demo" in json.dumps(answer[FRAME.id("notice")])
+    assert answer[FRAME.id("content")]["className"] == "mp-hidden"
 
 
 def test_quiet_range_differs_from_an_empty_installation() -> None:
     """Old requests outside of the range: a longer range helps, and the page says so."""
     answer = shown(site(Overview(latest_request_s=NOW_S - 1e6))[0])
-    assert "choose a longer range" in json.dumps(answer[ids.NOTICE])
-    assert answer[ids.OVERVIEW_CONTENT]["className"] == ""
+    assert "choose a longer range" in json.dumps(answer[FRAME.id("notice")])
+    assert answer[FRAME.id("content")]["className"] == ""
 
 
 def test_database_away_keeps_the_last_figures() -> None:
     """An outage changes the notice only: what was read before stays on the screen."""
     answer = shown(site(DependencyUnavailable("Postgres is not reachable."))[0])
-    assert "Postgres is not reachable." in json.dumps(answer[ids.NOTICE])
+    assert "Postgres is not reachable." in json.dumps(answer[FRAME.id("notice")])
     assert ids.OVERVIEW_CARDS not in answer
-    assert ids.OVERVIEW_CONTENT not in answer
+    assert FRAME.id("content") not in answer
 
 
 def test_defect_is_reported_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
@@ -165,25 +137,58 @@ def test_defect_is_reported_without_its_details(caplog: pytest.LogCaptureFixture
     assert "secret detail" in caplog.text
 
 
-def test_range_and_url_follow_each_other() -> None:
-    """A click writes the URL; a URL typed by hand sets the control; agreement ends the circle."""
-    client, _ = site()
-    values = {ids.OVERVIEW_RANGE: "7d", ids.OVERVIEW_URL: ""}
-    clicked = call(client, ids.OVERVIEW_RANGE, **values)
-    assert clicked[ids.OVERVIEW_URL] == {"search": "?range=7d"}
-    assert call(client, ids.OVERVIEW_RANGE, **{**values, ids.OVERVIEW_URL: "?range=7d"}) == {"sideUpdate": None}
+def test_controls_and_url_follow_each_other() -> None:
+    """A click writes the URL and leaves the rest of it; a URL typed by hand sets the controls; agreement ends it."""
+    client, _ = site(FULL)
+    control, url, filter_as = FRAME.id("range"), FRAME.id("url"), "overview-filter-as"
+    clicked = call(client, control, {control: "7d", url: "?router=demo", filter_as: None}, changed=control)
+    assert clicked[url] == {"search": "?router=demo&range=7d"}
+    agreed = call(client, control, {control: "7d", url: "?range=7d", filter_as: None}, changed=control)
+    assert agreed == {"sideUpdate": None}
+    typed = call(client, control, {control: "7d", url: "?range=1h&as=u2", filter_as: None}, changed=url)
+    assert (typed[control]["value"], typed[filter_as], url in typed) == ("1h", {"value": "u2"}, False)
 
 
-def test_auto_refresh_can_be_paused() -> None:
-    """The switch stops the timer."""
-    client, _ = site()
-    paused = call(client, ids.OVERVIEW_TIMER, **{ids.OVERVIEW_AUTO_REFRESH: False})
-    assert paused[ids.OVERVIEW_TIMER] == {"disabled": True}
+def test_a_chosen_time_is_kept_until_a_range_is_clicked() -> None:
+    """A link to one bar of a chart shows exactly that time, and says so in the control."""
+    client, reader = site(FULL)
+    control, url = FRAME.id("range"), FRAME.id("url")
+    search = "?from=2027-01-15T10:00:00Z&to=2027-01-15T10:30:00Z"
+    shown(client, search)
+    scope, bucket_s, _ = reader.asked[0]
+    assert (scope.start_s, scope.end_s, bucket_s) == (NOW_S - 7_200.0, NOW_S - 5_400.0, 60)
+    typed = call(client, control, {control: "24h", url: search}, changed=url)
+    assert typed[control]["value"] == "custom"
+    assert "custom" in json.dumps(typed[control]["data"])
+    clicked = call(client, control, {control: "1h", url: search}, changed=control)
+    assert clicked[url] == {"search": "?range=1h"}
+
+
+def test_times_are_shown_in_the_visitors_zone() -> None:
+    """The browser names its zone; one that does not exist is UTC."""
+    client, _ = site(FULL)
+    berlin = json.dumps(shown(client, **{ids.ZONE: "Europe/Berlin"}))
+    assert "2027-01-15 13:00:00 CET" in berlin
+    assert "2027-01-15 12:59:56" in berlin
+    assert "2027-01-15 12:00:00 UTC" in json.dumps(shown(client, **{ids.ZONE: "../../etc/passwd"}))
+
+
+def test_figures_lead_to_their_rows() -> None:
+    """Every bar and every count links to the list of requests behind it, with range and viewer kept."""
+    client, _ = site(FULL)
+    answer = shown(client, "?range=1h&as=u1")
+    bars = answer[ids.OVERVIEW_TIME_CHART]["figure"]["data"]
+    label, link = bars[1]["customdata"][0]
+    assert label == "Jan 15 11:00 to 11:01 UTC"
+    assert link == ("/requests?as=u1&from=2027-01-15T11%3A00%3A00Z&to=2027-01-15T11%3A01%3A00Z&status=failed")
+    models = answer[ids.OVERVIEW_MODEL_CHART]["figure"]["data"][0]["customdata"]
+    assert models[0] == ["sim/small", "/requests?range=1h&as=u1&model=sim%2Fsmall"]
+    assert "/requests?range=1h&as=u1&fallback=yes" in json.dumps(answer[ids.OVERVIEW_CARDS])
 
 
 def test_everything_is_served_from_here() -> None:
     """The site works offline, and the policy forbids what would not."""
-    client, _ = site()
+    client, _ = site(FULL)
     response = client.get("/")
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)""", response.text)
     assert loaded
@@ -196,55 +201,29 @@ def test_everything_is_served_from_here() -> None:
 
 def test_security_headers_are_on_every_response() -> None:
     """Scripts run only from here or by their hash, and no other site may frame this one."""
-    client, _ = site()
+    client, _ = site(FULL)
     for path in ("/", "/healthz", "/_dash-layout", "/nowhere"):
         headers = client.get(path).headers
         policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
         assert re.fullmatch(r"'self' 'sha256-[^' ]+'", policy["script-src"])
         assert (policy["default-src"], policy["frame-ancestors"]) == ("'self'", "'none'")
         assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
 
 
 def test_foreign_host_names_are_refused() -> None:
     """A web page that points its own name at this machine (DNS rebinding) cannot read the site."""
-    client, _ = site()
+    client, _ = site(FULL)
     assert client.get("/", base_url="http://attacker.example").status_code == 400
     assert client.get("/_dash-layout", base_url="http://attacker.example").status_code == 400
     assert client.get("/", base_url="http://127.0.0.1:8050").status_code == 200
-    named, _ = site(config=DashboardConfig(trusted_hosts=("pilot.example",)))
+    named, _ = site(FULL, DashboardConfig(trusted_hosts=("pilot.example",)))
     assert named.get("/", base_url="https://pilot.example").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("config", "allowed"),
-    [
-        (DashboardConfig(), True),
-        (DashboardConfig(host="::1"), True),
-        (DashboardConfig(host="0.0.0.0"), False),  # noqa: S104 - must be refused
-        (DashboardConfig(host="dash.example"), False),
-        (DashboardConfig(production=True), False),
-        (DashboardConfig(production=True, unprotected=True, host="0.0.0.0"), True),  # noqa: S104 - asked for by name
-    ],
-)
-def test_unguarded_site_is_for_the_operator_only(config: DashboardConfig, allowed: bool) -> None:
-    """Without a login the site starts on loopback in development, or where the operator takes the responsibility."""
-    if allowed:
-        require_guarded(config)
-        return
-    with pytest.raises(UnprotectedDashboard, match="MODELPILOT_DASHBOARD_UNPROTECTED"):
-        create_app(FakeReader(FULL), config)
-
-
-def test_loopback_addresses() -> None:
-    """All of 127/8 is this machine; the wildcard is not."""
-    assert [is_loopback(host) for host in ("localhost", "127.9.9.9", "::1", "::", "10.0.0.1")] == [True] * 3 + [
-        False
-    ] * 2
 
 
 def test_server_answers_until_told_to_stop() -> None:
     """The process serves over a real socket, and a stop closes the port and returns."""
-    app, stop, urls = create_app(FakeReader(FULL), CONFIG), threading.Event(), list[str]()
+    app, stop, urls = app_of(), threading.Event(), list[str]()
 
     def probe(url: str) -> None:
         urls.append(url)
@@ -261,6 +240,6 @@ def test_server_answers_until_told_to_stop() -> None:
 
 def test_taken_port_is_an_error_and_no_exit() -> None:
     """Werkzeug would end the process; the caller gets an OSError to explain instead."""
-    app = create_app(FakeReader(FULL), CONFIG)
+    app = app_of()
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         serve(app, "127.0.0.1", taken.getsockname()[1], threading.Event(), lambda _: None)

@@ -6,35 +6,45 @@ from dashboard.config import DashboardConfig
 from dashboard.figures import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
 from dashboard.figures import requests_over_time as time_figure
 from dashboard.figures import requests_per_model as model_figure
-from dashboard.formats import UNKNOWN, format_age, format_ms, format_share, format_time, format_usd
-from dashboard.links import workflow_url
-from dashboard.ranges import DEFAULT_RANGE, RANGES, range_by_key, range_from_url, url_for_range
-from modelpilot.analytics import AnalyticsScope, ModelShare, RequestBucket
+from dashboard.formats import UNKNOWN, format_age, format_ms, format_share, format_usd
+from dashboard.links import requests_link, workflow_url
+from dashboard.ranges import (
+    CUSTOM,
+    DEFAULT_RANGE,
+    RANGES,
+    TimeRange,
+    Window,
+    bucket_for,
+    search_for_range,
+    window_from_url,
+)
+from dashboard.zones import UTC_ZONE
+from modelpilot.analytics import ModelShare, RequestBucket
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
-SCOPE = AnalyticsScope(None, NOON_S - 300.0, NOON_S)
+WINDOW = Window(CUSTOM, "", NOON_S - 300.0, NOON_S, 60)
 
 
 def test_missing_buckets_are_drawn_as_zero() -> None:
     """A quiet minute is a gap of zero, not a bar drawn wider over it."""
-    rows = fill_buckets([RequestBucket(NOON_S - 60.0, 7, 2)], SCOPE, 60)
-    assert [row.requests for row in rows] == [0, 0, 0, 0, 7, 0]
-    assert rows[0].start_s == SCOPE.start_s
+    rows = fill_buckets([RequestBucket(NOON_S - 60.0, 7, 2)], WINDOW)
+    assert [row.requests for row in rows] == [0, 0, 0, 0, 7]
+    assert rows[0].start_s == WINDOW.start_s
 
 
 def test_time_chart_stacks_failed_on_the_others() -> None:
     """The height of a stack is the number of requests, and failures are told apart without colour."""
-    figure = time_figure([RequestBucket(NOON_S - 60.0, 7, 2)], SCOPE, 60)
+    figure = time_figure([RequestBucket(NOON_S - 60.0, 7, 2)], WINDOW, UTC_ZONE)
     bars = {trace.name: trace for trace in figure.data}
     assert (bars[NOT_FAILED].y[4], bars[FAILED].y[4]) == (5, 2)
     assert figure.layout.barmode == "stack"
     assert bars[FAILED].marker.pattern.shape == "/"
-    assert bars[FAILED].customdata[4] == "Jan 15 11:59 to 12:00 UTC"
+    assert bars[FAILED].customdata[4][0] == "Jan 15 11:59 to 12:00 UTC"
 
 
 def test_time_chart_of_nothing_has_whole_requests_on_its_axis() -> None:
     """An empty range keeps an axis from 0 upwards instead of fractions of a request."""
-    assert list(time_figure([], SCOPE, 60).layout.yaxis.range) == [0, 4.0]
+    assert list(time_figure([], WINDOW, UTC_ZONE).layout.yaxis.range) == [0, 4.0]
 
 
 def test_model_chart_names_models_with_their_share() -> None:
@@ -95,26 +105,45 @@ def test_ages_are_coarse(age_s: float, text: str) -> None:
     assert format_age(age_s) == text
 
 
-def test_shares_and_times() -> None:
-    """A share of nothing is unknown; times are UTC."""
+def test_shares_are_percentages() -> None:
+    """A share of nothing is unknown."""
     assert (format_share(None), format_share(0.0256)) == (UNKNOWN, "2.6 %")
-    assert format_time(NOON_S) == "2027-01-15 12:00:00"
 
 
 def test_ranges_survive_the_url() -> None:
     """A shared link shows the same range again; a link that makes no sense shows the default."""
-    assert [range_from_url(url_for_range(one)) for one in RANGES] == list(RANGES)
-    assert {range_from_url(search) for search in ("", None, "?range=", "?range=9y", "?x=1")} == {DEFAULT_RANGE}
-    assert range_from_url("?x=1&range=7d") == range_by_key("7d")
+    assert [window_from_url(search_for_range("", one.key), NOON_S).key for one in RANGES] == [one.key for one in RANGES]
+    senseless = ("", None, "?range=", "?range=9y", "?x=1", "?from=a&to=b", "?from=2027-01-02&to=2027-01-01", "?from=1")
+    assert {window_from_url(search, NOON_S).key for search in senseless} == {DEFAULT_RANGE.key}
+    assert window_from_url("?x=1&range=7d", NOON_S).key == "7d"
+
+
+def test_a_range_replaces_a_chosen_time_and_keeps_the_rest() -> None:
+    """Clicking a range leaves the filters of the URL alone."""
+    assert search_for_range("?from=a&to=b&model=m", "7d") == "?model=m&range=7d"
 
 
 @pytest.mark.parametrize("chosen", RANGES)
-def test_ranges_start_on_a_bucket(chosen: object) -> None:
-    """The first bar covers a whole bucket, and the range is never shorter than asked for."""
-    one = next(item for item in RANGES if item is chosen)
-    scope = one.scope("u1", NOON_S + 17.0)
-    assert scope.start_s % one.bucket_s == 0
-    assert one.span_s <= scope.end_s - scope.start_s < one.span_s + one.bucket_s
+def test_ranges_start_on_a_bucket(chosen: TimeRange) -> None:
+    """The first bar covers a whole bucket, the range is never shorter than asked for, and its bars can be counted."""
+    window = window_from_url(f"?range={chosen.key}", NOON_S + 17.0)
+    assert window.start_s % window.bucket_s == 0
+    span_s = window.end_s - window.start_s
+    assert chosen.span_s <= span_s < chosen.span_s + window.bucket_s
+    assert 12 <= span_s / window.bucket_s <= 61
+
+
+def test_any_span_has_a_bucket() -> None:
+    """A minute as well as ten years."""
+    assert (bucket_for(60.0), bucket_for(3_600.0 * 24 * 3_660)) == (60, 7 * 86_400)
+
+
+def test_links_to_requests_keep_range_and_viewer_only() -> None:
+    """What another page filtered by is its own business."""
+    assert requests_link("?range=7d&as=u1&metric=cost", model="a/b") == "/requests?range=7d&as=u1&model=a%2Fb"
+    assert (
+        requests_link("?range=7d", (0.0, 60.0)) == "/requests?from=1970-01-01T00%3A00%3A00Z&to=1970-01-01T00%3A01%3A00Z"
+    )
 
 
 def test_workflow_links_quote_the_slashes_of_ids() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from activities.call_state import CallContext
 from activities.delivery import can_go_on, rest_of
 from activities.inflight import ChunkSink
-from activities.model_calls import CallContext
 from api.answers import modelpilot_object
 from modelpilot.messages import CallPlan
 from modelpilot.outcome import Attempt, Outcome, Segment

@@ -9,6 +9,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.health import KEY_COOL_DOWN_S, Deployment
 from activities.model_calls import ModelCaller
+from modelpilot.deployments import Place
 from modelpilot.messages import FallbackInput
 from modelpilot.outcome import Attempt
 from modelpilot.provider_errors import Remedy
@@ -16,8 +17,8 @@ from modelpilot.retry_budget import BudgetRules, RetryBudget
 from tests.support.core import A, B, C, Core, ManualClock, failure, incoming, routed
 from tests.support.routing_samples import OWNER, plan, request, stream
 
-AT_A = Deployment(OWNER, "simulator", "sim/a")
-AT_B = Deployment(OWNER, "simulator", "sim/b")
+AT_A = Deployment(OWNER, "sim/a", Place("simulator", "a"))
+AT_B = Deployment(OWNER, "sim/b", Place("simulator", "b"))
 
 
 def break_down(core: Core, deployment: Deployment = AT_A) -> None:
@@ -83,7 +84,7 @@ async def test_the_best_is_tried_where_all_are_blocked() -> None:
 async def test_breakers_of_one_tenant_are_nothing_to_another() -> None:
     """Providers of the same id are different ones for different owners."""
     core = Core()
-    break_down(core, Deployment("bob", "simulator", "sim/a"))
+    break_down(core, Deployment("bob", "sim/a", Place("simulator", "a")))
     assert (await decided(core))[0] == "sim/a"
     assert core.health.snapshot(OWNER) == ()
 
@@ -157,7 +158,7 @@ async def test_fallbacks_with_an_open_breaker_are_skipped(broken: list[str], att
     """Attempt i is model i mod n of those left, and of all where none is left."""
     core = Core()
     for name in broken:
-        break_down(core, Deployment(OWNER, "simulator", name))
+        break_down(core, Deployment(OWNER, name, Place("simulator", name.removeprefix("sim/"))))
     core.providers.will(A, [failure()])
     flight = core.flight(request(plan(A, B, C)))
     core.controller.launch(flight)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from modelpilot.eligibility import breaks_constraint, cannot_serve
-from modelpilot.prediction import Prediction
+from modelpilot.estimation import Prediction
 from modelpilot.router import Constraints
 from tests.support.routing_samples import profile, spec
 

@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
 from activities.inflight import Flight
+from modelpilot.catalogue import ModelSpec
 from modelpilot.messages import CallPlan, FallbackInput
 from modelpilot.provider_errors import Remedy
 from tests.support.core import A, B, C, Core, failure
@@ -88,6 +89,41 @@ async def test_a_retried_task_of_a_finished_fallback_calls_nothing() -> None:
     other = Core(like=core, instance="gw-2")
     assert (await environment(2).run(other.provider_steps.call_fallback, work)).status == "completed"
     assert core.providers.models == ["a", "b"]
+
+
+@pytest.mark.parametrize(("first", "waits"), [(A, [7.0]), (B, [])])
+async def test_the_first_fallback_waits_only_for_the_model_that_asked(
+    monkeypatch: pytest.MonkeyPatch, first: ModelSpec, waits: list[float]
+) -> None:
+    """The first fallback is immediate; where it is the same model again, its own Retry-After is the wait."""
+    waited: list[float] = []
+
+    async def sleep(wait_s: float) -> bool:
+        waited.append(wait_s)
+        return True
+
+    monkeypatch.setattr("activities.providers.slept", sleep)
+    core = Core()
+    core.providers.will(A, [failure("rate_limited", retry_after_s=7.0)], stream())
+    flight = core.flight(request(plan(A, first)))
+    core.controller.launch(flight)
+    work = FallbackInput(flight.request, await flight.first)
+    outcome = await environment().run(core.provider_steps.call_fallback, work)
+    assert (outcome.status, core.providers.models, waited) == ("completed", ["a", first.provider_model], waits)
+
+
+async def test_a_client_that_leaves_during_that_wait_ends_it() -> None:
+    """Nobody waits for a provider on behalf of nobody."""
+    core = Core()
+    core.providers.will(A, [failure("rate_limited", retry_after_s=7.0)])
+    flight = core.flight(request(plan(A, A)))
+    core.controller.launch(flight)
+    work = FallbackInput(flight.request, await flight.first)
+    running = asyncio.create_task(environment().run(core.provider_steps.call_fallback, work))
+    await until(lambda: flight.calling)
+    core.controller.abandon(flight)
+    assert (await running).status == "canceled"
+    assert core.providers.models == ["a"]
 
 
 async def test_a_client_that_left_before_the_fallback_ends_it() -> None:

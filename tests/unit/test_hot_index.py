@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from infra.vectors.cool_down import CoolDown
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.hot_index import HotHistory
-from infra.vectors.rows import HistoryRow, QualityUpdate, fold, new_row, with_quality
+from infra.vectors.rows import HistoryRow, fold, new_row, with_quality
 from infra.vectors.schema import keys_filter, primary_key, scope_filter, scope_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 DIMENSION = 8
 ALICE, BOB = HistoryScope("alice", "r"), HistoryScope("bob", "r")

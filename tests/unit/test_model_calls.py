@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from activities.call_state import CallContext
 from activities.inflight import ChunkSink
-from activities.model_calls import CallContext, ModelCaller
+from activities.model_calls import ModelCaller
 from modelpilot.errors import NotFound
 from modelpilot.messages import CallPlan
 from modelpilot.outcome import Usage
@@ -51,9 +52,10 @@ async def test_a_whole_answer() -> None:
 async def test_the_provider_gets_what_the_client_sent() -> None:
     """Its own model name, the body, the configured timeouts and its key; the key is in no repr."""
     core = Core()
-    await core.caller.call(context(core, first_token_ms=11, idle_ms=22), "sim/a", seq=0)
+    await core.caller.call(context(core, first_token_ms=11, idle_ms=22, connect_ms=33), "sim/a", seq=0)
     call = core.providers.made[0].call
-    assert (call.model, call.first_token_ms, call.idle_ms, call.request_id) == ("a", 11, 22, "r1")
+    assert (call.model, call.request_id) == ("a", "r1")
+    assert (call.first_token_ms, call.idle_ms, call.connect_ms) == (11, 22, 33)
     assert call.body == {"messages": [{"role": "user", "content": "Simple question"}]}
     assert "provider-secret" not in repr(call)
 

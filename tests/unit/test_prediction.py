@@ -7,13 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY
-from modelpilot.prediction import DEFAULT_OUTPUT_TOKENS, REPEAT_CAP, predict
+from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
+from modelpilot.estimation import Prediction, RequestFacts, predict_all
+from modelpilot.estimation.combine import DEFAULT_OUTPUT_TOKENS, REPEAT_CAP
 from modelpilot.records import Neighbours
 from tests.support.routing_samples import neighbours, spec
 
 MODEL = spec("sim/a", avg_latency_ms=2_000.0, quality_score=0.6)
 NONE = Neighbours.empty()
+
+
+def predict(model: ModelSpec, history: Neighbours, prompt_tokens: int, max_output_tokens: int | None) -> Prediction:
+    """The prediction for one model alone."""
+    return predict_all([model], RequestFacts(prompt_tokens, max_output_tokens), history)[0]
 
 
 def test_priors_decide_without_history() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelpilot.decision import Decision
+from modelpilot.deployments import ProviderFacts
 from modelpilot.errors import NoCandidate
 from modelpilot.records import Neighbours, RouterSnapshot
 from modelpilot.selection import decide, eligible_fallbacks
@@ -23,7 +24,7 @@ def over(**changes: Any) -> RouterSnapshot:
     strategy = {"fallback_models": [CLAUDE.id, GPT.id]}
     fields: dict[str, Any] = {"objective": {"quality_weight": 1.0}, "fallback_strategy": strategy, **changes}
     shot = snapshot(router(CLAUDE.id, GPT.id, **fields), CLAUDE, GPT)
-    return replace(shot, kinds={CLAUDE.id: "anthropic", GPT.id: "openai"})
+    return replace(shot, providers={"anthropic": ProviderFacts("anthropic"), "openai": ProviderFacts("openai")})
 
 
 def choose(shot: RouterSnapshot, **fields: Any) -> Decision:
@@ -48,7 +49,7 @@ def test_fallbacks_are_filtered_likewise() -> None:
 
 def test_nobody_left_says_which_fields() -> None:
     """422 with the field in its message, not a silently dropped one."""
-    shot = replace(over(), kinds=dict.fromkeys((CLAUDE.id, GPT.id), "anthropic"))
+    shot = replace(over(), providers=dict.fromkeys(("anthropic", "openai"), ProviderFacts("anthropic")))
     with pytest.raises(NoCandidate, match=r"openai/gpt: its provider \(anthropic\) cannot honour seed"):
         choose(shot, **SEED)
 
@@ -69,7 +70,7 @@ def test_a_request_may_ask_for_openrouter() -> None:
     with pytest.raises(NoCandidate, match="no key"):
         choose(keyless)
     with pytest.raises(NoCandidate, match="openrouter has no key"):
-        choose(replace(over(), openrouter_unavailable="openrouter has no key"), **asked)
+        choose(replace(over(), providers={"openrouter": ProviderFacts(unavailable="openrouter has no key")}), **asked)
     stranger = snapshot(router("ghost/x"), unavailable={"ghost/x": "is not in the catalogue (PUT …)"})
     with pytest.raises(NoCandidate, match="PUT"):
         choose(stranger, **asked)

@@ -44,8 +44,10 @@ def parse(**changes: Any) -> Router:
 
 
 def test_the_documented_router_is_accepted_and_given_back() -> None:
-    """The body in the documentation is a fixed point of parsing and printing."""
-    assert parse().to_wire() == {**DOCUMENTED, "objective": {**DOCUMENTED["objective"], "carbonWeight": 0.0}}
+    """The body in the documentation is a fixed point of parsing and printing, but for the later `connectMs`."""
+    objective = {**DOCUMENTED["objective"], "carbonWeight": 0.0}
+    timeouts = {"connectMs": 5_000, **DOCUMENTED["timeouts"]}
+    assert parse().to_wire() == {**DOCUMENTED, "objective": objective, "timeouts": timeouts}
 
 
 def test_a_minimal_router_has_the_documented_defaults() -> None:

@@ -90,7 +90,7 @@ async def test_the_call_runs_beside_the_start_but_no_answer_leaves_before_the_ac
 
 async def test_the_start_carries_the_whole_decision() -> None:
     """A recovery chooses nothing anew: decision, plan, owner and nonce are in the workflow's input."""
-    core = Core(routed("sim/b", "sim/c"))
+    core = Core(routed("sim/b", "sim/c", timeouts={"connect_ms": 7}))
     submission = await core.submit(fields={"modelpilot": {"tags": {"team": "x"}, "sessionId": "s"}})
     await core.submissions.outcome(submission)
     started = core.starter.started[submission.key]
@@ -99,6 +99,7 @@ async def test_the_start_carries_the_whole_decision() -> None:
     assert started.decision["selectedModel"] == started.plan.model == "sim/a"
     assert len(started.decision["candidates"]) == 2
     assert (started.plan.fallback_models, started.plan.retry_attempts) == (("sim/b", "sim/c"), 3)
+    assert (started.plan.connect_ms, started.plan.total_ms) == (7, 120_000)
     assert set(started.plan.specs) == {"sim/a", "sim/b", "sim/c"}
     assert (started.tags, started.session_id, started.api_key_id) == ({"team": "x"}, "s", "key_1")
     assert "provider-secret" not in repr(started)

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from modelpilot.errors import Conflict, DependencyUnavailable, IdempotencyMismatch
-from modelpilot.records import Principal
+from modelpilot.errors import Conflict, DependencyUnavailable, IdempotencyMismatch, NotFound
+from modelpilot.records import Principal, RouterSnapshot, Vector
 from tests.support.core import A, Core
 from tests.support.processes import until
 from tests.support.routing_samples import stream
@@ -150,11 +150,11 @@ async def test_a_client_name_refused_by_a_dead_temporal_can_be_used_again() -> N
     core = Core()
     core.starter.gate.clear()
     core.starter.refusal = DOWN
-    refused = await core.submit(client_name="mine")
+    refused = asyncio.create_task(core.submit(client_name="mine"))
     await until(lambda: bool(core.providers.made) and core.providers.made[0].completed)
     core.starter.gate.set()
     with pytest.raises(DependencyUnavailable):
-        await core.submissions.outcome(refused)
+        await refused
     await settle()
     core.starter.refusal = None
     assert (await core.answer(client_name="mine")).status == "completed"
@@ -162,17 +162,84 @@ async def test_a_client_name_refused_by_a_dead_temporal_can_be_used_again() -> N
     assert sorted(row.outcome.status for row in core.ledger.rows.values()) == ["completed", "failed"]
 
 
-async def test_a_lost_race_for_a_client_name_does_not_hide_the_winner() -> None:
-    """Two gateways, the same x-request-id at once: the loser's orphan row is not the request's row."""
-    core = Core()
-    other = Core(like=core, instance="gw-2")
-    answering = (core.answer(client_name="mine"), other.answer(client_name="mine"))
-    outcomes = await asyncio.gather(*answering, return_exceptions=True)
-    assert [type(outcome).__name__ for outcome in outcomes] in (["Outcome", "Conflict"], ["Conflict", "Outcome"])
-    await settle()
+@pytest.mark.parametrize("slow_holder", [False, True])
+async def test_who_loses_the_race_for_a_client_name_gets_the_winners_answer(slow_holder: bool) -> None:
+    """Two gateways, the same new x-request-id at once: one workflow, and no 409 for one of two equal requests,
+    whichever of them reaches Temporal first."""
+    core, gate = Core(), asyncio.Event()
+    embed = core.embedder.embed
+
+    async def embed_late(text: str) -> Vector:
+        await gate.wait()
+        return await embed(text)
+
+    core.embedder.embed = embed_late  # type: ignore[method-assign]
+    closing = asyncio.create_task(_close_when_recorded(core))
+    asking = [asyncio.create_task(each.answer(client_name="mine")) for each in (core, Core(like=core, instance="gw-2"))]
+    if slow_holder:
+        await until(lambda: bool(core.starter.started))
+    gate.set()
+    outcomes = await asyncio.gather(*asking)
+    await closing
+    assert [outcome.status for outcome in outcomes] == ["completed", "completed"]
+    assert len(core.starter.started) == 1
     stored = await core.ledger.find((await core.submit(client_name="mine")).key)
     assert stored is not None
     assert stored.record.outcome.status == "completed"
+
+
+async def _close_when_recorded(core: Core) -> None:
+    """End each workflow once its row is there."""
+    await until(lambda: any(key in core.ledger.rows for key in core.starter.started))
+    for key in list(core.starter.started):
+        core.starter.close(key)
+
+
+@pytest.mark.parametrize("name", ["idempotency_key", "client_name"])
+async def test_a_refused_request_gives_its_name_back(name: str) -> None:
+    """A body that cannot be routed was never accepted: the corrected body may have the name."""
+    core = Core()
+    with pytest.raises(NotFound):
+        await core.submit(router_id="unknown", **{name: "mine"})
+    assert core.ledger.names == {}
+    assert (await core.answer(text="corrected", **{name: "mine"})).status == "completed"
+
+
+async def test_a_name_that_is_taken_gives_the_key_beside_it_back() -> None:
+    """The 409 for the x-request-id accepts nothing, so the key stands for nothing."""
+    core = Core()
+    await core.answer(client_name="mine")
+    with pytest.raises(Conflict):
+        await core.submit(text="something else", idempotency_key="k", client_name="mine")
+    assert (await core.answer(text="another", idempotency_key="k")).status == "completed"
+
+
+async def test_a_refused_request_with_the_database_away_says_why_it_was_refused() -> None:
+    """The name stays reserved for the same body, and the client learns of its own mistake, not of the database."""
+    core = Core()
+    loading = core.configuration.router_snapshot
+
+    async def away(user_id: str, router_id: str) -> RouterSnapshot:
+        core.ledger.down = True
+        return await loading(user_id, router_id)
+
+    core.configuration.router_snapshot = away  # type: ignore[method-assign]
+    with pytest.raises(NotFound):
+        await core.submit(router_id="unknown", client_name="mine")
+    assert len(core.ledger.names) == 1
+
+
+async def test_a_client_that_leaves_before_the_acknowledgement_ends_its_call() -> None:
+    """Its name alone is no reason to go on paying for an answer that nobody waits for."""
+    core = Core()
+    core.starter.gate.clear()
+    core.providers.will(A, [*stream()[:2], asyncio.Event()])
+    submitting = asyncio.create_task(core.submit(client_name="mine"))
+    await core.providers.called.wait()
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    await until(lambda: core.providers.made[0].closed)
 
 
 async def test_a_client_name_finds_its_request() -> None:

@@ -135,6 +135,7 @@ def test_no_error_is_no_error(body: Any) -> None:
     ("error", "error_type", "remedy"),
     [
         (connection_error("x"), "connection_error", SAME),
+        (timed_out("connect", 10), "timeout_connect", BACK),
         (timed_out("first_token", 10), "timeout_first_token", BACK),
         (timed_out("idle", 10), "timeout_idle", BACK),
         (stream_cut(), "stream_cut", SAME),

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 from infra.db.engine import Connection, Database
 from infra.db.repositories.changes import changing
 from infra.db.repositories.paging import decode_moment_cursor, make_page, moment_cursor
+from infra.db.stored_texts import delete_texts_of_router
 from modelpilot.errors import Conflict, NotFound
 from modelpilot.management import Page, StoredRouter
 from modelpilot.router import Router
@@ -102,6 +103,7 @@ class PostgresRouterRepository:
             if old is None:
                 raise _unknown(router_id)
             await change.connection.execute(_DELETE, (user_id, router_id))
+            await delete_texts_of_router(change.connection, user_id, router_id)
             await change.done("delete", actor, old["body"], None)
 
     async def versions(self, user_id: str, router_id: str) -> Sequence[StoredRouter]:

@@ -1,0 +1,117 @@
+"""The steps of the hourly aggregation. Each is idempotent, bounded, and may be killed anywhere."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from temporalio import activity
+
+from modelpilot import names
+from modelpilot.aggregation import (
+    Aggregator,
+    Exporter,
+    ExportInput,
+    ExportReport,
+    HoursInput,
+    HoursReport,
+    PlanInput,
+    PlanReport,
+    PurgeInput,
+    Retention,
+)
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.housekeeping import BatchReport
+
+log = structlog.get_logger(__name__)
+
+# One statement may take minutes and says nothing meanwhile.
+HEARTBEAT_S = 5.0
+
+
+class AggregationActivities:
+    """plan_aggregation, aggregate_hours, export_requests, purge_requests."""
+
+    def __init__(self, aggregator: Aggregator, exporter: Exporter, retention: Retention) -> None:
+        self._aggregator, self._exporter, self._retention = aggregator, exporter, retention
+
+    @activity.defn(name=names.PLAN_AGGREGATION)
+    async def plan_aggregation(self, _: PlanInput) -> PlanReport:
+        """Note what has to be computed. Raises DependencyUnavailable."""
+        async with _heartbeats("looking for new rows"):
+            report = await self._aggregator.plan()
+        if report.too_late:
+            log.warning("rows_of_closed_hours", requests=report.too_late)
+        return report
+
+    @activity.defn(name=names.AGGREGATE_HOURS)
+    async def aggregate_hours(self, told: HoursInput) -> HoursReport:
+        """Compute up to `told.hours` noted hours, newest first. Raises DependencyUnavailable; done hours stay done."""
+        done = requests = failed = 0
+        hours = await self._aggregator.next_hours(told.hours, told.before)
+        tried = told.before
+        for hour in hours:
+            if activity.is_worker_shutdown():
+                break
+            async with _heartbeats(hour):
+                found = await self._aggregate(hour)
+            tried, done, requests, failed = hour, done + 1, requests + (found or 0), failed + (found is None)
+        ended = len(hours) < told.hours and done == len(hours)
+        return HoursReport(done - failed, requests, failed, None if ended else tried)
+
+    async def _aggregate(self, hour: int) -> int | None:
+        """The hour's rows; None where it cannot be computed, which must not keep all older hours from being so."""
+        try:
+            return await self._aggregator.aggregate(hour)
+        except DependencyUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever a row has that Postgres cannot add up)
+            log.error("hour_not_aggregated", hour=hour, error=type(error).__name__)
+            return None
+
+    @activity.defn(name=names.EXPORT_REQUESTS)
+    async def export_requests(self, told: ExportInput) -> ExportReport:
+        """Write files that are due into the warehouse sink, if there is one. Raises DependencyUnavailable, OSError."""
+        files = requests = 0
+        ends_at = time.monotonic() + told.seconds
+        async with _heartbeats("exporting"):
+            while files < told.files and time.monotonic() < ends_at and not activity.is_worker_shutdown():
+                rows = await self._exporter.export_next(activity.heartbeat)
+                if rows is None:
+                    return ExportReport(files, requests)
+                files, requests = files + 1, requests + rows
+        return ExportReport(files, requests, more=True)
+
+    @activity.defn(name=names.PURGE_REQUESTS)
+    async def purge_requests(self, told: PurgeInput) -> BatchReport:
+        """Delete raw rows that are older than their retention. Raises DependencyUnavailable."""
+        await self._retention.close_hours()
+        rows = 0
+        for _ in range(told.batches):
+            if activity.is_worker_shutdown():
+                break
+            gone = await self._retention.purge(told.rows)
+            rows += gone
+            activity.heartbeat(rows)
+            if gone < told.rows:
+                return BatchReport(rows)
+        return BatchReport(rows, more=True)
+
+
+@asynccontextmanager
+async def _heartbeats(detail: Any) -> AsyncIterator[None]:
+    """Heartbeats for as long as the block runs."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat(detail)
+            await asyncio.sleep(HEARTBEAT_S)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)

@@ -1,0 +1,106 @@
+"""Calls for embeddings: one, and others at other deployments of the model where those may do better."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from activities.health import Deployment, DeploymentHealth
+from activities.targets import Targets, speaks_of_deployment
+from modelpilot.catalogue import ModelSpec, ProviderKind
+from modelpilot.deployments import Place
+from modelpilot.errors import InvalidRequest
+from modelpilot.outcome import Attempt
+from modelpilot.ports import ConfigurationSource, EmbeddingClients
+from modelpilot.provider_errors import ProviderError
+from modelpilot.records import RouterSnapshot
+
+# Calls of one request, each at another deployment.
+MAXIMUM_CALLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """How a request for embeddings ended: with the answer of the last attempt, or with its error."""
+
+    attempts: tuple[Attempt, ...]
+    answer: dict[str, Any] | None = None
+    error: ProviderError | None = None
+
+
+class EmbeddingCaller:
+    """Calls embedding models. What it learns about deployments it shares with everybody who calls models."""
+
+    def __init__(self, clients: EmbeddingClients, configuration: ConfigurationSource, health: DeploymentHealth) -> None:
+        self._clients, self._configuration = clients, configuration
+        self._targets = Targets(configuration, health)
+
+    async def embed(self, snapshot: RouterSnapshot, spec: ModelSpec, body: dict[str, Any]) -> Embedded:
+        """The embeddings of an OpenAI-shaped `body`. Raises InvalidRequest where no provider of the model has any, and
+        what the configuration raises."""
+        places = snapshot.places(spec, None, self._why_no_embeddings)
+        if places.why_none is not None:
+            raise InvalidRequest(f"model: {places.why_none}", param="model")
+        ended = Embedded(())
+        deployment: Deployment | None = self._targets.choose(snapshot.user_id, spec.id, places.usable)
+        tried: list[Place] = []
+        while deployment is not None:
+            tried.append(deployment.place)
+            ended = await self._call(deployment, body, ended.attempts, alone=len(places.usable) == 1)
+            again = len(tried) < MAXIMUM_CALLS and speaks_of_deployment(ended.attempts[-1])
+            deployment = self._targets.elsewhere(deployment, places.usable, tried) if again else None
+        return ended
+
+    def _why_no_embeddings(self, kind: ProviderKind | None) -> str | None:
+        try:
+            if kind is not None:
+                self._clients.embedder_for(kind)
+        except InvalidRequest:
+            return f"providers of kind {kind} have no embeddings here"
+        return None
+
+    async def _call(
+        self, deployment: Deployment, body: dict[str, Any], earlier: tuple[Attempt, ...], *, alone: bool
+    ) -> Embedded:
+        place, health = deployment.place, self._targets.health
+        endpoint = await self._configuration.endpoint(deployment.user_id, place.provider, place.key_index)
+        call = _Call(deployment, len(earlier), health.clock())
+        try:
+            answer = await self._clients.embedder_for(endpoint.kind).embed(endpoint, place.provider_model, body)
+        except ProviderError as error:
+            failed = call.attempt("error", error)
+            await self._targets.learn(deployment, failed, call.began_s, retry_after_s=error.retry_after_s, alone=alone)
+            return Embedded((*earlier, failed), error=error)
+        except asyncio.CancelledError:
+            health.record(deployment, call.attempt("canceled"), call.began_s)
+            raise
+        done = call.attempt("ok")
+        await self._targets.learn(deployment, done, call.began_s, retry_after_s=None, alone=alone)
+        return Embedded((*earlier, done), answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call under way; `began_s` is of the health's clock."""
+
+    deployment: Deployment
+    seq: int
+    began_s: float
+    started_at: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.perf_counter)
+
+    def attempt(self, status: Literal["ok", "error", "canceled"], error: ProviderError | None = None) -> Attempt:
+        """What became of it."""
+        place = self.deployment.place
+        return Attempt(
+            seq=self.seq,
+            model=self.deployment.model,
+            provider=place.provider,
+            status=status,
+            error_type=error.error_type if error else None,
+            http_status=error.http_status if error else None,
+            latency_ms=(time.perf_counter() - self.began) * 1_000.0,
+            cost_usd=None if status == "ok" else 0.0,
+            started_at=self.started_at,
+            deployment=place.label,
+        )

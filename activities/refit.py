@@ -1,0 +1,90 @@
+"""The steps of a refit: which routers are due, and one router's predictor fitted to its stored outcomes."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from temporalio import activity
+
+from modelpilot import names
+from modelpilot.estimation import TrainingRows
+from modelpilot.numbers import finite_json
+from modelpilot.records import HistoryScope
+from modelpilot.refit import (
+    MAXIMUM_ROWS,
+    MINIMUM_ROWS,
+    ROUTERS_PER_RUN,
+    Fitter,
+    PredictorStore,
+    RefitInput,
+    RefitList,
+    RefitReport,
+    RefitStatus,
+)
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+_BEAT_EVERY_S = 5.0
+
+
+class TrainingSource(Protocol):
+    """Stored outcomes to learn from."""
+
+    async def read(self, scope: HistoryScope, limit: int, beat: Callable[[int], None]) -> TrainingRows:
+        """The newest `limit` outcomes of a router; `beat` hears how far it is. Raises DependencyUnavailable."""
+        ...
+
+
+class RefitActivities:
+    """Idempotent: a repeated fit is one more version of the same."""
+
+    def __init__(self, source: TrainingSource, store: PredictorStore, fitter: Fitter) -> None:
+        self._source, self._store, self._fitter = source, store, fitter
+
+    @activity.defn(name=names.LIST_REFITS)
+    async def list_refits(self, told: RefitInput) -> RefitList:
+        """The routers to fit now, at most ROUTERS_PER_RUN of them. Raises DependencyUnavailable."""
+        due = await self._store.due(told.user_id, told.router_id, told.after, ROUTERS_PER_RUN)
+        return RefitList(due, len(due) == ROUTERS_PER_RUN)
+
+    @activity.defn(name=names.REFIT_ROUTER)
+    async def refit_router(self, scope: HistoryScope) -> RefitReport:
+        """Fit a router anew and store the version; a refused fit is stored as such, and the old one stays in use.
+
+        Raises DependencyUnavailable, and RuntimeError where the fit itself broke off.
+        """
+        began, now = time.perf_counter(), time.time()
+        rows = await _beating(self._source.read(scope, MAXIMUM_ROWS, activity.heartbeat))
+        if len(rows) < MINIMUM_ROWS:
+            reason = f"{len(rows)} stored outcomes, {MINIMUM_ROWS} are needed"
+            return RefitReport(scope.user_id, scope.router_id, "skipped", len(rows), reason=reason)
+        fit = await _beating(self._fitter.fit(rows, now))
+        version = await self._store.add(scope, now, len(rows), fit)
+        status: RefitStatus = "refused" if fit.artifact is None else "accepted"
+        log.info("router_refitted", router_id=scope.router_id, status=status, version=version, rows=len(rows))
+        return RefitReport(
+            user_id=scope.user_id,
+            router_id=scope.router_id,
+            status=status,
+            rows=len(rows),
+            version=version,
+            reason=fit.report.refused_because,
+            fit=finite_json(asdict(fit.report)),
+            duration_s=round(time.perf_counter() - began, 3),
+        )
+
+
+async def _beating(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, with heartbeats meanwhile, so that a lost worker is noticed and a cancellation heard."""
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=_BEAT_EVERY_S))[0]:
+            activity.heartbeat()
+        return await task
+    finally:
+        task.cancel()

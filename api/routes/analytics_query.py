@@ -1,0 +1,114 @@
+"""The query parameters of the analytics routes: filters, range of time, page, format."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from api.middleware import PRINCIPAL
+from api.registry import QueryParam
+from modelpilot.errors import InvalidRequest, PermissionDenied
+from modelpilot.metrics import MetricsFilter
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 1_000
+
+FILTERS = (
+    QueryParam("routerId", "Only this router; empty for requests that named a model directly."),
+    QueryParam("model", "Only this model."),
+    QueryParam("provider", "Only this provider."),
+    QueryParam("from", "Beginning of the range, inclusive: ISO 8601 (UTC where it names no offset) or Unix seconds."),
+    QueryParam("to", "End of the range, exclusive; written like `from`."),
+)
+PAGING = (
+    QueryParam("cursor", "`nextCursor` of the page before; left out for the first page."),
+    QueryParam("limit", f"Items per page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} when left out.", "integer"),
+    QueryParam("format", "`json` (the default) or `csv`: all pages from the cursor on, as one file."),
+)
+
+_LIMIT = re.compile(r"[0-9]{1,4}")
+_SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_LONGEST_NAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which part of a list, and how to write it."""
+
+    cursor: str | None
+    limit: int
+    csv: bool
+
+
+def filters(request: web.Request, also: Collection[QueryParam] = ()) -> MetricsFilter:
+    """The filters of a request, within what its key may see. `also`: parameters that are read elsewhere.
+
+    Raises InvalidRequest (also for a parameter that does not exist: ignored, it would show too much), PermissionDenied.
+    """
+    _refuse_unknown(request, {item.name for item in (*FILTERS, *also)})
+    principal = request[PRINCIPAL]
+    router_id = _name(request, "routerId")
+    if principal.allowed_routers is not None and router_id is not None and router_id not in principal.allowed_routers:
+        raise PermissionDenied("This API key may not see the analytics of that router.", param="routerId")
+    start, end = _moment(request, "from"), _moment(request, "to")
+    if start is not None and end is not None and start > end:
+        raise InvalidRequest("from: it must not be after `to`", param="from")
+    return MetricsFilter(
+        user_id=principal.user_id,
+        routers=principal.allowed_routers,
+        router_id=router_id,
+        model=_name(request, "model"),
+        provider=_name(request, "provider"),
+        start=start,
+        end=end,
+    )
+
+
+def page(request: web.Request) -> PageRequest:
+    """Cursor, limit and format. Raises InvalidRequest."""
+    text, kind = request.query.get("limit"), request.query.get("format", "json")
+    if text is not None and not (_LIMIT.fullmatch(text) and 1 <= int(text) <= MAX_LIMIT):
+        raise InvalidRequest(f"limit: an integer from 1 to {MAX_LIMIT} was expected", param="limit")
+    if kind not in ("json", "csv"):
+        raise InvalidRequest("format: `json` or `csv` was expected", param="format")
+    limit = DEFAULT_LIMIT if text is None else int(text)
+    return PageRequest(request.query.get("cursor") or None, limit, kind == "csv")
+
+
+def _refuse_unknown(request: web.Request, known: Collection[str]) -> None:
+    for name in request.query:
+        if name not in known:
+            raise InvalidRequest(f"{name[:100]}: there is no such parameter", param=name[:100])
+        if len(request.query.getall(name)) > 1:
+            raise InvalidRequest(f"{name}: it was given more than once", param=name)
+
+
+def _name(request: web.Request, name: str) -> str | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if len(text) > _LONGEST_NAME or "\0" in text or not text.isprintable():
+        raise InvalidRequest(f"{name}: it is not a name that anything here has", param=name)
+    return text
+
+
+def _moment(request: web.Request, name: str) -> datetime | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(float(text), UTC) if _SECONDS.fullmatch(text) else _iso(text)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None or not _EARLIEST <= moment <= _LATEST:
+        raise InvalidRequest(f"{name}: a time was expected, as ISO 8601 or as Unix seconds", param=name)
+    return moment
+
+
+def _iso(text: str) -> datetime:
+    # An unescaped + of a query is a blank by the time it arrives here.
+    moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

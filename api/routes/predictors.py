@@ -1,0 +1,156 @@
+"""`/api/routers/{id}/predictor` and `/api/routers/{id}/refit`: what was learnt from a router's outcomes, and when."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import AwareDatetime
+from pydantic.alias_generators import to_camel
+
+from api.registry import RouteSpec, Scope, add_routes
+from api.responses import json_response
+from api.routes import crud
+from api.services import SERVICES
+from modelpilot.records import HistoryScope
+from modelpilot.refit import PredictorStore, PredictorVersion, RefitReport, RefitRun, Refits, RefitStatus
+from modelpilot.wire_model import WireModel
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What these routes need."""
+
+    store: PredictorStore
+    refits: Refits
+
+
+LEARNING: web.AppKey[Learning] = web.AppKey("learning", Learning)
+
+
+class PredictorVersionView(WireModel):
+    """One fit. Outcomes stored until `fittedAt` were looked at; `report` says how good it was on a held-out slice."""
+
+    version: int
+    fitted_at: AwareDatetime
+    rows: int
+    accepted: bool
+    report: dict[str, Any]
+
+
+class PredictorView(WireModel):
+    """The predictor in use (all null: none) and every version that is kept, newest first."""
+
+    router_id: str
+    version: int | None
+    fitted_at: AwareDatetime | None
+    rows: int | None
+    report: dict[str, Any] | None
+    versions: list[PredictorVersionView]
+
+
+class RefitReportView(WireModel):
+    """What became of a refit; `reason` says why it was refused (the former predictor stays in use) or skipped."""
+
+    status: RefitStatus
+    rows: int
+    version: int | None
+    reason: str | None
+    fit: dict[str, Any]
+    duration_s: float
+
+
+class RefitView(WireModel):
+    """The latest refit that was asked for."""
+
+    router_id: str
+    workflow_id: str
+    status: Literal["running", "completed", "failed"]
+    report: RefitReportView | None
+
+
+def register(app: web.Application, learning: Learning) -> None:
+    """Add the routes over `learning`."""
+    app[LEARNING] = learning
+    refit, also = "/api/routers/{id}/refit", frozenset[Scope]({"analytics"})
+    read = "The fitted predictor of a router, and its versions"
+    add_routes(
+        app,
+        [
+            RouteSpec(
+                "GET",
+                "/api/routers/{id}/predictor",
+                _predictor,
+                "admin",
+                read,
+                "routers",
+                None,
+                PredictorView,
+                also=also,
+            ),
+            RouteSpec("POST", refit, _start, "admin", "Fit a router's predictor anew", "routers", None, RefitView, 202),
+            RouteSpec("GET", refit, _latest, "admin", "How the latest refit goes", "routers", None, RefitView),
+        ],
+    )
+
+
+async def _predictor(request: web.Request) -> web.StreamResponse:
+    scope = await _scope(request)
+    versions = await request.app[LEARNING].store.versions(scope)
+    served = next((_view(version) for version in versions if version.accepted), None)
+    view = PredictorView(
+        router_id=scope.router_id,
+        version=served.version if served else None,
+        fitted_at=served.fitted_at if served else None,
+        rows=served.rows if served else None,
+        report=served.report if served else None,
+        versions=[_view(version) for version in versions],
+    )
+    return crud.shown(view)
+
+
+async def _start(request: web.Request) -> web.StreamResponse:
+    scope = await _scope(request)
+    return json_response(_run(scope, await request.app[LEARNING].refits.start(scope)), 202)
+
+
+async def _latest(request: web.Request) -> web.StreamResponse:
+    scope = await _scope(request)
+    return json_response(_run(scope, await request.app[LEARNING].refits.latest(scope)))
+
+
+async def _scope(request: web.Request) -> HistoryScope:
+    """The router in the path. Raises NotFound where the caller has none of this id."""
+    owner, router_id = crud.owner_of(request), crud.path_id(request, "router")
+    await request.app[SERVICES].routers.get(owner, router_id)
+    return HistoryScope(owner, router_id)
+
+
+def _run(scope: HistoryScope, run: RefitRun) -> dict[str, object]:
+    report = _report(run.report) if run.report else None
+    return RefitView(router_id=scope.router_id, workflow_id=run.workflow_id, status=run.status, report=report).to_wire()
+
+
+def _report(report: RefitReport) -> RefitReportView:
+    return RefitReportView(
+        status=report.status,
+        rows=report.rows,
+        version=report.version,
+        reason=report.reason,
+        fit=_camel(report.fit),
+        duration_s=report.duration_s,
+    )
+
+
+def _view(version: PredictorVersion) -> PredictorVersionView:
+    return PredictorVersionView(
+        version=version.version,
+        fitted_at=crud.utc(version.fitted_at),
+        rows=version.rows,
+        accepted=version.accepted,
+        report=_camel(version.report),
+    )
+
+
+def _camel(report: dict[str, Any]) -> dict[str, Any]:
+    # The report's own names only: deeper ones may be models.
+    return {to_camel(name): value for name, value in report.items()}

@@ -1,0 +1,93 @@
+"""Recorded outcomes as a stream of requests: an order of arrival, true utilities, and a catalogue without history."""
+
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from modelpilot.catalogue import ModelSpec
+from modelpilot.scoring import lower_is_better
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+# Of the whole stream: every task but one appears for the first time somewhere in this first part of it.
+_LAST_APPEARANCE = 0.5
+_PROVIDER = "recorded"
+
+
+class BadRecording(Exception):
+    """A file does not hold recorded outcomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """n prompts with the outcome of each of m models. Costs in USD; `tokens` are (input, output)."""
+
+    prompts: tuple[str, ...]
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    quality: Floats  # [n, m] in [0, 1]
+    cost_usd: Floats  # [n, m]
+    tokens: Floats  # [n, m, 2]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def load_recording(path: Path) -> Recording:
+    """One JSON object a line: prompt, task and outcomes {model: [quality, cost, latency, input, output]}.
+
+    Raises BadRecording, OSError.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        rows = [orjson.loads(line) for line in content.splitlines() if line.strip()]
+        models = tuple(rows[0]["outcomes"])
+        outcomes = np.array([[row["outcomes"][model] for model in models] for row in rows], dtype=object)
+        numbers = outcomes[:, :, [0, 1, 3, 4]].astype(float)
+        texts = [(str(row["prompt"]), str(row.get("task", ""))) for row in rows]
+    except (KeyError, IndexError, TypeError, ValueError, EOFError) as error:
+        raise BadRecording(f"{path} does not hold recorded outcomes of the same models on every line") from error
+    if not np.isfinite(numbers).all():
+        raise BadRecording(f"{path} holds outcomes without quality, cost or tokens")
+    prompts, tasks = zip(*texts, strict=True)
+    return Recording(prompts, tasks, models, numbers[:, :, 0], numbers[:, :, 1], numbers[:, :, 2:])
+
+
+def catalogue(known: Recording, blur: float, draw: np.random.Generator) -> dict[str, ModelSpec]:
+    """What a catalogue would say of the models: their prices (which are public; fitted to the recorded costs) and
+    their mean quality, blurred by a normal error of standard deviation `blur`."""
+    specs = {}
+    for index, model in enumerate(known.models):
+        prices, *_ = np.linalg.lstsq(known.tokens[:, index], known.cost_usd[:, index], rcond=None)
+        quality = known.quality[:, index].mean() + draw.normal(0.0, blur)
+        specs[model] = ModelSpec(
+            id=model,
+            provider=_PROVIDER,
+            provider_model=model,
+            cost_per_input_token=max(float(prices[0]), 0.0),
+            cost_per_output_token=max(float(prices[1]), 0.0),
+            quality_score=float(np.clip(quality, 0.0, 1.0)),
+        )
+    return specs
+
+
+def arrival_order(tasks: Sequence[str], draw: np.random.Generator) -> Indices:
+    """[n] the order in which the prompts arrive: shuffled, with tasks that appear one after the other."""
+    names = sorted(set(tasks))
+    starts = dict(zip(names, draw.uniform(0.0, _LAST_APPEARANCE, len(names)), strict=True))
+    starts[names[int(draw.integers(len(names)))]] = 0.0
+    begin = np.array([starts[task] for task in tasks])
+    return np.argsort(begin + draw.random(len(tasks)) * (1.0 - begin), kind="stable").astype(np.int64)
+
+
+def utilities(recording: Recording, cost_weight: float, quality_weight: float) -> Floats:
+    """[n, m] the product's own objective with the true outcomes in the place of predictions."""
+    scores = np.array([lower_is_better(costs) for costs in recording.cost_usd.tolist()])
+    total = cost_weight + quality_weight
+    return (cost_weight * scores + quality_weight * recording.quality) / total

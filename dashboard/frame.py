@@ -1,0 +1,265 @@
+"""What every page with data has around it: title, time range, filters, refresh, and notices. One `Frame` per page.
+
+A page calls `layout` and `register`, and fills its parts through `fills`. The frame keeps filters in the URL, reads the
+tenant from the session, and turns an outage or an empty result into a notice that says what to do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, ctx, dcc, html, no_update
+from dash.exceptions import PreventUpdate
+
+from dashboard import ids
+from dashboard.clientside import in_browser
+from dashboard.elements import Element, aria
+from dashboard.filters import NO_CHOICES, TENANT, Filter, filter_id, filter_row, options
+from dashboard.notices import unavailable_notice
+from dashboard.page import PageContext
+from dashboard.ranges import CUSTOM, RANGES, Window, search_for_range, window_from_url
+from dashboard.urls import query, search_with
+from dashboard.zones import Zone, zone_named
+from modelpilot.analytics import AnalyticsScope, Choices
+from modelpilot.errors import DependencyUnavailable
+
+# Not display: none, since a chart that is drawn without a width keeps a wrong one.
+CONTENT_HIDDEN, CONTENT_SHOWN = "mp-hidden", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a visitor asks a page for. `scope` is checked: its tenant comes from the session, never from the browser.
+
+    `search` is the whole query string, for links; `values` are its names, e.g. the page's filters.
+    """
+
+    search: str
+    window: Window
+    scope: AnalyticsScope
+    zone: Zone
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The values of a page's outputs, in their order. `hidden` leaves nothing but the notice on the page."""
+
+    values: tuple[Any, ...]
+    notice: Element | None = None
+    hidden: bool = False
+
+
+Fill: TypeAlias = Callable[[Asked], Filled]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame of the page `name` (a prefix of its ids). `ranged` False: its data have no time range."""
+
+    name: str
+    title: str
+    filters: tuple[Filter, ...] = ()
+    ranged: bool = True
+    lead: str = ""  # a sentence below the title
+    skeleton: tuple[int, ...] = field(default=(92, 320))  # heights in pixels of what stands there while loading
+
+    def id(self, part: str) -> str:
+        """The id of a part: url, range, refresh, auto, timer, notice, loading, content, as-of."""
+        return f"{self.name}-{part}"
+
+    @property
+    def _all_filters(self) -> tuple[Filter, ...]:
+        return (*self.filters, TENANT)
+
+    # --- what it looks like
+
+    def layout(self, context: PageContext, search: str, *content: Element) -> Element:
+        """The page with its controls and `content`, which is shown once it is filled."""
+        return html.Div(
+            [
+                # Its own Location, so that the page's callbacks run only while the page is there.
+                dcc.Location(id=self.id("url"), refresh="callback-nav"),
+                self._header(search),
+                filter_row(self.name, self.filters, search),
+                html.Div(id=self.id("notice"), role="status", **aria(live="polite")),
+                html.Div(
+                    [dmc.Skeleton(h=height, mb="md") for height in self.skeleton],
+                    id=self.id("loading"),
+                    **aria(label="Loading"),
+                ),
+                html.Div(
+                    [dmc.Text(id=self.id("as-of"), size="sm", c="dimmed", mb="xs"), *content],
+                    id=self.id("content"),
+                    className=CONTENT_HIDDEN,
+                ),
+                dcc.Interval(id=self.id("timer"), interval=context.config.refresh_s * 1_000),
+            ]
+        )
+
+    def _header(self, search: str) -> Element:
+        title = html.Div(
+            [
+                dmc.Title(self.title, order=1, size="h3"),
+                *([dmc.Text(self.lead, size="sm", c="dimmed")] if self.lead else []),
+            ]
+        )
+        controls = [self._range_control(search)] if self.ranged else []
+        controls.append(
+            dmc.Group(
+                [
+                    dmc.Switch(
+                        id=self.id("auto"),
+                        label="Auto-refresh",
+                        checked=True,
+                        persistence="auto-refresh",
+                        persistence_type="local",
+                        size="sm",
+                    ),
+                    dmc.Button("Refresh", id=self.id("refresh"), variant="default", size="xs"),
+                ],
+                gap="sm",
+            )
+        )
+        return dmc.Group([title, dmc.Group(controls, gap="md")], justify="space-between", mb="md")
+
+    def _range_control(self, search: str) -> Element:
+        return dmc.SegmentedControl(
+            id=self.id("range"),
+            value=_range_key(search),
+            data=_range_options(search),
+            size="xs",
+            className="mp-range",
+            **aria(label="Time range"),
+        )
+
+    # --- what it does
+
+    def register(self, app: Dash, context: PageContext) -> None:
+        """Attach the callbacks of the controls."""
+        self._register_url(app)
+        self._register_choices(app, context)
+        in_browser(app, "paused", Output(self.id("timer"), "disabled"), Input(self.id("auto"), "checked"))
+
+    def fills(self, app: Dash, context: PageContext, *outputs: Output) -> Callable[[Fill], Fill]:
+        """Decorate the function that fills `outputs`; it runs whenever the URL, the time zone or the clock asks.
+
+        It may raise DependencyUnavailable: the page then keeps what it shows, and says so.
+        """
+
+        def attach(fill: Fill) -> Fill:
+            @app.callback(
+                Output(self.id("notice"), "children"),
+                Output(self.id("loading"), "hidden"),
+                Output(self.id("content"), "className"),
+                Output(self.id("as-of"), "children"),
+                *outputs,
+                *self.inputs(),
+            )
+            def show(search: str, zone: str | None, *_: Any) -> tuple[Any, ...]:
+                """Fill the page."""
+                asked = self.asked(context, search, zone)
+                try:
+                    filled = fill(asked)
+                except DependencyUnavailable as error:
+                    return unavailable_notice(error.message), True, *[no_update] * (2 + len(outputs))
+                shown = CONTENT_HIDDEN if filled.hidden else CONTENT_SHOWN
+                return filled.notice, True, shown, self._as_of(asked, context), *filled.values
+
+            return fill
+
+        return attach
+
+    def inputs(self) -> list[Input]:
+        """What makes a page read again: its URL, the time zone, the refresh button, the timer."""
+        return [
+            Input(self.id("url"), "search"),
+            Input(ids.ZONE, "data"),
+            Input(self.id("refresh"), "n_clicks"),
+            Input(self.id("timer"), "n_intervals"),
+        ]
+
+    def asked(self, context: PageContext, search: str | None, zone: object = None) -> Asked:
+        """What this visitor may see of what the URL asks for."""
+        window = window_from_url(search, context.clock())
+        return Asked(
+            search=search or "",
+            window=window,
+            scope=window.scope(context.tenant(search)),
+            zone=zone_named(zone),
+            values=query(search),
+        )
+
+    def _as_of(self, asked: Asked, context: PageContext) -> str:
+        now_s, zone = context.clock(), asked.zone
+        as_of = f"As of {zone.time(now_s)} {zone.abbreviation(now_s)}"
+        if not self.ranged:
+            return as_of
+        return f"{as_of} · {zone.time(asked.window.start_s)} to {zone.time(asked.window.end_s)}"
+
+    def _register_url(self, app: Dash) -> None:
+        controls = [self.id("range")] if self.ranged else []
+        controls += [filter_id(self.name, one) for one in self._all_filters]
+
+        # One callback for all: two that both write and read the URL would go round in circles.
+        @app.callback(
+            Output(self.id("url"), "search"),
+            *(Output(control, "value") for control in controls),
+            *([Output(self.id("range"), "data")] if self.ranged else []),
+            Input(self.id("url"), "search"),
+            *(Input(control, "value") for control in controls),
+            prevent_initial_call=True,
+        )
+        def sync(search: str, *chosen: str | None) -> tuple[Any, ...]:
+            """The controls write the URL; the URL (back button, typed by hand) sets the controls."""
+            from_url = self.id("url") in {ctx.triggered_id, *(one["prop_id"].split(".")[0] for one in ctx.triggered)}
+            written = search if from_url else self._search_of(search, chosen)
+            if not from_url and written == search_with(search, {}):
+                raise PreventUpdate  # they agree, which ends the circle
+            in_url = query(written)
+            values = [_range_key(written)] if self.ranged else []
+            values += [in_url.get(one.name) for one in self._all_filters]  # type: ignore[misc]
+            data = [_range_options(written)] if self.ranged else []
+            return no_update if from_url else written, *values, *data
+
+    def _search_of(self, search: str, chosen: tuple[str | None, ...]) -> str:
+        """The query string that says what the controls say."""
+        values = list(chosen)
+        selected = values.pop(0) if self.ranged else None
+        if selected and selected != _range_key(search):
+            search = search_for_range(search, selected)
+        return search_with(search, {one.name: value for one, value in zip(self._all_filters, values, strict=True)})
+
+    def _register_choices(self, app: Dash, context: PageContext) -> None:
+        offering = [one for one in self._all_filters if one.choices]
+
+        @app.callback(
+            *(Output(filter_id(self.name, one), "data") for one in offering),
+            Output(filter_id(self.name, TENANT), "display"),
+            Input(self.id("url"), "search"),
+        )
+        def offer(search: str) -> tuple[Any, ...]:
+            """The names that each filter offers to this visitor; none while the database is away."""
+            known = _choices(context, search)
+            data = [options(one, known, query(search).get(one.name)) for one in offering]
+            return *data, "block" if len(known.tenants) > 1 else "none"
+
+
+def _choices(context: PageContext, search: str | None) -> Choices:
+    try:
+        known = context.readers.choices.choices(context.tenant(search))
+        if context.visitor.role == "admin":
+            known = replace(known, tenants=context.readers.choices.tenants())
+    except DependencyUnavailable:
+        return NO_CHOICES
+    return known
+
+
+def _range_key(search: str | None) -> str:
+    return window_from_url(search, 0.0).key
+
+
+def _range_options(search: str | None) -> list[dict[str, str]]:
+    offered = [{"value": one.key, "label": one.label} for one in RANGES]
+    return [*offered, {"value": CUSTOM, "label": "custom"}] if _range_key(search) == CUSTOM else offered

@@ -1,0 +1,141 @@
+"""Large tables: AG Grid that asks the server for the rows it shows, sorted by the database.
+
+Filters stay in the URL (`dashboard.filters`), so the grid has none of its own. Cells are texts, formatted here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dash_ag_grid as dag
+from dash import Dash, Input, Output, State, html, no_update
+
+from dashboard import ids
+from dashboard.clientside import in_browser
+from dashboard.elements import Element, aria
+from dashboard.frame import Asked, Frame
+from dashboard.page import PageContext
+from modelpilot.errors import DependencyUnavailable
+
+PAGE_ROWS = 100
+_MOST_ROWS = 1_000  # a crafted request asks for no more than this at once
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`field` is the key in a row. `sortable` ones have to be known to the reader."""
+
+    field: str
+    title: str
+    width_px: int = 120
+    numeric: bool = False
+    sortable: bool = False
+    link: bool = False  # cells are `link_cell`s
+    grow: bool = False  # takes the space that is left
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAsked:
+    """The rows from `start` (inclusive) to `end`, sorted by a known column; None: in the reader's own order."""
+
+    start: int
+    end: int
+    sort_by: str | None = None
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows as a grid shows them (by `Column.field`), and how many there are in all."""
+
+    rows: Sequence[Mapping[str, Any]]
+    total: int
+
+
+def link_cell(text: str, href: str | None) -> dict[str, str | None]:
+    """A cell of a `link` column: an address on this site, or one of http(s) elsewhere, which opens beside it."""
+    return {"text": text, "href": href}
+
+
+def grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "70vh") -> Element:
+    """An empty grid that fills itself once it is shown. Put it into the content of a `Frame`."""
+    return html.Div(
+        dag.AgGrid(
+            id=grid_id,
+            rowModelType="infinite",
+            columnDefs=[_definition(one) for one in columns],
+            defaultColDef={"resizable": True, "sortable": False, "suppressMovable": True},
+            dashGridOptions={
+                "cacheBlockSize": PAGE_ROWS,
+                "maxBlocksInCache": 20,
+                "rowHeight": 34,
+                "headerHeight": 36,
+                "enableCellTextSelection": True,
+                "ensureDomOrder": True,  # screen readers read the rows in their order
+                "suppressColumnVirtualisation": True,  # a row has all its cells, also for screen readers on a phone
+                "theme": {"function": "themeQuartz"},
+            },
+            style={"height": height, "width": "100%"},
+            className="",
+        ),
+        className="mp-grid",
+        role="region",
+        **aria(label=label),
+    )
+
+
+def rows_asked(request: Mapping[str, Any], columns: Sequence[Column]) -> RowsAsked:
+    """What a grid wants, with everything that a crafted request could say brought within bounds."""
+    start = max(0, int(request.get("startRow") or 0))
+    end = min(max(start, int(request.get("endRow") or 0)), start + _MOST_ROWS)
+    sortable = {one.field for one in columns if one.sortable}
+    order = next((one for one in request.get("sortModel") or [] if one.get("colId") in sortable), None)
+    if order is None:
+        return RowsAsked(start, end)
+    return RowsAsked(start, end, order["colId"], order.get("sort") == "desc")
+
+
+def register_grid(
+    app: Dash,
+    context: PageContext,
+    frame: Frame,
+    grid_id: str,
+    columns: Sequence[Column],
+    read: Callable[[Asked, RowsAsked], Rows],
+) -> None:
+    """Let a grid ask `read` for its rows, and ask again whenever the page is refreshed or its filters change.
+
+    While the database is away the rows stay; what the page reads in `Frame.fills` says so.
+    """
+
+    @app.callback(
+        Output(grid_id, "getRowsResponse"),
+        Input(grid_id, "getRowsRequest"),
+        State(frame.id("url"), "search"),
+        State(ids.ZONE, "data"),
+        prevent_initial_call=True,
+    )
+    def rows(request: Mapping[str, Any] | None, search: str, zone: str | None) -> Any:
+        """A block of rows."""
+        if request is None:
+            return no_update
+        try:
+            found = read(frame.asked(context, search, zone), rows_asked(request, columns))
+        except DependencyUnavailable:
+            return no_update
+        return {"rowData": list(found.rows), "rowCount": found.total}
+
+    in_browser(app, "reloadGrid", Output(grid_id, "id"), *frame.inputs(), State(grid_id, "id"), at_start=False)
+
+
+def _definition(column: Column) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "field": column.field,
+        "headerName": column.title,
+        "sortable": column.sortable,
+        "minWidth": column.width_px,
+    }
+    made |= {"flex": 1} if column.grow else {"width": column.width_px}
+    made |= {"type": "rightAligned"} if column.numeric else {}
+    made |= {"cellRenderer": "modelpilotLink"} if column.link else {}
+    return made

@@ -1,0 +1,160 @@
+"""The login page: plain HTML and a form, no script needed. And logging out."""
+
+import math
+import secrets
+from html import escape
+
+from flask import Flask, Response, request
+
+from dashboard.access import (
+    LOGIN_PATH,
+    LOGOUT_PATH,
+    Gate,
+    drop_session,
+    form_token,
+    keep_session,
+    plain,
+    same,
+    session_token,
+)
+from dashboard.config import DashboardConfig
+from dashboard.logins import Logins
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.site import TooManyAttempts, WrongCredentials
+
+_FORM_LIFETIME_S = 3_600
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in · ModelPilot</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/assets/login.css">
+<script src="/assets/login.js"></script>
+</head>
+<body>
+<main>
+<h1>ModelPilot</h1>
+{message}
+<form method="post" action="{action}">
+<input type="hidden" name="csrf" value="{csrf}">
+<input type="hidden" name="next" value="{next}">
+<label for="username">User name</label>
+<input id="username" name="username" value="{username}" autocomplete="username" autocapitalize="none"
+ spellcheck="false" maxlength="200" required autofocus>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required>
+<button type="submit">Log in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+_FIRST_USER = (
+    "<p>There are no users yet. Make one on the machine that runs ModelPilot:</p>"
+    "<pre>modelpilot users add NAME --admin</pre>"
+)
+
+
+class LoginPages:
+    """The routes `/login` and `/logout` of one site."""
+
+    def __init__(self, config: DashboardConfig, logins: Logins, gate: Gate) -> None:
+        self._config, self._logins, self._gate = config, logins, gate
+
+    def install(self, server: Flask) -> None:
+        """Add the routes."""
+        server.add_url_rule(LOGIN_PATH, "login", self.login, methods=["GET", "POST"])
+        server.add_url_rule(LOGOUT_PATH, "logout", self.logout, methods=["POST"])
+
+    def login(self) -> Response:
+        """The form, and what it sends."""
+        try:
+            if request.method == "POST":
+                return self._log_in()
+            if self._gate.visitor() is not None:
+                return _to(_local(request.args.get("next")))
+            return self._form(_local(request.args.get("next")))
+        except DependencyUnavailable as error:
+            return plain(f"{error.message} Try again in a moment.", 503)
+
+    def logout(self) -> Response:
+        """End the session."""
+        token = session_token(self._config)
+        if not same(request.form.get("csrf"), form_token(self._config)):
+            return plain("This form has expired: go back, reload the page and try again.", 403)
+        try:
+            self._logins.log_out(token or "")
+        except DependencyUnavailable as error:
+            return plain(f"{error.message} You are still logged in.", 503)
+        response = _to(LOGIN_PATH)
+        drop_session(response, self._config)
+        return response
+
+    def _log_in(self) -> Response:
+        form = request.form
+        wanted, username = _local(form.get("next")), form.get("username", "")
+        if not same(form.get("csrf"), request.cookies.get(self._form_cookie)):
+            return self._form(wanted, "The form had expired. Please try again.", username, status=403)
+        try:
+            token = self._logins.log_in(username, form.get("password", ""), request.remote_addr or "")
+        except WrongCredentials as error:
+            return self._form(wanted, error.message, username, status=401)
+        except TooManyAttempts as error:
+            minutes = math.ceil((error.retry_after_s or 60.0) / 60.0)
+            message = f"Too many attempts. Try again in {minutes} minute{'s' * (minutes > 1)}."
+            response = self._form(wanted, message, username, status=429)
+            response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or 60.0))
+            return response
+        self._end_earlier_session()
+        response = _to(wanted)
+        keep_session(response, self._config, token)
+        response.delete_cookie(self._form_cookie, path=LOGIN_PATH, secure=self._config.secure_cookies)
+        return response
+
+    def _end_earlier_session(self) -> None:
+        earlier = session_token(self._config)
+        if earlier:
+            self._logins.log_out(earlier)
+
+    @property
+    def _form_cookie(self) -> str:
+        return "__Secure-mp_login" if self._config.secure_cookies else "mp_login"
+
+    def _form(self, wanted: str, problem: str = "", username: str = "", status: int = 200) -> Response:
+        message = f'<p role="alert">{escape(problem)}</p>' if problem else ""
+        if not self._logins.has_users():
+            message = _FIRST_USER
+        # The same value in a cookie, which another site can neither read nor set, and in the form.
+        csrf = secrets.token_urlsafe(24)
+        text = _PAGE.format(
+            message=message,
+            action=LOGIN_PATH,
+            csrf=csrf,
+            next=escape(wanted),
+            username=escape(username),
+        )
+        response = Response(text, status, mimetype="text/html")
+        response.set_cookie(
+            self._form_cookie,
+            csrf,
+            max_age=_FORM_LIFETIME_S,
+            httponly=True,
+            secure=self._config.secure_cookies,
+            samesite="Strict",
+            path=LOGIN_PATH,
+        )
+        return response
+
+
+def _local(wanted: str | None) -> str:
+    """A path of this site. Anything that a browser could read as another site's address becomes the overview."""
+    if not wanted or not wanted.startswith("/") or wanted.startswith(("//", "/\\", LOGIN_PATH, LOGOUT_PATH)):
+        return "/"
+    return wanted if wanted.isprintable() and "\\" not in wanted else "/"
+
+
+def _to(path: str) -> Response:
+    return Response(status=303, headers={"Location": path})

@@ -1,0 +1,47 @@
+"""What a page is, and what it gets to work with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import flask
+from dash import Dash
+
+from dashboard.config import DashboardConfig
+from dashboard.elements import Element
+from dashboard.readers import Readers
+from dashboard.urls import query
+from modelpilot.site import Visitor
+
+
+@dataclass(frozen=True, slots=True)
+class PageContext:
+    """Everything a page may use. `clock` gives Unix seconds."""
+
+    readers: Readers
+    config: DashboardConfig
+    clock: Callable[[], float]
+
+    @property
+    def visitor(self) -> Visitor:
+        """Who asks, as `dashboard.access` found out before the callback. Raises AttributeError outside of a request."""
+        visitor: Visitor = flask.g.visitor
+        return visitor
+
+    def tenant(self, search: str | None) -> str | None:
+        """Whose data to read for this visitor, None for everybody's. `?as=` counts for admins only."""
+        return self.visitor.tenant(query(search).get("as"))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the site: add a module, list it in `dashboard.pages.PAGES`, and navigation and routing know it.
+
+    `layout` gets the URL's query string and may not read any data: callbacks do, so that the page shows at once.
+    `under` is the path of the page that the navigation marks for a page that has no entry of its own.
+    """
+
+    path: str
+    title: str
+    layout: Callable[[PageContext, str], Element]
+    register: Callable[[Dash, PageContext], None]
+    under: str | None = None

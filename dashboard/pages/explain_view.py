@@ -1,0 +1,112 @@
+"""Pure functions of the explain sandbox: a prompt → a chat body, and a decision → what is shown of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from dashboard.elements import Element, aria
+from dashboard.formats import UNKNOWN, format_share
+from dashboard.labelled import labelled_table
+from dashboard.pages.request_detail_view import raw
+from dashboard.pages.request_figures import score_bars
+from dashboard.pages.requests_view import detail_link
+from dashboard.tables import plain_table
+from modelpilot.decision_view import COMPONENTS, Part, ScoredModel, predictor_of, scored_models, similar_prompts
+
+TOOLS, JSON = "tools", "json"
+NEEDS = ((TOOLS, "with tools"), (JSON, "answer as JSON"))
+MOST_PROMPT_CHARS = 100_000
+_A_TOOL = {"type": "function", "function": {"name": "lookup", "parameters": {"type": "object", "properties": {}}}}
+
+
+def chat_body(prompt: str, needs: Sequence[str]) -> dict[str, Any]:
+    """The body of a request with this prompt that needs these things of a model."""
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt[:MOST_PROMPT_CHARS]}]}
+    if TOOLS in needs:
+        body["tools"] = [_A_TOOL]
+    if JSON in needs:
+        body["response_format"] = {"type": "json_object"}
+    return body
+
+
+def decision(found: Mapping[str, Any], search: str, owner: str) -> Element:
+    """The whole decision: which model, how the others did, and what it was made from."""
+    models, chosen = scored_models(found), str(found.get("selectedModel") or "")
+    scored = [one for one in models if one.total is not None]
+    charts = [_chart(models, chosen)] if scored else []
+    return html.Div(
+        [
+            dmc.Text([html.Strong(chosen), f" would be chosen. {made_from(found)}"], size="sm", mb="xs"),
+            *charts,
+            dmc.Text("Prediction → score × weight = share of the total", size="xs", c="dimmed", my="xs"),
+            _candidates(models, chosen),
+            dmc.Title("Similar past prompts", order=3, size="h6", mt="md", mb="xs"),
+            _neighbours(found, search, owner),
+        ]
+    )
+
+
+def made_from(found: Mapping[str, Any]) -> str:
+    """What the decision stands on, in a few sentences."""
+    fitted = predictor_of(found)
+    degraded = [str(one) for one in found.get("degraded") or ()]
+    said = [
+        f"Settings of version {found.get('configVersion')}; {found.get('requestType')} request of about "
+        f"{found.get('promptTokens')} prompt tokens; "
+        + (f"predictor version {fitted[0]}." if fitted else "no fitted predictor yet.")
+    ]
+    if degraded:
+        said.append(f"Without {', '.join(degraded)}: it could not be had, so the catalogue's values stand in.")
+    return " ".join(said)
+
+
+def _candidates(models: Sequence[ScoredModel], chosen: str) -> Element:
+    columns = ("Model", "Quality", "Cost", "Latency", "Carbon", "Total", "Chance", "Evidence", "Why not")
+    return labelled_table(columns, [_candidate(one, chosen) for one in models], numeric=(5, 6, 7))
+
+
+def _candidate(one: ScoredModel, chosen: str) -> Sequence[object]:
+    of = {part.name: part for part in one.parts}
+    total = UNKNOWN if one.total is None else f"{one.total:.3f}"
+    name = f"{one.model} (chosen)" if one.model == chosen else one.model
+    figures = [_part(of.get(part), scored=one.total is not None) for part in COMPONENTS]
+    return name, *figures, total, format_share(one.probability), f"{one.evidence:,}", one.excluded_because or UNKNOWN
+
+
+def _part(part: Part | None, *, scored: bool) -> Element | str:
+    if part is None:
+        return UNKNOWN
+    if not scored:
+        return raw(part)
+    weighted = f"→ {part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}"
+    return html.Div([html.Div(raw(part)), dmc.Text(weighted, size="xs", c="dimmed")])
+
+
+def _neighbours(found: Mapping[str, Any], search: str, owner: str) -> Element:
+    similar = similar_prompts(found)
+    if not similar:
+        said = "None: the catalogue's values and the predictor decide alone."
+        return dmc.Text(said, size="sm", c="dimmed")
+    rows = [
+        (
+            dcc.Link(one.request_id, href=detail_link(search, one.request_id, owner), className="mp-link"),
+            one.model,
+            UNKNOWN if one.similarity is None else f"{one.similarity:.3f}",
+            UNKNOWN if one.quality is None else f"{one.quality:.3f}",
+        )
+        for one in similar
+    ]
+    return plain_table(("Request", "Model", "Similarity", "Quality"), rows, numeric=(2, 3))
+
+
+def _chart(models: Sequence[ScoredModel], chosen: str) -> Element:
+    figure = score_bars(models, chosen)
+    graph = dcc.Graph(
+        figure=figure,
+        config={"displayModeBar": False, "scrollZoom": False},
+        responsive=True,
+        style={"height": figure.layout.height},
+    )
+    return html.Div(graph, role="img", **aria(label="Chart: score of each candidate"))

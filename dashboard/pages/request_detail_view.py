@@ -1,0 +1,213 @@
+"""Pure functions of the page of one request: what is known of it → the parts of the page."""
+
+from collections.abc import Sequence
+
+import dash_mantine_components as dmc
+import plotly.graph_objects as go
+from dash import dcc, html
+
+from dashboard.components import panel, stat_card, stat_grid, status_badges
+from dashboard.config import DashboardConfig
+from dashboard.elements import Element, aria
+from dashboard.formats import UNKNOWN, format_ms, format_usd
+from dashboard.labelled import labelled_table
+from dashboard.links import requests_link, workflow_url
+from dashboard.narrowing import shown_name
+from dashboard.pages.request_figures import ended, score_bars, waterfall
+from dashboard.pages.requests_view import detail_link
+from dashboard.values import format_grams, format_tokens
+from dashboard.zones import Zone
+from modelpilot.decision_view import Part, ScoredModel, predictor_of, scored_models, similar_prompts
+from modelpilot.request_log import RequestDetail
+
+
+def parts(detail: RequestDetail, config: DashboardConfig, zone: Zone, search: str) -> list[Element]:
+    """The whole page below its title."""
+    return [
+        _heading(detail, config, search),
+        _cards(detail),
+        dmc.Stack(
+            [
+                _decision(detail),
+                _neighbours(detail, search),
+                _attempts(detail, zone),
+                _opinions(detail, zone),
+                _facts(detail, zone, search),
+            ],
+            mt="md",
+        ),
+    ]
+
+
+def _heading(detail: RequestDetail, config: DashboardConfig, search: str) -> Element:
+    request = detail.request
+    back = dcc.Link("All requests", href=requests_link(search), className="mp-link")
+    url = workflow_url(config, detail.workflow_id)
+    links: list[Element] = [back]
+    if url is not None:
+        links.append(html.A("Workflow in Temporal", href=url, target="_blank", rel="noreferrer", className="mp-link"))
+    name = dmc.Code(request.request_id)
+    badges = status_badges(request.status, request.error_code, request.fallback_used)
+    return dmc.Group([name, badges, *links], gap="md", mb="md")
+
+
+def _cards(detail: RequestDetail) -> Element:
+    request = detail.request
+    tokens = f"{format_tokens(request.input_tokens)} / {format_tokens(request.output_tokens)}"
+    further = f"{format_tokens(detail.cached_tokens)} cached, {format_tokens(detail.reasoning_tokens)} reasoning"
+    quality = UNKNOWN if request.quality is None else f"{request.quality:.3f}"
+    unpriced = request.cost_usd is None
+    source = f"from {detail.quality_source}" if detail.quality_source else "nobody has judged it yet"
+    return stat_grid(
+        [
+            stat_card("Latency", format_ms(request.latency_ms), "time at the providers"),
+            stat_card("First token", format_ms(request.ttft_ms), "of the answering call"),
+            stat_card("Overhead", format_ms(request.overhead_ms), "everything but the providers"),
+            stat_card("Cost", format_usd(request.cost_usd), "no price is known" if unpriced else "of all calls"),
+            stat_card("Tokens in / out", tokens, further),
+            stat_card("Quality", quality, source),
+            stat_card("Carbon", format_grams(detail.carbon_g), "CO\u2082e, an estimate"),
+            stat_card("Attempts", str(request.attempts), "provider calls"),
+        ]
+    )
+
+
+def _decision(detail: RequestDetail) -> Element:
+    models, chosen = scored_models(detail.decision), str(detail.decision.get("selectedModel") or "")
+    if not models:
+        return panel("Decision", dmc.Text("No models were compared for this request.", size="sm", c="dimmed"))
+    scored = [one for one in models if one.total is not None]
+    said = [dmc.Text(_how(detail, len(scored), len(models)), size="sm", c="dimmed", mb="xs")]
+    if scored:
+        said.append(_chart("Chart: score of each candidate", score_bars(models, chosen)))
+    columns = ("Model", "Quality", "Cost", "Latency", "Carbon", "Total", "Evidence", "Why not")
+    rows = [_candidate(one, chosen) for one in models]
+    said.append(dmc.Text("Prediction → score × weight = share of the total", size="xs", c="dimmed", my="xs"))
+    return panel("Decision", *said, labelled_table(columns, rows, numeric=(5, 6)))
+
+
+def _how(detail: RequestDetail, scored: int, candidates: int) -> str:
+    explored = "an exploration" if detail.explored else "by the highest total, no exploration"
+    predictor = predictor_of(detail.decision)
+    fitted = f"predictor version {predictor[0]}" if predictor else "no fitted predictor yet"
+    return (
+        f"{scored} of {candidates} models could be chosen. The choice: {explored}, made with probability "
+        f"{detail.propensity:.3g}; {fitted}."
+    )
+
+
+def _candidate(one: ScoredModel, chosen: str) -> Sequence[object]:
+    of = {part.name: part for part in one.parts}
+    figures = [_part(of.get(name)) for name in ("quality", "cost", "latency", "carbon")]
+    total = UNKNOWN if one.total is None else f"{one.total:.3f}"
+    name = f"{one.model} (chosen)" if one.model == chosen else one.model
+    return name, *figures, total, f"{one.evidence:,}", one.excluded_because or ""
+
+
+def _part(part: Part | None) -> str:
+    if part is None:
+        return UNKNOWN
+    return f"{raw(part)} → {part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}"
+
+
+def raw(part: Part) -> str:
+    """The prediction in its unit."""
+    if part.raw is None:
+        return "unknown"
+    if part.unit == "USD":
+        return format_usd(part.raw)
+    if part.unit == "ms":
+        return format_ms(part.raw)
+    return format_grams(part.raw) if part.name == "carbon" else f"{part.raw:.3f}"
+
+
+def _neighbours(detail: RequestDetail, search: str) -> Element:
+    found = similar_prompts(detail.decision)
+    if not found:
+        return panel("Similar past prompts", dmc.Text("None took part in this decision.", size="sm", c="dimmed"))
+    owner = detail.request.user_id
+    rows = [
+        (
+            dcc.Link(one.request_id, href=detail_link(search, one.request_id, owner), className="mp-link"),
+            one.model,
+            UNKNOWN if one.similarity is None else f"{one.similarity:.3f}",
+            UNKNOWN if one.quality is None else f"{one.quality:.3f}",
+        )
+        for one in found
+    ]
+    return panel(
+        "Similar past prompts", labelled_table(("Request", "Model", "Similarity", "Quality"), rows, numeric=(2, 3))
+    )
+
+
+def _attempts(detail: RequestDetail, zone: Zone) -> Element:
+    if not detail.attempts:
+        return panel("Attempts", dmc.Text("No provider was called.", size="sm", c="dimmed"))
+    columns = ("#", "Model", "Deployment", "Started", "Ended as", "Latency", "First token", "Tokens in / out", "Cost")
+    rows = [
+        (
+            str(one.seq + 1),
+            one.model,
+            one.deployment or one.provider,
+            zone.time(one.started_at),
+            ended(one),
+            format_ms(one.latency_ms),
+            format_ms(one.ttft_ms),
+            f"{format_tokens(one.input_tokens)} / {format_tokens(one.output_tokens)}",
+            format_usd(one.cost_usd),
+        )
+        for one in detail.attempts
+    ]
+    figure = waterfall(detail.attempts, detail.request.created_at)
+    chart = _chart("Chart: provider calls over time", figure)
+    return panel("Attempts", chart, labelled_table(columns, rows, numeric=(5, 6, 7, 8)))
+
+
+def _opinions(detail: RequestDetail, zone: Zone) -> Element:
+    if not detail.opinions:
+        hint = "No feedback and no verdict yet: POST /v1/feedback, or run the re-scoring job."
+        return panel("Feedback", dmc.Text(hint, size="sm", c="dimmed"))
+    rows = [
+        (zone.time(one.at), one.source, UNKNOWN if one.score is None else f"{one.score:.2f}", one.status)
+        for one in detail.opinions
+    ]
+    return panel("Feedback", labelled_table(("Time", "From", "Score (0 to 1)", "State"), rows, numeric=(2,)))
+
+
+def _facts(detail: RequestDetail, zone: Zone, search: str) -> Element:
+    request = detail.request
+    told = [
+        ("Began", f"{zone.time(request.created_at)} {zone.abbreviation(request.created_at)}"),
+        ("Ended", f"{zone.time(detail.completed_at)} {zone.abbreviation(detail.completed_at)}"),
+        ("Router", _router(request.router_id, search)),
+        ("Version of the router", str(detail.config_version) if request.router_id else UNKNOWN),
+        ("Model", shown_name("model", request.model)),
+        ("Provider", shown_name("provider", request.provider)),
+        ("Request type", request.request_type),
+        ("Finish reason", detail.finish_reason or UNKNOWN),
+        ("HTTP status of the error", str(detail.error_status) if detail.error_status else UNKNOWN),
+        ("Streamed", "yes" if detail.stream else "no"),
+        ("Degraded", ", ".join(request.degraded) or "nothing"),
+        ("User", request.user_id),
+        ("API key", detail.api_key_id or UNKNOWN),
+        ("Session", detail.session_id or UNKNOWN),
+        ("Tags", ", ".join(f"{name}: {value}" for name, value in sorted(detail.tags.items())) or UNKNOWN),
+        ("Workflow", detail.workflow_id),
+    ]
+    items = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in told]
+    return panel("Facts", html.Dl(items, className="mp-facts"))
+
+
+def _router(router_id: str | None, search: str) -> Element | str:
+    name = shown_name("router", router_id or "")
+    return dcc.Link(name, href=requests_link(search, router=name), className="mp-link")
+
+
+def _chart(label: str, figure: go.Figure) -> Element:
+    graph = dcc.Graph(
+        figure=figure,
+        config={"displayModeBar": False, "scrollZoom": False},
+        responsive=True,
+        style={"height": figure.layout.height},
+    )
+    return html.Div(graph, role="img", **aria(label=label))

@@ -1,0 +1,138 @@
+"""Pure functions of the page of one router: its versions and settings → the parts of the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+import orjson
+from dash import dcc, html
+
+from dashboard.components import stat_card, stat_grid
+from dashboard.elements import Element
+from dashboard.formats import UNKNOWN, format_age, format_share
+from dashboard.frame import Asked
+from dashboard.labelled import labelled_table
+from dashboard.links import requests_link
+from dashboard.pages.routers_view import MODES, predictor_text, weights_text
+from dashboard.router_choice import DETAIL_PATH, FRONTIER_PATH, WHAT_IF_PATH, router_link
+from dashboard.urls import link
+from modelpilot.router_diff import FieldChange, added_and_removed, differences
+from modelpilot.router_use import MOST_VERSIONS, RouterUse, RouterVersion
+
+# In the URL: the version that is looked at, and the one that it is compared with.
+OLDER, NEWER = "v", "with"
+_FIELDS_SHOWN = 3
+
+
+def facts(router: RouterUse, asked: Asked, now_s: float) -> Element:
+    """The router at a glance, and the pages about it."""
+    body = router.body
+    cards = stat_grid(
+        [
+            stat_card("Version", str(router.version), f"changed {format_age(now_s - router.updated_at)}"),
+            stat_card("Chooses", MODES.get(str(body.get("mode")), UNKNOWN), weights_text(body)),
+            stat_card("Models", str(len(body.get("availableModels") or [])), "may be chosen"),
+            stat_card("Exploration", format_share(float(body.get("exploration") or 0.0)), "of the requests"),
+        ]
+    )
+    links = [
+        dcc.Link("Requests", href=requests_link(asked.search, router=router.router_id), className="mp-link"),
+        dcc.Link("What-if", href=router_link(WHAT_IF_PATH, asked.search, router), className="mp-link"),
+        dcc.Link("Frontier", href=router_link(FRONTIER_PATH, asked.search, router), className="mp-link"),
+    ]
+    owner = [dmc.Text(f"of {router.user_id}", size="sm", c="dimmed")] if asked.scope.user_id is None else []
+    named = dmc.Group([dmc.Code(router.router_id), *owner, *links], gap="md", mb="sm")
+    fitted = dmc.Group([dmc.Text("Predictor:", size="sm"), html.Div(predictor_text(router.predictor, now_s))], mt="sm")
+    every = labelled_table(("Field", "Value"), [(one.field, value_text(one.after)) for one in differences({}, body)])
+    all_settings = html.Details([html.Summary("All settings", className="mp-summary"), every])
+    return html.Div([named, cards, fitted, all_settings])
+
+
+def versions_table(router: RouterUse, versions: Sequence[RouterVersion], asked: Asked) -> Element:
+    """One row per version, newest first: when, by whom, and what it changed."""
+    before = [*versions[1:], None]
+    rows = [
+        (
+            f"{one.version} (now)" if one.version == router.version else str(one.version),
+            asked.zone.time(one.made_at),
+            one.made_by,
+            _summary(earlier, one),
+            _links(router, one, earlier, asked),
+        )
+        for one, earlier in zip(versions, before, strict=True)
+    ]
+    more = len(versions) >= MOST_VERSIONS
+    hint = [dmc.Text(f"The newest {MOST_VERSIONS} versions.", size="xs", c="dimmed")] if more else []
+    return html.Div([labelled_table(("Version", "Made", "By", "Changed", "Compare"), rows), *hint])
+
+
+def compared(
+    router: RouterUse, versions: Sequence[RouterVersion], asked: Asked
+) -> tuple[RouterVersion, RouterVersion] | None:
+    """The two versions that the URL asks for, the second one today's unless it says otherwise; None: there are not."""
+    by_number = {str(one.version): one for one in versions}
+    older = by_number.get(asked.values.get(OLDER, ""))
+    newer = by_number.get(asked.values.get(NEWER, str(router.version)))
+    return None if older is None or newer is None else (older, newer)
+
+
+def changes_table(older: RouterVersion, newer: RouterVersion) -> Element:
+    """What differs between two versions, field by field."""
+    found = differences(older.body, newer.body)
+    if not found:
+        said = f"Versions {older.version} and {newer.version} have the same settings."
+        return dmc.Text(said, size="sm")
+    columns = ("Field", f"Version {older.version}", f"Version {newer.version}")
+    return labelled_table(columns, [(html.Code(one.field), *_sides(one)) for one in found])
+
+
+def value_text(value: Any) -> str:
+    """A setting in words; what is not set is a dash."""
+    if value is None or value == []:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(value_text, value))
+    if isinstance(value, int | float):
+        return f"{value:,.12g}"
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _sides(change: FieldChange) -> tuple[Element | str, Element | str]:
+    before, after = change.before, change.after
+    if isinstance(before, list) and isinstance(after, list):
+        added, removed = added_and_removed(before, after)
+        if added or removed:
+            return _marked("Only here: ", removed), _marked("Only here: ", added)
+    return value_text(before), value_text(after)
+
+
+def _marked(word: str, values: Sequence[Any]) -> str:
+    return f"{word}{value_text(list(values))}" if values else "no others"
+
+
+def _summary(earlier: RouterVersion | None, one: RouterVersion) -> str:
+    if earlier is None:
+        return "first version" if one.version == 1 else UNKNOWN
+    fields = [change.field for change in differences(earlier.body, one.body)]
+    shown = ", ".join(fields[:_FIELDS_SHOWN]) or "nothing"
+    return f"{shown} and {len(fields) - _FIELDS_SHOWN} more" if len(fields) > _FIELDS_SHOWN else shown
+
+
+def _links(router: RouterUse, one: RouterVersion, earlier: RouterVersion | None, asked: Asked) -> Element:
+    def to(text: str, older: int, newer: int) -> Element:
+        address = _compare_link(router, older, newer, asked)
+        return dcc.Link(text, href=address, className="mp-link")
+
+    shown = []
+    if earlier is not None:
+        shown.append(to(f"with {earlier.version}", earlier.version, one.version))
+    if one.version != router.version:
+        shown.append(to("with today's", one.version, router.version))
+    return dmc.Group(shown, gap="sm")
+
+
+def _compare_link(router: RouterUse, older: int, newer: int, asked: Asked) -> str:
+    versions: Mapping[str, str] = {OLDER: str(older), NEWER: str(newer)}
+    return link(DETAIL_PATH, asked.search, id=router.router_id, owner=router.user_id, **versions)

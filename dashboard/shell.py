@@ -1,0 +1,191 @@
+"""What is around every page: header, navigation, banner, and the switch between UTC and local time."""
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html
+
+from dashboard import ids
+from dashboard.access import LOGOUT_PATH
+from dashboard.clientside import in_browser
+from dashboard.elements import Element, aria
+from dashboard.notices import notice
+from dashboard.pages import PAGES, Page, PageContext
+from dashboard.urls import link, query, search_with
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.site import Visitor
+
+
+def shell(csrf: str | None = None, visitor: Visitor | None = None) -> Element:
+    """The frame of the site for one visitor. `csrf` goes into the logout form; None: nobody is logged in."""
+    return dmc.MantineProvider(
+        [
+            dcc.Location(id=ids.URL, refresh="callback-nav"),
+            dcc.Store(id=ids.TITLE),
+            dcc.Store(id=ids.ZONE),
+            html.A("Skip to content", href=f"#{ids.MAIN}", className="mp-skip"),
+            html.Header(_header(), className="mp-header"),
+            html.Div(
+                [
+                    html.Aside(_side(ids.NAVIGATION, csrf, visitor), className="mp-side"),
+                    html.Main(
+                        [html.Div(id=ids.BANNER), html.Div(id=ids.PAGE)],
+                        id=ids.MAIN,
+                        tabIndex="-1",
+                        className="mp-main",
+                    ),
+                ],
+                className="mp-body",
+            ),
+            dmc.Drawer(
+                html.Div(_side(ids.DRAWER_NAVIGATION, csrf, visitor), className="mp-drawer"),
+                id=ids.DRAWER,
+                title="Menu",
+                size="16rem",
+                padding="md",
+                transitionProps={"duration": 0},
+                closeButtonProps={"aria-label": "Close the menu"},
+            ),
+        ],
+        defaultColorScheme="auto",
+    )
+
+
+def _header() -> list[Element]:
+    zone = dmc.SegmentedControl(
+        id=ids.ZONE_CHOICE,
+        data=[{"value": "utc", "label": "UTC"}, {"value": "local", "label": "Local"}],
+        value="utc",
+        size="xs",
+        persistence="zone",
+        persistence_type="local",
+        **aria(label="Time zone"),
+    )
+    toggle = dmc.ColorSchemeToggle(
+        id=ids.COLOR_SCHEME,
+        lightIcon="Dark",  # shown in the light scheme: it names what a click brings
+        darkIcon="Light",
+        variant="default",
+        size="sm",
+        w="auto",
+        px="xs",
+        fz="xs",
+        **aria(label="Switch between light and dark"),
+    )
+    burger = dmc.Burger(id=ids.BURGER, size="sm", hiddenFrom="md", **aria(label="Menu"))
+    brand = dcc.Link("ModelPilot", href="/", className="mp-brand")
+    return [burger, brand, dmc.Group([zone, toggle], gap="xs", wrap="nowrap", ml="auto")]
+
+
+def _side(navigation: str, csrf: str | None, visitor: Visitor | None) -> list[Element]:
+    return [html.Nav(id=navigation, **aria(label="Pages")), *_account(csrf, visitor)]
+
+
+def _account(csrf: str | None, visitor: Visitor | None) -> list[Element]:
+    if visitor is None or csrf is None or visitor.username is None:
+        return []
+    role = "admin, sees everybody" if visitor.role == "admin" else f"sees {visitor.user_id}"
+    logout = html.Form(
+        [
+            dcc.Input(type="hidden", name="csrf", value=csrf),
+            html.Button("Log out", type="submit", className="mp-button"),
+        ],
+        method="post",
+        action=LOGOUT_PATH,
+    )
+    who = html.Div([dmc.Text(visitor.username, size="sm", fw=600), dmc.Text(role, size="xs", c="dimmed")])
+    return [html.Div([who, logout], className="mp-account")]
+
+
+def register_shell(app: Dash, context: PageContext) -> None:
+    """Attach the callbacks of the shell."""
+
+    @app.callback(
+        Output(ids.PAGE, "children"),
+        Output(ids.TITLE, "data"),
+        Input(ids.URL, "pathname"),
+        State(ids.URL, "search"),
+    )
+    def show_page(path: str, search: str) -> tuple[Element, str]:
+        """The page of a path."""
+        found = page_at(path)
+        return (found.layout(context, search), found.title) if found else (_no_such_page(), "No such page")
+
+    @app.callback(
+        Output(ids.NAVIGATION, "children"),
+        Output(ids.DRAWER_NAVIGATION, "children"),
+        Output(ids.BANNER, "children"),
+        Input(ids.URL, "pathname"),
+        Input(ids.URL, "search"),
+    )
+    def show_navigation(path: str, search: str) -> tuple[list[Element], list[Element], Element | None]:
+        """The entries, with the current one marked; they keep the range and the viewer."""
+        entries = navigation(path, search)
+        return entries, entries, banner(context, search, path)
+
+    in_browser(app, "zone", Output(ids.ZONE, "data"), Input(ids.ZONE_CHOICE, "value"))
+    in_browser(app, "title", Output(ids.MAIN, "title"), Input(ids.TITLE, "data"))
+    in_browser(
+        app,
+        "drawer",
+        Output(ids.DRAWER, "opened"),
+        Output(ids.BURGER, "opened"),
+        Input(ids.BURGER, "opened"),
+        Input(ids.DRAWER_NAVIGATION, "n_clicks"),
+        at_start=False,
+    )
+    in_browser(
+        app,
+        "drawerClosed",
+        Output(ids.BURGER, "opened", allow_duplicate=True),
+        Input(ids.DRAWER, "opened"),
+        at_start=False,
+    )
+
+
+def page_at(path: str | None) -> Page | None:
+    """The page of a path; a slash at the end does not matter."""
+    wanted = (path or "/").rstrip("/") or "/"
+    return next((page for page in PAGES if page.path == wanted), None)
+
+
+def navigation(path: str | None, search: str | None) -> list[Element]:
+    """The links to the pages that have an entry."""
+    current = page_at(path)
+    marked = current and (current.under or current.path)
+    return [_entry(page, search, page.path == marked) for page in PAGES if page.under is None]
+
+
+def _entry(page: Page, search: str | None, current: bool) -> Element:
+    marker = aria(current="page") if current else {}
+    return html.Div(dmc.Anchor(page.title, href=link(page.path, search), className="mp-navigation-link", **marker))
+
+
+def banner(context: PageContext, search: str | None, path: str | None) -> Element | None:
+    """Says whose data is shown where that is not what the visitor would expect."""
+    wanted, visitor = query(search).get("as"), context.visitor
+    if not wanted or wanted == visitor.tenant(None):
+        return None
+    if visitor.role != "admin":
+        return notice(
+            f"These are your own requests ({visitor.user_id})", "Only admins see other users.", color="yellow"
+        )
+    try:
+        known = wanted in context.readers.choices.tenants()
+    except DependencyUnavailable:
+        known = True
+    everybody = dcc.Link("Show everybody", href=(path or "/") + search_with(search, {"as": None}), className="mp-link")
+    if not known:
+        return notice(f"There is no user {wanted}", everybody, color="yellow")
+    return notice(f"Looking as {wanted}", "All figures are this user's. ", everybody, color="yellow")
+
+
+def _no_such_page() -> Element:
+    return html.Div(
+        [
+            dmc.Title("No such page", order=1, size="h3", mb="md"),
+            notice(
+                "This address leads nowhere",
+                dcc.Link("Go to the overview", href="/", className="mp-link"),
+                color="blue",
+            ),
+        ]
+    )

@@ -1,0 +1,86 @@
+"""Tables that leave the site as CSV, and small tables behind charts."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output, State, dcc, html, no_update
+
+from dashboard import ids
+from dashboard.elements import Element, aria
+from dashboard.frame import Asked, Frame
+from dashboard.page import PageContext
+from modelpilot.errors import DependencyUnavailable
+
+Table: TypeAlias = tuple[Sequence[str], Iterable[Sequence[Any]]]  # columns, rows
+
+# A spreadsheet takes a cell that begins like this for a formula, and a formula can send what is in the table away.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV with a header (RFC 4180). Numbers stay numbers; a text that looks like a formula gets an apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([safe_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def safe_cell(value: Any) -> Any:
+    """A cell that no spreadsheet runs. None is an empty cell."""
+    if isinstance(value, str) and value.lstrip().startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def csv_download(filename: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
+    """The `data` of a dcc.Download."""
+    return {"content": csv_text(columns, rows), "filename": filename, "type": "text/csv;charset=utf-8", "base64": False}
+
+
+def csv_button(frame: Frame) -> Element:
+    """The button that downloads a page's table, and what it downloads through."""
+    button = dmc.Button("Download CSV", id=frame.id("csv"), variant="default", size="xs")
+    return html.Div([button, dcc.Download(id=frame.id("download"))])
+
+
+def register_csv(app: Dash, context: PageContext, frame: Frame, filename: str, read: Callable[[Asked], Table]) -> None:
+    """Let the page's button download what `read` returns: every row of the table, not only the visible ones."""
+
+    @app.callback(
+        Output(frame.id("download"), "data"),
+        Input(frame.id("csv"), "n_clicks"),
+        State(frame.id("url"), "search"),
+        State(ids.ZONE, "data"),
+        prevent_initial_call=True,
+    )
+    def download(_: int | None, search: str, zone: str | None) -> Any:
+        """The file. While the database is away there is none; the page's notice says so."""
+        try:
+            columns, rows = read(frame.asked(context, search, zone))
+            return csv_download(filename, columns, rows)
+        except DependencyUnavailable:
+            return no_update
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> Element:
+    """A small table; the columns at `numeric` are aligned to the right."""
+
+    def align(index: int) -> dict[str, str]:
+        return {"ta": "right"} if index in numeric else {}
+
+    head = dmc.TableThead(dmc.TableTr([dmc.TableTh(column, **align(index)) for index, column in enumerate(columns)]))
+    body = dmc.TableTbody(
+        [dmc.TableTr([dmc.TableTd(cell, **align(index)) for index, cell in enumerate(row)]) for row in rows]
+    )
+    table = dmc.Table([head, body], striped=True, className="mp-plain-table", fz="xs")
+    return html.Div(table, className="mp-scroll", tabIndex="0", role="region", **aria(label="Table"))
+
+
+def behind_chart(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> Element:
+    """The numbers of a chart, for those who cannot see it, and its links, for those who do not use a mouse."""
+    table = plain_table(columns, rows, numeric=numeric)
+    return html.Details([html.Summary("Show as table", className="mp-summary"), table])

@@ -1,0 +1,91 @@
+"""Tables of what is learnt after an answer: stored texts, feedback, judgements, re-scoring jobs."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+_NOW = text("clock_timestamp()")
+
+
+def _at(*, nullable: bool = False, default: bool = False, index: bool = False) -> Any:
+    now = _NOW if default else None
+    return Field(sa_column=Column(DateTime(timezone=True), nullable=nullable, server_default=now, index=index))
+
+
+class StoredTextRow(SQLModel, table=True):
+    """The encrypted prompt and answer of a request whose router stores them, until `expires_at`."""
+
+    __tablename__ = "stored_texts"
+    __table_args__ = (Index("stored_texts_by_router", "user_id", "router_id"),)
+    user_id: str = Field(primary_key=True)
+    request_id: str = Field(primary_key=True)
+    router_id: str
+    ciphertext: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    expires_at: datetime = _at(index=True)
+
+
+class FeedbackRow(SQLModel, table=True):
+    """What one source said last about one request. `source` is "" for the API key itself, else an end user's HMAC."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (Index("feedback_by_router", "user_id", "router_id", "model", "updated_at"),)
+    user_id: str = Field(primary_key=True)
+    request_id: str = Field(primary_key=True)
+    api_key_id: str = Field(primary_key=True)
+    source: str = Field(primary_key=True)
+    router_id: str
+    model: str
+    score: float
+    comment_encrypted: bytes | None
+    created_at: datetime = _at(default=True)
+    updated_at: datetime = _at(default=True)
+
+
+class JudgementRow(SQLModel, table=True):
+    """One judge's verdict on one answer, reserved (`started`) before the judge is called. `cost_usd` adds up all calls
+    for it; `estimated_usd` stands for a call whose cost is not known yet."""
+
+    __tablename__ = "judgements"
+    __table_args__ = (Index("judgements_by_job", "job_user_id", "job_id"),)
+    user_id: str = Field(primary_key=True)
+    request_id: str = Field(primary_key=True)
+    judge_model: str = Field(primary_key=True)
+    rubric: str = Field(primary_key=True)
+    job_user_id: str
+    job_id: str
+    status: str
+    score: float | None
+    reason_encrypted: bytes | None
+    error_type: str | None
+    calls: int
+    estimated_usd: float
+    cost_usd: float
+    started_at: datetime = _at(default=True)
+    finished_at: datetime | None = _at(nullable=True)
+
+
+class RescoreJobRow(SQLModel, table=True):
+    """A re-scoring job: what it was asked for (`spec`), how far it has come, and where it goes on (the cursor)."""
+
+    __tablename__ = "rescore_jobs"
+    __table_args__ = (Index("rescore_jobs_by_owner", "user_id", text("created_at DESC"), text("id DESC")),)
+    user_id: str = Field(primary_key=True)
+    id: str = Field(primary_key=True)
+    workflow_id: str
+    status: str
+    paused: bool
+    spec: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    total: int = Field(sa_column=Column(BigInteger, nullable=False))
+    done: int = Field(sa_column=Column(BigInteger, nullable=False))
+    scored: int = Field(sa_column=Column(BigInteger, nullable=False))
+    sample_below: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    cursor_user: str
+    cursor_at: datetime | None = _at(nullable=True)
+    cursor_id: str
+    judge_stopped: str | None
+    error: str | None
+    created_at: datetime = _at(default=True)
+    finished_at: datetime | None = _at(nullable=True)

@@ -1,0 +1,206 @@
+"""What the Overview page reads: `modelpilot.analytics.OverviewReader` on Postgres.
+
+Sums come from the hourly rows where these are up to date, so that a million requests stay a few hundred rows;
+percentiles come from the requests themselves, a sample of them where there are many.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from infra.db.aggregation_sql import BASELINE_COLUMNS, BASELINE_ROWS, BASELINE_SUMS, HAS_BASELINE
+from infra.db.sync_pool import SyncPool
+from infra.db.whole_hours import IN_HOURS, REST, split
+from modelpilot.analytics import (
+    NO_MODEL,
+    AnalyticsScope,
+    ModelShare,
+    Overview,
+    RecentRequest,
+    RequestBucket,
+    RequestSummary,
+)
+from modelpilot.carbon import carbon_range_g
+from modelpilot.records import RequestKey
+from modelpilot.savings import BaselineSums, added_up, savings
+
+HOUR_S = 3_600
+# Percentiles of more requests than this are those of a sample of about as many.
+SAMPLE = 20_000
+
+# An unknown cost is counted where an answer was delivered; a request that failed before any call has none.
+_SUMS: LiteralString = """count(*) AS requests,
+    count(*) FILTER (WHERE status = 'failed') AS failed,
+    count(*) FILTER (WHERE status = 'canceled') AS canceled,
+    count(*) FILTER (WHERE fallback_used) AS fallbacks,
+    coalesce(sum(cost_usd), 0) AS cost_usd,
+    count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed') AS unknown_cost,
+    coalesce(sum(carbon_g), 0) AS carbon_g,
+    count(*) FILTER (WHERE carbon_g IS NULL AND status = 'completed') AS unknown_carbon"""
+_HOURLY_SUMS: LiteralString = """sum(requests) AS requests,
+    sum(failed_count) AS failed,
+    sum(canceled_count) AS canceled,
+    sum(fallback_count) AS fallbacks,
+    sum(total_cost_usd) AS cost_usd,
+    sum(unknown_cost_count) AS unknown_cost,
+    sum(total_carbon_g) AS carbon_g,
+    sum(unknown_carbon_count) AS unknown_carbon"""
+_BUCKET: LiteralString = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, 'epoch'::timestamptz)"
+_OF_USER: LiteralString = "(%(user_id)s::text IS NULL OR user_id = %(user_id)s)"
+
+# One pass for totals and charts: a row per model and bucket is little to add up here, while GROUPING SETS would sort
+# the whole range twice.
+_CELLS = f"""
+SELECT model, {_BUCKET.format(moment="created_at")} AS bucket, {_SUMS} FROM {REST} WHERE {_OF_USER} GROUP BY 1, 2
+UNION ALL
+SELECT model, {_BUCKET.format(moment="hour")} AS bucket, {_HOURLY_SUMS} FROM hourly_metrics
+WHERE {IN_HOURS} AND {_OF_USER} GROUP BY 1, 2"""  # noqa: S608 - constants
+
+_BASELINES = f"""
+SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM {REST} WHERE {_OF_USER}) AS sums, {BASELINE_ROWS} WHERE {HAS_BASELINE}
+UNION ALL
+SELECT baseline, {", ".join(f"sum({name})" for name in BASELINE_COLUMNS)} FROM hourly_baselines
+WHERE {IN_HOURS} AND {_OF_USER} GROUP BY 1"""  # noqa: S608 - constants
+
+# Of completed requests: one that failed at once would make the models look quick.
+_PERCENTILES = """
+SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY latency_ms) AS latency_ms,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_ms) AS ttft_p50_ms,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY overhead_ms) AS overhead_p50_ms,
+       count(*) AS measured
+FROM requests {sample}
+WHERE created_at >= %(start)s AND created_at < %(end)s AND status = 'completed' AND {of_user}"""
+
+# The index orders requests within their owner, so the newest of all are found among the newest of each.
+_RECENT: LiteralString = """
+SELECT newest.* FROM users CROSS JOIN LATERAL (
+    SELECT user_id, request_id, created_at, router_id, model, provider, latency_ms, overhead_ms, cost_usd, status,
+           fallback_used, error_code
+    FROM requests
+    WHERE requests.user_id = users.id AND created_at >= %(start)s AND created_at < %(end)s
+    ORDER BY created_at DESC, request_id DESC LIMIT %(limit)s
+) AS newest
+WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s
+ORDER BY created_at DESC, request_id DESC LIMIT %(limit)s"""
+
+_LATEST: LiteralString = """
+SELECT max(newest.created_at) AS latest FROM users CROSS JOIN LATERAL (
+    SELECT created_at FROM requests WHERE requests.user_id = users.id ORDER BY created_at DESC LIMIT 1
+) AS newest
+WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
+
+
+class PostgresOverviewReader:
+    """Implements `modelpilot.analytics.OverviewReader`. May be called from many threads."""
+
+    def __init__(self, pool: SyncPool, carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
+        """`carbon_ranges` gives the range of each model's carbon as multiples of its figure."""
+        self._pool, self._carbon_ranges = pool, carbon_ranges
+
+    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+        """The Overview page of a scope, in one snapshot. Raises DependencyUnavailable."""
+        start, end = (datetime.fromtimestamp(moment, UTC) for moment in (scope.start_s, scope.end_s))
+        with self._pool.transaction() as connection:
+            # A bucket that is no multiple of an hour cannot be put together from hours.
+            plan = split(connection, start, end, hourly=bucket_s % HOUR_S == 0)
+            given = {"user_id": scope.user_id, "start": start, "end": end, "bucket_s": bucket_s, "limit": recent_limit}
+            given |= plan
+            cells = _rows(connection, _CELLS, given)
+            baselines = _rows(connection, _BASELINES, given)
+            measured = _percentiles(connection, sum(int(cell["requests"]) for cell in cells), given)
+            recent = _rows(connection, _RECENT, given)
+            (newest,) = _rows(connection, _LATEST, given)
+        shares = _shares(cells)
+        between = carbon_range_g({share.model: share.carbon_g for share in shares}, self._carbon_ranges())
+        return Overview(
+            summary=replace(_summary(cells, measured), carbon_range_g=between),
+            shares=shares,
+            buckets=_buckets(cells),
+            recent=tuple(_recent(row) for row in recent),
+            latest_request_s=newest["latest"].timestamp() if newest["latest"] else None,
+            savings=tuple(one for one in savings(_by_baseline(baselines)) if one.requests),
+            aggregated_through_s=max(plan["through"].timestamp(), 0.0) or None,
+        )
+
+
+def _rows(connection: Connection[DictRow], query: str, given: Mapping[str, Any]) -> list[DictRow]:
+    return connection.execute(query, given).fetchall()
+
+
+def _percentiles(connection: Connection[DictRow], requests: int, given: Mapping[str, Any]) -> DictRow:
+    sampled = requests > SAMPLE
+    # The same sample each time, so that a refresh does not make the figures tremble.
+    sample = "TABLESAMPLE SYSTEM (%(percent)s) REPEATABLE (1)" if sampled else ""
+    query = _PERCENTILES.format(sample=sample, of_user=_OF_USER)
+    (row,) = _rows(connection, query, {**given, "percent": 100.0 * SAMPLE / max(requests, 1)})
+    return {**row, "sampled": sampled}
+
+
+def _summary(cells: Iterable[Mapping[str, Any]], measured: Mapping[str, Any]) -> RequestSummary:
+    sums = _added_up(cells, lambda _: None)[None]
+    p50_ms, p95_ms = measured["latency_ms"] or (None, None)
+    return RequestSummary(
+        requests=int(sums["requests"]),
+        failed=int(sums["failed"]),
+        canceled=int(sums["canceled"]),
+        fallbacks=int(sums["fallbacks"]),
+        cost_usd=sums["cost_usd"],
+        unknown_cost=int(sums["unknown_cost"]),
+        latency_p50_ms=p50_ms,
+        latency_p95_ms=p95_ms,
+        overhead_p50_ms=measured["overhead_p50_ms"],
+        ttft_p50_ms=measured["ttft_p50_ms"],
+        carbon_g=sums["carbon_g"],
+        unknown_carbon=int(sums["unknown_carbon"]),
+        sampled=measured["measured"] if measured["sampled"] else None,
+    )
+
+
+def _shares(cells: Iterable[Mapping[str, Any]]) -> tuple[ModelShare, ...]:
+    shares = [
+        ModelShare(model or NO_MODEL, int(sums["requests"]), int(sums["failed"]), sums["cost_usd"], sums["carbon_g"])
+        for model, sums in _added_up(cells, lambda cell: cell["model"]).items()
+    ]
+    return tuple(sorted(shares, key=lambda share: (-share.requests, share.model)))
+
+
+def _buckets(cells: Iterable[Mapping[str, Any]]) -> tuple[RequestBucket, ...]:
+    buckets = [
+        RequestBucket(start.timestamp(), int(sums["requests"]), int(sums["failed"]))
+        for start, sums in _added_up(cells, lambda cell: cell["bucket"]).items()
+    ]
+    return tuple(sorted(buckets, key=lambda bucket: bucket.start_s))
+
+
+def _added_up(
+    cells: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], Any]
+) -> dict[Any, dict[str, float]]:
+    """Sums of every figure by what `key` says of a cell. Postgres gives numeric for sums of bigint."""
+    sums: dict[Any, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for cell in cells:
+        for name, value in cell.items():
+            if name not in ("model", "bucket"):
+                sums[key(cell)][name] += float(value)
+    return sums
+
+
+def _by_baseline(rows: Iterable[Mapping[str, Any]]) -> dict[str, BaselineSums]:
+    return added_up((row["baseline"], _baseline(row)) for row in rows)
+
+
+def _baseline(row: Mapping[str, Any]) -> BaselineSums:
+    counts = ("requests", "estimated", "carbon_requests")
+    return BaselineSums(
+        **{name: int(row[name]) if name in counts else float(row[name]) for name in BASELINE_COLUMNS}  # type: ignore[arg-type]
+    )
+
+
+def _recent(row: DictRow) -> RecentRequest:
+    key = RequestKey(row["user_id"], row["request_id"])
+    values = {**row, "created_at": row["created_at"].timestamp(), "workflow_id": key.workflow_id}
+    return RecentRequest(**values)

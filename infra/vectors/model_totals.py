@@ -1,0 +1,49 @@
+"""Running totals per model over the rows of an in-memory copy: kept up with every row, read by every search."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.vectors.rows import HistoryRow
+from modelpilot.records import ModelTotals
+
+
+class RunningTotals:
+    """Sums over rows, each row counted once. Not safe for threads by itself: the copy holds its lock."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, latency, output tokens, graded, quality
+        self._shown: dict[str, ModelTotals] | None = None
+
+    def replace(self, old: HistoryRow | None, new: HistoryRow) -> None:
+        """Take `new` in, in place of `old`."""
+        if old is not None:
+            self._add(old, -1.0)
+        self._add(new, 1.0)
+        self._shown = None
+
+    def by_model(self) -> dict[str, ModelTotals]:
+        """The totals now; made anew only after a change."""
+        if self._shown is None:
+            self._shown = {model: _totals(sums) for model, sums in self._sums.items()}
+        return self._shown
+
+    def _add(self, row: HistoryRow, sign: float) -> None:
+        graded = float(row.quality_count > 0.0)
+        numbers = np.array([1.0, row.latency_ms, row.output_tokens, graded, graded * row.quality])
+        sums = self._sums.setdefault(row.model, np.zeros(5))
+        sums += sign * numbers
+        if sums[0] < 0.5:  # nothing left of it, nor of the rounding errors
+            del self._sums[row.model]
+
+
+def _totals(sums: NDArray[np.float64]) -> ModelTotals:
+    prompts, latency_ms, output_tokens, graded, quality = sums.tolist()
+    return ModelTotals(
+        prompts=round(prompts),
+        latency_ms=latency_ms / prompts,
+        output_tokens=output_tokens / prompts,
+        graded=round(graded),
+        quality=quality / graded if graded > 0.5 else math.nan,
+    )

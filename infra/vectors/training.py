@@ -1,0 +1,79 @@
+"""What a fit learns from: the newest rows of one router's history, as columns."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.vectors.rows import HistoryRow
+from modelpilot.estimation import TrainingRows
+from modelpilot.records import HistoryScope
+
+Floats = NDArray[np.float64]
+
+
+class ScannedHistory(Protocol):
+    """What is needed of `MilvusHistory`. Raises DependencyUnavailable."""
+
+    async def newest_since(self, scope: HistoryScope, rows: int) -> float:
+        """The smallest timestamp (Unix s) of the scope's newest `rows` rows; 0.0 where it has no more than that."""
+        ...
+
+    def scan(self, scope: HistoryScope, *, min_timestamp: float = 0.0) -> AsyncIterator[list[HistoryRow]]:
+        """Pages of rows."""
+        ...
+
+
+class MilvusTrainingSource:
+    """Implements `activities.refit.TrainingSource`."""
+
+    def __init__(self, history: ScannedHistory) -> None:
+        self._history = history
+
+    async def read(self, scope: HistoryScope, limit: int, beat: Callable[[int], None]) -> TrainingRows:
+        """The newest `limit` rows; `beat` hears of every page how many there are by then."""
+        rows: list[HistoryRow] = []
+        newest = await self._history.newest_since(scope, limit)
+        async for page in self._history.scan(scope, min_timestamp=newest):
+            rows.extend(page)
+            beat(len(rows))
+        return training_rows(rows, limit)
+
+
+def training_rows(rows: Sequence[HistoryRow], limit: int) -> TrainingRows:
+    """The newest `limit` rows; a prompt that several models answered has its vector once."""
+    newest = sorted(rows, key=lambda row: row.timestamp)[-limit:]
+    prompts = {name: place for place, name in enumerate(dict.fromkeys(map(_prompt, newest)))}
+    models = {name: place for place, name in enumerate(dict.fromkeys(row.model for row in newest))}
+    latest = {_prompt(row): row for row in newest}
+    vectors = [latest[name].embedding for name in prompts]
+    return TrainingRows(
+        vectors=np.array(vectors, np.float32) if vectors else np.zeros((0, 0), np.float32),
+        models=tuple(models),
+        prompt=np.array([prompts[_prompt(row)] for row in newest], np.int64),
+        model=np.array([models[row.model] for row in newest], np.int64),
+        quality=_known(newest, "quality", "quality_count"),
+        quality_weight=np.ones(len(newest)),
+        input_tokens=_column(newest, "input_tokens"),
+        output_tokens=_column(newest, "output_tokens"),
+        cost_usd=_known(newest, "cost_usd", "cost_count"),
+        latency_ms=_column(newest, "latency_ms"),
+        ttft_ms=_known(newest, "ttft_ms", "ttft_count"),
+        count=_column(newest, "request_count"),
+        timestamp=_column(newest, "timestamp"),
+        request_types=tuple(latest[name].request_type for name in prompts),
+    )
+
+
+def _prompt(row: HistoryRow) -> str:
+    # A point's id is the prompt's hash, a slash, and the model, which may have slashes of its own.
+    return row.point_id.removesuffix(f"/{row.model}")
+
+
+def _column(rows: Sequence[HistoryRow], name: str) -> Floats:
+    return np.array([getattr(row, name) for row in rows], np.float64)
+
+
+def _known(rows: Sequence[HistoryRow], name: str, count: str) -> Floats:
+    return np.where(_column(rows, count) > 0.0, _column(rows, name), np.nan)

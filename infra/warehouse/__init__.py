@@ -1,0 +1,1 @@
+"""The warehouse sink: Parquet files in a directory or an object store."""

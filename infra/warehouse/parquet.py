@@ -1,0 +1,92 @@
+"""CSV lines of requests, as Postgres copies them out, into a typed Parquet file, in bounded memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from infra.db.export import QUOTE, Kind
+
+# One row group: large enough to compress well, small enough to be held a few times over.
+GROUP_BYTES = 16 * 1024 * 1024
+
+_TYPES: Mapping[Kind, pa.DataType] = {
+    "text": pa.string(),
+    "json": pa.string(),
+    "float": pa.float64(),
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "bool": pa.bool_(),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+
+
+def schema(columns: Mapping[str, Kind]) -> pa.Schema:
+    """Names and types of the file. JSON columns are strings, which every warehouse can parse."""
+    return pa.schema([pa.field(name, _TYPES[kind]) for name, kind in columns.items()])
+
+
+async def write_parquet(
+    lines: AsyncIterator[bytes], columns: Mapping[str, Kind], path: Path, beat: Callable[[int], None]
+) -> int:
+    """Write all lines; how many rows those were. `beat` hears of the rows so far. Raises OSError."""
+    wanted, rows = schema(columns), 0
+    writer = await asyncio.to_thread(pa.parquet.ParquetWriter, path, wanted, compression="zstd")
+    writing = asyncio.create_task(_nothing())
+    try:
+        async for chunk in _chunks(lines):
+            rows += await writing
+            beat(rows)
+            # A thread turns this chunk into Parquet while the next one is read; there are never more than two.
+            writing = asyncio.create_task(asyncio.to_thread(_append, writer, chunk, wanted))
+        rows += await writing
+        beat(rows)
+    finally:
+        await asyncio.gather(writing, return_exceptions=True)  # a thread must not write into a closed file
+        await asyncio.to_thread(writer.close)
+    return rows
+
+
+async def _nothing() -> int:
+    return 0
+
+
+def _append(writer: pa.parquet.ParquetWriter, chunk: bytes, wanted: pa.Schema) -> int:
+    """Write the rows of a chunk as one row group; how many those are."""
+    table = _parsed(chunk, wanted)
+    writer.write_table(table)
+    return int(table.num_rows)
+
+
+async def _chunks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    async for line in lines:
+        waiting.append(line)
+        size += len(line)
+        if size >= GROUP_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _parsed(chunk: bytes, wanted: pa.Schema) -> pa.Table:
+    return pa.csv.read_csv(
+        BytesIO(chunk),
+        read_options=pa.csv.ReadOptions(column_names=wanted.names, block_size=2 * GROUP_BYTES, use_threads=False),
+        parse_options=pa.csv.ParseOptions(quote_char=QUOTE, newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=wanted,
+            # Postgres writes a null as nothing and an empty text as "".
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            true_values=["t"],
+            false_values=["f"],
+        ),
+    )

@@ -1,0 +1,36 @@
+"""Estimated emissions of a request: catalogue gCO2e per 1,000 tokens times the tokens that its calls used."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelpilot.outcome import Attempt
+
+TOKENS_PER_UNIT = 1_000.0
+_FIELD = "carbonGPer1kTokens"
+
+
+def carbon_g(attempts: Iterable[Attempt], specs: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """gCO2e of all calls together, failed ones included; None where a model that used tokens has no known figure.
+
+    `specs` has the catalogue entries (ModelSpec as JSON) by model id.
+    """
+    total = 0.0
+    for attempt in attempts:
+        tokens = attempt.usage.total_tokens
+        per_unit = specs.get(attempt.model, {}).get(_FIELD)
+        if tokens and per_unit is None:
+            return None
+        total += tokens / TOKENS_PER_UNIT * (per_unit or 0.0)
+    return total
+
+
+def carbon_range_g(
+    by_model: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
+) -> tuple[float, float] | None:
+    """Between which gCO2e the sum over models lies. `ranges` are multiples of a model's own figure; a model without one
+    counts as it is. None where no model with emissions has a range."""
+    if not any(grams > 0.0 and model in ranges for model, grams in by_model.items()):
+        return None
+    factors = {model: ranges.get(model, (1.0, 1.0)) for model in by_model}
+    low, high = (sum(grams * factors[model][end] for model, grams in by_model.items()) for end in (0, 1))
+    return low, high

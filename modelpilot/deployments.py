@@ -1,0 +1,130 @@
+"""Where a model can be called: its deployments times their providers' keys, and which of them the next call takes.
+
+Pure. What is healthy just now is told by the caller (`activities/health.py` knows).
+"""
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from modelpilot.catalogue import DeploymentSpec, ModelSpec, ProviderKind
+
+OPENROUTER = "openrouter"
+
+# Says which fields of a request a provider of this kind cannot honour, as a sentence; None where it can serve it.
+Dishonours = Callable[[ProviderKind | None], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts:
+    """What a decision knows of a provider. `unavailable`: why it cannot be called at all. The defaults are what is
+    assumed of one that nobody has looked up."""
+
+    kind: ProviderKind | None = None
+    key_count: int = 1
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One deployment with one of its provider's keys. Two are equal where the same model would be called with the same
+    key, whatever their rank and weight."""
+
+    provider: str
+    provider_model: str
+    key_index: int = 0
+    key_count: int = field(default=1, compare=False)
+    weight: float = field(default=1.0, compare=False)
+    priority: int = field(default=0, compare=False)
+    cooldown_s: float = field(default=60.0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """`provider/providerModel`, and `#2` for the second key of several; never the key."""
+        name = f"{self.provider}/{self.provider_model}"
+        return name if self.key_count == 1 else f"{name}#{self.key_index + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a request for one model can go, and why nowhere else; `why_none` is set exactly where that is nowhere."""
+
+    usable: tuple[Place, ...]
+    why_none: str | None = None
+
+
+@lru_cache(maxsize=4_096)
+def _implied(provider: str, provider_model: str) -> tuple[DeploymentSpec, ...]:
+    # Unchecked: these names have been checked with their model, by its own rules.
+    return (DeploymentSpec.model_construct(provider=provider, provider_model=provider_model),)
+
+
+def deployments_of(spec: ModelSpec, call_format: str | None = None) -> Sequence[DeploymentSpec]:
+    """The deployments of a model; `callFormat: "openrouter"` sends any model through OpenRouter, and only there."""
+    if call_format == OPENROUTER:
+        return _implied(OPENROUTER, spec.openrouter_model or spec.id)
+    return spec.deployments or _implied(spec.provider, spec.provider_model)
+
+
+def places_of(
+    spec: ModelSpec,
+    call_format: str | None = None,
+    providers: Mapping[str, ProviderFacts] | None = None,
+    dishonours: Dishonours = lambda kind: None,
+) -> Places:
+    """The places of a model that can be called and can serve the request.
+
+    `dishonours` is what keeps a kind of provider from serving this request.
+    """
+    usable: list[Place] = []
+    reasons: dict[str, None] = {}
+    for deployment in deployments_of(spec, call_format):
+        facts = (providers or {}).get(deployment.provider, ProviderFacts())
+        reason = facts.unavailable or dishonours(facts.kind)
+        if reason is None:
+            usable += _with_keys(spec, deployment, facts.key_count)
+        else:
+            reasons[reason] = None
+    return Places(tuple(usable), None if usable else "; ".join(reasons))
+
+
+def _with_keys(spec: ModelSpec, deployment: DeploymentSpec, key_count: int) -> Iterable[Place]:
+    for index in range(max(key_count, 1)):
+        yield Place(
+            provider=deployment.provider,
+            provider_model=deployment.provider_model or spec.provider_model,
+            key_index=index,
+            key_count=max(key_count, 1),
+            weight=deployment.weight,
+            priority=deployment.priority,
+            cooldown_s=deployment.cooldown_seconds,
+        )
+
+
+def healthy_choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place | None:
+    """One of the places that nothing is known against; None where there is none.
+
+    `blocked_s` has the seconds until each of the others may be called. The lowest priority number with anybody healthy
+    serves; within it a deployment is drawn by weight, and then one of its healthy keys, all alike.
+    """
+    healthy = [place for place in places if place not in blocked_s]
+    if len(healthy) < 2:
+        return healthy[0] if healthy else None
+    first = min(place.priority for place in healthy)
+    keys_of: dict[tuple[str, str], list[Place]] = {}
+    for place in healthy:
+        if place.priority == first:
+            keys_of.setdefault((place.provider, place.provider_model), []).append(place)
+    deployments = list(keys_of.values())
+    (keys,) = draw.choices(deployments, [keys[0].weight for keys in deployments])
+    return draw.choice(keys)
+
+
+def choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place:
+    """A healthy place, or where there is none the one that is soonest to be called again: a late answer beats none.
+
+    `places` must not be empty.
+    """
+    healthy = healthy_choice(places, blocked_s, draw)
+    return healthy or min(places, key=lambda place: (blocked_s[place], place.priority, -place.weight, place.key_index))

@@ -1,0 +1,12 @@
+"""Sums of rows by group."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def sums(groups: Indices, values: Floats, count: int) -> Floats:
+    """[count] the sum of `values` [n] in each of the groups [n]."""
+    return np.bincount(groups, values, count).astype(np.float64)

@@ -1,0 +1,220 @@
+"""All evidence about a request's candidates put together, from the general to the particular.
+
+Catalogue prior → what the router has seen of the model altogether → the fitted regressions at this prompt → similar
+past prompts. Each step is a mean with a weight in outcomes, and the next one counts by its own weight against it, so
+thin or distant evidence moves little.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
+from modelpilot.estimation.fitted import COST, LATENCY, OUTPUT_TOKENS, QUALITY, FittedPredictor, Forecast
+from modelpilot.estimation.heads import REPEAT_CAP
+from modelpilot.estimation.neighbours import Evidence, weigh
+from modelpilot.estimation.prediction import Prediction, RequestFacts
+from modelpilot.outcome import Usage
+from modelpilot.pricing import call_cost_usd
+from modelpilot.records import Neighbours
+
+__all__ = ["DEFAULT_OUTPUT_TOKENS", "REPEAT_CAP", "predict_all"]
+
+Floats = NDArray[np.float64]
+
+PSEUDO_COUNT_QUALITY = 10.0
+PSEUDO_COUNT_MEASURED = 3.0  # latency and length vary less between prompts than right and wrong do
+DEFAULT_OUTPUT_TOKENS = 256.0
+# Standard deviations of what the catalogue says, and of what it does not say.
+_PRIOR_SD, _NEUTRAL_SD = 0.15, 0.3
+_LEAST_VARIANCE = 0.02  # of right and wrong: a model that was right ten times out of ten is not known to be perfect
+_LOG_SD = 0.8  # of one answer's length and time, where nothing has been measured
+_CARBON_RELATIVE_SD = 0.3  # of the energy per token itself: published ranges are about this wide
+_LONGEST = 1e7
+
+
+@dataclass(frozen=True, slots=True)
+class _Estimate:
+    """[models] a mean, and the weight in outcomes that it stands for."""
+
+    mean: Floats
+    weight: Floats
+
+    def joined(self, sums: Floats, weight: Floats) -> "_Estimate":
+        """With `weight` more outcomes whose values add up to `sums`."""
+        total = self.weight + weight
+        return _Estimate((self.mean * self.weight + sums) / total, total)
+
+
+def predict_all(
+    models: Sequence[ModelSpec],
+    facts: RequestFacts,
+    neighbours: Neighbours,
+    fitted: FittedPredictor | None = None,
+) -> list[Prediction]:
+    """Expectations for every model, in order; the caller gives neighbours and fit of this router only."""
+    if not models:
+        return []
+    names = [model.id for model in models]
+    known = _Known.of(names, facts, fitted)
+    evidence = weigh(neighbours, names, facts.now, known.fitted_at)
+    quality, sd = _quality(models, known, neighbours, evidence)
+    tokens = _tokens(names, known, neighbours, evidence)
+    latency = _latency(models, known, neighbours, evidence)
+    if facts.max_output_tokens is not None:
+        latency = _cut_short(latency, tokens.mean, facts.max_output_tokens, known)
+        tokens = _Estimate(np.minimum(tokens.mean, facts.max_output_tokens), tokens.weight)
+    columns = zip(
+        models,
+        tokens.mean.tolist(),
+        known.token_log_sd.tolist(),
+        latency.mean.tolist(),
+        (latency.mean * _relative(latency, known.latency_log_sd)).tolist(),
+        quality.tolist(),
+        sd.tolist(),
+        evidence.used().tolist(),
+        known.cost_usd.tolist(),
+        strict=True,
+    )
+    return [_prediction(facts, *column) for column in columns]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The fit's forecast for the candidates in their order; weights are 0 and values neutral where it has none."""
+
+    fitted_at: float | None
+    quality: Floats
+    quality_sd: Floats
+    tokens: Floats
+    latency: Floats
+    cost_usd: Floats  # NaN where unknown
+    token_log_sd: Floats
+    latency_log_sd: Floats
+    ttft_ms: Floats  # NaN where unknown
+    weight: Floats  # [heads, models]
+
+    @classmethod
+    def of(cls, names: Sequence[str], facts: RequestFacts, fitted: FittedPredictor | None) -> "_Known":
+        none, unknown = np.zeros(len(names)), np.full(len(names), np.nan)
+        usual = np.full(len(names), _LOG_SD)
+        if fitted is None:
+            return cls(None, none, usual, none, none, unknown, usual, usual, unknown, np.zeros((4, len(names))))
+        places = np.array([fitted.places.get(name, -1) for name in names])
+        forecast = fitted.forecast(facts.vector, facts.request_type)
+        weight = np.where(places >= 0, fitted.rows[:, places], 0.0)
+        return cls._placed(fitted, forecast, places, weight)
+
+    @classmethod
+    def _placed(cls, fitted: FittedPredictor, forecast: Forecast, places: Floats, weight: Floats) -> "_Known":
+        def column(values: Floats, head: int, otherwise: float) -> Floats:
+            taken = values[places]
+            return np.where((weight[head] > 0.0) & np.isfinite(taken), taken, otherwise)
+
+        return cls(
+            fitted.fitted_at,
+            column(forecast.quality, QUALITY, 0.0),
+            column(forecast.quality_sd, QUALITY, _NEUTRAL_SD),
+            np.minimum(column(forecast.output_tokens, OUTPUT_TOKENS, 0.0), _LONGEST),
+            np.minimum(column(forecast.latency_ms, LATENCY, 0.0), _LONGEST),
+            column(forecast.cost_usd, COST, np.nan),
+            column(forecast.output_tokens_log_sd, OUTPUT_TOKENS, _LOG_SD),
+            column(forecast.latency_log_sd, LATENCY, _LOG_SD),
+            np.where(weight[LATENCY] > 0.0, fitted.ttft_ms[places], np.nan),
+            weight,
+        )
+
+
+def _quality(
+    models: Sequence[ModelSpec], known: _Known, neighbours: Neighbours, evidence: Evidence
+) -> tuple[Floats, Floats]:
+    """Expected quality and its standard deviation."""
+    prior = np.array([NEUTRAL_QUALITY if model.quality_score is None else model.quality_score for model in models])
+    prior_sd = np.array([_NEUTRAL_SD if model.quality_score is None else _PRIOR_SD for model in models])
+    general = _Estimate(prior, np.full(len(models), PSEUDO_COUNT_QUALITY))
+    weight = known.weight[QUALITY]
+    fitted = weight > 0.0
+    general = general.joined(weight * known.quality, weight)
+    if neighbours.totals:
+        totals = [neighbours.totals.get(model.id) for model in models]
+        graded = np.array([total.graded if total and total.graded else 0.0 for total in totals])
+        means = np.array([total.quality if total and total.graded else 0.0 for total in totals])
+        graded = np.where(fitted, 0.0, graded)  # the fit has them already
+        general = general.joined(graded * means, graded)
+    near, sums = evidence.sums(neighbours.quality)
+    final = _Estimate(general.mean, np.full(len(models), PSEUDO_COUNT_QUALITY)).joined(sums, near)
+    mean = np.clip(final.mean, 0.0, 1.0)
+    # Precisions add up; what all prompts together say is about this one within the spread between prompts only.
+    variance = np.maximum(mean * (1.0 - mean), _LEAST_VARIANCE)
+    precision = prior_sd**-2.0 + near / variance + np.where(fitted, np.maximum(known.quality_sd, 1e-3) ** -2.0, 0.0)
+    return mean, precision**-0.5
+
+
+def _tokens(names: Sequence[str], known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estimate:
+    # How long an answer gets is mostly a matter of the prompt: other models' answers to similar ones tell, too.
+    typical = evidence.mean_of_all(neighbours.output_tokens, DEFAULT_OUTPUT_TOKENS, PSEUDO_COUNT_MEASURED)
+    prior = _Estimate(np.full(len(names), typical), np.full(len(names), PSEUDO_COUNT_MEASURED))
+    return _measured(prior, known.tokens, known.weight[OUTPUT_TOKENS], neighbours.output_tokens, evidence)
+
+
+def _latency(models: Sequence[ModelSpec], known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estimate:
+    usual = [NEUTRAL_LATENCY_MS if model.avg_latency_ms is None else model.avg_latency_ms for model in models]
+    prior = _Estimate(np.array(usual), np.full(len(usual), PSEUDO_COUNT_MEASURED))
+    return _measured(prior, known.latency, known.weight[LATENCY], neighbours.latency_ms, evidence)
+
+
+def _measured(
+    prior: _Estimate, fitted: Floats, weight: Floats, values: NDArray[np.float32], evidence: Evidence
+) -> _Estimate:
+    general = prior.joined(weight * fitted, weight)
+    near, sums = evidence.sums(values)
+    local = _Estimate(general.mean, prior.weight).joined(sums, near)
+    return _Estimate(local.mean, general.weight + near)
+
+
+def _cut_short(latency: _Estimate, tokens: Floats, limit: int, known: _Known) -> _Estimate:
+    """Latency of answers that the client's limit ends: time to first token plus the share that is still written. Only
+    where the router has measured both; a catalogue's average is of nobody knows what length."""
+    measured = (known.weight[LATENCY] > 0.0) & np.isfinite(known.ttft_ms)
+    first = np.minimum(np.where(measured, known.ttft_ms, 0.0), latency.mean)
+    share = np.minimum(limit / np.maximum(tokens, 1.0), 1.0)
+    return _Estimate(np.where(measured, first + (latency.mean - first) * share, latency.mean), latency.weight)
+
+
+def _relative(estimate: _Estimate, log_sd: Floats) -> Floats:
+    """Relative standard deviation of an expectation that rests on so many answers of this spread."""
+    return log_sd * np.sqrt(PSEUDO_COUNT_MEASURED / estimate.weight)
+
+
+def _prediction(
+    facts: RequestFacts,
+    model: ModelSpec,
+    tokens: float,
+    token_log_sd: float,
+    latency_ms: float,
+    latency_sd_ms: float,
+    quality: float,
+    quality_sd: float,
+    evidence: int,
+    history_cost_usd: float,
+) -> Prediction:
+    usage = Usage(facts.prompt_tokens, round(tokens), facts.cached_tokens)
+    cost, spread = call_cost_usd(model, usage), (model.cost_per_output_token or 0.0) * tokens * token_log_sd
+    if cost is None and facts.costs_from_history and history_cost_usd == history_cost_usd:
+        cost, spread = history_cost_usd, history_cost_usd * token_log_sd
+    unit = model.carbon_g_per_1k_tokens
+    carbon = None if unit is None else unit * tokens / 1000.0
+    return Prediction(
+        cost_usd=cost,
+        latency_ms=latency_ms,
+        quality=quality,
+        carbon_g=carbon,
+        output_tokens=tokens,
+        evidence=evidence,
+        quality_sd=quality_sd,
+        cost_sd_usd=None if cost is None else spread,
+        latency_sd_ms=latency_sd_ms,
+        carbon_sd_g=None if carbon is None else carbon * (token_log_sd**2 + _CARBON_RELATIVE_SD**2) ** 0.5,
+    )

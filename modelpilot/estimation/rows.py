@@ -1,0 +1,43 @@
+"""The stored outcomes of one router, as columns to learn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelpilot.records import Vector
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """n outcomes of m models on p prompts. `prompt` and `model` index into the other tables; NaN means unknown.
+
+    One prompt may have the outcome of one model (production) or of every model (recorded benchmarks): a vector that
+    several outcomes share is given once.
+    """
+
+    vectors: Vector  # [p, dimension] as the embedder made them
+    models: tuple[str, ...]  # [m]
+    prompt: Indices  # [n] index into `vectors`
+    model: Indices  # [n] index into `models`
+    quality: Floats  # [n] in [0, 1]
+    quality_weight: Floats  # [n] in [0, 1]: how much the verdict is trusted; 1 for a human's or an exact check
+    input_tokens: Floats  # [n]
+    output_tokens: Floats  # [n]
+    cost_usd: Floats  # [n]
+    latency_ms: Floats  # [n] whole answer
+    ttft_ms: Floats  # [n]
+    count: Floats  # [n] how many requests the row stands for
+    timestamp: Floats  # [n] Unix seconds
+    request_types: tuple[str, ...] = ()  # [p], or empty where they are not known
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def dimension(self) -> int:
+        """Length of every vector."""
+        return int(self.vectors.shape[1])

@@ -1,0 +1,85 @@
+"""What each model did, what it costs by the catalogue, and how its deployments fare: types, a verdict, and a port.
+
+The circuit breakers live in the gateways' memory. The site sees only the database, so it judges deployments by the
+calls of the last hour, which is what a breaker saw, but not what it made of it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from modelpilot.analytics import AnalyticsScope
+from modelpilot.explore import Answer, RequestFilter
+
+HEALTH_S = 3_600.0
+# As much as the breakers take for trouble; a single failure of a quiet deployment says nothing yet.
+FAILING_SHARE, TROUBLED_SHARE, LEAST_CALLS = 0.5, 0.05, 3
+
+Health = Literal["idle", "healthy", "troubled", "rate limited", "failing", "key refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentUse:
+    """The calls of one model at one place. `recent_*` are those of the last hour, the others those of the range.
+
+    `last_error` is the type of the newest call's failure, None where that call went well.
+    """
+
+    model: str
+    provider: str
+    deployment: str
+    calls: int = 0
+    errors: int = 0
+    rate_limited: int = 0
+    recent_calls: int = 0
+    recent_errors: int = 0
+    recent_rate_limited: int = 0
+    recent_refused: int = 0
+    last_call_s: float | None = None
+    last_error: str | None = None
+
+    @property
+    def health(self) -> Health:
+        """A verdict on the last hour. The worst that applies; a key counts as refused until a call goes well again."""
+        if not self.recent_calls:
+            return "idle"
+        if self.recent_refused and self.last_error in ("authentication", "permission"):
+            return "key refused"
+        share = self.recent_errors / self.recent_calls
+        if share >= FAILING_SHARE and self.recent_calls >= LEAST_CALLS:
+            return "rate limited" if self.recent_rate_limited * 2 > self.recent_errors else "failing"
+        if self.recent_rate_limited:
+            return "rate limited"
+        return "troubled" if share >= TROUBLED_SHARE else "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the catalogue says of a model, USD per token, None: unknown. `owner` "": the shared catalogue."""
+
+    model: str
+    owner: str
+    input_usd: float | None
+    output_usd: float | None
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsRead:
+    """`by_model` answers `MODEL_METRICS` by model, `over_time` answers `HEAT_METRIC` by model and bucket."""
+
+    by_model: Answer = field(default_factory=Answer)
+    over_time: Answer = field(default_factory=Answer)
+    deployments: tuple[DeploymentUse, ...] = ()
+    prices: tuple[Price, ...] = ()
+
+
+MODEL_METRICS = ("success", "p50", "p95", "cost", "quality")
+HEAT_METRIC = "p95"
+
+
+class ModelsReader(Protocol):
+    """Reads for the page of models and providers. Synchronous, called from several threads at once."""
+
+    def models(self, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
+        """All in one snapshot; health is that of the last hour before the scope's end. Raises DependencyUnavailable."""
+        ...

@@ -1,0 +1,68 @@
+"""One quality out of what checks, people and a judge say about an answer. Pure.
+
+Each says a value in [0, 1] with a precision (the inverse of a variance): the quality is their precision-weighted mean.
+A check that proves an answer useless (empty, refused, not parseable) overrules everybody.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["checks", "feedback", "judge"]
+
+# Standard deviations in brackets. A failed check is a proof (0.1). A passed one proves the form, not the content
+# (0.4). One person's taste differs from the next one's by about a fifth (0.2). Rubric judges agree less with people
+# than people do with each other (0.3).
+FAILED_CHECK_PRECISION = 100.0
+CHECK_PRECISION = 6.25
+FEEDBACK_PRECISION = 25.0
+JUDGE_PRECISION = 11.0
+# One person's word makes us half sure.
+HALF_CONFIDENCE_PRECISION = FEEDBACK_PRECISION
+HARD_FAIL = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about one answer, each in [0, 1] or None. `voices` is how many people the feedback stands for; less
+    than one where most of what they say was capped (`modelpilot.feedback`)."""
+
+    checks: float | None = None
+    feedback: float | None = None
+    judge: float | None = None
+    voices: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """A quality in [0, 1], the sources that it comes from (joined by `+`), and the confidence in it, in (0, 1)."""
+
+    value: float
+    source: str
+    confidence: float
+
+
+def combine(evidence: Evidence) -> Quality | None:
+    """The quality, or None where nobody has said anything."""
+    if evidence.checks == HARD_FAIL:
+        return _quality(HARD_FAIL, "checks", FAILED_CHECK_PRECISION)
+    said = _said(evidence)
+    if not said:
+        return None
+    precision = sum(weight for _, _, weight in said)
+    value = sum(value * weight for _, value, weight in said) / precision
+    return _quality(value, "+".join(source for source, _, _ in said), precision)
+
+
+def _said(evidence: Evidence) -> list[tuple[Source, float, float]]:
+    values: tuple[tuple[Source, float | None, float], ...] = (
+        ("checks", evidence.checks, CHECK_PRECISION),
+        ("feedback", evidence.feedback, FEEDBACK_PRECISION * max(evidence.voices, 1e-3)),
+        ("judge", evidence.judge, JUDGE_PRECISION),
+    )
+    return [(source, value, precision) for source, value, precision in values if value is not None]
+
+
+def _quality(value: float, source: str, precision: float) -> Quality:
+    confidence = precision / (precision + HALF_CONFIDENCE_PRECISION)
+    # Rounded, so that the same evidence gives the same row, whatever the order of the sums.
+    return Quality(round(min(max(value, 0.0), 1.0), 6), source, round(confidence, 6))

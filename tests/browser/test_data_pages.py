@@ -1,0 +1,196 @@
+"""Explore, Requests and Models in a real browser: drill-down, CSV, filters in the URL, the keyboard."""
+
+import csv
+import io
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from dashboard import ids
+from tests.browser.conftest import Visitors
+from tests.support.browser import Visit
+from tests.support.filled_site import TRAFFIC
+
+ALL_REQUESTS = sum(count for _, count in TRAFFIC.values())
+
+
+def count_of(window: Visit) -> int:
+    """How many requests the list says that there are."""
+    window.page.wait_for_url("**/requests?**")
+    count = window.page.locator(f"#{ids.REQUESTS_COUNT}")
+    expect(count).to_have_text(re.compile(r"^\d+ requests?$"))
+    window.settle()
+    return int(count.inner_text().split()[0])
+
+
+def rows_of(window: Visit, grid: str) -> Locator:
+    """The rows that a grid shows."""
+    return window.page.locator(f"#{grid} .ag-center-cols-container .ag-row")
+
+
+def csv_of(window: Visit) -> list[list[str]]:
+    """What the page's CSV button downloads."""
+    with window.page.expect_download() as download:
+        window.page.get_by_role("button", name="Download CSV").click()
+    return list(csv.reader(io.StringIO(download.value.path().read_text(encoding="utf-8"), newline="")))
+
+
+@pytest.mark.parametrize("group", ["model", "router", "type", "none"])
+def test_a_point_leads_to_as_many_requests(visit: Visitors, group: str) -> None:
+    """Clicking a bar of Explore opens the list with the same filters and times, and the same number of rows."""
+    window = visit("root")
+    window.open(f"/explore?by={group}&bucket=day&range=7d")
+    bars = window.page.locator(f"#{ids.EXPLORE_CHART} .points path")
+    expect(bars.first).to_be_attached()
+    rows = rows_of(window, ids.EXPLORE_GRID)
+    first = rows.first.locator('[col-id="requests"]').inner_text()
+    shown = [one.locator('[col-id="requests"]').inner_text() for one in rows.all()]
+    sizes = [bar.bounding_box() for bar in bars.all()]
+    drawn = next(index for index, box in enumerate(sizes) if box and box["height"] > 1)
+    bars.nth(drawn).click(force=True)
+    assert str(count_of(window)) in shown
+    window.page.go_back()
+    window.page.wait_for_url("**/explore?**")
+    window.settle()
+    rows_of(window, ids.EXPLORE_GRID).first.get_by_role("link").click()
+    assert count_of(window) == int(first)
+    assert {"from", "to"} <= set(parse_qs(urlsplit(window.page.url).query))
+
+
+def test_explore_csv_equals_its_grid(visit: Visitors) -> None:
+    """The same rows in the same order; the grid only writes the numbers for people."""
+    window = visit("root")
+    window.open("/explore?range=7d&by=model&metric=tokensIn")
+    rows = rows_of(window, ids.EXPLORE_GRID)
+    expect(rows.first).to_be_visible()
+    shown = [
+        [row.locator(f'[col-id="{column}"]').inner_text().replace(",", "") for column in ("group", "requests", "value")]
+        for row in rows.all()
+    ]
+    header, *listed = csv_of(window)
+    assert header[4] == "tokensIn (tokens)"
+    assert [[row[2], row[3], str(int(float(row[4])))] for row in listed] == shown
+    assert sum(int(row[3]) for row in listed) == ALL_REQUESTS
+
+
+def test_explore_controls_survive_a_reload(visit: Visitors) -> None:
+    """Metric, group, step and filters are in the URL, and the page says again what it said."""
+    window = visit("root")
+    window.open("/explore")
+    for label, option in (("Metric", "Cost"), ("Group by", "Router"), ("Time step", "Hour"), ("Model", "sim/small")):
+        window.page.get_by_role("combobox", name=label, exact=True).click()
+        window.page.get_by_role("option", name=option, exact=True).click()
+    window.page.wait_for_url(re.compile("metric=cost.*model=sim%2Fsmall|model=sim%2Fsmall.*metric=cost"))
+    window.settle()
+    said = window.page.locator(f"#{ids.EXPLORE_WHAT}")
+    expect(said).to_have_text("Cost by router, per hour, of requests of known cost.")
+    window.page.reload()
+    window.settle()
+    expect(said).to_have_text("Cost by router, per hour, of requests of known cost.")
+    expect(window.page.get_by_role("combobox", name="Metric")).to_have_value("Cost")
+    expect(window.page.get_by_role("combobox", name="Model", exact=True)).to_have_value("sim/small")
+
+
+def test_list_filters_survive_a_reload_and_narrow_the_csv(visit: Visitors) -> None:
+    """A filtered list has the same rows as its CSV, also after a reload."""
+    window = visit("root")
+    window.open("/requests")
+    window.page.get_by_role("combobox", name="Router", exact=True).click()
+    window.page.get_by_role("option", name="buffalo").click()
+    window.page.wait_for_url("**router=buffalo**")
+    count = TRAFFIC["team-b"][1]
+    expect(window.page.locator(f"#{ids.REQUESTS_COUNT}")).to_have_text(f"{count} requests")
+    window.page.reload()
+    assert count_of(window) == count
+    rows = rows_of(window, ids.REQUESTS_GRID)
+    expect(rows).to_have_count(count)
+    header, *listed = csv_of(window)
+    assert {row[header.index("router_id")] for row in listed} == {"buffalo"}
+    models = [row.locator('[col-id="model"]').inner_text() for row in rows.all()]
+    assert [row[header.index("model")] for row in listed] == models
+
+
+def test_list_is_sorted_by_the_server(visit: Visitors) -> None:
+    """A click on a heading sorts all rows, not only those in sight."""
+    window = visit("root")
+    window.open("/requests")
+    expect(rows_of(window, ids.REQUESTS_GRID).first).to_be_visible()
+    with window.page.expect_response("**/_dash-update-component") as answered:
+        window.page.locator(".ag-header-cell", has_text="Tokens out").click()
+    assert answered.value.ok
+    window.settle()
+    expect(window.page.locator(".ag-header-cell", has_text="Tokens out")).to_have_attribute("aria-sort", "ascending")
+    cells = rows_of(window, ids.REQUESTS_GRID).locator('[col-id="output_tokens"]').all_inner_texts()
+    assert [int(cell.replace(",", "")) for cell in cells] == sorted(int(cell.replace(",", "")) for cell in cells)
+
+
+def test_a_row_opens_by_keyboard(visit: Visitors) -> None:
+    """Tab into the table, go down a row, Enter: the page of that request, with its decision and its attempts."""
+    window = visit("root")
+    window.open("/requests")
+    rows = rows_of(window, ids.REQUESTS_GRID)
+    expect(rows.nth(1)).to_be_visible()
+    wanted = rows.nth(1).get_by_role("link").get_attribute("href") or ""
+    window.page.locator(".ag-header-cell").first.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
+        window.page.keyboard.press(key)
+    window.page.wait_for_url(f"**{wanted}")
+    window.settle()
+    for heading in ("Decision", "Attempts", "Feedback", "Facts"):
+        expect(window.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    expect(window.page.get_by_role("img", name="Chart: score of each candidate")).to_be_visible()
+    link = window.page.get_by_role("link", name="All requests")
+    link.click()
+    assert count_of(window) == ALL_REQUESTS if "?" in window.page.url else True
+
+
+def test_a_request_is_found_by_its_id(visit: Visitors) -> None:
+    """The beginning of an id is typed, Enter, and one row is left; a click on it opens the request."""
+    window = visit("alice")
+    window.open("/requests")
+    href = rows_of(window, ids.REQUESTS_GRID).first.get_by_role("link").get_attribute("href") or ""
+    (request_id,) = parse_qs(urlsplit(href).query)["id"]
+    box = window.page.get_by_label("Request id (at any time)")
+    box.fill(request_id)
+    box.press("Enter")
+    expect(window.page.locator(f"#{ids.REQUESTS_COUNT}")).to_have_text("1 request")
+    expect(rows_of(window, ids.REQUESTS_GRID)).to_have_count(1)
+    rows_of(window, ids.REQUESTS_GRID).locator('[col-id="model"]').click()
+    window.page.wait_for_url("**/requests/detail?**")
+    window.settle()
+    expect(window.page.get_by_text(request_id, exact=True).first).to_be_visible()
+
+
+def test_a_request_of_another_tenant_does_not_exist(visit: Visitors) -> None:
+    """By URL, with the owner named or not, bob learns nothing of alice's request."""
+    alice, bob = visit("alice"), visit("bob")
+    alice.open("/requests")
+    href = rows_of(alice, ids.REQUESTS_GRID).first.get_by_role("link").get_attribute("href") or ""
+    bob.open(href)
+    expect(bob.page.get_by_text("No such request")).to_be_visible()
+    assert "aardvark" not in bob.page.content()
+
+
+def test_heatmap_leads_to_requests(visit: Visitors) -> None:
+    """A cell of the latency heatmap opens the requests of that model and time."""
+    window = visit("root")
+    window.open("/models")
+    rows = window.page.locator(f"#{ids.MODELS_TABLE} tbody tr")
+    assert sum(int(row.locator('[data-label="Requests"]').inner_text()) for row in rows.all()) == ALL_REQUESTS
+    window.page.get_by_text("Show as table").click()
+    table = window.page.locator(f"#{ids.MODELS_HEATMAP_TABLE} tbody tr")
+    requests = int(table.first.locator("td").nth(2).inner_text())
+    table.first.get_by_role("link").click()
+    assert count_of(window) == requests
+
+
+def test_empty_pages_say_what_to_do(visit: Visitors) -> None:
+    """A filter that leaves nothing is explained, with the way out."""
+    window = visit("root")
+    for path in ("/explore?router=nobody", "/requests?router=nobody", "/models?model=nobody"):
+        window.open(path)
+        assert "modelpilot demo" in window.text(), path
+    window.open("/requests/detail")
+    expect(window.page.get_by_text("No request chosen")).to_be_visible()

@@ -1,0 +1,204 @@
+"""From outcomes to decisions that use them: a router learns over a real gateway, worker, Postgres and Milvus."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from infra.db.engine import Database
+from infra.db.predictors import PostgresPredictors
+from infra.embedded.data_dir import DataDir
+from infra.vectors.milvus import MilvusHistory
+from infra.vectors.wordllama_embedder import WordLlamaEmbedder
+from modelpilot.records import HistoryScope
+from modelpilot.refit import FittedArtifact
+from tests.support.refit_samples import report
+from tests.support.requests import ask, chat, put_model, put_router
+from tests.support.world import Gateway, World, eventually, wait_until
+
+SCOPE = HistoryScope("admin", "learns")
+ALPHA, BETA = "learn/alpha", "learn/beta"
+KINDS = {
+    "invoice": "Make an invoice for {n} boxes of screws, with tax, due date and customer number",
+    "poem": "Write a short poem about {n} birds above the sea, with rhymes and a title",
+}
+REQUESTS = 160
+
+
+@pytest.fixture(scope="module")
+def worker(world: World) -> Iterator[None]:
+    """A maintenance worker of the installation."""
+    ready = DataDir(world.directory / "data").worker_ready
+    with (world.directory / "worker.log").open("wb") as output:
+        command = [sys.executable, "-m", "infra.cli", "worker"]
+        process = subprocess.Popen(command, env=dict(world.environment), stdout=output, stderr=output)
+    try:
+        wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")
+        assert process.poll() is None, (world.directory / "worker.log").read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(20.0)
+
+
+def body(kind: str, number: int) -> dict[str, Any]:
+    """A prompt of a kind whose answer has to be JSON, so that the deterministic checks can tell right from wrong."""
+    return chat(KINDS[kind].format(n=number), response_format={"type": "json_object"})
+
+
+async def _refuse(world: World, model: str, word: str) -> None:
+    """The simulator's model refuses prompts with this word from now on."""
+    told = {"model": model, "match": word, "faults": {"refuse": True}}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{world.simulator_url}/_sim/faults", json=told) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+
+
+@pytest.fixture(scope="module")
+def taught(world: World, gateway: Gateway, worker: None) -> None:
+    """The router `learns` has had enough outcomes: alpha fails at invoices, beta at poems."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(_teach(world, gateway))
+
+
+async def _teach(world: World, gateway: Gateway) -> None:
+    async with world.client(gateway) as client:
+        for model, name, word in ((ALPHA, "alpha+latency1", "invoice"), (BETA, "beta+latency1", "poem")):
+            await put_model(client, model, name)
+            await _refuse(world, name.partition("+")[0], word)
+        await put_router(client, "learns", [ALPHA, BETA], objective={"qualityWeight": 1.0}, exploration=1.0)
+        gate = asyncio.Semaphore(8)
+
+        async def one(number: int) -> None:
+            async with gate:
+                status, answer = await ask(client, "learns", body("poem" if number % 2 else "invoice", number))
+                assert status == 200, answer
+
+        await asyncio.gather(*(one(number) for number in range(REQUESTS)))
+    embedder = WordLlamaEmbedder()
+    history = MilvusHistory(world.milvus_uri, embedder=embedder.name, dimension=embedder.dimension)
+
+    async def stored() -> bool:
+        return await history.count(SCOPE) == REQUESTS
+
+    await eventually(stored, "the points are not in the vector store")
+    await history.close()
+
+
+async def refit(client: aiohttp.ClientSession) -> dict[str, Any]:
+    """Refit the router through the API and wait for the end; its report."""
+    async with client.post("/api/routers/learns/refit") as answer:
+        assert answer.status == 202, await answer.text()
+
+    async def ended() -> dict[str, Any] | None:
+        async with client.get("/api/routers/learns/refit") as answer:
+            run: dict[str, Any] = await answer.json()
+        assert run["status"] != "failed", run
+        return run["report"] if run["status"] == "completed" else None
+
+    found: dict[str, Any] = await eventually(ended, "the refit did not end")
+    return found
+
+
+async def explained(client: aiohttp.ClientSession, kind: str) -> dict[str, Any]:
+    """The decision for a prompt of this kind that was never asked."""
+    async with client.post("/router/learns/explain", json=body(kind, 7_777)) as answer:
+        assert answer.status == 200, await answer.text()
+        decision: dict[str, Any] = (await answer.json())["decision"]
+        return decision
+
+
+async def used(client: aiohttp.ClientSession, version: int) -> None:
+    """Wait until decisions say that they use this version."""
+
+    async def uses() -> bool:
+        predictor = (await explained(client, "poem"))["predictor"]
+        return predictor is not None and predictor["version"] == version
+
+    await eventually(uses, f"no decision uses version {version}")
+
+
+async def test_outcomes_become_decisions(client: aiohttp.ClientSession, taught: None) -> None:
+    """A refit reads the stored outcomes; from then on decisions use it, say so, and send each kind of prompt to the
+    model that is right about it. Requests carry the predictor's version as explanations do."""
+    made = await refit(client)
+    assert (made["status"], made["rows"]) == ("accepted", REQUESTS), made
+    await used(client, made["version"])
+    for kind, model in (("invoice", BETA), ("poem", ALPHA)):
+        decision = await explained(client, kind)
+        assert decision["selectedModel"] == model, decision
+        quality = {c["model"]: c["quality"] for c in decision["candidates"]}
+        assert quality[model]["raw"] > 0.6 > 0.4 > min(q["raw"] for q in quality.values())
+        assert all(q["sd"] > 0.0 for q in quality.values())
+    _, answer = await ask(client, "learns", body("invoice", 1), **{"x-modelpilot-explain": "true"})
+    assert answer["modelpilot"]["decision"]["predictor"]["version"] == made["version"]
+    async with client.get("/api/routers/learns/predictor") as view:
+        described = await view.json()
+    assert (described["version"], described["rows"]) == (made["version"], REQUESTS)
+
+
+async def test_a_refused_fit_is_reported_and_the_old_one_stays(
+    world: World, client: aiohttp.ClientSession, taught: None
+) -> None:
+    """The refused version is listed with its reason; decisions go on with the one before, then take the next one."""
+    good = (await refit(client))["version"]
+    await used(client, good)
+    async with Database(world.database_url) as database:
+        bad = FittedArtifact(None, report("worse than the global mean on a held-out slice"))
+        refused = await PostgresPredictors(database).add(SCOPE, time.time(), REQUESTS, bad)
+    async with client.get("/api/routers/learns/predictor") as view:
+        described = await view.json()
+    assert described["version"] == good
+    assert described["versions"][0]["version"] == refused
+    assert described["versions"][0]["report"]["refusedBecause"].startswith("worse than the global mean")
+    assert (await explained(client, "poem"))["predictor"]["version"] == good
+    await used(client, (await refit(client))["version"])
+
+
+async def test_a_replay_says_what_would_have_been(client: aiohttp.ClientSession, taught: None) -> None:
+    """The logged decisions of the exploring router, under a policy that does not explore: figures from predictions and
+    from outcomes, over every request."""
+
+    async def replayed() -> dict[str, Any] | None:
+        told = {"exploration": 0.0, "limit": 10_000}
+        async with client.post("/router/learns/replay", json=told) as answer:
+            assert answer.status == 200, await answer.text()
+            found: dict[str, Any] = await answer.json()
+        return found if found["requests"] >= REQUESTS else None
+
+    found = await eventually(replayed, "not every request is in the ledger")
+    assert (found["unserved"], found["leftOut"]) == (0, 0)
+    assert 0.0 < found["changedShare"] < 1.0
+    quality = found["offPolicy"]["quality"]
+    assert quality["logged"]["requests"] >= REQUESTS
+    assert quality["doublyRobust"]["low"] < quality["doublyRobust"]["high"]
+    assert 0.0 < quality["effectiveSampleSize"] <= quality["logged"]["requests"]
+    assert found["offPolicy"]["unsupportedShare"] == 0.0
+    assert sum(row["proposedShare"] for row in found["models"]) == pytest.approx(1.0)
+
+
+async def test_the_command_line_shows_the_same(world: World, gateway: Gateway, taught: None) -> None:
+    """`modelpilot routers refit | predictor | replay` against the running gateway."""
+
+    def modelpilot(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**world.environment, "MODELPILOT_API_URL": gateway.url, "MODELPILOT_API_KEY": world.admin_key}
+        command = [sys.executable, "-m", "infra.cli", "routers", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    refitted = await asyncio.to_thread(modelpilot, "refit", "learns")
+    assert refitted.returncode == 0, refitted.stderr
+    assert refitted.stdout.startswith("router learns: accepted, version ")
+    shown = await asyncio.to_thread(modelpilot, "predictor", "learns")
+    assert "is in use" in shown.stdout
+    replayed = await asyncio.to_thread(modelpilot, "replay", "learns", "--cost-weight", "1", "--limit", "100")
+    assert "doubly robust" in replayed.stdout, replayed.stderr
+    data = await asyncio.to_thread(modelpilot, "replay", "learns", "--limit", "100", "--json")
+    assert json.loads(data.stdout)["requests"] == 100

@@ -1,0 +1,260 @@
+"""The readers behind Explore, Requests and Models on a real Postgres."""
+
+import asyncio
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from infra.db import explore_reader
+from infra.db.explore_reader import PostgresExploreReader
+from infra.db.models_reader import PostgresModelsReader
+from infra.db.request_log_reader import PostgresRequestLogReader
+from infra.db.sync_pool import SyncPool
+from modelpilot.analytics import AnalyticsScope
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.explore import METRICS, Cell, Question, RequestFilter
+from modelpilot.request_log import SORTABLE, Order
+from tests.support import site_rows
+from tests.support.site_rows import HOURS, START_S
+
+# Neither end is a whole hour: both are cut out of hours that are aggregated.
+SCOPE = AnalyticsScope("u1", START_S + 1_800.0, START_S + HOURS * 3_600.0 - 1_800.0)
+ALL = AnalyticsScope(None, START_S, START_S + HOURS * 3_600.0)
+KEYS = tuple(metric.key for metric in METRICS)
+ADDITIVE = tuple(metric.key for metric in METRICS if metric.kind != "percentile")
+
+
+@pytest.fixture
+def rows(migrated_url: str) -> list[dict[str, Any]]:
+    """What is in the database; nothing of it is aggregated yet."""
+    return site_rows.fill(migrated_url)
+
+
+@pytest.fixture
+def pool(migrated_url: str) -> Iterator[SyncPool]:
+    """A pool of the site."""
+    opened = SyncPool(migrated_url)
+    yield opened
+    opened.close()
+
+
+def within(rows: list[dict[str, Any]], scope: AnalyticsScope) -> list[dict[str, Any]]:
+    """The rows of a scope."""
+    mine = (row for row in rows if scope.user_id in (None, row["user_id"]))
+    return [row for row in mine if scope.start_s <= row["created_at"].timestamp() < scope.end_s]
+
+
+def of_group(rows: list[dict[str, Any]], group: str, name: str) -> list[dict[str, Any]]:
+    """The rows of a group."""
+    column = {"router": "router_id", "type": "request_type"}.get(group, group)
+    return rows if group == "none" else [row for row in rows if (row[column] or "") == name]
+
+
+def values(cell: Cell) -> list[float | None]:
+    """The values of a cell alone."""
+    return [value.value for value in cell.values]
+
+
+@pytest.mark.parametrize("group", ["none", "model", "provider", "router", "type"])
+def test_sums_equal_the_rows(rows: list[dict[str, Any]], pool: SyncPool, group: Any) -> None:
+    """Every metric of every group is what adding up the rows by hand gives."""
+    answer = PostgresExploreReader(pool).explore(SCOPE, Question(KEYS, group))
+    mine = within(rows, SCOPE)
+    assert answer.requests == len(mine)
+    for cell in answer.cells:
+        same = of_group(mine, group, cell.group)
+        done = [row for row in same if row["status"] == "completed"]
+        known = [row["cost_usd"] for row in same if row["cost_usd"] is not None]
+        told = dict(zip(KEYS, cell.values, strict=True))
+        assert told["requests"].value == cell.requests == len(same)
+        assert told["success"].value == pytest.approx(sum(row["success"] for row in same) / len(same))
+        assert told["cost"].value == pytest.approx(sum(known))
+        assert told["cost"].unknown == sum(row["cost_usd"] is None for row in done)
+        assert told["latency"].value == pytest.approx(statistics.fmean(row["latency_ms"] for row in same))
+        median = statistics.median(row["latency_ms"] for row in done) if done else None
+        assert told["p50"].value == (None if median is None else pytest.approx(median))
+        assert told["tokensIn"].value == sum(row["input_tokens"] for row in same)
+        assert told["fallback"].value == pytest.approx(sum(row["fallback_used"] for row in same) / len(same))
+        assert told["attempts"].value == 1.0
+        assert told["carbon"].value == pytest.approx(0.125 * len(same))
+        assert told["quality"].value in (0.5, None)
+
+
+@pytest.mark.parametrize("bucket_s", [None, 3_600, 3 * 3_600, 86_400])
+def test_hourly_rows_say_the_same_as_single_requests(
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, bucket_s: int | None
+) -> None:
+    """After the aggregation, with a late row behind it, every sum stays what it was."""
+    reader, question = PostgresExploreReader(pool), Question(ADDITIVE, "model", bucket_s)
+    before = reader.explore(SCOPE, question)
+    asyncio.run(site_rows.aggregate(migrated_url))
+    after = reader.explore(SCOPE, question)
+    assert [(one.group, one.start_s, one.requests) for one in after.cells] == [
+        (one.group, one.start_s, one.requests) for one in before.cells
+    ]
+    for one, other in zip(after.cells, before.cells, strict=True):
+        assert values(one) == pytest.approx(values(other))
+    late = site_rows.request("u1", 40) | {"request_id": "late"}
+    with psycopg.connect(migrated_url) as connection:
+        site_rows.insert(connection, "requests", late)
+        note = "INSERT INTO stale_hours (hour, reason) VALUES (date_trunc('hour', %s::timestamptz), 'recorded')"
+        connection.execute(note, (late["created_at"],))
+    assert reader.explore(SCOPE, question).requests == before.requests + 1
+
+
+def test_hourly_rows_are_what_is_read(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """Where raw rows are gone, whole aggregated hours still count: a long range does not need them."""
+    asyncio.run(site_rows.aggregate(migrated_url))
+    with psycopg.connect(migrated_url) as connection:
+        connection.execute("DELETE FROM requests")
+    answer = PostgresExploreReader(pool).explore(ALL, Question(("requests",), "none", 3_600))
+    assert [cell.requests for cell in answer.cells] == [2 * site_rows.PER_HOUR] * HOURS
+
+
+def test_percentiles_of_many_requests_are_means_of_hours(
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit they are weighted means of hourly ones and say so, and steps below an hour become hours."""
+    asyncio.run(site_rows.aggregate(migrated_url))
+    reader, scope = PostgresExploreReader(pool), replace(ALL, user_id="u1")
+    exact = reader.explore(scope, Question(("p50",), "none", 300))
+    assert (exact.averaged, exact.bucket_s) == (False, 300)
+    monkeypatch.setattr(explore_reader, "MOST_SINGLE_REQUESTS", 10)
+    mean = reader.explore(scope, Question(("p50",), "none", 300))
+    assert (mean.averaged, mean.bucket_s, len(mean.cells)) == (True, 3_600, HOURS)
+    with psycopg.connect(migrated_url) as connection:
+        expected = connection.execute(
+            "SELECT sum(p50_latency_ms * (requests - failed_count)) / sum(requests - failed_count)"
+            " FROM hourly_metrics WHERE user_id = 'u1' AND p50_latency_ms IS NOT NULL"
+        ).fetchone()
+    whole = reader.explore(scope, Question(("p50",)))
+    assert expected is not None
+    assert whole.cells[0].values[0].value == pytest.approx(expected[0])
+
+
+@pytest.mark.parametrize("group", ["model", "provider", "router", "type"])
+def test_drill_down_counts_equal_the_points(rows: list[dict[str, Any]], pool: SyncPool, group: Any) -> None:
+    """The list of requests behind a point has exactly as many rows as the point says."""
+    log = PostgresRequestLogReader(pool)
+    answer = PostgresExploreReader(pool).explore(SCOPE, Question(("requests",), group, 3_600))
+    assert answer.requests == len(within(rows, SCOPE))
+    for cell in answer.cells:
+        named: dict[str, Any] = {{"type": "request_type"}.get(group, group): cell.group}
+        wanted = RequestFilter(**named)
+        scope = AnalyticsScope("u1", max(cell.start_s, SCOPE.start_s), min(cell.start_s + 3_600.0, SCOPE.end_s))
+        assert log.count(scope, wanted) == cell.requests
+        assert len(log.page(scope, wanted, Order(), 0, 1_000)) == cell.requests
+
+
+def test_list_count_is_the_same_before_and_after_aggregation(
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str
+) -> None:
+    """Counting from hourly rows is only quicker."""
+    log = PostgresRequestLogReader(pool)
+    filters = [RequestFilter(), RequestFilter(model="sim/small"), RequestFilter(router=""), RequestFilter(model="")]
+    filters += [RequestFilter(status="failed"), RequestFilter(fallback=True, request_type="code")]
+    before = [log.count(SCOPE, one) for one in filters]
+    asyncio.run(site_rows.aggregate(migrated_url))
+    assert [log.count(SCOPE, one) for one in filters] == before
+    assert before[0] == len(within(rows, SCOPE))
+    assert all(before)
+
+
+@pytest.mark.parametrize("by", SORTABLE)
+@pytest.mark.parametrize("descending", [True, False])
+def test_pages_in_every_order_are_the_whole_list(
+    rows: list[dict[str, Any]], pool: SyncPool, by: str, descending: bool
+) -> None:
+    """Whatever the order, pages neither overlap nor leave anybody out, and unknown values come last."""
+    log, order = PostgresRequestLogReader(pool), Order(by, descending)
+    whole = log.page(ALL, RequestFilter(), order, 0, 1_000)
+    starts = range(0, len(whole), 70)
+    paged = [row for start in starts for row in log.page(ALL, RequestFilter(), order, start, start + 70)]
+    assert [(row.user_id, row.request_id) for row in paged] == [(row.user_id, row.request_id) for row in whole]
+    assert len({(row.user_id, row.request_id) for row in paged}) == len(rows)
+    known = [getattr(row, by) for row in whole if getattr(row, by) is not None]
+    assert known == sorted(known, reverse=descending)
+    assert all(getattr(row, by) is not None for row in whole[: len(known)])
+
+
+def test_unknown_orders_are_refused(pool: SyncPool) -> None:
+    """A column is put into the SQL by name, so only known ones are."""
+    with pytest.raises(ValueError, match="cannot be sorted"):
+        PostgresRequestLogReader(pool).page(ALL, RequestFilter(), Order("1; DROP TABLE requests"), 0, 1)
+
+
+def test_an_id_is_found_at_any_time(rows: list[dict[str, Any]], pool: SyncPool) -> None:
+    """Who has an id, or its beginning, need not know when; wildcards are ordinary characters."""
+    log, never = PostgresRequestLogReader(pool), AnalyticsScope("u1", 0.0, 1.0)
+    assert [row.request_id for row in log.page(never, RequestFilter(request_id="r0007"), Order(), 0, 9)] == ["r0007"]
+    assert log.count(never, RequestFilter(request_id="r000")) == 10
+    assert log.count(never, RequestFilter(request_id="r%")) == 0
+
+
+def test_tenants_see_only_their_own(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """Every reader narrows every part to the tenant, before and after the aggregation; an id of another is unknown."""
+    log, models = PostgresRequestLogReader(pool), PostgresModelsReader(pool)
+    nobody = replace(ALL, user_id="nobody")
+    for _ in range(2):
+        assert log.count(replace(ALL, user_id="u1"), RequestFilter()) == log.count(ALL, RequestFilter()) / 2
+        assert {row.user_id for row in log.page(replace(ALL, user_id="u2"), RequestFilter(), Order(), 0, 999)} == {"u2"}
+        assert PostgresExploreReader(pool).explore(nobody, Question(KEYS, "model", 3_600)).cells == ()
+        empty = models.models(nobody, RequestFilter(), 3_600)
+        assert (empty.by_model.cells, empty.over_time.cells, empty.deployments) == ((), (), ())
+        mine = models.models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
+        assert mine.by_model.requests == sum(one.calls for one in mine.deployments) == HOURS * site_rows.PER_HOUR
+        asyncio.run(site_rows.aggregate(migrated_url))
+    assert log.detail("nobody", "r0001", "u1") is None
+    assert log.detail("u2", "r0001", "u1") is None
+    assert log.latest("nobody") is None
+
+
+def test_detail_has_everything_but_the_text(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """Attempts in order, feedback and verdicts; where owners use the same id, the one that was asked for."""
+    with psycopg.connect(migrated_url) as connection:
+        site_rows.insert(connection, "attempts", site_rows.attempt(rows[1], 1, deployment="other/place"))
+        said = {"user_id": "u1", "request_id": "r0001", "api_key_id": "k", "source": "", "router_id": "support"}
+        site_rows.insert(connection, "feedback", {**said, "model": "sim/large", "score": 0.75})
+    log = PostgresRequestLogReader(pool)
+    found = log.detail(None, "r0001", "u1")
+    assert found is not None
+    assert (found.request.user_id, found.workflow_id) == ("u1", "route/u1/r0001")
+    assert [(one.seq, one.deployment) for one in found.attempts] == [(0, "simulator/sim/large"), (1, "other/place")]
+    assert [(one.source, one.score) for one in found.opinions] == [("feedback", 0.75)]
+    assert dict(found.tags) == {"team": "a"}
+    other = log.detail("u2", "r0001", None)
+    assert other is not None
+    assert (other.request.user_id, len(other.attempts), other.opinions) == ("u2", 1, ())
+
+
+def test_deployments_and_prices(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """429s are counted per deployment, health looks at the last hour only, and a price of one's own comes first."""
+    with psycopg.connect(migrated_url) as connection:
+        for owner, price in (("", 0.1), ("u1", 0.2)):
+            body = Jsonb({"id": "sim/small", "costPerInputToken": price})
+            site_rows.insert(connection, "models", {"user_id": owner, "id": "sim/small", "body": body})
+    read = PostgresModelsReader(pool).models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
+    failed = [row for row in within(rows, replace(ALL, user_id="u1")) if row["status"] == "failed"]
+    assert sum(one.rate_limited for one in read.deployments) == len(failed)
+    assert sum(one.recent_calls for one in read.deployments) == site_rows.PER_HOUR
+    assert [(price.owner, price.input_usd, price.output_usd) for price in read.prices] == [("u1", 0.2, None)]
+    for viewer, owner in (("u2", ""), (None, "")):
+        others = PostgresModelsReader(pool).models(replace(ALL, user_id=viewer), RequestFilter(), 3_600)
+        assert [price.owner for price in others.prices] == [owner]
+
+
+def test_outages_are_the_one_error_that_the_site_knows() -> None:
+    """Every reader says that Postgres is away, within the bounded wait."""
+    gone = SyncPool("postgresql://nobody@127.0.0.1:1/none", wait_s=0.2)
+    with pytest.raises(DependencyUnavailable):
+        PostgresExploreReader(gone).explore(ALL, Question(("requests",)))
+    with pytest.raises(DependencyUnavailable):
+        PostgresRequestLogReader(gone).count(ALL, RequestFilter())
+    with pytest.raises(DependencyUnavailable):
+        PostgresModelsReader(gone).models(ALL, RequestFilter(), 3_600)
+    gone.close()

@@ -1,0 +1,161 @@
+"""The re-scoring workflow over steps that only count, and its saved histories:
+`python -m tests.support.rescore_runs` makes the missing ones.
+
+As those of requests (`tests.support.saved_histories`): what releases left behind, never made anew once released.
+"""
+
+import asyncio
+import json
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from modelpilot import names
+from modelpilot.rescoring import (
+    CloseInput,
+    JudgeReport,
+    Position,
+    RescoreInput,
+    RescoreProgress,
+    RescoreResult,
+    RescoreSpec,
+    SliceInput,
+    SliceReport,
+)
+from tests.support import servers
+from tests.support.routing_runs import connect
+from tests.support.saved_histories import FOLDER as REQUESTS
+from workflows.rescore_batch import RescoreBatchWorkflow
+
+FOLDER = REQUESTS.parent / "rescore_histories"
+SAVED_ID = "rescore/alice/saved"
+JUDGED = RescoreSpec(sources=("checks", "judge"), judge_model="sim/large", judge_budget_usd=1.0, to_s=2_000.0)
+END = Position("alice", 1_000.0, "r9")
+
+
+@dataclass
+class FakeSteps:
+    """`slices` says how many slices there are, `rounds` what each round of judging reports, then `until` None."""
+
+    slices: int = 2
+    rounds: list[JudgeReport] = field(default_factory=list)
+    revised: tuple[str, ...] = ()
+    broken: bool = False
+    hanging: bool = False
+    done: int = 0
+    opened: list[RescoreInput] = field(default_factory=list)
+    told: list[SliceInput] = field(default_factory=list)
+    closed: list[CloseInput] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @activity.defn(name=names.OPEN_RESCORE)
+    async def open_rescore(self, job: RescoreInput) -> RescoreProgress:
+        """Ten rows for every slice."""
+        self.opened.append(job)
+        return RescoreProgress(0, 10 * self.slices)
+
+    @activity.defn(name=names.RESCORE_SLICE)
+    async def rescore_slice(self, told: SliceInput) -> SliceReport:
+        """Ten rows."""
+        self.told.append(told)
+        self.begun.set()
+        while self.hanging and not self.go.is_set():
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        if self.broken:
+            raise ApplicationError("no", non_retryable=True)
+        self.done += 1
+        progress = RescoreProgress(10 * self.done, 10 * self.slices, 5 * self.done)
+        return SliceReport(progress, self.done >= self.slices, self.revised)
+
+    @activity.defn(name=names.JUDGE_SLICE)
+    async def judge_slice(self, _: SliceInput) -> JudgeReport:
+        """The next report."""
+        return self.rounds.pop(0) if self.rounds else JudgeReport(None)
+
+    @activity.defn(name=names.CLOSE_RESCORE)
+    async def close_rescore(self, close: CloseInput) -> RescoreProgress:
+        """What was done."""
+        self.closed.append(close)
+        return close.job.progress
+
+    def activities(self) -> list[Callable[..., Any]]:
+        """All of them."""
+        return [self.open_rescore, self.rescore_slice, self.judge_slice, self.close_rescore]
+
+
+@asynccontextmanager
+async def running(
+    client: Client, steps: FakeSteps, job: RescoreInput, workflow_id: str | None = None
+) -> AsyncIterator["WorkflowHandle[Any, RescoreResult]"]:
+    """The job's workflow on a queue of its own, sandboxed."""
+    queue = f"rescoring-{secrets.token_hex(4)}"
+    async with Worker(client, task_queue=queue, workflows=[RescoreBatchWorkflow], activities=steps.activities()):
+        yield await client.start_workflow(
+            names.RESCORE_WORKFLOW,
+            job,
+            id=workflow_id or f"{job.workflow_id}-{queue}",
+            task_queue=queue,
+            result_type=RescoreResult,
+        )
+
+
+def job(spec: RescoreSpec | None = None, **fields: Any) -> RescoreInput:
+    """A job of Alice's."""
+    return RescoreInput("alice", "rescore_1", spec or RescoreSpec(to_s=2_000.0), **fields)
+
+
+# Steps and job of each way that a run can go.
+SCENARIOS: Mapping[str, Callable[[], tuple[FakeSteps, RescoreInput]]] = {
+    "scored": lambda: (FakeSteps(), job()),
+    "refitted": lambda: (FakeSteps(revised=("alice",)), job()),
+    "judged": lambda: (FakeSteps(rounds=[JudgeReport(END, 5, 5), JudgeReport(END, 0, 0, wait_s=0.2)]), job(JUDGED)),
+    "budget": lambda: (FakeSteps(rounds=[JudgeReport(None, 5, 5, stopped="budget")]), job(JUDGED)),
+    "continued": lambda: (FakeSteps(slices=3), job(slices_per_run=2)),
+    "failed": lambda: (FakeSteps(broken=True), job()),
+    "canceled": lambda: (FakeSteps(hanging=True), job()),
+    "paused": lambda: (FakeSteps(), job(paused=True)),
+    "nightly": lambda: (FakeSteps(), RescoreInput("admin", "", RescoreSpec(), all_users=True, nightly=True)),
+}
+
+
+async def run(address: str, name: str) -> str:
+    """Run a scenario to its end; the history of its first part as JSON."""
+    client = await connect(address)
+    steps, told = SCENARIOS[name]()
+    # The id is part of what is replayed: children and scheduled jobs are named after it.
+    async with running(client, steps, told, SAVED_ID) as handle:
+        if name == "canceled":
+            await steps.begun.wait()
+            await handle.signal(names.CANCEL_JOB)
+        if name == "paused":
+            await handle.signal(names.RESUME_JOB)
+        await handle.result()
+    first = client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
+    return json.dumps((await first.fetch_history()).to_json_dict(), indent=1) + "\n"
+
+
+def main() -> None:
+    """Make the histories that are not there yet."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory, servers.temporal(Path(directory)) as address:
+        for name in SCENARIOS:
+            path = FOLDER / f"{name}.json"
+            if not path.exists():
+                path.write_text(asyncio.run(run(address, name)), encoding="utf-8")
+                sys.stdout.write(f"{path.name}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The analytics site over its WSGI interface, with readers and users that a test gives."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from dashboard.app import create_app
+from dashboard.config import DashboardConfig
+from dashboard.readers import Readers
+from modelpilot.analytics import AnalyticsScope, Choices, Overview
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.site import Credentials, Role, SiteUser, Visitor
+
+NOW_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
+PASSWORD = "correct horse battery"
+
+
+class FakeReader:
+    """Answers with one overview, or raises; remembers what it was asked."""
+
+    def __init__(self, answer: Overview | Exception, tenants: tuple[str, ...] = ("u1", "u2")) -> None:
+        self.answer, self.known_tenants = answer, tenants
+        self.asked: list[tuple[AnalyticsScope, int, int]] = []
+
+    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+        """The overview given."""
+        self.asked.append((scope, bucket_s, recent_limit))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def choices(self, user_id: str | None) -> Choices:
+        """One of each."""
+        if isinstance(self.answer, DependencyUnavailable):
+            raise self.answer
+        return Choices(("demo",), ("sim/small",), ("simulator",))
+
+    def tenants(self) -> tuple[str, ...]:
+        """Those given."""
+        return self.known_tenants
+
+
+class FakeHasher:
+    """Quick and reversible; counts how often a password was compared."""
+
+    def __init__(self) -> None:
+        self.compared = 0
+
+    def hash(self, password: str) -> str:
+        """Not a hash at all."""
+        return f"hash of {password}"
+
+    def matches(self, stored: str, password: str) -> bool:
+        """Whether it is the one."""
+        self.compared += 1
+        return stored == self.hash(password)
+
+
+class FakeAccess:
+    """Users and sessions in memory. `away` makes every call fail like a database that cannot be reached."""
+
+    def __init__(self, *users: SiteUser) -> None:
+        self.users = {one.username: one for one in users}
+        self.sessions: dict[bytes, str] = {}
+        self.attempts: dict[bytes, int] = {}
+        self.away = False
+
+    def _ask(self) -> None:
+        if self.away:
+            raise DependencyUnavailable("Postgres is not reachable.")
+
+    def any_user(self) -> bool:
+        """Whether there are any."""
+        self._ask()
+        return bool(self.users)
+
+    def credentials(self, username: str) -> Credentials | None:
+        """Everybody has the same password."""
+        self._ask()
+        user = self.users.get(username)
+        return Credentials(user, FakeHasher().hash(PASSWORD)) if user else None
+
+    def begin_session(self, token_hash: bytes, username: str) -> None:
+        """Remember it."""
+        self._ask()
+        self.sessions[token_hash] = username
+
+    def visitor(self, token_hash: bytes) -> Visitor | None:
+        """Whose session it is."""
+        self._ask()
+        user = self.users.get(self.sessions.get(token_hash, ""))
+        return Visitor(user.username, user.user_id, user.role) if user and user.active else None
+
+    def end_session(self, token_hash: bytes) -> None:
+        """Forget it."""
+        self._ask()
+        self.sessions.pop(token_hash, None)
+
+    def reserve_attempt(self, key: bytes, limit: int, window_s: float) -> float:
+        """The whole window is refused."""
+        self._ask()
+        self.attempts[key] = self.attempts.get(key, 0) + 1
+        return window_s if self.attempts[key] > limit else 0.0
+
+    def forgive_attempt(self, key: bytes, *, all_of_them: bool) -> None:
+        """Forget one or all."""
+        self.attempts[key] = 0 if all_of_them else self.attempts[key] - 1
+
+
+def user(username: str, tenant: str, role: Role = "viewer", *, active: bool = True) -> SiteUser:
+    """A user of the site."""
+    return SiteUser(username, tenant, role, active, created_at=0.0)
+
+
+def site(
+    answer: Overview | Exception,
+    config: DashboardConfig | None = None,
+    access: FakeAccess | None = None,
+    hasher: FakeHasher | None = None,
+) -> tuple[FlaskClient, FakeReader]:
+    """A client of a site and the reader behind it. Without users it is open to its operator."""
+    reader = FakeReader(answer)
+    # Whatever a page reads from: those that a test opens are the ones that this reader can play.
+    every: Any = dict.fromkeys(Readers.__dataclass_fields__, reader)
+    app = create_app(
+        Readers(**every),
+        access or FakeAccess(),
+        hasher or FakeHasher(),
+        config or DashboardConfig(temporal_ui_url="http://127.0.0.1:8233"),
+        clock=lambda: NOW_S,
+    )
+    return app.server.test_client(), reader
+
+
+def log_in(client: FlaskClient, username: str, password: str = PASSWORD, **form: str) -> Any:
+    """Fill in the login form; the answer to it. `form` replaces its fields."""
+    page = client.get("/login").text
+    csrf = page.partition('name="csrf" value="')[2].partition('"')[0]
+    fields = {"csrf": csrf, "next": "/", "username": username, "password": password, **form}
+    return client.post("/login", data=fields)
+
+
+def callback_body(client: FlaskClient, component: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a browser posts for the callback that has an output on `component`, or on one of its properties
+    (`component.data`); `values` are its inputs by id."""
+    wanted = component if "." in component else f"{component}."
+    specs = client.get("/_dash-dependencies").get_json()
+    spec = next(one for one in specs if wanted in one["output"] and not one["clientside_function"])
+    names = spec["output"].strip(".").split("...")
+    outputs: Any = [dict(zip(("id", "property"), name.rsplit(".", 1), strict=True)) for name in names]
+    if not spec["output"].startswith(".."):
+        outputs = outputs[0]
+    inputs, state = (
+        [given | {"value": values.get(given["id"])} for given in spec[kind]] for kind in ("inputs", "state")
+    )
+    changed = [f"{given['id']}.{given['property']}" for given in inputs if given["id"] in values]
+    return {"output": spec["output"], "outputs": outputs, "inputs": inputs, "state": state, "changedPropIds": changed}
+
+
+def call(client: FlaskClient, component: str, values: Mapping[str, Any], changed: str | None = None) -> dict[str, Any]:
+    """Run a callback as the browser would; what it put where. `changed` names the one input that triggered it."""
+    body = callback_body(client, component, values)
+    if changed is not None:
+        body["changedPropIds"] = [name for name in body["changedPropIds"] if name.startswith(f"{changed}.")]
+    response = client.post("/_dash-update-component", json=body)
+    assert response.status_code in (200, 204), response.text
+    answer: dict[str, Any] = json.loads(response.text) if response.text else {}
+    return {**answer.get("response", {}), "sideUpdate": answer.get("sideUpdate")}

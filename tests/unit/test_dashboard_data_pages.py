@@ -1,0 +1,331 @@
+"""Explore, Requests and Models of the analytics site: pure functions of rows, and the URL."""
+
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dashboard.controls import Control
+from dashboard.frame import Asked
+from dashboard.narrowing import of_list, of_names, shown_name
+from dashboard.pages.explore_view import (
+    MOST_BUCKETS,
+    MOST_GROUPS,
+    bucket_of,
+    bucket_starts,
+    csv_table,
+    figure,
+    grid_rows,
+    question_of,
+    shown,
+    span_of,
+    what,
+)
+from dashboard.pages.models_view import format_price, price_source
+from dashboard.pages.request_figures import score_bars, waterfall
+from dashboard.pages.requests_view import CSV_ROWS, GRID_ROWS, count_text, grid_row, outcome
+from dashboard.palette import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
+from dashboard.ranges import CUSTOM, DAY_S, HOUR_S, Window
+from dashboard.urls import query
+from dashboard.values import format_grams, format_tokens, format_value
+from dashboard.zones import UTC_ZONE
+from modelpilot.analytics import NO_MODEL
+from modelpilot.decision_view import predictor_of, scored_models, similar_prompts
+from modelpilot.explore import DIRECT, METRICS, Answer, Cell, RequestFilter, Value
+from modelpilot.model_use import DeploymentUse, Price
+from modelpilot.request_log import LoggedAttempt, LoggedRequest
+
+START_S = 1_800_010_800.0  # 2027-01-15 11:00:00 UTC, a Friday
+WINDOW = Window(CUSTOM, "", START_S, START_S + 3 * HOUR_S, HOUR_S)
+REQUEST = LoggedRequest(
+    "u1", "r/1", START_S, None, "", "", "completed", False, 812.0, None, 2.1, None, 12_000, 34, "chat", None, 2, True
+)
+
+
+def asked(search: str = "", window: Window = WINDOW) -> Asked:
+    """What a visitor asks for."""
+    return Asked(search, window, window.scope("u1"), UTC_ZONE, query(search))
+
+
+def view_of(cells: list[Cell], metric: str = "requests", by: str = "model", search: str = "") -> Any:
+    """The page's view of these cells."""
+    question = question_of(asked(search), metric, by, "hour")
+    return shown(Answer(tuple(cells), HOUR_S), question, asked(search), "hour")
+
+
+def cell(group: str, hour: int, requests: int, value: float | None = None) -> Cell:
+    """A cell of an hour; its value is the count unless given."""
+    return Cell(group, START_S + hour * HOUR_S, requests, (Value(float(requests) if value is None else value),))
+
+
+CELLS = [cell("a", 0, 3), cell("a", 2, 1), cell("b", 1, 2), cell("", 1, 5)]
+
+
+def test_filters_of_a_url() -> None:
+    """Every filter of the list has its name in the URL, and what has no name has a word for it."""
+    values = query("?router=(direct)&model=m&provider=p&status=failed&type=code&fallback=yes&requestId=r1")
+    assert of_list(values) == RequestFilter("", "m", "p", "failed", "code", True, "r1")
+    assert of_names(values) == RequestFilter("", "m", "p")
+    assert of_list(query("?model=(none)&fallback=no")) == RequestFilter(model="", fallback=False)
+    assert of_list(query("?fallback=perhaps")) == RequestFilter()
+    assert (shown_name("router", ""), shown_name("model", ""), shown_name("model", "x")) == (DIRECT, NO_MODEL, "x")
+
+
+def test_controls_fall_back_to_their_default() -> None:
+    """A link may be older than this version: an unknown choice is the default, a text is anything."""
+    choice = Control("metric", "Metric", (("requests", "Requests"), ("cost", "Cost")), default="requests")
+    assert [choice.value(search) for search in ("", "?metric=cost", "?metric=gone")] == ["requests", "cost", "requests"]
+    assert Control("requestId", "Id").value("?requestId=x%2Fy") == "x/y"
+
+
+@pytest.mark.parametrize(
+    ("width", "span_s", "bucket_s"),
+    [
+        ("auto", HOUR_S, 60),
+        ("auto", DAY_S, 900),
+        ("auto", 7 * DAY_S, 3 * HOUR_S),
+        ("auto", 90 * DAY_S, DAY_S),
+        ("hour", 7 * DAY_S, HOUR_S),
+        ("5min", DAY_S, 300),
+        ("5min", 7 * DAY_S, 1_800),
+        ("week", HOUR_S, 7 * DAY_S),
+        ("hour", 3_660 * DAY_S, 7 * DAY_S),
+        ("nonsense", DAY_S, 900),
+    ],
+)
+def test_steps_fit_the_range(width: str, span_s: float, bucket_s: int) -> None:
+    """A chosen step is kept as long as it makes no thousands of points."""
+    assert bucket_of(width, span_s) == bucket_s
+    assert bucket_s == 7 * DAY_S or span_s / bucket_s <= MOST_BUCKETS
+
+
+def test_weeks_begin_on_monday() -> None:
+    """Not on Thursday, as those of Unix time would."""
+    (start, *_) = bucket_starts(Window(CUSTOM, "", START_S, START_S + DAY_S, 7 * DAY_S))
+    assert UTC_ZONE.local(start).strftime("%A %H:%M") == "Monday 00:00"
+
+
+@given(st.floats(0, 4e9), st.floats(60.0, 60 * DAY_S), st.sampled_from([300, HOUR_S, 3 * HOUR_S, DAY_S, 7 * DAY_S]))
+def test_buckets_cover_the_window(start_s: float, span_s: float, width_s: int) -> None:
+    """Every moment of a window is in one of its buckets, and links of two buckets never share a request."""
+    window = Window(CUSTOM, "", start_s, start_s + span_s, width_s)
+    starts = bucket_starts(window)
+    assert starts[0] <= start_s
+    assert starts[-1] < start_s + span_s <= starts[-1] + width_s
+    spans = [span_of(window, start) for start in starts]
+    assert all(begin < end for begin, end in spans)
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
+    assert (spans[0][0], spans[-1][1]) == (start_s, start_s + span_s)
+
+
+def test_points_lead_to_their_requests() -> None:
+    """A click keeps the filters and the viewer, narrows to the group, and has the bucket's times."""
+    view = view_of(CELLS, search="?as=u1&router=demo&model=a")
+    (data, *_) = (trace.customdata for trace in figure(view, asked("?as=u1&router=demo&model=a")).data)
+    link = urlsplit(data[0][-1])
+    assert link.path == "/requests"
+    assert parse_qs(link.query) == {
+        "as": ["u1"],
+        "router": ["demo"],
+        "model": [NO_MODEL],  # the largest group is that without a name
+        "from": ["2027-01-15T11:00:00Z"],
+        "to": ["2027-01-15T12:00:00Z"],
+    }
+
+
+def test_sums_are_zero_where_nothing_was_and_means_have_a_gap() -> None:
+    """No requests are no cost; no requests are not a latency of nothing."""
+    bars = {trace.name: list(trace.y) for trace in figure(view_of(CELLS), asked()).data}
+    assert bars == {NO_MODEL: [0, 5, 0], "a": [3, 0, 1], "b": [0, 2, 0]}
+    lines = {trace.name: list(trace.y) for trace in figure(view_of(CELLS, "p95"), asked()).data}
+    assert lines["a"] == [3, None, 1]
+
+
+@pytest.mark.parametrize("metric", [metric.key for metric in METRICS])
+def test_chart_grid_and_csv_have_the_same_numbers(metric: str) -> None:
+    """All three are made of the same cells, in the same order."""
+    view = view_of([replace(one, values=(Value(0.1234),)) for one in CELLS], metric)
+    grid, (columns, rows) = grid_rows(view, asked()), csv_table(view)
+    listed = list(rows)
+    assert len(columns) == len(listed[0])
+    assert [(one["group"], one["requests"], one["value"]) for one in grid] == [
+        (row[2], str(row[3]), format_value(row[4], view.metric.unit)) for row in listed
+    ]
+    drawn = sum(1 for trace in figure(view, asked()).data for value in trace.y if value)
+    assert drawn == len(grid) == len(CELLS)
+
+
+def test_axes_have_a_unit() -> None:
+    """Every metric says on its axis what it counts."""
+    for metric in METRICS:
+        made = figure(view_of(CELLS, metric.key), asked())
+        assert made.layout.yaxis.title.text
+        assert made.layout.xaxis.title.text == "time (UTC)"
+
+
+def test_what_is_left_out_is_said() -> None:
+    """Small groups, averaged percentiles and widened steps are named in words."""
+    many = [cell(f"m{index:02}", 0, 100 - index) for index in range(MOST_GROUPS + 3)]
+    question = question_of(asked(), "p95", "model", "5min")
+    view = shown(Answer(tuple(many), HOUR_S, averaged=True), question, asked(), "5min")
+    said = what(view)
+    assert "3 smaller groups are left out" in said
+    assert "weighted by completed requests" in said
+    assert "Narrower steps" in said
+    assert len(figure(view, asked()).data) == MOST_SERIES
+    assert len(grid_rows(view, asked())) == MOST_GROUPS
+
+
+def test_unknown_questions_are_the_default() -> None:
+    """Whatever a crafted URL says, only known metrics and groups reach the database."""
+    question = question_of(asked(), "1; DROP TABLE", "password", "never")
+    assert (question.metrics, question.group, question.bucket_s) == (("requests",), "none", 300)
+
+
+def luminance(color: str) -> float:
+    """Relative luminance (WCAG 2)."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#242424", "#2e2e2e"])
+def test_series_are_seen_on_both_grounds(ground: str) -> None:
+    """Each colour has 3:1 against the light and the dark surface, and none is told apart by colour alone."""
+    for color in COLORS:
+        bright, dark = sorted((luminance(color), luminance(ground)), reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) >= (3.0 if ground != "#2e2e2e" else 2.7)
+    assert len(COLORS) == len(set(HATCHES)) == len(set(MARKERS)) == len(DASHES) == MOST_SERIES
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [(0, "0"), (9_999, "9,999"), (12_345, "12.3 k"), (999_999, "1 M"), (1_234_567, "1.23 M"), (10**10, "10,000 M")],
+)
+def test_tokens_are_short(tokens: int, text: str) -> None:
+    """Large counts have k and M."""
+    assert format_tokens(tokens) == text
+
+
+def test_grams_and_prices() -> None:
+    """Tiny amounts keep their digits, and what nobody knows is not free."""
+    assert [format_grams(value) for value in (None, 0.000123, 12.5, 1_500.0)] == [
+        "–",
+        "0.000123 g",
+        "12.5 g",
+        "1.50 kg",
+    ]
+    assert format_price(Price("m", "", 2.5e-6, None, 0.0)) == "$2.5 / unknown"
+    assert format_price(Price("m", "", None, None, 0.0)) == format_price(None) == "unknown"
+    assert price_source(Price("m", "", 1.0, 1.0, 0.0), 7_200.0) == "shared catalogue, 2 h ago"
+    assert price_source(Price("m", "u1", 1.0, 1.0, 0.0), 60.0) == "u1's own, 60 s ago"
+
+
+def test_rows_of_the_list() -> None:
+    """Unknown is a dash, a row without names says so, and the first cell leads to the request with its owner."""
+    row = grid_row(REQUEST, UTC_ZONE, "?range=7d&model=x")
+    assert row["created_at"]["href"] == "/requests/detail?range=7d&id=r%2F1&owner=u1"
+    assert (row["router_id"], row["model"], row["cost_usd"], row["ttft_ms"]) == (DIRECT, NO_MODEL, "–", "–")
+    assert (row["input_tokens"], row["fallback_used"]) == ("12 k", "yes")
+    assert outcome(REQUEST) == "completed, no success"
+    assert str(GRID_ROWS) not in count_text(12)
+    assert f"{CSV_ROWS:,}" in count_text(CSV_ROWS + 1)
+
+
+DECISION: dict[str, Any] = {
+    "selectedModel": "b",
+    "candidates": [
+        {
+            "model": model,
+            "provider": "p",
+            **{
+                name: {"raw": 0.5, "unit": "share", "score": 0.5, "weight": weight}
+                for name, weight in (("quality", 0.75), ("cost", 0.25), ("latency", 0.0), ("carbon", 0.0))
+            },
+            "total": total,
+            "excludedBecause": None if total else "breaker open",
+        }
+        for model, total in (("a", 0.4), ("x", None), ("b", 0.5))
+    ],
+    "neighbours": [{"requestId": "r0", "model": "a", "similarity": 0.5, "quality": None}],
+    "predictor": {"version": 3, "fittedAt": "2027-01-15T00:00:00+00:00"},
+}
+
+
+def test_a_logged_decision_is_read_back() -> None:
+    """Best first, excluded last, the bars of a candidate add up to its total, and weightless parts are not drawn."""
+    models = scored_models(DECISION)
+    assert [(one.model, one.total, one.excluded_because) for one in models] == [
+        ("b", 0.5, None),
+        ("a", 0.4, None),
+        ("x", None, "breaker open"),
+    ]
+    bars = score_bars(models, "b")
+    assert [trace.name for trace in bars.data] == ["Quality", "Cost"]
+    assert sum(trace.x[0] for trace in bars.data) == pytest.approx(0.5)
+    assert "b · 0.500 · chosen" in [one.text for one in bars.layout.annotations]
+    assert predictor_of(DECISION) == (3, "2027-01-15T00:00:00+00:00")
+    assert similar_prompts(DECISION)[0].similarity == 0.5
+
+
+@settings(deadline=None)  # plotly is imported by the first figure
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["candidates", "neighbours", "predictor", "model", "cost", "score", "total"]), inner
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_any_logged_decision_can_be_read(logged: Any) -> None:
+    """Rows outlive versions: whatever JSON is there, the page opens."""
+    decision = logged if isinstance(logged, dict) else {"candidates": logged, "neighbours": logged}
+    assert isinstance(score_bars(scored_models(decision), "").to_dict(), dict)
+    assert isinstance(similar_prompts(decision), list)
+    assert predictor_of(decision) is None or decision["predictor"]
+
+
+def test_waterfall_shows_when_calls_ran() -> None:
+    """A failed call is one hatched bar, a good one is its wait and its writing, each where it began."""
+    failed = LoggedAttempt(0, "a", "p", "p/a", "error", "rate_limited", 429, START_S + 0.1, 50.0, None, None, 0, 0)
+    good = LoggedAttempt(1, "b", "p", "p/b", "ok", None, 200, START_S + 1.0, 500.0, 100.0, 0.1, 1, 2)
+    made = waterfall((failed, good), START_S)
+    bars = {trace.name: trace for trace in made.data}
+    assert list(bars["To the first token"].x) == [0.0, 100.0]
+    assert list(bars["Writing the answer"].x) == [0.0, 400.0]
+    assert list(bars["Failed or canceled"].x) == [50.0, 0.0]
+    assert bars["Writing the answer"].base[1] == pytest.approx(1_100.0)
+    assert made.layout.annotations[0].text == "1. p/a: rate_limited 429, 50.0 ms"
+
+
+@pytest.mark.parametrize(
+    ("use", "health"),
+    [
+        ({}, "idle"),
+        ({"recent_calls": 100}, "healthy"),
+        ({"recent_calls": 100, "recent_errors": 5}, "troubled"),
+        ({"recent_calls": 100, "recent_errors": 1, "recent_rate_limited": 1}, "rate limited"),
+        ({"recent_calls": 4, "recent_errors": 2}, "failing"),
+        ({"recent_calls": 4, "recent_errors": 4, "recent_rate_limited": 4}, "rate limited"),
+        ({"recent_calls": 1, "recent_errors": 1}, "troubled"),
+        ({"recent_calls": 9, "recent_errors": 9, "recent_refused": 9, "last_error": "authentication"}, "key refused"),
+        ({"recent_calls": 9, "recent_errors": 1, "recent_refused": 1}, "troubled"),
+    ],
+)
+def test_health_of_a_deployment(use: dict[str, Any], health: str) -> None:
+    """The worst that the last hour shows; a refused key is forgiven with the next good call."""
+    assert DeploymentUse("m", "p", "p/m", **use).health == health
+
+
+def test_rows_are_json() -> None:
+    """What goes into a grid is what a browser can be sent."""
+    assert json.dumps([grid_row(REQUEST, UTC_ZONE, ""), *grid_rows(view_of(CELLS), asked())])

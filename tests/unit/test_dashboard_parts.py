@@ -1,0 +1,111 @@
+"""Time zones, query strings, CSV and grids of the analytics site: pure functions."""
+
+import csv
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.filters import MODEL, options
+from dashboard.grids import Column, RowsAsked, rows_asked
+from dashboard.tables import csv_text, safe_cell
+from dashboard.urls import link, query, search_with
+from dashboard.zones import UTC_ZONE, time_ticks, zone_named
+from modelpilot.analytics import Choices
+
+BERLIN = zone_named("Europe/Berlin")
+COLUMNS = (Column("time", "Time", sortable=True), Column("model", "Model"))
+
+
+def seconds(text: str) -> float:
+    """ISO 8601 in UTC → Unix seconds."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+def test_unknown_zones_are_utc() -> None:
+    """What a browser sends is no path and no promise."""
+    for name in (None, "", "Nowhere/City", "../../etc/passwd", "/etc/passwd", 7, "Europe"):
+        assert zone_named(name) == UTC_ZONE
+
+
+def test_the_hour_that_comes_twice_is_told_apart() -> None:
+    """When clocks go back, both hours have a place of their own on the axis and in words."""
+    start, end = seconds("2027-10-30T22:00:00"), seconds("2027-10-31T23:00:00")  # a local day of 25 hours
+    places, texts = time_ticks(start, end, BERLIN)
+    assert [(one.hour, text) for one, text in zip(places, texts, strict=True)] == [
+        (22, "Oct 31<br>00:00"),
+        (5, "Oct 31<br>06:00"),
+        (11, "Oct 31<br>12:00"),
+        (17, "Oct 31<br>18:00"),
+        (23, "Nov 01<br>00:00"),
+    ]
+    assert BERLIN.span(seconds("2027-10-31T00:00:00"), seconds("2027-10-31T00:30:00")) == "Oct 31 02:00 to 02:30 CEST"
+    assert BERLIN.span(seconds("2027-10-31T01:00:00"), seconds("2027-10-31T01:30:00")) == "Oct 31 02:00 to 02:30 CET"
+
+
+def test_long_axes_have_days() -> None:
+    """A quarter has dates at local midnight, a few of them."""
+    places, texts = time_ticks(seconds("2027-01-01T00:00:00"), seconds("2027-04-01T00:00:00"), BERLIN)
+    assert texts == ["Jan 02", "Feb 01", "Mar 03"]
+    assert {one.hour for one in places} == {23}
+
+
+@given(st.floats(0, 4e9), st.floats(60.0, 400 * 86_400.0))
+def test_axes_are_never_crowded(start_s: float, span_s: float) -> None:
+    """Whatever the range, its ticks lie inside of it and are at most seven."""
+    places, texts = time_ticks(start_s, start_s + span_s, BERLIN)
+    assert len(places) == len(texts) <= 7
+    assert all(start_s <= place.timestamp() <= start_s + span_s for place in places)
+
+
+def test_query_strings_are_merged() -> None:
+    """Changing one filter leaves the others; empty ones disappear."""
+    assert search_with("?a=1&b=2", {"b": None, "c": "x y"}) == "?a=1&c=x+y"
+    assert search_with("?a=1", {"a": ""}) == ""
+    assert query("?a=1&a=2&b=") == {"a": "2"}
+    assert link("/x", "?range=1h&as=u&model=m") == "/x?range=1h&as=u"
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text(min_size=1)))
+def test_any_value_survives_the_url(values: dict[str, str]) -> None:
+    """Names of models and routers may hold whatever they like."""
+    assert query(search_with("", dict(values))) == values
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n@x"])
+def test_formulas_do_not_leave_the_site(cell: str) -> None:
+    """A spreadsheet would run a cell that begins like a formula; names come from clients."""
+    assert safe_cell(cell) == f"'{cell}"
+
+
+def test_csv_keeps_numbers_and_quotes() -> None:
+    """Negative numbers stay numbers, and quotes, commas and line ends come back as they were."""
+    rows = [(-1.5, 'a "b", c\nd', None), (3, "plain", "")]
+    read = list(csv.reader(io.StringIO(csv_text(("x", "y", "z"), rows), newline="")))
+    assert read == [["x", "y", "z"], ["-1.5", 'a "b", c\nd', ""], ["3", "plain", ""]]
+
+
+@pytest.mark.parametrize(
+    ("request_", "asked"),
+    [
+        ({"startRow": 100, "endRow": 200, "sortModel": []}, RowsAsked(100, 200)),
+        ({"startRow": 0, "endRow": 9, "sortModel": [{"colId": "time", "sort": "desc"}]}, RowsAsked(0, 9, "time", True)),
+        ({"startRow": 0, "endRow": 9, "sortModel": [{"colId": "model", "sort": "asc"}]}, RowsAsked(0, 9)),
+        ({"startRow": 0, "endRow": 9, "sortModel": [{"colId": "1; DROP", "sort": "asc"}]}, RowsAsked(0, 9)),
+        ({"startRow": -5, "endRow": 10**9}, RowsAsked(0, 1_000)),
+        ({"startRow": 50, "endRow": 10}, RowsAsked(50, 50)),
+        ({}, RowsAsked(0, 0)),
+    ],
+)
+def test_crafted_requests_of_a_grid_stay_in_bounds(request_: dict[str, Any], asked: RowsAsked) -> None:
+    """Neither the number of rows nor the column to sort by is the browser's to choose freely."""
+    assert rows_asked(request_, COLUMNS) == asked
+
+
+def test_a_filter_always_offers_what_is_chosen() -> None:
+    """A model that has no requests any more can still be seen, and cleared, in its filter."""
+    offered = options(MODEL, Choices(models=("a", "b")), "gone")
+    assert [one["value"] for one in offered] == ["a", "b", "gone"]

@@ -1,0 +1,230 @@
+"""A model with several deployments or keys: failures go to another one, and rate-limited ones rest."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.health import Deployment
+from activities.model_calls import ModelCaller
+from modelpilot.deployments import Place, ProviderFacts
+from modelpilot.messages import FallbackInput
+from modelpilot.outcome import Attempt
+from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.retry_budget import BudgetRules, RetryBudget
+from tests.support.core import A, B, Core, ManualClock, failure, incoming, routed
+from tests.support.routing_samples import OWNER, plan, request, spec, stream
+
+EAST, WEST = {"provider": "east"}, {"provider": "west", "providerModel": "a2", "priority": 1}
+BOTH = spec("sim/a", quality_score=0.9, deployments=[EAST, WEST])
+NOW = failure("server_error", Remedy.RETRY_SAME)
+LIMITED = failure("rate_limited", http_status=429, retry_after_s=30.0)
+
+
+def core_of(model: Any = BOTH, keys: int = 1, **changes: Any) -> Core:
+    """A gateway whose best model is this one; its providers have so many keys each, sim/b's just one."""
+    plain = routed(**{"same_model_retries": 1, **changes})
+    facts = {name: ProviderFacts("simulator", keys) for name in ("east", "west", "simulator")}
+    core = Core(replace(plain, models={**plain.models, "sim/a": model}, providers=facts))
+    core.configuration.key_counts = dict.fromkeys(facts, keys)
+    core.providers.scripts["a2"] = [stream()]
+    return core
+
+
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a wait before a repeat is begun."""
+
+    async def slept(wait_s: float) -> bool:
+        raise AssertionError(f"waited for {wait_s} s")
+
+    monkeypatch.setattr("activities.model_calls.slept", slept)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NOW,
+        LIMITED,
+        failure("timeout_first_token"),
+        failure("not_found", http_status=404),
+        failure("authentication", http_status=401),
+    ],
+    ids=lambda error: error.error_type,
+)
+async def test_another_deployment_answers_at_once(monkeypatch: pytest.MonkeyPatch, error: ProviderError) -> None:
+    """Whatever speaks of the deployment and not of the request; both attempts say where they went."""
+    no_waiting(monkeypatch)
+    core = core_of()
+    core.providers.will(A, [error])
+    outcome = await core.answer()
+    assert (outcome.status, outcome.model, outcome.provider) == ("completed", "sim/a", "west")
+    assert [(attempt.provider, attempt.deployment) for attempt in outcome.attempts] == [
+        ("east", "east/a"),
+        ("west", "west/a2"),
+    ]
+    assert core.providers.models == ["a", "a2"]
+
+
+@pytest.mark.parametrize(
+    ("error", "retries"),
+    [(failure("bad_request", Remedy.GIVE_UP), 1), (failure("content_filter"), 1), (NOW, 0)],
+    ids=["bad_request", "content_filter", "no_retries"],
+)
+async def test_what_no_deployment_mends_goes_to_none(error: ProviderError, retries: int) -> None:
+    """The request's own faults, and anything beyond `sameModelRetries`."""
+    core = core_of(same_model_retries=retries)
+    core.providers.will(A, [error])
+    assert len((await core.answer()).attempts) == 1
+    assert core.providers.models == ["a"]
+
+
+async def test_a_rate_limited_deployment_rests() -> None:
+    """Retry-After 30: for that long nobody calls it while the other one serves; then it is the first again."""
+    core = core_of()
+    core.providers.will(A, [LIMITED], stream())
+    assert len((await core.answer()).attempts) == 2
+    assert [(await core.answer()).attempts[0].deployment for _ in range(3)] == ["west/a2"] * 3
+    (east, west) = core.health.snapshot(OWNER)
+    assert (east.deployment, east.excluded_because, east.next_probe_s) == (
+        "east/a",
+        "rate limited, next try in 30 s",
+        30.0,
+    )
+    assert (west.deployment, west.excluded_because) == ("west/a2", None)
+    core.clock.now_s += 30.0
+    assert (await core.answer()).attempts[0].deployment == "east/a"
+
+
+@pytest.mark.parametrize(("retry_after_s", "rests_s"), [(None, 7.0), (0.0, 0.0), (86_400.0, 600.0)])
+async def test_how_long_it_rests(retry_after_s: float | None, rests_s: float) -> None:
+    """Its own `cooldownSeconds` where the provider does not say; a provider's word up to ten minutes."""
+    core = core_of(spec("sim/a", quality_score=0.9, deployments=[{**EAST, "cooldownSeconds": 7}, WEST]))
+    core.providers.will(A, [failure("rate_limited", http_status=429, retry_after_s=retry_after_s)])
+    await core.answer()
+    assert core.health.snapshot(OWNER)[0].next_probe_s == rests_s
+
+
+async def test_an_only_deployment_never_rests() -> None:
+    """One place is nothing to be chosen from: the breaker alone decides, as it always did."""
+    core = core_of(A)
+    core.providers.will(A, [LIMITED], stream())
+    await core.answer()
+    assert (await core.answer()).attempts[0].deployment == "simulator/a"
+
+
+async def test_a_model_is_left_out_when_all_its_deployments_rest() -> None:
+    """The reason names each; where nothing else is left, the one that is soonest well again is called."""
+    core = core_of()
+    core.providers.will(A, [LIMITED], stream())
+    core.providers.scripts["a2"] = [[failure("rate_limited", http_status=429, retry_after_s=90.0)]]
+    await core.answer()
+    decision = (await core.submissions.decide(incoming())).decision
+    assert decision.selected == "sim/b"
+    (reason,) = (c.excluded_because for c in decision.candidates if c.model == "sim/a")
+    assert reason == "east/a: rate limited, next try in 30 s; west/a2: rate limited, next try in 90 s"
+    shot = core.configuration.shot
+    core.configuration.shot = replace(shot, router=shot.router.model_copy(update={"available_models": ["sim/a"]}))
+    core.cache.drop("router", OWNER, "support")
+    assert (await core.answer()).attempts[0].deployment == "east/a"
+
+
+async def test_a_repeat_stays_where_no_other_deployment_is_well() -> None:
+    """With the other one broken it goes as with one deployment: the same again, after the wait."""
+    core = core_of()
+    for _ in range(5):
+        attempt = Attempt(0, "sim/a", "west", "error", "server_error")
+        core.health.record(Deployment(OWNER, "sim/a", Place("west", "a2")), attempt, core.clock())
+    core.providers.will(A, [failure("rate_limited", Remedy.RETRY_SAME, retry_after_s=0.01)], stream())
+    outcome = await core.answer()
+    assert [attempt.deployment for attempt in outcome.attempts] == ["east/a", "east/a"]
+
+
+async def test_going_elsewhere_needs_no_retry_budget() -> None:
+    """Like a fallback, it adds nothing to the load of what has failed."""
+    core = core_of()
+    budget = RetryBudget(BudgetRules(share=0.0, floor=0), ManualClock())
+    core.controller.caller = ModelCaller(core.providers, core.cache, core.health, budget)
+    core.providers.will(A, [NOW])
+    assert (await core.answer()).provider == "west"
+
+
+@pytest.mark.parametrize("kind", ["authentication", "permission"])
+async def test_a_refused_key_leaves_the_others(kind: str) -> None:
+    """The second key answers; the first is skipped for every model, and only it is; a new configuration frees it."""
+    core = core_of(A, keys=2)
+    core.providers.will(A, [failure(kind, http_status=403 if kind == "permission" else 401)], stream())
+    outcome = await core.answer()
+    first, second = (made.call.endpoint for made in core.providers.made)
+    assert {first.api_key, second.api_key} == {"provider-secret-0", "provider-secret-1"}
+    assert [attempt.deployment for attempt in outcome.attempts] == [
+        f"simulator/a#{first.key_index + 1}",
+        f"simulator/a#{second.key_index + 1}",
+    ]
+    assert core.health.unhealthy_keys(OWNER) == (f"simulator#{first.key_index + 1}",)
+    for _ in range(8):
+        await core.answer()
+    assert [made.call.endpoint.key_index for made in core.providers.made[2:]] == [second.key_index] * 8
+    places = [Place("simulator", "b", index, 2) for index in range(2)]
+    assert core.health.why_none(OWNER, "sim/b", places) is None
+    assert core.health.why_none(OWNER, "sim/b", [places[first.key_index]]) is not None
+    core.cache.drop("provider", OWNER, "simulator")
+    assert core.health.unhealthy_keys(OWNER) == ()
+
+
+async def test_a_provider_is_out_when_all_its_keys_are() -> None:
+    """Both were refused: decisions leave out every model that is served there only."""
+    core = core_of(A, keys=2)
+    core.providers.will(A, [failure("authentication", http_status=401)])
+    await core.answer()
+    decision = (await core.submissions.decide(incoming())).decision
+    reasons = {c.model: c.excluded_because or "" for c in decision.candidates}
+    assert decision.selected == "sim/a"  # the best is tried where all are out
+    assert "simulator/b#1: provider simulator#1 refused its API key" in reasons["sim/b"]
+    assert "simulator/b#2: provider simulator#2 refused its API key" in reasons["sim/b"]
+
+
+async def test_a_begun_stream_is_continued_by_who_began_it() -> None:
+    """The same deployment is the likeliest to write the same words again, which verified resume needs."""
+    core = core_of()
+    core.providers.will(
+        A, [*stream("one two three")[:3], failure("stream_cut", Remedy.RETRY_SAME)], stream("one two three")
+    )
+    outcome = await core.answer(fields={"stream": True})
+    assert [attempt.deployment for attempt in outcome.attempts] == ["east/a", "east/a"]
+    assert outcome.status == "completed"
+
+
+@pytest.mark.parametrize(("deployments", "waits"), [([], True), ([EAST, WEST], False)])
+async def test_a_fallback_waits_for_its_provider_only_where_it_must(deployments: list[Any], waits: bool) -> None:
+    """A Retry-After is no reason to wait while another deployment of the same model is well."""
+    core = Core()
+    other = spec("sim/b", provider_model="b", deployments=deployments)
+    core.providers.will(A, [failure()])
+    core.providers.will(B, [LIMITED])
+    flight = core.flight(request(plan(A, other)))
+    core.controller.launch(flight)
+    env = ActivityEnvironment()
+    env.info = replace(env.info, attempt=1, scheduled_time=datetime.now(UTC))
+    with pytest.raises(ApplicationError) as caught:
+        await env.run(core.provider_steps.call_fallback, FallbackInput(flight.request, await flight.first))
+    assert (caught.value.next_retry_delay is not None) is waits
+
+
+async def test_a_recovery_knows_the_keys_as_they_are_now() -> None:
+    """Another gateway takes over: it asks for the providers of the plan, and shares the load like the first one."""
+    core = Core()
+    core.configuration.key_counts = {"simulator": 2}
+    flight = await core.recovery.reopen(request(plan(A)))
+    assert flight.snapshot.providers == {"simulator": ProviderFacts("simulator", 2)}
+    assert (await flight.first).attempts[0].deployment in ("simulator/a#1", "simulator/a#2")
+
+
+async def test_a_recovery_goes_on_without_a_provider_that_is_gone() -> None:
+    """A deployment whose provider was deleted meanwhile is skipped."""
+    core = core_of()
+    gone = {"east": ProviderFacts(unavailable="provider east is not configured"), "west": ProviderFacts("simulator")}
+    core.configuration.shot = replace(core.configuration.shot, providers=gone)
+    assert [attempt.deployment for attempt in (await core.answer()).attempts] == ["west/a2"]

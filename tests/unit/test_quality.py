@@ -1,0 +1,64 @@
+"""One quality out of checks, people and a judge."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelpilot.quality import Evidence, combine
+
+values = st.none() | st.floats(0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "value", "source"),
+    [
+        (Evidence(checks=0.0), 0.0, "checks"),
+        (Evidence(checks=0.0, feedback=1.0, judge=1.0), 0.0, "checks"),
+        (Evidence(checks=1.0), 1.0, "checks"),
+        (Evidence(feedback=0.3), 0.3, "feedback"),
+        (Evidence(judge=0.7), 0.7, "judge"),
+        (Evidence(checks=1.0, feedback=0.0), 0.2, "checks+feedback"),
+        (Evidence(feedback=1.0, judge=0.0), 25 / 36, "feedback+judge"),
+        (Evidence(checks=0.5, feedback=1.0, judge=1.0), (0.5 * 6.25 + 36) / 42.25, "checks+feedback+judge"),
+    ],
+)
+def test_the_weights_are_as_stated(evidence: Evidence, value: float, source: str) -> None:
+    """A proof of uselessness overrules; else people weigh more than a judge, and a judge more than a passed check."""
+    quality = combine(evidence)
+    assert quality is not None
+    assert quality.value == pytest.approx(value, abs=1e-6)
+    assert quality.source == source
+
+
+def test_nobody_has_said_anything() -> None:
+    """Unknown stays unknown: it is neither good nor bad."""
+    assert combine(Evidence()) is None
+
+
+def test_confidence_grows_with_what_is_known() -> None:
+    """A passed check says little; a person says more, five people more still, and a failed check is sure."""
+    found = [combine(e) for e in (Evidence(checks=1.0), Evidence(feedback=1.0), Evidence(feedback=1.0, voices=5.0))]
+    confidences = [quality.confidence for quality in found if quality is not None]
+    assert confidences == [0.2, 0.5, pytest.approx(5 / 6, abs=1e-6)]
+    failed = combine(Evidence(checks=0.0))
+    assert failed is not None
+    assert failed.confidence == 0.8
+
+
+def test_capped_voices_weigh_less_than_a_judge() -> None:
+    """What one source says beyond its cap does not outvote a judge."""
+    quality = combine(Evidence(feedback=0.0, judge=1.0, voices=0.01))
+    assert quality is not None
+    assert quality.value > 0.97
+
+
+@given(st.builds(Evidence, values, values, values, st.floats(0.0, 1e4)))
+def test_a_quality_is_between_what_was_said(evidence: Evidence) -> None:
+    """Combining invents nothing: within [0, 1], and within the range of the evidence unless a check failed."""
+    quality = combine(evidence)
+    said = [value for value in (evidence.checks, evidence.feedback, evidence.judge) if value is not None]
+    if quality is None:
+        assert not said
+        return
+    assert 0.0 < quality.confidence < 1.0
+    assert min(said) - 1e-6 <= quality.value <= max(said) + 1e-6

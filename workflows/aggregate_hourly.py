@@ -1,0 +1,120 @@
+"""The hourly aggregation: metrics of every hour that has new, late or revised rows; then export, then retention."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.aggregation import AggregationActivities
+    from modelpilot import names
+    from modelpilot.aggregation import (
+        AggregateInput,
+        AggregateResult,
+        AggregateTotals,
+        ExportInput,
+        ExportReport,
+        HoursInput,
+        HoursReport,
+        PlanInput,
+        PlanReport,
+        PurgeInput,
+    )
+    from modelpilot.jobs import JobProgress
+
+Told = TypeVar("Told")
+Report = TypeVar("Report")
+
+# Steps heartbeat every 5 s; twelve missed ones mean that the worker is gone.
+HEARTBEAT_TIMEOUT = timedelta(seconds=60)
+# 24 hours of a million rows each: 24 × 30 s = 12 min. One file of a million rows takes minutes, and none is begun after
+# the first.
+STEP_TIMEOUT = timedelta(minutes=30)
+# Three tries, 5 s and 10 s apart: Postgres restarts within that. After a longer outage the next run does it all.
+RETRIES = RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=3)
+
+
+@workflow.defn(name=names.AGGREGATE_WORKFLOW)
+class AggregateHourlyWorkflow:
+    """plan_aggregation and aggregate_hours until no hour is due, export_requests until no file is, purge_requests."""
+
+    def __init__(self) -> None:
+        self._totals = AggregateTotals()
+
+    @workflow.query(name=names.JOB_PROGRESS)
+    def progress(self) -> JobProgress:
+        """Hours computed, of those that it knows of."""
+        return JobProgress(self._totals.hours, max(self._totals.known, self._totals.hours))
+
+    @workflow.run
+    async def run(self, told: AggregateInput) -> AggregateResult:
+        """Do all that is due. Each part is tried, also after another failed; fails at the end, naming what did."""
+        self._totals = told.totals
+        await self._newest(told)
+        if await self._backlog(told) or await self._export():
+            # In every part the newest hours come first: a long backfill or export must not keep them waiting.
+            workflow.continue_as_new(replace(told, totals=self._totals))
+        purged = await self._try(AggregationActivities.purge_requests, PurgeInput(rows=told.purge_rows))
+        done = replace(self._totals, purged=purged.rows if purged else 0)
+        result = AggregateResult(done.hours, done.requests, done.files, done.exported, done.purged)
+        if self._totals.failed:
+            message = f"failed: {', '.join(self._totals.failed)}"
+            raise ApplicationError(message, result, type="AggregationIncomplete")
+        return result
+
+    async def _newest(self, told: AggregateInput) -> None:
+        """Note what is new since the last part, and compute the newest hours."""
+        planned = await self._try(AggregationActivities.plan_aggregation, PlanInput()) or PlanReport(0)
+        self._totals = replace(self._totals, known=self._totals.hours + planned.pending)
+        reached = await self._step(HoursInput(told.hours_per_step))
+        before = self._totals.before
+        self._totals = replace(
+            self._totals, before=reached if reached is None or before is None else min(before, reached)
+        )
+
+    async def _backlog(self, told: AggregateInput) -> bool:
+        """Whether noted hours are left to try. Hours only get older, so that it ends whatever fails."""
+        for _ in range(told.steps_per_run):
+            if self._totals.before is None:
+                return False
+            reached = await self._step(HoursInput(told.hours_per_step, self._totals.before))
+            self._totals = replace(self._totals, before=reached)
+        return self._totals.before is not None
+
+    async def _step(self, step: HoursInput) -> int | None:
+        """The oldest hour that was tried; None where all have been, or none can be for now."""
+        done = await self._try(AggregationActivities.aggregate_hours, step) or HoursReport()
+        if done.failed:
+            self._note_failure(names.AGGREGATE_HOURS)
+        hours, requests = self._totals.hours + done.hours, self._totals.requests + done.requests
+        self._totals = replace(self._totals, hours=hours, requests=requests)
+        return done.oldest
+
+    async def _export(self) -> bool:
+        """Whether files are left to write."""
+        done = await self._try(AggregationActivities.export_requests, ExportInput()) or ExportReport()
+        files, exported = self._totals.files + done.files, self._totals.exported + done.requests
+        self._totals = replace(self._totals, files=files, exported=exported)
+        return done.more
+
+    async def _try(self, step: Callable[[Any, Told], Coroutine[Any, Any, Report]], told: Told) -> Report | None:
+        try:
+            return await workflow.execute_activity_method(
+                step,
+                told,
+                start_to_close_timeout=STEP_TIMEOUT,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=RETRIES,
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self._note_failure(error.activity_type)
+            return None
+
+    def _note_failure(self, step: str) -> None:
+        self._totals = replace(self._totals, failed=tuple(dict.fromkeys((*self._totals.failed, step))))

@@ -1,0 +1,68 @@
+"""Refitting the predictors: every half hour for routers with new outcomes, and on demand for one router or owner."""
+
+from collections import Counter
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from activities.refit import RefitActivities
+    from modelpilot import names
+    from modelpilot.records import HistoryScope
+    from modelpilot.refit import RefitInput, RefitReport, RefitResult
+    from workflows import policies
+
+# A heartbeat every 5 s; a page of rows may take 30 s.
+HEARTBEAT_TIMEOUT = timedelta(seconds=60)
+# 20,000 rows take seconds to read and up to minutes to fit on a busy machine.
+FIT_TIMEOUT = timedelta(minutes=15)
+# Once more, since the next schedule is half an hour away; a fit that fails twice needs a person.
+FIT_RETRIES = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(seconds=5))
+LIST_RETRIES = RetryPolicy(maximum_attempts=3)
+
+
+@workflow.defn(name=names.REFIT_WORKFLOW)
+class RefitWorkflow:
+    """list_refits, then refit_router for one after the other: a fit uses all of a core."""
+
+    @workflow.run
+    async def run(self, told: RefitInput) -> RefitResult:
+        """Fit what is due; fails at the end where a router could not be fitted, without keeping others from it."""
+        due = await workflow.execute_activity_method(
+            RefitActivities.list_refits,
+            told,
+            start_to_close_timeout=policies.STORE_TIMEOUT,
+            retry_policy=LIST_RETRIES,
+        )
+        reports = [await _refit(scope) for scope in due.routers]
+        failed = told.failed + reports.count(None)
+        if due.more:
+            told = RefitInput(told.user_id, told.router_id, after=due.routers[-1], failed=failed)
+            workflow.continue_as_new(told)
+        if failed:
+            raise ApplicationError(f"{failed} routers could not be fitted", type="RefitIncomplete")
+        return _result([report for report in reports if report is not None])
+
+
+async def _refit(scope: HistoryScope) -> RefitReport | None:
+    try:
+        return await workflow.execute_activity_method(
+            RefitActivities.refit_router,
+            scope,
+            start_to_close_timeout=FIT_TIMEOUT,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=FIT_RETRIES,
+            summary=scope.router_id,
+        )
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        return None
+
+
+def _result(reports: list[RefitReport]) -> RefitResult:
+    counted = Counter(report.status for report in reports)
+    report = reports[0] if len(reports) == 1 else None
+    return RefitResult(counted["accepted"], counted["refused"], counted["skipped"], report)
