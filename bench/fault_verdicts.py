@@ -153,7 +153,7 @@ def _plausible(attempt: Mapping[str, Any], counted_usd: float, *, produced: bool
         return math.isclose(cost, counted_usd, rel_tol=1e-9)
     if not produced:
         return bool(cost == 0.0)
-    return counted_usd / ESTIMATE_FACTOR <= cost <= counted_usd * ESTIMATE_FACTOR
+    return bool(counted_usd / ESTIMATE_FACTOR <= cost <= counted_usd * ESTIMATE_FACTOR)
 
 
 def _missed(scenario: Scenario, seen: Evidence) -> Iterator[str]:

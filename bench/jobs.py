@@ -56,8 +56,10 @@ async def bench_jobs(options: JobsOptions, progress: Progress) -> dict[str, Any]
             await _pause_schedules(installation)
             sizes = [await _measure(installation, rows, directory, progress) for rows in _sizes(options.rows)]
             # Behind the others, which empty the tables: it works among what they left.
-            for rows in _sizes(options.rescore_rows):
-                sizes.append({"rows": rows, "rescoring": await measure_rescoring(installation, rows, progress)})
+            sizes += [
+                {"rows": rows, "rescoring": await measure_rescoring(installation, rows, progress)}
+                for rows in _sizes(options.rescore_rows)
+            ]
             progress("stopping the installation")
     return {
         **about,

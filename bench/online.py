@@ -39,6 +39,11 @@ class OnlineOptions:
     blur: float = 0.05  # standard deviation of the error of the catalogue's mean qualities
     processes: int = 2
 
+    @property
+    def runs(self) -> int:
+        """How many streams are routed."""
+        return len(self.weightings) * len(self.graded_shares) * self.orders
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -65,8 +70,10 @@ class CaseResult:
     refused_fits: int
 
 
-def bench_online(known: Path, stream: Path, options: OnlineOptions, said: Callable[[str], None]) -> list[CaseResult]:
-    """Run every case. `known` gives the catalogue its prices and blurred means, `stream` is routed.
+def bench_online(known: Path, stream: Path, options: OnlineOptions, advance: Callable[[], None]) -> list[CaseResult]:
+    """Run every case; `advance` hears of each.
+
+    `known` gives the catalogue its prices and blurred means, `stream` is routed.
 
     Raises BadRecording, OSError.
     """
@@ -77,9 +84,9 @@ def bench_online(known: Path, stream: Path, options: OnlineOptions, said: Callab
     results = []
     context = get_context("spawn")
     with ProcessPoolExecutor(options.processes, context, _set_up, (prior, recording, prompts, options)) as pool:
-        for done, result in enumerate(pool.map(_run_case, cases), 1):
+        for result in pool.map(_run_case, cases):
             results.append(result)
-            said(f"{done} of {len(cases)} runs")
+            advance()
     return results
 
 
@@ -218,3 +225,22 @@ def interval(differences: Floats) -> dict[str, float | None]:
     t = _T95[count - 2] if count - 2 < len(_T95) else 1.96
     half = t * float(differences.std(ddof=1)) / count**0.5
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+
+
+def describe_online(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line per case: the router's mean utility in the second half, and its gain over the others (points)."""
+    lines = []
+    for case in summaries:
+        gains = "; ".join(f"{name.replace('_', ' ')} {_points(gain)}" for name, gain in case["gainOver"].items())
+        lines.append(
+            f"cost {case['costWeight']:g} quality {case['qualityWeight']:g}, {case['gradedShare']:.0%} graded: "
+            f"utility {case['utility']['router']:.4f}; points over {gains}; "
+            f"{case['exploredRequests']:g} explored, at {100 * case['explorationCost']:.1f} points each"
+        )
+    return lines
+
+
+def _points(gain: Mapping[str, float | None]) -> str:
+    low, high = gain["low"], gain["high"]
+    between = "" if low is None or high is None else f" ({100 * low:+.2f} to {100 * high:+.2f})"
+    return f"{100 * (gain['mean'] or 0.0):+.2f}{between}"

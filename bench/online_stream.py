@@ -1,14 +1,13 @@
 """Recorded outcomes as a stream of requests: an order of arrival, true utilities, and a catalogue without history."""
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from bench.routing_files import BadRecording, read_history
 from modelpilot.catalogue import ModelSpec
 from modelpilot.scoring import lower_is_better
 
@@ -18,10 +17,6 @@ Indices = NDArray[np.int64]
 # Of the whole stream: every task but one appears for the first time somewhere in this first part of it.
 _LAST_APPEARANCE = 0.5
 _PROVIDER = "recorded"
-
-
-class BadRecording(Exception):
-    """A file does not hold recorded outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +35,20 @@ class Recording:
 
 
 def load_recording(path: Path) -> Recording:
-    """One JSON object a line: prompt, task and outcomes {model: [quality, cost, latency, input, output]}.
-
-    Raises BadRecording, OSError.
-    """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        rows = [orjson.loads(line) for line in content.splitlines() if line.strip()]
-        models = tuple(rows[0]["outcomes"])
-        outcomes = np.array([[row["outcomes"][model] for model in models] for row in rows], dtype=object)
-        numbers = outcomes[:, :, [0, 1, 3, 4]].astype(float)
-        texts = [(str(row["prompt"]), str(row.get("task", ""))) for row in rows]
-    except (KeyError, IndexError, TypeError, ValueError, EOFError) as error:
-        raise BadRecording(f"{path} does not hold recorded outcomes of the same models on every line") from error
-    if not np.isfinite(numbers).all():
-        raise BadRecording(f"{path} holds outcomes without quality, cost or tokens")
-    prompts, tasks = zip(*texts, strict=True)
-    return Recording(prompts, tasks, models, numbers[:, :, 0], numbers[:, :, 1], numbers[:, :, 2:])
+    """Prompts that all have the outcomes of the same models. Raises BadRecording, OSError."""
+    rows = read_history(path)
+    models = rows[0].models
+    if any(row.models != models for row in rows):
+        raise BadRecording(f"{path}: every line has to have outcomes of the same models, in the same order")
+    outcomes = [[row.outcomes[model] for model in models] for row in rows]
+    return Recording(
+        prompts=tuple(row.prompt for row in rows),
+        tasks=tuple(row.task for row in rows),
+        models=models,
+        quality=np.array([[one.quality for one in line] for line in outcomes]),
+        cost_usd=np.array([[one.cost_usd for one in line] for line in outcomes]),
+        tokens=np.array([[(one.input_tokens, one.output_tokens) for one in line] for line in outcomes]),
+    )
 
 
 def catalogue(known: Recording, blur: float, draw: np.random.Generator) -> dict[str, ModelSpec]:

@@ -52,14 +52,15 @@ def mean_gain(
     """The mean over the pools; `resamples` of the queries give the interval."""
     parts = [_Pool(truth.of(models), expected.of(models)) for models in pools.values()]
     whole = np.full(len(truth.quality), 1.0 / len(truth.quality))
-    points, best = np.mean([part.measure(whole) for part in parts], axis=0)
+    found = [part.measure(whole) for part in parts]
+    share = np.mean([points / best if best > 0.0 else 0.0 for points, best in found])
     draws, count = np.random.default_rng(seed), len(truth.quality)
     again = [
         np.mean([part.measure(weight)[0] for part in parts])
         for weight in (np.bincount(draws.integers(0, count, count), minlength=count) / count for _ in range(resamples))
     ]
     low, high = np.quantile(again, [0.025, 0.975]) if again else (np.nan, np.nan)
-    return Gain(float(points), float(points / best) if best > 0.0 else 0.0, float(low), float(high))
+    return Gain(float(np.mean([points for points, _ in found])), float(share), float(low), float(high))
 
 
 class _Pool:

@@ -36,7 +36,7 @@ REQUEST_DETAIL = "request-parts"
 MODELS_TABLE = "models-table"
 MODELS_HEALTH = "models-health"
 MODELS_HEATMAP = "models-heatmap"
-MODELS_HEATMAP_TABLE = "models-heatmap-table"
+MODELS_HEATMAP_GRID = "models-heatmap-grid"
 
 ROUTERS_TABLE = "routers-table"
 ROUTER_FACTS = "router-facts"

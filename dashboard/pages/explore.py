@@ -10,8 +10,9 @@ from dashboard.elements import Element, aria
 from dashboard.figures import CHART_HEIGHT_PX
 from dashboard.filters import MODEL, PROVIDER, ROUTER
 from dashboard.frame import Asked, Filled, Frame
-from dashboard.grids import Column, grid
+from dashboard.grids import Column
 from dashboard.links import follow_points
+from dashboard.local_grid import local_grid
 from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
 from dashboard.pages.explore_view import AUTO, GROUPS, Shown, csv_table, figure, grid_rows, question_of, shown, what
@@ -50,7 +51,7 @@ def layout(context: PageContext, search: str) -> Element:
         dmc.Text(id=ids.EXPLORE_WHAT, size="sm", c="dimmed", mb="xs"),
         html.Div(graph, role="img", **aria(label="Chart: the numbers of the table below over time")),
     )
-    table = panel("The same numbers", csv_button(FRAME), _whole_grid())
+    table = panel("The same numbers", csv_button(FRAME), local_grid(ids.EXPLORE_GRID, COLUMNS, "Numbers of the chart"))
     return FRAME.layout(context, search, control_row(FRAME, CONTROLS, search), dmc.Stack([chart, table]))
 
 
@@ -92,19 +93,6 @@ def _notice(answer: Answer, asked: Asked) -> Element | None:
     if not answer.cells:
         return nothing_here_notice("requests", f"{zone.time(latest_s)} {zone.abbreviation(latest_s)}")
     return None
-
-
-def _whole_grid() -> Element:
-    """A grid whose rows come with the chart, since both are one answer: nothing is asked for block by block."""
-    made = grid(ids.EXPLORE_GRID, COLUMNS, "Numbers of the chart", height="420px")
-    made.children.rowModelType = "clientSide"
-    for block_option in ("cacheBlockSize", "maxBlocksInCache"):
-        del made.children.dashGridOptions[block_option]
-    made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
-    # Filled while it is hidden, it would take its width for none and draw no column.
-    made.children.dashGridOptions["suppressColumnVirtualisation"] = True
-    made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
-    return made
 
 
 PAGE = Page(path="/explore", title="Explore", layout=layout, register=register)

@@ -39,7 +39,7 @@ def layout(context: PageContext, search: str) -> Element:
         dmc.Stack(
             [
                 panel("Quality and cost", html.Div(id=ids.FRONTIER_ABOUT), chart),
-                panel("The same numbers", csv_button(FRAME), html.Div(id=ids.FRONTIER_TABLE)),
+                panel("The same numbers, with 95 % intervals", csv_button(FRAME), html.Div(id=ids.FRONTIER_TABLE)),
             ]
         ),
     )

@@ -134,7 +134,7 @@ def table_rows(found: Frontier) -> tuple[Sequence[str], list[Sequence[object]]]:
     rows += [
         (
             one.model,
-            f"too few graded answers (of {MINIMUM_GRADED})",
+            f"Not measured: fewer than {MINIMUM_GRADED} graded answers",
             UNKNOWN,
             UNKNOWN,
             format_count(one.chosen),
@@ -143,7 +143,7 @@ def table_rows(found: Frontier) -> tuple[Sequence[str], list[Sequence[object]]]:
         for one in found.models
         if one.observed is None
     ]
-    return ("Model", "Point", "Cost per 1,000 (95 %)", "Quality (95 %)", "Requests", "Graded answers"), rows
+    return ("Model", "Point", "Cost per 1,000", "Quality", "Requests", "Graded answers"), rows
 
 
 def csv_rows(found: Frontier) -> Table:

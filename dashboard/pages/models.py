@@ -1,5 +1,7 @@
 """The Models & providers page. What is on it comes from `models_view`."""
 
+from collections.abc import Iterator
+
 import dash_mantine_components as dmc
 from dash import Dash, Output, html
 
@@ -8,15 +10,23 @@ from dashboard.components import chart_panel, panel
 from dashboard.elements import Element
 from dashboard.filters import MODEL, PROVIDER
 from dashboard.frame import Asked, Filled, Frame
+from dashboard.grids import Column
 from dashboard.links import follow_points
+from dashboard.local_grid import local_grid
 from dashboard.narrowing import of_names
 from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
-from dashboard.pages.models_view import health_table, heat_bucket_s, heat_table, heatmap, model_table
+from dashboard.pages.models_view import MOST_ROWS, health_table, heat_bucket_s, heat_rows, heatmap, model_table
 from modelpilot.explore import RequestFilter
 from modelpilot.model_use import ModelsRead
 
 FRAME = Frame("models", "Models & providers", filters=(MODEL, PROVIDER), skeleton=(240, 160, 360))
+HEAT_COLUMNS = (
+    Column("time", "Time", 250, link=True),
+    Column("model", "Model", 160, grow=True),
+    Column("requests", "Requests", 110, numeric=True),
+    Column("latency", "Latency p95", 130, numeric=True),
+)
 _PRICES = "Prices in USD per million tokens."
 _AVERAGED = "Percentiles are means of hourly ones, weighted by completed requests: too many to read one by one."
 _HEALTH = (
@@ -30,7 +40,8 @@ def layout(context: PageContext, search: str) -> Element:
     sections = [
         panel("Models", html.Div(id=ids.MODELS_TABLE)),
         panel("Health", dmc.Text(_HEALTH, size="sm", c="dimmed", mb="xs"), html.Div(id=ids.MODELS_HEALTH)),
-        chart_panel("Latency p95 by time and model", ids.MODELS_HEATMAP, ids.MODELS_HEATMAP_TABLE),
+        chart_panel("Latency p95 by time and model", ids.MODELS_HEATMAP),
+        panel("The same numbers", local_grid(ids.MODELS_HEATMAP_GRID, HEAT_COLUMNS, "Numbers of the chart", "320px")),
     ]
     return FRAME.layout(context, search, dmc.Stack(sections))
 
@@ -46,20 +57,28 @@ def register(app: Dash, context: PageContext) -> None:
         Output(ids.MODELS_TABLE, "children"),
         Output(ids.MODELS_HEALTH, "children"),
         Output(ids.MODELS_HEATMAP, "figure"),
-        Output(ids.MODELS_HEATMAP_TABLE, "children"),
+        Output(ids.MODELS_HEATMAP_GRID, "rowData"),
     )
     def fill(asked: Asked) -> Filled:
         names = of_names(asked.values)
         wanted = RequestFilter(model=names.model, provider=names.provider)
         read = context.readers.models.models(asked.scope, wanted, heat_bucket_s(asked.window))
-        said = f"{_PRICES} {_AVERAGED}" if read.by_model.averaged else _PRICES
+        said = " ".join(_remarks(read))
         values = (
             [dmc.Text(said, size="sm", c="dimmed", mb="xs"), model_table(read, asked)],
             health_table(read, asked),
             heatmap(read, asked),
-            heat_table(read, asked),
+            heat_rows(read, asked),
         )
         return Filled(values, _notice(read, asked), hidden=read.by_model.latest_request_s is None)
+
+
+def _remarks(read: ModelsRead) -> Iterator[str]:
+    yield _PRICES
+    if read.by_model.averaged:
+        yield _AVERAGED
+    if max(len(read.by_model.cells), len(read.deployments)) > MOST_ROWS:
+        yield f"At most {MOST_ROWS} models and deployments are listed, the busiest and the most troubled."
 
 
 def _notice(read: ModelsRead, asked: Asked) -> Element | None:

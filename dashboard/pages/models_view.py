@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
@@ -12,12 +13,12 @@ from dashboard.elements import Element
 from dashboard.figures import dressed
 from dashboard.formats import UNKNOWN, format_age, format_count, format_ms, format_share, utc
 from dashboard.frame import Asked
+from dashboard.grids import link_cell
 from dashboard.labelled import labelled_table
 from dashboard.links import requests_link
 from dashboard.narrowing import shown_name
 from dashboard.pages.explore_view import bucket_starts
 from dashboard.ranges import DAY_S, HOUR_S, Window
-from dashboard.tables import behind_chart
 from dashboard.values import format_known
 from dashboard.zones import time_ticks
 from modelpilot.explore import METRIC_OF, Cell
@@ -38,6 +39,7 @@ HEALTH_COLORS: dict[Health, str] = {
 }
 _WIDTHS_S = (HOUR_S, 3 * HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)
 _MOST_COLUMNS, _MOST_MODELS = 48, 20
+MOST_ROWS = 40  # of a table that is made of components
 # One hue from little to much, readable on light and dark ground alike.
 _SCALE = [[0.0, "#d0ebff"], [0.5, "#339af0"], [1.0, "#0b3d66"]]
 
@@ -54,7 +56,7 @@ def model_table(read: ModelsRead, asked: Asked) -> Element:
     limited: dict[str, int] = defaultdict(int)
     for deployment in read.deployments:
         limited[deployment.model] += deployment.rate_limited
-    cells = sorted(read.by_model.cells, key=lambda cell: (-cell.requests, cell.group))
+    cells = sorted(read.by_model.cells, key=lambda cell: (-cell.requests, cell.group))[:MOST_ROWS]
     rows = [_model_row(cell, prices.get(cell.group), limited[cell.group], asked) for cell in cells]
     return labelled_table(MODEL_COLUMNS, rows, numeric=(1, 2, 3, 4, 5, 6, 7, 9))
 
@@ -96,7 +98,7 @@ def health_table(read: ModelsRead, asked: Asked) -> Element:
     """A row per deployment, the troubled ones first."""
     worst = list(HEALTH_COLORS)
     found = sorted(read.deployments, key=lambda one: (-worst.index(one.health), -one.recent_calls, one.deployment))
-    rows = [_health_row(one, asked.window.end_s) for one in found]
+    rows = [_health_row(one, asked.window.end_s) for one in found[:MOST_ROWS]]
     return labelled_table(HEALTH_COLUMNS, rows, numeric=(3, 4, 5))
 
 
@@ -146,24 +148,22 @@ def heatmap(read: ModelsRead, asked: Asked) -> go.Figure:
     return made
 
 
-def heat_table(read: ModelsRead, asked: Asked) -> Element:
-    """The numbers of the heatmap with their links."""
+def heat_rows(read: ModelsRead, asked: Asked) -> list[dict[str, Any]]:
+    """The numbers of the heatmap with their links, the newest first."""
     window = _heat_window(read, asked)
     cells = sorted(read.over_time.cells, key=lambda cell: (-cell.start_s, cell.group))
-    rows = [
-        (
-            dcc.Link(
+    return [
+        {
+            "time": link_cell(
                 asked.zone.span(cell.start_s, cell.start_s + window.bucket_s),
-                href=_heat_link(asked, window, cell.group, cell.start_s),
-                className="mp-link",
+                _heat_link(asked, window, cell.group, cell.start_s),
             ),
-            shown_name("model", cell.group),
-            format_count(cell.requests),
-            _latency(cell),
-        )
-        for cell in cells[:500]
+            "model": shown_name("model", cell.group),
+            "requests": format_count(cell.requests),
+            "latency": _latency(cell),
+        }
+        for cell in cells
     ]
-    return behind_chart(("Time", "Model", "Requests", "Latency p95"), rows, numeric=(2, 3))
 
 
 def _heat_models(read: ModelsRead) -> list[str]:

@@ -27,8 +27,9 @@ BASELINE_NAMES = {
 }
 
 REMARK = (
-    "An estimate: what a model that did not answer would have cost is what was predicted before each call. Actual costs "
-    "are tokens as providers counted them, at catalogue prices. Requests with a price that nobody knows are left out."
+    "An estimate: what a model that did not answer would have cost is what was predicted before each call. "
+    "Actual costs are tokens as providers counted them, at catalogue prices. "
+    "Requests with a price that nobody knows are left out."
 )
 
 

@@ -115,7 +115,7 @@ def predictor_text(predictor: PredictorState, now_s: float) -> Element | str:
     return two_lines(used, f"{age}; then refused: {predictor.refused_because}" if predictor.refused_at else age)
 
 
-def two_lines(first: object, second: object) -> Element:
+def two_lines(first: str, second: str) -> Element:
     """A cell with a remark below its value."""
     return html.Div([html.Div(first), dmc.Text(second, size="xs", c="dimmed")])
 
@@ -127,4 +127,4 @@ def _link(router: RouterUse, asked: Asked) -> Element:
 def _whose(router: RouterUse, asked: Asked) -> str:
     name = str(router.body.get("name") or "")
     owner = f"of {router.user_id}" if asked.scope.user_id is None else ""
-    return " ".join(part for part in (name if name != router.router_id else "", owner) if part)
+    return ", ".join(part for part in (name if name != router.router_id else "", owner) if part)

@@ -21,7 +21,7 @@ from dashboard.pages import what_if_view as view
 from dashboard.pages.routers_view import weights_text
 from dashboard.router_choice import DETAIL_PATH, WHAT_IF_PATH, no_router_notice, read_chosen, router_link
 from dashboard.tables import Table, behind_chart, csv_button, register_csv
-from dashboard.urls import link, query, search_with
+from dashboard.urls import link, search_with
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.router_use import RouterUse
 from modelpilot.workbench import MOST_DECISIONS
@@ -206,15 +206,21 @@ def _register_controls(app: Dash, context: PageContext) -> None:
             raise PreventUpdate
         shown = in_url.shown(asked.values, router.body)
         moved = {one["prop_id"].split(".")[0] for one in ctx.triggered}
-        written: dict[str, str | None] = {}
-        if url not in moved:
-            written = in_url.changes(shown, _given(given, shown, moved))
-            if not written and ids.WHAT_IF_MODELS not in moved:
-                raise PreventUpdate  # they agree, which ends the circle
-            shown = in_url.shown(query(search_with(search, written)), router.body)
-        offered = sorted({*in_url.models_of(router.body), *shown.models, *known})
-        values = (*shown.weights, list(shown.models), shown.explore_percent, *shown.limits)
-        return search_with(search, written) if written else no_update, offered, *values
+        # The list of models says that it is empty as soon as it is there, perhaps before the answer to the first call.
+        emptied = ids.WHAT_IF_MODELS in moved and not given[_CONTROLS.index(ids.WHAT_IF_MODELS)]
+        if url in moved or emptied or moved.isdisjoint(_CONTROLS):
+            offered = sorted({*in_url.models_of(router.body), *shown.models, *known})
+            return no_update, offered, *_values(shown)
+        written = in_url.changes(shown, _given(given, shown, moved))
+        if not written:
+            raise PreventUpdate  # they agree, which ends the circle
+        # Other controls may have moved since: they keep what they have.
+        return search_with(search, written), no_update, *(no_update for _ in _CONTROLS)
+
+
+def _values(shown: in_url.Shown) -> tuple[Any, ...]:
+    """In the order of the controls."""
+    return (*shown.weights, list(shown.models), shown.explore_percent, *shown.limits)
 
 
 def _given(values: tuple[Any, ...], before: in_url.Shown, moved: set[str]) -> in_url.Shown:

@@ -73,7 +73,8 @@ def changes(before: Shown, after: Shown) -> dict[str, str | None]:
 
 def proposal(values: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a router that the URL changes, in the router's own JSON; empty where it changes none."""
-    wanted, found = shown(values, body), {}
+    wanted = shown(values, body)
+    found: dict[str, Any] = {}
     if _weights(values.get("w")):
         named = zip(PARTS, wanted.weights, strict=True)
         found["objective"] = {f"{part}Weight": weight / 100.0 for part, weight in named}

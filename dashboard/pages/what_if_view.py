@@ -149,7 +149,7 @@ def shares(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def shares_rows(found: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[object]]]:
     """The same as a table."""
-    rows = [
+    rows: list[Sequence[object]] = [
         (
             row["model"],
             format_share(row["loggedShare"]),

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from bench.online import OnlineOptions, bench_online, describe_online, summarize
 from bench.routing import RecordedHistory, embed_prompts
 from bench.routing_files import BadRecording, read_history, read_queries, write_predictions
 from bench.routing_quality import describe, evaluate
@@ -24,20 +25,28 @@ def routing(
         Path | None,
         typer.Option("--evaluate", exists=True, file_okay=False, help="Judge a folder with train, dev and pools."),
     ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Route --queries one by one, learning from chosen outcomes alone.")
+    ] = False,
+    orders: Annotated[int, typer.Option(min=1, max=100, help="With --online: orders of arrival.")] = 10,
+    exploration: Annotated[float, typer.Option(min=0.0, max=1.0, help="With --online: its share.")] = 0.05,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict quality and cost of every model for recorded prompts, with the product's own estimators.
 
-    Either --history, --queries and --out, or --evaluate DIR (docs/benchmarks.md).
+    Either --history, --queries and --out, or --evaluate DIR, or --online with --history (which gives the catalogue its
+    prices and blurred mean qualities) and --queries, both with outcomes (docs/benchmarks.md).
     Exit codes: 0 done, 1 a file could not be read or written, 2 wrong usage.
     """
     try:
-        if evaluation is not None and history is queries is out is None:
+        if online and evaluation is None and history is not None and queries is not None:
+            _online(history, queries, OnlineOptions(orders=orders, exploration=exploration), out, as_json)
+        elif not online and evaluation is not None and history is queries is out is None:
             _evaluate(evaluation, as_json)
-        elif evaluation is None and history is not None and queries is not None and out is not None:
+        elif not online and evaluation is None and history is not None and queries is not None and out is not None:
             _predict(history, queries, out, as_json)
         else:
-            raise typer.BadParameter("either --history, --queries and --out, or --evaluate alone")
+            raise typer.BadParameter("--history, --queries and --out, or --evaluate alone, or --online with both files")
     except BadRecording as error:
         _fail(str(error))
     except OSError as error:
@@ -73,6 +82,18 @@ def _evaluate(folder: Path, as_json: bool) -> None:
 
     results = asyncio.run(evaluate(folder, say))
     typer.echo(orjson.dumps(results, option=orjson.OPT_INDENT_2) if as_json else "\n".join(describe(results)))
+
+
+def _online(history: Path, queries: Path, options: OnlineOptions, out: Path | None, as_json: bool) -> None:
+    with _progress() as progress:
+        running = progress.add_task("routing", total=options.runs)
+        results = bench_online(history, queries, options, lambda: progress.advance(running))
+    summaries = summarize(results)
+    encoded = orjson.dumps(summaries, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(encoded)
+    typer.echo(encoded.decode() if as_json else "\n".join(describe_online(summaries)))
 
 
 @contextmanager

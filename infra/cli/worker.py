@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+# A job revises thousands of points: flushed by the few hundred, Milvus Lite would mostly merge small segments.
+_FLUSH_ROWS = 4_000
 _NEEDED = ("database_url", "temporal_address", "milvus_uri", "encryption_keys")
 
 

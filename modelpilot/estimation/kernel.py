@@ -34,7 +34,8 @@ class Kernel:
     @cached_property
     def _lengths(self) -> Singles:
         # Squared, of every landmark: the same for each prompt that is compared with them.
-        return np.einsum("ij,ij->i", self.landmarks, self.landmarks)
+        lengths: Singles = np.einsum("ij,ij->i", self.landmarks, self.landmarks)
+        return lengths
 
     def scaled(self, vectors: Vector) -> Singles:
         """[..., meaning + surface] coordinates in which the kernel is exp(-|difference|²)."""

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.support.browser import Visit, chromium_path, running_chromium, visiting
 from tests.support.filled_site import USERS, FilledSite, filled_site, session_cookie
+
+# A condition that holds soon on an idle machine may take its time on a busy one.
+expect.set_options(timeout=30_000)
 
 # visit(user, **options) → a window in which the user is logged in; None: nobody is.
 Visitors: TypeAlias = Callable[..., Visit]

@@ -13,6 +13,8 @@ from tests.browser.conftest import Visitors
 from tests.support.browser import PHONE_PX, Scheme, Visit
 from tests.support.filled_site import PASSWORD, TRAFFIC, FilledSite, secret_name
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def test_login_leads_to_the_wanted_page_and_logout_out(visit: Visitors) -> None:
     """One asks for a page, logs in, sees it, logs out, and the back button shows nothing any more."""

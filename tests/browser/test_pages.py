@@ -6,6 +6,8 @@ from dashboard.pages import PAGES
 from tests.browser.conftest import Visitors
 from tests.support.browser import DESKTOP_PX, HEIGHT_PX, PHONE_PX, Scheme
 
+pytestmark = pytest.mark.timeout(300)
+
 PATHS = [page.path for page in PAGES]
 TITLES = {page.path: page.title for page in PAGES}
 

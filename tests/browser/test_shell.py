@@ -1,11 +1,14 @@
 """Navigation, time zone, colour scheme and refresh of the site."""
 
+import pytest
 from playwright.sync_api import expect
 
 from dashboard.pages.overview import FRAME
 from tests.browser.conftest import Visitors
 from tests.support.browser import PHONE_PX
 from tests.support.filled_site import TRAFFIC
+
+pytestmark = pytest.mark.timeout(300)
 
 ALL_REQUESTS = sum(count for _, count in TRAFFIC.values())
 

@@ -89,17 +89,35 @@ def test_readme_snippets_do_what_they_say(installation: Installation, tmp_path: 
 
 
 def test_demo_learns(installation: Installation) -> None:
-    """`modelpilot demo` drives the demo router; afterwards decisions use history and say so."""
+    """`modelpilot demo` drives the demo router and runs each job once; then there are hourly metrics and revised
+    qualities, and the next decisions use what was learnt instead of the catalogue's priors, and say so."""
     ran = installation.modelpilot("demo", "--count", "40", "--json")
     assert ran.returncode == 0, ran.stderr
-    decision = fetch(f"{installation.api_url}/router/demo/explain", installation.admin_key, PROMPT)["decision"]
-    assert decision["neighbours"]
     learning = json.loads(ran.stdout)["learning"]
     assert learning["jobs"] == {"rescore": "completed", "aggregate": "completed"}
     assert learning["ratings"] > 0
-    for path, quality in (("requests?routerId=demo", "quality"), ("hourly?routerId=demo", "requests")):
-        items = fetch(f"{installation.api_url}/api/analytics/{path}", installation.admin_key)["items"]
-        assert any(item[quality] is not None for item in items)
+
+    def items(path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = fetch(f"{installation.api_url}/api/{path}", installation.admin_key)["items"]
+        return found
+
+    assert sum(item["requests"] for item in items("analytics/hourly?routerId=demo")) >= 40
+    rated = [item for item in items("analytics/requests?routerId=demo&limit=100") if item["quality"] is not None]
+    assert any("feedback" in (item["qualitySource"] or "") for item in rated)
+    priors = {model["id"]: model["qualityScore"] for model in items("models?limit=200")}
+    # The gateway's copy of the history has revised qualities with its next refresh.
+    wait_until(lambda: bool(_learnt(installation, priors)), "no decision uses what was learnt")
+
+
+def _learnt(installation: Installation, priors: dict[str, float]) -> list[dict[str, Any]]:
+    """Candidates of the next decision whose quality comes from neighbours with known qualities, and not the prior."""
+    decision = fetch(f"{installation.api_url}/router/demo/explain", installation.admin_key, PROMPT)["decision"]
+    known = {each["model"] for each in decision["neighbours"] if each["quality"] is not None}
+    return [
+        each
+        for each in decision["candidates"]
+        if each["model"] in known and each["evidence"] > 0 and each["quality"]["raw"] != priors[each["model"]]
+    ]
 
 
 def test_doctor_finds_nothing_wrong(installation: Installation) -> None:

@@ -1,20 +1,16 @@
 """kill -9 of the maintenance worker in the middle of a re-scoring job: nothing is scored, counted or paid for twice."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from infra.embedded.data_dir import DataDir
 from tests.support.rescoring import RIGHT, Learning, learning
-from tests.support.world import KEYRING, eventually, wait_until
+from tests.support.worker_process import environment, worker
+from tests.support.world import eventually
 
 ROWS = 24
 TAG = "crash-question"
@@ -29,36 +25,10 @@ async def there(
 
 
 @pytest.fixture
-def environment(
+def variables(
     tmp_path: Path, migrated_url: str, temporal_address: str, milvus_uri: str, simulator_url: str
 ) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELPILOT_")}
-    return kept | {
-        "MODELPILOT_DATABASE_URL": migrated_url,
-        "MODELPILOT_TEMPORAL_ADDRESS": temporal_address,
-        "MODELPILOT_MILVUS_URI": milvus_uri,
-        "MODELPILOT_SIMULATOR_URL": simulator_url,
-        "MODELPILOT_ENCRYPTION_KEYS": KEYRING,
-        "MODELPILOT_DATA_DIR": str(tmp_path),
-    }
-
-
-@contextmanager
-def worker(environment: dict[str, str], name: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A maintenance worker process that polls; killed at the end."""
-    directory = Path(environment["MODELPILOT_DATA_DIR"])
-    ready, log = DataDir(directory).worker_ready, directory / f"{name}.log"
-    ready.unlink(missing_ok=True)
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "infra.cli", "worker"]
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    try:
-        wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")
-        assert process.poll() is None, log.read_text()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return environment(tmp_path, migrated_url, temporal_address, milvus_uri, SIMULATOR_URL=simulator_url)
 
 
 async def _calls(there: Learning, tag: str) -> dict[str, Any]:
@@ -78,7 +48,7 @@ async def _judge(there: Learning) -> None:
     await there.database.fetch_all(query, (there.user, json.dumps(spec)))
 
 
-async def test_a_killed_worker_scores_and_pays_nothing_twice(there: Learning, environment: dict[str, str]) -> None:
+async def test_a_killed_worker_scores_and_pays_nothing_twice(there: Learning, variables: dict[str, str]) -> None:
     """Another worker goes on where the job stood: every row is counted once, no answer is judged by two calls, and
     the verdicts that were in by then are kept as they were."""
     await _judge(there)
@@ -88,7 +58,7 @@ async def test_a_killed_worker_scores_and_pays_nothing_twice(there: Learning, en
         await there.rate(f"r{number:02}", 0.5)
     handle_spec = {"sources": ("checks", "feedback", "judge"), "judge_model": "slow", "judge_budget_usd": 1.0,
                    "judge_rate_per_minute": 60_000.0}  # fmt: skip
-    with worker(environment, "first") as first:
+    with worker(variables, "first") as first:
         handle = await there.start(**handle_spec)
 
         async def some() -> bool:
@@ -101,7 +71,7 @@ async def test_a_killed_worker_scores_and_pays_nothing_twice(there: Learning, en
     unknown = {name for name, row in before.items() if row["status"] == "started"}
     kept = {name: row for name, row in before.items() if row["status"] == "done"}
     assert 4 <= len(kept) < ROWS
-    with worker(environment, "second"):
+    with worker(variables, "second"):
         result = await handle.result()
     after = {row["request_id"]: row for row in await there.judgements()}
     assert (result.status, result.progress.done, result.progress.total) == ("completed", ROWS, ROWS)
@@ -119,15 +89,13 @@ async def test_a_killed_worker_scores_and_pays_nothing_twice(there: Learning, en
         assert (await there.quality(name))[:2] == (0.5, "feedback")
 
 
-async def test_a_killed_worker_counts_no_row_twice_without_a_judge(
-    there: Learning, environment: dict[str, str]
-) -> None:
+async def test_a_killed_worker_counts_no_row_twice_without_a_judge(there: Learning, variables: dict[str, str]) -> None:
     """Deterministic scoring, too, goes on from the recorded position."""
     rows = 40
     for number in range(rows):
         await there.add(f"d{number:02}", quality=1.0)
         await there.rate(f"d{number:02}", number / rows)
-    with worker(environment, "first") as first:
+    with worker(variables, "first") as first:
         handle = await there.start()
 
         async def begun() -> bool:
@@ -136,7 +104,7 @@ async def test_a_killed_worker_counts_no_row_twice_without_a_judge(
         await eventually(begun, "the job was not opened")
         first.kill()
         first.wait()
-    with worker(environment, "second"):
+    with worker(variables, "second"):
         result = await handle.result()
     assert (result.status, result.progress.done, result.progress.scored) == ("completed", rows, rows)
     assert (await there.quality("d20"))[1] == "checks+feedback"

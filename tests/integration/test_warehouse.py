@@ -26,6 +26,21 @@ SUMS = """SELECT count(*) AS n, count(DISTINCT request_id) AS ids, sum(cost_usd)
     sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens
 FROM requests"""
 
+BELONGINGS = (
+    (
+        "INSERT INTO feedback (user_id, request_id, api_key_id, source, router_id, model, score)"
+        " VALUES (%s, %s, 'key_1', '', 'support', 'sim/small', 1.0)"
+    ),
+    (
+        "INSERT INTO judgements (user_id, request_id, judge_model, rubric, job_user_id, job_id, status, calls,"
+        " estimated_usd, cost_usd) VALUES (%s, %s, 'sim/large', '1', 'admin', 'job', 'done', 1, 0, 0)"
+    ),
+    (
+        "INSERT INTO stored_texts (user_id, request_id, router_id, ciphertext, expires_at)"
+        " VALUES (%s, %s, 'support', 'secret', now() + interval '1 day')"
+    ),
+)
+
 
 class Killed(BaseException):
     """As a kill: nothing catches it."""
@@ -225,6 +240,23 @@ async def test_raw_rows_go_when_they_are_old_aggregated_and_exported(site: Site)
     assert rows_of(site.url, "SELECT count(*) AS n FROM attempts") == [{"n": 1}]
     assert rows_of(site.url, "SELECT sum(requests)::int AS n FROM hourly_metrics") == [{"n": 6}]
     assert site.read("SELECT count(*) AS n FROM requests") == [{"n": 5}]
+
+
+async def test_what_belongs_to_a_request_goes_with_it(site: Site) -> None:
+    """Nobody's words outlive the row that they are about; those on other rows, or of another tenant, stay."""
+    (old,) = await site.requests.add(HOUR, recorded=HOUR + timedelta(minutes=1))
+    (fresh,) = await site.requests.add(datetime.now(UTC))
+    for user, request_id in (("alice", old), ("alice", fresh), ("bob", old)):
+        for statement in BELONGINGS:
+            await site.database.fetch_all(statement, (user, request_id))
+    await site.aggregate()
+    retention = PostgresRetention(site.database, days=1, exports=False)
+    await retention.close_hours()
+    assert await retention.purge(10) == 1
+    for table in ("feedback", "judgements", "stored_texts"):
+        left = rows_of(site.url, f"SELECT user_id, request_id FROM {table} ORDER BY user_id")  # noqa: S608  (constants)
+        assert [tuple(row.values()) for row in left] == [("alice", fresh), ("bob", old)], table
+    assert rows_of(site.url, "SELECT DISTINCT request_id FROM attempts") == [{"request_id": fresh}]
 
 
 async def test_a_closed_hour_is_final(site: Site) -> None:

@@ -40,7 +40,7 @@ class FilledSite:
 @contextmanager
 def filled_site(directory: Path) -> Iterator[FilledSite]:
     """Start everything, send the traffic, and make the users. The gateway goes on: pages may ask it."""
-    with running_world(directory) as world, world.gateway() as gateway, _worker(world, directory):
+    with running_world(directory) as world, world.gateway() as gateway:
         environment = {**world.environment, "MODELPILOT_API_URL": gateway.url}
         for tenant, (router, count) in TRAFFIC.items():
             _send(environment, directory, tenant, router, count)
@@ -77,19 +77,6 @@ def _send(environment: Mapping[str, str], directory: Path, tenant: str, router: 
     _modelpilot(environment, "routers", "apply", "-f", str(document), key=made["key"])
     sent = ("--count", str(count), "--no-learn", "--json")  # nobody runs the batch jobs here
     _modelpilot(environment, "demo", "--router", router, *sent, key=made["key"])
-
-
-@contextmanager
-def _worker(world: World, directory: Path) -> Iterator[None]:
-    """What runs the demo's batch jobs; they wait in Temporal until it is there."""
-    with (directory / "worker.log").open("wb") as output:
-        command = [sys.executable, "-m", "infra.cli", "worker"]
-        process = subprocess.Popen(command, env=world.environment, stdout=output, stderr=output)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
 
 
 @contextmanager

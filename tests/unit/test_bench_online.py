@@ -9,7 +9,8 @@ import pytest
 
 from bench.online import Case, CaseResult, OnlineOptions, interval, run_case, summarize
 from bench.online_learner import Prompts, profiles_of
-from bench.online_stream import BadRecording, Recording, arrival_order, catalogue, load_recording, utilities
+from bench.online_stream import Recording, arrival_order, catalogue, load_recording, utilities
+from bench.routing_files import BadRecording
 
 MODELS = ("cheap", "dear")
 
@@ -84,7 +85,7 @@ def test_utility_is_the_objective_with_the_true_outcomes() -> None:
 def test_a_recording_is_read_and_a_wrong_file_is_refused(tmp_path: Path) -> None:
     """Outcomes become arrays; a line without the models of the first is an error that names the file."""
     outcomes = {"a": [1, 0.5, None, 3, 4], "b": [0, 0.25, None, 3, 5]}
-    good = {"prompt": "p", "task": "t", "outcomes": outcomes}
+    good = {"query_id": "q", "prompt": "p", "task": "t", "outcomes": outcomes}
     path = tmp_path / "good.jsonl.gz"
     path.write_bytes(gzip.compress(orjson.dumps(good) + b"\n"))
     recording = load_recording(path)

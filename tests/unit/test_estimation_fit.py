@@ -26,8 +26,8 @@ def one_answer_each(rows: TrainingRows, seed: int = 0) -> TrainingRows:
 def only(rows: TrainingRows, kept: np.ndarray) -> TrainingRows:
     """Some of the outcomes."""
     names = ("prompt", "model", "quality", "quality_weight", "input_tokens", "output_tokens", "cost_usd")
-    names += ("latency_ms", "ttft_ms", "count", "timestamp")
-    return replace(rows, **{name: getattr(rows, name)[kept] for name in names})
+    more = ("latency_ms", "ttft_ms", "count", "timestamp")
+    return replace(rows, **{name: getattr(rows, name)[kept] for name in (*names, *more)})
 
 
 def fitted(rows: TrainingRows) -> FittedPredictor:

@@ -6,10 +6,10 @@ from alembic import context
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
-import infra.db.predictor_tables  # noqa: F401
-import infra.db.learning_tables  # noqa: F401
-import infra.db.metric_tables  # noqa: F401
-import infra.db.site_tables  # noqa: F401
+import infra.db.learning_tables
+import infra.db.metric_tables
+import infra.db.predictor_tables
+import infra.db.site_tables
 import infra.db.tables  # noqa: F401  (fills SQLModel.metadata)
 
 

@@ -1,0 +1,165 @@
+"""Expectations with a fitted predictor and with the router's totals: each kind of evidence by its weight."""
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelpilot.estimation import FittedPredictor, RequestFacts, predict_all
+from modelpilot.records import ModelTotals, Neighbours
+from tests.support.refit_samples import artifact, training_rows, vector
+from tests.support.routing_samples import NOW, neighbours, spec
+
+MODELS = [spec("sim/a", quality_score=0.5), spec("sim/b", quality_score=0.5), spec("sim/new", quality_score=0.9)]
+NONE = Neighbours.empty()
+
+
+@cache
+def predictor() -> FittedPredictor:
+    """sim/a is right on one half of the sphere, sim/b on the other."""
+    made = artifact().artifact
+    assert made is not None
+    return FittedPredictor.from_bytes(made)
+
+
+def facts(first: float = 0.8, **changes: object) -> RequestFacts:
+    """A request somewhere on the sphere."""
+    return replace(RequestFacts(100, vector=vector(first), now=NOW), **changes)  # type: ignore[arg-type]
+
+
+def test_the_fit_decides_where_it_knows_the_models() -> None:
+    """Models it has never seen keep their catalogue prior."""
+    for first, better in ((0.8, 0), (-0.8, 1)):
+        expected = predict_all(MODELS, facts(first), NONE, predictor())
+        assert expected[better].quality > expected[1 - better].quality + 0.2
+        assert expected[2].quality == pytest.approx(0.9)
+
+
+def test_without_a_vector_the_means_remain() -> None:
+    """An embedder that is away costs the prompt's particulars, not what the router knows in general."""
+    expected = predict_all(MODELS, facts(vector=None), NONE, predictor())
+    assert [each.quality for each in expected[:2]] == pytest.approx([0.5, 0.5], abs=0.06)
+    assert expected[0].latency_ms == pytest.approx(500.0, rel=0.1)
+
+
+def test_a_vector_of_another_embedder_is_not_used() -> None:
+    """Garbage in another dimension falls back to the means as well."""
+    strange = np.ones(7, np.float32)
+    first = predict_all(MODELS, facts(vector=strange), NONE, predictor())
+    assert first == predict_all(MODELS, facts(vector=None), NONE, predictor())
+
+
+def test_neighbours_that_the_fit_has_seen_hardly_count_again() -> None:
+    """Twice the same evidence is not more evidence; what came since counts in full."""
+    rows = [{"model": "sim/a", "similarity": 0.9, "quality": 0.0}] * 30
+    before = predict_all(MODELS, facts(), NONE, predictor())[0].quality
+    learnt = predict_all(MODELS, facts(), neighbours(rows), replace(predictor(), fitted_at=NOW + 1.0))[0].quality
+    fresh = predict_all(MODELS, facts(), neighbours(rows), replace(predictor(), fitted_at=NOW - 1.0))[0].quality
+    assert before - learnt < 0.3 * (before - fresh)
+    assert fresh < 0.5 * before
+
+
+def test_more_of_the_same_evidence_never_moves_it_back() -> None:
+    """Shrinkage is monotone: every further bad answer lowers the expectation, and widens no deviation."""
+    found = [
+        predict_all(MODELS, facts(), neighbours([{"model": "sim/a", "quality": 0.0}] * count))[0]
+        for count in (0, 1, 2, 5, 20, 100)
+    ]
+    qualities, deviations = [each.quality for each in found], [each.quality_sd for each in found]
+    assert qualities == sorted(qualities, reverse=True)
+    assert deviations == sorted(deviations, reverse=True)
+
+
+def test_old_neighbours_say_less() -> None:
+    """Half as much after the half-life."""
+    rows = neighbours([{"model": "sim/a", "quality": 0.0}] * 10)
+    old = replace(rows, timestamp=rows.timestamp - 365 * 86_400.0)
+    recent_first, old_first = (predict_all(MODELS, facts(), each)[0].quality for each in (rows, old))
+    assert recent_first < old_first < 0.5
+
+
+def test_totals_stand_in_before_the_first_fit() -> None:
+    """What the router has seen of a model altogether counts where nothing is similar."""
+    totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.9), "sim/b": ModelTotals(5, 1.0, 1.0, 0, math.nan)}
+    first, second, _ = predict_all(MODELS, facts(), replace(NONE, totals=totals))
+    assert first.quality == pytest.approx((40 * 0.9 + 10 * 0.5) / 50)
+    assert second.quality == pytest.approx(0.5)
+
+
+def test_a_limit_on_the_answer_saves_time_where_times_are_known() -> None:
+    """Time to first token stays, the rest shrinks with the answer; a catalogue's average is left alone."""
+    whole, cut = (predict_all(MODELS, facts(max_output_tokens=limit), NONE, predictor()) for limit in (None, 10))
+    assert 100.0 <= cut[0].latency_ms < 0.5 * whole[0].latency_ms
+    assert cut[2].latency_ms == whole[2].latency_ms
+
+
+def test_a_price_that_is_unknown_stays_unknown_for_a_router() -> None:
+    """Only a recorded benchmark may read costs from history."""
+    bare = [spec("sim/a", cost_per_input_token=None, cost_per_output_token=None)]
+    assert predict_all(bare, facts(), NONE, predictor())[0].cost_usd is None
+    recorded = predict_all(bare, facts(costs_from_history=True), NONE, predictor())[0]
+    assert recorded.cost_usd == pytest.approx(0.001, rel=0.05)
+
+
+def test_cached_input_is_priced_as_cached() -> None:
+    """Tokens that the provider has cached cost their own price."""
+    model = [spec("sim/a", cost_per_cached_input_token=0.0)]
+    plain, cached = (predict_all(model, facts(cached_tokens=count), NONE)[0].cost_usd for count in (0, 100))
+    assert plain is not None
+    assert cached == pytest.approx(plain - 100e-6)
+
+
+def test_no_models_no_predictions() -> None:
+    """An empty pool is not an error here."""
+    assert predict_all([], facts(), NONE, predictor()) == []
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "model": st.sampled_from(["sim/a", "sim/b", "sim/new", "gone"]),
+            "similarity": st.floats(-1, 1, width=32),
+            "quality": st.just(math.nan) | st.floats(0, 1, width=32),
+            "latency": st.just(math.nan) | st.floats(0, 1e6, width=32),
+            "tokens": st.just(math.nan) | st.floats(0, 1e6, width=32),
+            "count": st.floats(1, 1e6, width=32),
+        }
+    ),
+    max_size=20,
+)
+VECTORS = st.none() | st.lists(st.floats(-1e3, 1e3, width=32), min_size=16, max_size=16).map(
+    lambda numbers: np.array(numbers, np.float32)
+)
+
+
+@settings(deadline=None)
+@given(ROWS, VECTORS, st.booleans(), st.none() | st.integers(1, 10**6))
+def test_nothing_is_ever_nan(
+    rows: list[dict[str, float]], where: np.ndarray | None, with_fit: bool, limit: int | None
+) -> None:
+    """Whatever the vector and the history, every number is finite and in its range, deviations included."""
+    asked = facts(vector=where, max_output_tokens=limit)
+    for each in predict_all(MODELS, asked, neighbours(rows), predictor() if with_fit else None):
+        numbers = (each.cost_usd, each.latency_ms, each.quality, each.carbon_g, each.output_tokens)
+        spreads = (each.cost_sd_usd, each.latency_sd_ms, each.quality_sd, each.carbon_sd_g)
+        assert all(number is not None and math.isfinite(number) and number >= 0.0 for number in numbers + spreads)
+        assert each.quality <= 1.0
+
+
+@settings(deadline=None)
+@given(ROWS, st.permutations(range(len(MODELS))))
+def test_the_order_of_the_models_changes_nothing(rows: list[dict[str, float]], order: list[int]) -> None:
+    """Each model's expectation depends on its own evidence, not on its place."""
+    history = neighbours(rows)
+    plain = predict_all(MODELS, facts(), history, predictor())
+    moved = predict_all([MODELS[place] for place in order], facts(), history, predictor())
+    assert [plain[place] for place in order] == moved
+
+
+def test_the_fit_of_one_router_is_what_its_rows_say() -> None:
+    """The samples of these tests are learnable, or the tests above would prove nothing."""
+    assert training_rows().models == predictor().models
