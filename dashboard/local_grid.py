@@ -15,8 +15,7 @@ def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str 
     options = made.children.dashGridOptions
     for block_option in ("cacheBlockSize", "maxBlocksInCache"):
         del options[block_option]
-    # Filled while it is hidden, it would take its width for none and draw no column.
-    options["suppressColumnVirtualisation"] = True
+    options["suppressColumnVirtualisation"] = True  # screen readers count the columns
     made.children.rowModelType = "clientSide"
     made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
     made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}

@@ -51,7 +51,11 @@ def layout(context: PageContext, search: str) -> Element:
         dmc.Text(id=ids.EXPLORE_WHAT, size="sm", c="dimmed", mb="xs"),
         html.Div(graph, role="img", **aria(label="Chart: the numbers of the table below over time")),
     )
-    table = panel("The same numbers", csv_button(FRAME), local_grid(ids.EXPLORE_GRID, COLUMNS, "Numbers of the chart"))
+    table = panel(
+        "The same numbers",
+        dmc.Group(csv_button(FRAME), mb="xs"),
+        local_grid(ids.EXPLORE_GRID, COLUMNS, "Numbers of the chart"),
+    )
     return FRAME.layout(context, search, control_row(FRAME, CONTROLS, search), dmc.Stack([chart, table]))
 
 

@@ -112,7 +112,7 @@ def width_name(width_s: int) -> str:
 
 
 def figure(view: Shown, asked: Asked) -> go.Figure:
-    """Sums as stacked bars, everything else as lines with a gap where there were no requests."""
+    """Sums as stacked bars, everything else as lines; no bar and a gap where there were no requests."""
     starts = bucket_starts(view.window)
     traces = [_trace(view, asked, index, group, starts) for index, group in enumerate(view.groups[:MOST_SERIES])]
     made = on_time_axis(dressed(go.Figure(traces)), view.window, asked.zone)
@@ -189,8 +189,7 @@ def _name(view: Shown, group: str) -> str:
 def _trace(view: Shown, asked: Asked, index: int, group: str, starts: Sequence[float]) -> go.Bar | go.Scatter:
     metric, width_s = view.metric, view.window.bucket_s
     cells = [view.cells.get((group, start)) for start in starts]
-    nothing = 0.0 if metric.kind == "sum" else None
-    values = [cell.values[0].value if cell else nothing for cell in cells]
+    values = [cell.values[0].value if cell else None for cell in cells]
     texts = [format_value(value, metric.unit) for value in values]
     data = [
         (text, asked.zone.span(*span_of(view.window, start)), link_of(view, asked, group, start))

@@ -106,13 +106,7 @@ def register(app: Dash, context: PageContext) -> None:
     """Attach the page's callbacks to an app."""
     FRAME.register(app, context)
     _register_controls(app, context)
-    app.clientside_callback(  # type: ignore[no-untyped-call]
-        ClientsideFunction("modelpilotCopy", "copy"),
-        Output(ids.WHAT_IF_COPIED, "children"),
-        Input(ids.WHAT_IF_COPY, "n_clicks"),
-        State(ids.WHAT_IF_FILE, "children"),
-        prevent_initial_call=True,
-    )
+    _register_copy(app)
 
     def table(asked: Asked) -> Table:
         router = read_chosen(context, asked)
@@ -146,6 +140,16 @@ def register(app: Dash, context: PageContext) -> None:
             return Filled((_about(router, asked), *(no_update,) * 8), refused)
         said = None if found["requests"] else nothing_here_notice("decisions to replay")
         return Filled(_results(router, found, asked), said)
+
+
+def _register_copy(app: Dash) -> None:
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("modelpilotCopy", "copy"),
+        Output(ids.WHAT_IF_COPIED, "children"),
+        Input(ids.WHAT_IF_COPY, "n_clicks"),
+        State(ids.WHAT_IF_FILE, "children"),
+        prevent_initial_call=True,
+    )
 
 
 def _replayed(context: PageContext, asked: Asked, router: RouterUse) -> dict[str, Any]:

@@ -25,6 +25,10 @@ __all__ = ["DEFAULT_OUTPUT_TOKENS", "REPEAT_CAP", "predict_all"]
 Floats = NDArray[np.float64]
 
 PSEUDO_COUNT_QUALITY = 10.0
+# A catalogue's quality of one model against another, once the common offset is known, is worth this many outcomes.
+PSEUDO_COUNT_LEVEL = 20.0
+PSEUDO_COUNT_OWN = 150.0  # outcomes of a model at which half of the fit's word on it against the others is believed
+_OFFSET_PSEUDO_MODELS = 0.02  # small: an error that all candidates share changes no choice
 PSEUDO_COUNT_MEASURED = 3.0  # latency and length vary less between prompts than right and wrong do
 DEFAULT_OUTPUT_TOKENS = 256.0
 # Standard deviations of what the catalogue says, and of what it does not say.
@@ -87,6 +91,7 @@ class _Known:
 
     fitted_at: float | None
     quality: Floats
+    quality_base: Floats  # of the model over all prompts
     quality_sd: Floats
     tokens: Floats
     latency: Floats
@@ -101,7 +106,8 @@ class _Known:
         none, unknown = np.zeros(len(names)), np.full(len(names), np.nan)
         usual = np.full(len(names), _LOG_SD)
         if fitted is None:
-            return cls(None, none, usual, none, none, unknown, usual, usual, unknown, np.zeros((4, len(names))))
+            weight = np.zeros((4, len(names)))
+            return cls(None, none, none, usual, none, none, unknown, usual, usual, unknown, weight)
         places = np.array([fitted.places.get(name, -1) for name in names])
         forecast = fitted.forecast(facts.vector, facts.request_type)
         weight = np.where(places >= 0, fitted.rows[:, places], 0.0)
@@ -116,6 +122,7 @@ class _Known:
         return cls(
             fitted.fitted_at,
             column(forecast.quality, QUALITY, 0.0),
+            column(fitted.base[QUALITY], QUALITY, 0.0),
             column(forecast.quality_sd, QUALITY, _NEUTRAL_SD),
             np.minimum(column(forecast.output_tokens, OUTPUT_TOKENS, 0.0), _LONGEST),
             np.minimum(column(forecast.latency_ms, LATENCY, 0.0), _LONGEST),
@@ -133,16 +140,17 @@ def _quality(
     """Expected quality and its standard deviation."""
     prior = np.array([NEUTRAL_QUALITY if model.quality_score is None else model.quality_score for model in models])
     prior_sd = np.array([_NEUTRAL_SD if model.quality_score is None else _PRIOR_SD for model in models])
-    general = _Estimate(prior, np.full(len(models), PSEUDO_COUNT_QUALITY))
     weight = known.weight[QUALITY]
     fitted = weight > 0.0
-    general = general.joined(weight * known.quality, weight)
+    seen, outcomes = np.where(fitted, _reliable(known, weight), 0.0), weight
     if neighbours.totals:
         totals = [neighbours.totals.get(model.id) for model in models]
         graded = np.array([total.graded if total and total.graded else 0.0 for total in totals])
         means = np.array([total.quality if total and total.graded else 0.0 for total in totals])
-        graded = np.where(fitted, 0.0, graded)  # the fit has them already
-        general = general.joined(graded * means, graded)
+        # The fit has them already.
+        seen, outcomes = np.where(fitted, seen, means), np.where(fitted, outcomes, graded)
+    level = np.clip(prior + _offset(prior, seen, outcomes), 0.0, 1.0)
+    general = _Estimate(level, np.full(len(models), PSEUDO_COUNT_LEVEL)).joined(outcomes * seen, outcomes)
     near, sums = evidence.sums(neighbours.quality)
     final = _Estimate(general.mean, np.full(len(models), PSEUDO_COUNT_QUALITY)).joined(sums, near)
     mean = np.clip(final.mean, 0.0, 1.0)
@@ -150,6 +158,29 @@ def _quality(
     variance = np.maximum(mean * (1.0 - mean), _LEAST_VARIANCE)
     precision = prior_sd**-2.0 + near / variance + np.where(fitted, np.maximum(known.quality_sd, 1e-3) ** -2.0, 0.0)
     return mean, precision**-0.5
+
+
+def _reliable(known: _Known, weight: Floats) -> Floats:
+    """The fit's quality at this prompt, with what it says of one model against the others shrunk by its outcomes.
+
+    How hard a prompt is shows in every model's outcomes, and which model is the better one there only in its own:
+    with few of them the largest of many such differences is mostly noise, and would be chosen for it.
+    """
+    deviation = known.quality - known.quality_base
+    common = float(weight @ deviation) / max(float(weight.sum()), 1e-9)
+    # Squared: hardly anything with dozens of outcomes, nearly all with a thousand.
+    own = weight**2 / (weight**2 + PSEUDO_COUNT_OWN**2)
+    return known.quality_base + common + own * (deviation - common)
+
+
+def _offset(prior: Floats, seen: Floats, outcomes: Floats) -> float:
+    """How much lower or higher than the catalogue says the models that have been seen are, here and for this prompt.
+
+    It holds for those that have not been seen as well: otherwise hard prompts, or strict grades, would make whatever is
+    untried look better than whatever is known.
+    """
+    trust = outcomes / (outcomes + PSEUDO_COUNT_LEVEL)
+    return float(trust @ (seen - prior) / (trust.sum() + _OFFSET_PSEUDO_MODELS))
 
 
 def _tokens(names: Sequence[str], known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estimate:

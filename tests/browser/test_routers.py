@@ -4,12 +4,13 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from playwright.sync_api import Locator, expect
 
 from dashboard import ids
 from dashboard.pages import router_detail
 from tests.browser.conftest import Visitors
-from tests.support.browser import Visit
+from tests.support.browser import DESKTOP_PX, PHONE_PX, Scheme, Visit
 from tests.support.filled_site import TRAFFIC, FilledSite
 
 ROUTER, SENT = TRAFFIC["team-a"]
@@ -37,9 +38,10 @@ def test_routers_lead_to_their_requests_and_versions(visit: Visitors) -> None:
     assert ROUTER in download.value.path().read_text()
 
 
-def test_the_sandbox_shows_the_decision(visit: Visitors) -> None:
+@pytest.mark.parametrize(("width_px", "scheme"), [(DESKTOP_PX, "light"), (PHONE_PX, "dark")])
+def test_the_sandbox_shows_the_decision(visit: Visitors, width_px: int, scheme: Scheme) -> None:
     """A prompt gives every candidate with its score, and the model that would be chosen; tools are a need like any."""
-    window = visit("alice")
+    window = visit("alice", width_px=width_px, scheme=scheme)
     window.open(DETAIL)
     window.page.get_by_label("Prompt").fill("What is the capital of France?")
     window.page.get_by_role("checkbox", name="with tools").check()
@@ -50,6 +52,8 @@ def test_the_sandbox_shows_the_decision(visit: Visitors) -> None:
         expect(result.get_by_role("cell", name=model).first).to_be_visible()
     expect(result).to_contain_text("Similar past prompts")
     assert "Without vector" not in result.inner_text()
+    window.screenshot(f"explained-{width_px}-{scheme}")
+    assert window.overflow_px() <= 0
     assert window.serious_findings() == []
     window.page.get_by_label("Prompt").fill(" ")
     window.page.get_by_role("button", name="Explain").click()

@@ -133,7 +133,7 @@ def _watch(visit: Visit) -> None:
             visit.troubles.append(f"console: {message.text}")
 
     def on_request(request: Request) -> None:
-        if not request.url.startswith((visit.url, "data:", "blob:")):
+        if not request.url.startswith((visit.url, "data:", "blob:", "about:")):
             visit.troubles.append(f"leaves the site: {request.url}")
         if urlsplit(request.url).path == "/_dash-update-component":
             visit.callbacks.append(request.post_data_json or {})

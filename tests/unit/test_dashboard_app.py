@@ -47,7 +47,9 @@ def shown(client: FlaskClient, search: str = "", **changes: Any) -> dict[str, An
 def app_of() -> Dash:
     """A site that can be served."""
     reader: Any = FakeReader(FULL)
-    return create_app(Readers(**dict.fromkeys(Readers.__dataclass_fields__, reader)), FakeAccess(), FakeHasher(), CONFIG)
+    return create_app(
+        Readers(**dict.fromkeys(Readers.__dataclass_fields__, reader)), FakeAccess(), FakeHasher(), CONFIG
+    )
 
 
 def test_the_page_and_its_health_check_answer() -> None:

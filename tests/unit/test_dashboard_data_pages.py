@@ -138,10 +138,10 @@ def test_points_lead_to_their_requests() -> None:
     }
 
 
-def test_sums_are_zero_where_nothing_was_and_means_have_a_gap() -> None:
-    """No requests are no cost; no requests are not a latency of nothing."""
+def test_nothing_is_drawn_where_nothing_was() -> None:
+    """No bar and a gap in the line: no requests are not a latency of nothing."""
     bars = {trace.name: list(trace.y) for trace in figure(view_of(CELLS), asked()).data}
-    assert bars == {NO_MODEL: [0, 5, 0], "a": [3, 0, 1], "b": [0, 2, 0]}
+    assert bars == {NO_MODEL: [None, 5, None], "a": [3, None, 1], "b": [None, 2, None]}
     lines = {trace.name: list(trace.y) for trace in figure(view_of(CELLS, "p95"), asked()).data}
     assert lines["a"] == [3, None, 1]
 

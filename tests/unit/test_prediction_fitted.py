@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelpilot.estimation import FittedPredictor, RequestFacts, predict_all
+from modelpilot.estimation.combine import PSEUDO_COUNT_LEVEL
 from modelpilot.records import ModelTotals, Neighbours
 from tests.support.refit_samples import artifact, training_rows, vector
 from tests.support.routing_samples import NOW, neighbours, spec
@@ -32,7 +33,7 @@ def facts(first: float = 0.8, **changes: object) -> RequestFacts:
 
 
 def test_the_fit_decides_where_it_knows_the_models() -> None:
-    """Models it has never seen keep their catalogue prior."""
+    """Models it has never seen keep their catalogue prior, moved by what the others have over theirs here."""
     for first, better in ((0.8, 0), (-0.8, 1)):
         expected = predict_all(MODELS, facts(first), NONE, predictor())
         assert expected[better].quality > expected[1 - better].quality + 0.2
@@ -86,8 +87,10 @@ def test_totals_stand_in_before_the_first_fit() -> None:
     """What the router has seen of a model altogether counts where nothing is similar."""
     totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.9), "sim/b": ModelTotals(5, 1.0, 1.0, 0, math.nan)}
     first, second, _ = predict_all(MODELS, facts(), replace(NONE, totals=totals))
-    assert first.quality == pytest.approx((40 * 0.9 + 10 * 0.5) / 50)
-    assert second.quality == pytest.approx(0.5)
+    trust = 40 / (40 + PSEUDO_COUNT_LEVEL)
+    level = 0.5 + trust * (0.9 - 0.5) / (trust + 0.02)
+    assert first.quality == pytest.approx((40 * 0.9 + PSEUDO_COUNT_LEVEL * level) / (40 + PSEUDO_COUNT_LEVEL))
+    assert 0.5 < second.quality < first.quality
 
 
 def test_a_limit_on_the_answer_saves_time_where_times_are_known() -> None:
@@ -163,3 +166,12 @@ def test_the_order_of_the_models_changes_nothing(rows: list[dict[str, float]], o
 def test_the_fit_of_one_router_is_what_its_rows_say() -> None:
     """The samples of these tests are learnable, or the tests above would prove nothing."""
     assert training_rows().models == predictor().models
+
+
+def test_a_hard_router_makes_untried_models_no_better_than_known_ones() -> None:
+    """Grades below the catalogue's level say more of the prompts than of the models that met them."""
+    totals = {"sim/a": ModelTotals(200, 900.0, 100.0, 200, 0.3)}
+    specs = [spec("sim/a", quality_score=0.9), spec("sim/b", quality_score=0.8)]
+    known, untried = predict_all(specs, facts(), replace(NONE, totals=totals))
+    assert known.quality == pytest.approx(0.3, abs=0.05)
+    assert untried.quality < known.quality

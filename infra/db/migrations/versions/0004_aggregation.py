@@ -10,7 +10,8 @@ depends_on = None
 
 _COUNTS = (
     "cached_tokens", "reasoning_tokens", "failed_count", "canceled_count", "fallback_count", "degraded_count",
-    "explored_count", "attempt_count", "known_cost_count", "unknown_cost_count", "unknown_carbon_count", "quality_count",
+    "explored_count", "attempt_count", "known_cost_count", "unknown_cost_count", "unknown_carbon_count",
+    "quality_count",
 )  # fmt: skip
 _FIGURES = ("p99_latency_ms", "p50_ttft_ms", "p50_overhead_ms", "avg_quality")
 
@@ -44,7 +45,9 @@ def _extend_hourly_metrics() -> None:
     # The default is for rows that are there already; the aggregation writes every column.
     for name in _COUNTS:
         op.add_column("hourly_metrics", sa.Column(name, sa.BigInteger(), nullable=False, server_default=sa.text("0")))
-    op.add_column("hourly_metrics", sa.Column("total_carbon_g", sa.Float(), nullable=False, server_default=sa.text("0")))
+    op.add_column(
+        "hourly_metrics", sa.Column("total_carbon_g", sa.Float(), nullable=False, server_default=sa.text("0"))
+    )
     for name in (*_COUNTS, "total_carbon_g"):
         op.alter_column("hourly_metrics", name, server_default=None)
 
