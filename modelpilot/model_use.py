@@ -19,7 +19,8 @@ Health = Literal["idle", "healthy", "troubled", "rate limited", "failing", "key 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentUse:
-    """The calls of one model at one place. `recent_*` are those of the last hour, the others those of the range.
+    """The calls of one model at one place. `recent_*` are those of the last hour, the others those of the range (which
+    may lie before it).
 
     `last_error` is the type of the newest call's failure, None where that call went well.
     """
@@ -28,7 +29,6 @@ class DeploymentUse:
     provider: str
     deployment: str
     calls: int = 0
-    errors: int = 0
     rate_limited: int = 0
     recent_calls: int = 0
     recent_errors: int = 0

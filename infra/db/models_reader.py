@@ -6,26 +6,26 @@ from typing import Any, LiteralString
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.explore_reader import LATEST, ask, moments
+from infra.db.explore_reader import LATEST, SORT_IN_MEMORY, ask, moments
 from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import AnalyticsScope
 from modelpilot.explore import Answer, Question, RequestFilter
 from modelpilot.model_use import HEALTH_S, HEAT_METRIC, MODEL_METRICS, DeploymentUse, ModelsRead, Price
 
-# One pass over the calls of the range and of the last hour, whichever reaches further back.
+# All calls of the range: a million rows, so as few figures as the page needs.
 _CALLS: LiteralString = """
-SELECT model, provider, deployment,
-       count(*) FILTER (WHERE started_at >= %(start)s) AS calls,
-       count(*) FILTER (WHERE started_at >= %(start)s AND status = 'error') AS errors,
-       count(*) FILTER (WHERE started_at >= %(start)s AND error_type = 'rate_limited') AS rate_limited,
-       count(*) FILTER (WHERE started_at >= %(recent)s) AS recent_calls,
-       count(*) FILTER (WHERE started_at >= %(recent)s AND status = 'error') AS recent_errors,
-       count(*) FILTER (WHERE started_at >= %(recent)s AND error_type = 'rate_limited') AS recent_rate_limited,
-       count(*) FILTER (WHERE started_at >= %(recent)s AND error_type IN ('authentication', 'permission'))
-           AS recent_refused,
+SELECT model, provider, deployment, count(*) AS calls,
+       count(*) FILTER (WHERE error_type = 'rate_limited') AS rate_limited, max(started_at) AS last_call
+FROM attempts
+WHERE started_at >= %(start)s AND started_at < %(end)s"""
+_RECENT: LiteralString = """
+SELECT model, provider, deployment, count(*) AS recent_calls,
+       count(*) FILTER (WHERE status = 'error') AS recent_errors,
+       count(*) FILTER (WHERE error_type = 'rate_limited') AS recent_rate_limited,
+       count(*) FILTER (WHERE error_type IN ('authentication', 'permission')) AS recent_refused,
        max(started_at) AS last_call, max(started_at) FILTER (WHERE status <> 'error') AS last_good
 FROM attempts
-WHERE started_at >= least(%(start)s, %(recent)s) AND started_at < %(end)s"""
+WHERE started_at >= %(recent)s AND started_at < %(end)s"""
 # Apart, since an ordered aggregate would sort all calls of the range.
 _LAST_ERRORS: LiteralString = """
 SELECT DISTINCT ON (model, provider, deployment) model, provider, deployment, error_type FROM attempts
@@ -34,7 +34,7 @@ _NEWEST: LiteralString = " ORDER BY model, provider, deployment, started_at DESC
 _OF_USER: LiteralString = " AND user_id = %(user_id)s"
 _OF_MODEL: LiteralString = " AND model = %(model)s"
 _OF_PROVIDER: LiteralString = " AND provider = %(provider)s"
-_PER_DEPLOYMENT: LiteralString = " GROUP BY 1, 2, 3 ORDER BY 2, 1, 3"
+_PER_DEPLOYMENT: LiteralString = " GROUP BY 1, 2, 3"
 
 # A tenant's own version hides the shared one; who sees everybody is shown the shared one first.
 _PRICES: LiteralString = """
@@ -52,6 +52,7 @@ class PostgresModelsReader:
     def models(self, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
         """All in one snapshot. Raises DependencyUnavailable."""
         with self._pool.transaction() as connection:
+            connection.execute(SORT_IN_MEMORY)
             by_model = ask(connection, scope, Question(MODEL_METRICS, "model", None, wanted))
             over_time = ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted))
             latest = (connection.execute(LATEST, {"user_id": scope.user_id}).fetchone() or {}).get("latest")
@@ -73,18 +74,22 @@ def _deployments(connection: Connection[DictRow], scope: AnalyticsScope, wanted:
     narrowed = _OF_USER if scope.user_id is not None else ""
     narrowed += _OF_MODEL if wanted.model is not None else ""
     narrowed += _OF_PROVIDER if wanted.provider is not None else ""
-    rows = connection.execute(_CALLS + narrowed + _PER_DEPLOYMENT, given).fetchall()
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for query in (_CALLS + narrowed + _PER_DEPLOYMENT, _RECENT + narrowed + _PER_DEPLOYMENT):
+        for row in connection.execute(query, given).fetchall():
+            found.setdefault(_place(row), {}).update(row)
     failures = connection.execute(_LAST_ERRORS + narrowed + _NEWEST, given).fetchall()
     last_errors = {_place(row): row["error_type"] for row in failures}
-    return [_deployment(row, last_errors.get(_place(row))) for row in rows]
+    return [_deployment(row, last_errors.get(place)) for place, row in sorted(found.items())]
 
 
 def _place(row: DictRow) -> tuple[str, str, str]:
     return row["model"], row["provider"], row["deployment"]
 
 
-def _deployment(row: DictRow, newest_error: str | None) -> DeploymentUse:
-    failed_last = row["last_good"] is None or row["last_good"] < row["last_call"]
+def _deployment(row: dict[str, Any], newest_error: str | None) -> DeploymentUse:
+    last_good = row.get("last_good")
+    failed_last = last_good is None or last_good < row["last_call"]
     values = {name: row[name] for name in DeploymentUse.__dataclass_fields__ if name in row}
     last_error = newest_error if failed_last else None
     return DeploymentUse(**{**values, "last_error": last_error, "last_call_s": row["last_call"].timestamp()})
