@@ -123,6 +123,11 @@ def rescoring() -> NamedSchedule:
     return NamedSchedule(names.RESCORE_SCHEDULE, schedule)
 
 
+def every() -> tuple[NamedSchedule, ...]:
+    """All that a maintenance worker keeps."""
+    return housekeeping(), refits(), aggregation(), rescoring()
+
+
 async def ensure(client: Client, wanted: NamedSchedule) -> None:
     """Create the schedule, or make the existing one like it; one that somebody has paused stays paused.
 

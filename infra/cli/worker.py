@@ -109,10 +109,8 @@ async def _connect(settings: Settings) -> Client:
     keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
     client = await connect(settings, keyring, f"worker-{socket.gethostname()}-{os.getpid()}")
     try:
-        await schedules.ensure(client, schedules.housekeeping())
-        await schedules.ensure(client, schedules.refits())
-        await schedules.ensure(client, schedules.aggregation())
-        await schedules.ensure(client, schedules.rescoring())
+        for schedule in schedules.every():
+            await schedules.ensure(client, schedule)
     except RPCError as error:
         raise DependencyUnavailable(f"Temporal took no schedule: {error.message}") from error
     return client

@@ -62,7 +62,8 @@ async def test_it_works_until_it_is_told_to_stop(
             first = await eventually(lambda: _first_run(handle), "the schedule started nothing")
             await client.get_workflow_handle(first).result()
         finally:
-            await handle.delete()
+            for each in schedules.every():  # they would go on starting workflows on the server that other tests use
+                await client.get_schedule_handle(each.id).delete()
         asked_at = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20.0) == 0, log.read_text()

@@ -106,18 +106,22 @@ async def test_the_schedule_starts_it(client: Client) -> None:
         assert found.policy.catchup_window == schedules.AGGREGATE_CATCHUP
         async with worker(client, fakes, names.MAINTENANCE_QUEUE) as running:
             await wait_until_polling(client, names.MAINTENANCE_QUEUE, running.client.identity)
+            before = await _started(handle)
             await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
-            started = await eventually(lambda: _started(handle), "the schedule started nothing")
+            started = await eventually(lambda: _newly_started(handle, before), "the schedule started nothing")
             await client.get_workflow_handle(started).result()
         assert fakes.noted == set()
     finally:
         await handle.delete()
 
 
-async def _started(handle: ScheduleHandle) -> str | None:
+async def _started(handle: ScheduleHandle) -> list[str]:
     actions = (await handle.describe()).info.recent_actions
-    started = [str(each.action.workflow_id) for each in actions if hasattr(each.action, "workflow_id")]
-    return started[0] if started else None
+    return [str(each.action.workflow_id) for each in actions if hasattr(each.action, "workflow_id")]
+
+
+async def _newly_started(handle: ScheduleHandle, before: list[str]) -> str | None:
+    return next((each for each in await _started(handle) if each not in before), None)
 
 
 def test_hours_are_cut_by_the_clock() -> None:
