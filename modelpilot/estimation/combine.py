@@ -5,6 +5,7 @@ past prompts. Each step is a mean with a weight in outcomes, and the next one co
 thin or distant evidence moves little.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ Floats = NDArray[np.float64]
 PSEUDO_COUNT_QUALITY = 10.0
 # A catalogue's quality of one model against another, once the common offset is known, is worth this many outcomes.
 PSEUDO_COUNT_LEVEL = 20.0
-PSEUDO_COUNT_OWN = 150.0  # outcomes of a model at which half of the fit's word on it against the others is believed
+PSEUDO_COUNT_OWN = 50.0  # outcomes of a model at which half of the fit's word on it against the others is believed
 _OFFSET_PSEUDO_MODELS = 0.02  # small: an error that all candidates share changes no choice
 PSEUDO_COUNT_MEASURED = 3.0  # latency and length vary less between prompts than right and wrong do
 DEFAULT_OUTPUT_TOKENS = 256.0
@@ -167,8 +168,8 @@ def _reliable(known: _Known, weight: Floats) -> Floats:
     with few of them the largest of many such differences is mostly noise, and would be chosen for it.
     """
     deviation = known.quality - known.quality_base
-    common = float(weight @ deviation) / max(float(weight.sum()), 1e-9)
-    # Squared: hardly anything with dozens of outcomes, nearly all with a thousand.
+    common = _total(weight * deviation) / max(_total(weight), 1e-9)
+    # Squared: little with a dozen outcomes, nearly all with hundreds.
     own = weight**2 / (weight**2 + PSEUDO_COUNT_OWN**2)
     return known.quality_base + common + own * (deviation - common)
 
@@ -180,7 +181,12 @@ def _offset(prior: Floats, seen: Floats, outcomes: Floats) -> float:
     untried look better than whatever is known.
     """
     trust = outcomes / (outcomes + PSEUDO_COUNT_LEVEL)
-    return float(trust @ (seen - prior) / (trust.sum() + _OFFSET_PSEUDO_MODELS))
+    return _total(trust * (seen - prior)) / (_total(trust) + _OFFSET_PSEUDO_MODELS)
+
+
+def _total(values: Floats) -> float:
+    # Exact, so that the order of the candidates changes nothing, not even the last bit.
+    return math.fsum(values.tolist())
 
 
 def _tokens(names: Sequence[str], known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estimate:
