@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 PSEUDO_COUNT_QUALITY = 10.0
 # A catalogue's quality of one model against another, once the common offset is known, is worth this many outcomes.
 PSEUDO_COUNT_LEVEL = 20.0
-PSEUDO_COUNT_OWN = 50.0  # outcomes of a model at which half of the fit's word on it against the others is believed
+PSEUDO_COUNT_OWN = 20.0  # outcomes of a model at which half of the fit's word on it against the others is believed
 _OFFSET_PSEUDO_MODELS = 0.02  # small: an error that all candidates share changes no choice
 PSEUDO_COUNT_MEASURED = 3.0  # latency and length vary less between prompts than right and wrong do
 DEFAULT_OUTPUT_TOKENS = 256.0
@@ -169,7 +169,7 @@ def _reliable(known: _Known, weight: Floats) -> Floats:
     """
     deviation = known.quality - known.quality_base
     common = _total(weight * deviation) / max(_total(weight), 1e-9)
-    # Squared: little with a dozen outcomes, nearly all with hundreds.
+    # Squared: little with a few outcomes, nearly all with a hundred.
     own = weight**2 / (weight**2 + PSEUDO_COUNT_OWN**2)
     return known.quality_base + common + own * (deviation - common)
 

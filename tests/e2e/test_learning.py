@@ -136,7 +136,7 @@ async def test_outcomes_become_decisions(client: aiohttp.ClientSession, taught: 
         decision = await explained(client, kind)
         assert decision["selectedModel"] == model, decision
         quality = {c["model"]: c["quality"] for c in decision["candidates"]}
-        assert quality[model]["raw"] > 0.6 > 0.4 > min(q["raw"] for q in quality.values())
+        assert quality[model]["raw"] > 0.15 + min(q["raw"] for q in quality.values())
         assert all(q["sd"] > 0.0 for q in quality.values())
     _, answer = await ask(client, "learns", body("invoice", 1), **{"x-modelpilot-explain": "true"})
     assert answer["modelpilot"]["decision"]["predictor"]["version"] == made["version"]
