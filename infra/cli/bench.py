@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import orjson
 import typer
 import uvloop
 
@@ -22,6 +21,7 @@ from bench.jobs import JobFailed, JobsOptions, bench_jobs
 from bench.report import failed_calls, show
 from bench.rescore import RescoreFailed
 from bench.targets import BadAnswer
+from infra.cli.bench_results import deliver
 from infra.cli.bench_routing import routing
 from infra.logs import configure_logging
 
@@ -74,14 +74,7 @@ def gateway(
         history=history or base.history,
     )
     results = _run(bench_gateway(options, _say))
-    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
-    if as_json:
-        typer.echo(encoded, nl=False)
-    else:
-        show(results)
+    deliver(results, out, as_json, show)
     if failed_calls(results):
         raise typer.Exit(1)
 
@@ -96,14 +89,7 @@ def faults(
     Exit codes: 0 all at pass, 1 any other verdict or it could not be run, 2 wrong usage.
     """
     results = _run(bench_faults(_say))
-    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
-    if as_json:
-        typer.echo(encoded, nl=False)
-    else:
-        show_faults(results)
+    deliver(results, out, as_json, show_faults)
     if not all_passed(results):
         raise typer.Exit(1)
 
@@ -122,14 +108,7 @@ def jobs(
     Exit codes: 0 measured, 1 it could not be measured or figures were wrong, 2 wrong usage.
     """
     results = _run(bench_jobs(JobsOptions(rows, rescore_rows), _say))
-    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
-    if as_json:
-        typer.echo(encoded, nl=False)
-    else:
-        show_jobs(results)
+    deliver(results, out, as_json, show_jobs)
 
 
 @app.command("dashboard")
@@ -145,14 +124,7 @@ def dashboard(
     Exit codes: 0 all in time, 1 some were not or it could not be measured, 2 wrong usage.
     """
     results = _run(bench_dashboard(DashboardOptions(rows, days, rounds), _say))
-    encoded = orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
-    if as_json:
-        typer.echo(encoded, nl=False)
-    else:
-        show_dashboard(results)
+    deliver(results, out, as_json, show_dashboard)
     if not all_in_time(results):
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ from bench.online import OnlineOptions, bench_online, describe_online, summarize
 from bench.routing import RecordedHistory, embed_prompts
 from bench.routing_files import BadRecording, read_history, read_queries, write_predictions
 from bench.routing_quality import describe, evaluate
+from infra.cli.bench_results import deliver
 
 
 def routing(
@@ -88,12 +89,7 @@ def _online(history: Path, queries: Path, options: OnlineOptions, out: Path | No
     with _progress() as progress:
         running = progress.add_task("routing", total=options.runs)
         results = bench_online(history, queries, options, lambda: progress.advance(running))
-    summaries = summarize(results)
-    encoded = orjson.dumps(summaries, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_bytes(encoded)
-    typer.echo(encoded.decode() if as_json else "\n".join(describe_online(summaries)))
+    deliver(summarize(results), out, as_json, lambda found: typer.echo("\n".join(describe_online(found))))
 
 
 @contextmanager
