@@ -59,68 +59,43 @@ class NamedSchedule:
 
 def housekeeping() -> NamedSchedule:
     """Every minute; a run that takes longer makes the next one be left out."""
-    action = ScheduleActionStartWorkflow(
-        names.HOUSEKEEPING_WORKFLOW,
-        HousekeepingInput(),
-        id=names.HOUSEKEEPING_SCHEDULE,
-        task_queue=names.MAINTENANCE_QUEUE,
-        execution_timeout=HOUSEKEEPING_TIMEOUT,
-    )
-    schedule = Schedule(
-        action=action,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=HOUSEKEEPING_EVERY)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=HOUSEKEEPING_CATCHUP),
-    )
-    return NamedSchedule(names.HOUSEKEEPING_SCHEDULE, schedule)
+    spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=HOUSEKEEPING_EVERY)])
+    work = (names.HOUSEKEEPING_WORKFLOW, HousekeepingInput())
+    return _maintenance(names.HOUSEKEEPING_SCHEDULE, work, spec, HOUSEKEEPING_CATCHUP, HOUSEKEEPING_TIMEOUT)
 
 
 def refits() -> NamedSchedule:
     """Every half hour, for routers with new outcomes; a run that takes longer makes the next one be left out."""
-    action = ScheduleActionStartWorkflow(
-        names.REFIT_WORKFLOW,
-        RefitInput(),
-        id=names.REFIT_SCHEDULE,
-        task_queue=names.MAINTENANCE_QUEUE,
-        execution_timeout=REFIT_TIMEOUT,
-    )
-    schedule = Schedule(
-        action=action,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=REFIT_EVERY)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=REFIT_CATCHUP),
-    )
-    return NamedSchedule(names.REFIT_SCHEDULE, schedule)
+    spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=REFIT_EVERY)])
+    work = (names.REFIT_WORKFLOW, RefitInput())
+    return _maintenance(names.REFIT_SCHEDULE, work, spec, REFIT_CATCHUP, REFIT_TIMEOUT)
 
 
 def aggregation() -> NamedSchedule:
     """Every five minutes; while a run catches up with a long outage, the next ones are left out."""
-    action = ScheduleActionStartWorkflow(
-        names.AGGREGATE_WORKFLOW,
-        AggregateInput(),
-        id=names.AGGREGATE_SCHEDULE,
-        task_queue=names.MAINTENANCE_QUEUE,
-        execution_timeout=AGGREGATE_TIMEOUT,
-    )
     spec = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=AGGREGATE_EVERY, offset=AGGREGATE_OFFSET)])
-    policy = SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=AGGREGATE_CATCHUP)
-    return NamedSchedule(names.AGGREGATE_SCHEDULE, Schedule(action=action, spec=spec, policy=policy))
+    work = (names.AGGREGATE_WORKFLOW, AggregateInput())
+    return _maintenance(names.AGGREGATE_SCHEDULE, work, spec, AGGREGATE_CATCHUP, AGGREGATE_TIMEOUT)
 
 
 def rescoring() -> NamedSchedule:
     """Every night at two, UTC, for all users. A run that was missed is made up for until noon: later than that, the
     next night's does the same."""
     job = RescoreInput(OPERATOR_USER, "", RescoreSpec(), all_users=True, nightly=True)
+    spec = ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(RESCORE_HOUR)])])
+    return _maintenance(names.RESCORE_SCHEDULE, (names.RESCORE_WORKFLOW, job), spec, RESCORE_CATCHUP)
+
+
+def _maintenance(
+    schedule_id: str, work: tuple[str, object], spec: ScheduleSpec, catchup: timedelta, timeout: timedelta | None = None
+) -> NamedSchedule:
+    """Work (a workflow and its input) on the maintenance queue whose runs never overlap."""
+    workflow, told = work
     action = ScheduleActionStartWorkflow(
-        names.RESCORE_WORKFLOW,
-        job,
-        id=names.RESCORE_SCHEDULE,
-        task_queue=names.MAINTENANCE_QUEUE,
+        workflow, told, id=schedule_id, task_queue=names.MAINTENANCE_QUEUE, execution_timeout=timeout
     )
-    schedule = Schedule(
-        action=action,
-        spec=ScheduleSpec(calendars=[ScheduleCalendarSpec(hour=[ScheduleRange(RESCORE_HOUR)])]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=RESCORE_CATCHUP),
-    )
-    return NamedSchedule(names.RESCORE_SCHEDULE, schedule)
+    policy = SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=catchup)
+    return NamedSchedule(schedule_id, Schedule(action=action, spec=spec, policy=policy))
 
 
 def every() -> tuple[NamedSchedule, ...]:
