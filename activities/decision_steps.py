@@ -24,16 +24,13 @@ NEIGHBOUR_ROWS = 400
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision with what it was made from, and a report per step for the workflow's history."""
+    """A decision with what the request goes on with, and a report per step for the workflow's history."""
 
     snapshot: RouterSnapshot
     profile: RequestProfile
     vector: Vector | None
-    neighbours: Neighbours
     decision: Decision
     reports: dict[str, StepReport] = field(default_factory=dict)
-    served: ServedPredictor | None = None
-    decided_at: float = 0.0  # Unix seconds
 
 
 class DecisionSteps:
@@ -61,7 +58,7 @@ class DecisionSteps:
         snapshot = await _timed(reports, "load_router", load())
         vector = await self._embed(profile, reports, degraded)
         neighbours = await self._query(snapshot, vector, reports, degraded)
-        began, now = time.perf_counter(), time.time()
+        began = time.perf_counter()
         served = self._served(snapshot)
         decision = decide(
             snapshot,
@@ -72,7 +69,7 @@ class DecisionSteps:
             self._blocked(snapshot.user_id),
             fitted=served.fitted if served else None,
             vector=vector,
-            now=now,
+            now=time.time(),
         )
         detail: dict[str, Any] = {"selected": decision.selected}
         if served is not None:
@@ -80,7 +77,7 @@ class DecisionSteps:
             detail["predictor"] = served.version
         reports["score_models"] = _report(began, detail)
         reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
-        return Decided(snapshot, profile, vector, neighbours, decision, reports, served, now)
+        return Decided(snapshot, profile, vector, decision, reports)
 
     def _served(self, snapshot: RouterSnapshot) -> ServedPredictor | None:
         if self._predictors is None or not snapshot.router.id:  # a model that is called directly has no history

@@ -12,7 +12,6 @@ from activities.recording import INLINE_LIMIT_BYTES
 from modelpilot.chat import ChatBody
 from modelpilot.messages import CallPlan, RouteRequestInput
 from modelpilot.records import Principal, RequestKey, RequestRecord
-from modelpilot.selection import eligible_fallbacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +81,11 @@ def open_flight(incoming: Incoming, key: RequestKey, decided: Decided, instance:
 
 def _plan(decided: Decided) -> CallPlan:
     router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
-    fitted = decided.served.fitted if decided.served else None
-    fallbacks = eligible_fallbacks(
-        decided.snapshot, profile, decided.neighbours, fitted, decided.vector, decided.decided_at
-    )
-    names = dict.fromkeys((decision.selected, *fallbacks))
+    names = dict.fromkeys((decision.selected, *decision.fallbacks))
     return CallPlan(
         model=decision.selected,
         specs={name: decided.snapshot.models[name].to_wire() for name in names},
-        fallback_models=fallbacks,
+        fallback_models=decision.fallbacks,
         retry_attempts=router.fallback_strategy.retry_attempts,
         same_model_retries=router.same_model_retries,
         first_token_ms=router.timeouts.first_token_ms,

@@ -111,6 +111,7 @@ class Decision:
     predictor: PredictorUse | None = None
     requires: dict[str, Any] = field(default_factory=dict)  # what a model had to be able to do
     overrides: dict[str, Any] | None = None
+    fallbacks: tuple[str, ...] = ()  # the router's, in order, without those that could not serve this request anyway
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it and the ledger stores it: no prompt text in it."""

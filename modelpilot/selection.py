@@ -63,14 +63,15 @@ def decide(
     router = snapshot.router
     preferred = router.mode == "preferredModel" and router.preferred_model
     predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now)
-    assess = _assessor(snapshot, profile, predicted, blocked)
-    assessed = [assess(name) for name in _named(router)]
+    assess = _assessor(snapshot, profile, predicted)
+    assessed = [assess(name, blocked) for name in _named(router)]
     shares = (profile.options.objective or router.objective).shares()
     exploration = 0.0 if preferred else router.exploration
     candidates = _with_probabilities(_score(assessed, shares), exploration)
     chosen, propensity, explored = _choose(_ranked(candidates), exploration, draw)
+    named = router.fallback_strategy.fallback_models
     if chosen is None and preferred:
-        chosen = next((a.model for a in map(assess, _fallbacks(router)) if a.excluded_because is None), None)
+        chosen = next((name for name in named if assess(name, blocked).excluded_because is None), None)
     if chosen is None:
         candidates, chosen = _best_blocked(assessed, shares)
     return Decision(
@@ -80,6 +81,8 @@ def decide(
         propensity=propensity,
         explored=explored,
         degraded=degraded,
+        # What is blocked now may be well again when its turn comes.
+        fallbacks=tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None),
         **_asked(profile, snapshot),
     )
 
@@ -103,31 +106,11 @@ def _asked(profile: RequestProfile, snapshot: RouterSnapshot) -> dict[str, Any]:
     }
 
 
-def eligible_fallbacks(
-    snapshot: RouterSnapshot,
-    profile: RequestProfile,
-    neighbours: Neighbours,
-    fitted: FittedPredictor | None = None,
-    vector: Vector | None = None,
-    now: float = 0.0,
-) -> tuple[str, ...]:
-    """The router's fallback models, in order, without those that could not serve this request anyway."""
-    if not _fallbacks(snapshot.router):
-        return ()
-    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now)
-    assess = _assessor(snapshot, profile, predicted, nothing_blocked)
-    return tuple(name for name in _fallbacks(snapshot.router) if assess(name).excluded_because is None)
-
-
 def no_candidate(candidates: Sequence[Candidate]) -> NoCandidate:
     """The error that says for each model why it cannot serve the request."""
     reasons = [{"model": c.model, "excludedBecause": c.excluded_because} for c in candidates]
     listing = "; ".join(f"{reason['model']}: {reason['excludedBecause']}" for reason in reasons)
     return NoCandidate(f"No model can serve this request. {listing}", param="model", details={"candidates": reasons})
-
-
-def _fallbacks(router: Router) -> Sequence[str]:
-    return router.fallback_strategy.fallback_models
 
 
 def _predictions(
@@ -144,8 +127,8 @@ def _predictions(
 
 
 def _assessor(
-    snapshot: RouterSnapshot, profile: RequestProfile, predictions: Mapping[str, Prediction], blocked: Blocked
-) -> Callable[[str], _Assessed]:
+    snapshot: RouterSnapshot, profile: RequestProfile, predictions: Mapping[str, Prediction]
+) -> Callable[[str, Blocked], _Assessed]:
     # What is the same for every candidate of a request is worked out once.
     call_format = profile.options.call_format or snapshot.router.call_format
     constraints = snapshot.router.constraints
@@ -153,7 +136,7 @@ def _assessor(
         constraints = constraints.narrowed(profile.options.constraints)
     dishonours = cache(lambda kind: cannot_honour(kind, profile.body))
 
-    def assess(name: str) -> _Assessed:
+    def assess(name: str, blocked: Blocked) -> _Assessed:
         spec = snapshot.models.get(name)
         if spec is None:
             reason = snapshot.unavailable.get(name, "is not in the catalogue")

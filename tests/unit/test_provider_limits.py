@@ -10,7 +10,7 @@ from modelpilot.decision import Decision
 from modelpilot.deployments import ProviderFacts
 from modelpilot.errors import NoCandidate
 from modelpilot.records import Neighbours, RouterSnapshot
-from modelpilot.selection import decide, eligible_fallbacks
+from modelpilot.selection import decide
 from tests.support.routing_samples import profile, router, snapshot, spec
 
 NONE = Neighbours.empty()
@@ -43,8 +43,8 @@ def test_a_field_that_a_provider_cannot_honour_excludes_it() -> None:
 
 def test_fallbacks_are_filtered_likewise() -> None:
     """A fallback must not drop what the decided model was chosen for."""
-    assert eligible_fallbacks(over(), profile(), NONE) == (CLAUDE.id, GPT.id)
-    assert eligible_fallbacks(over(), profile(**SEED), NONE) == (GPT.id,)
+    assert choose(over()).fallbacks == (CLAUDE.id, GPT.id)
+    assert choose(over(), **SEED).fallbacks == (GPT.id,)
 
 
 def test_nobody_left_says_which_fields() -> None:

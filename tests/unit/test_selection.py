@@ -14,7 +14,7 @@ from modelpilot.decision import Candidate, Decision
 from modelpilot.errors import NoCandidate
 from modelpilot.records import Neighbours, RouterSnapshot
 from modelpilot.router import Router
-from modelpilot.selection import decide, eligible_fallbacks
+from modelpilot.selection import decide
 from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
 
 NONE = Neighbours.empty()
@@ -143,7 +143,7 @@ def test_fallbacks_that_cannot_serve_are_left_out() -> None:
     """Order is kept, the unfit are gone."""
     small = spec("small", limits={"max_tokens": 1})
     shot = preferring(GPT4, GPT35, small, fallbacks=["small", "gpt-3.5-turbo", "nowhere", "gpt-4"])
-    assert eligible_fallbacks(shot, profile(max_tokens=9), NONE) == ("gpt-3.5-turbo", "gpt-4")
+    assert choose(shot, max_tokens=9).fallbacks == ("gpt-3.5-turbo", "gpt-4")
 
 
 @pytest.mark.parametrize("exploration", [0.25, 1.0])
