@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,8 +43,7 @@ async def bench_dashboard(options: DashboardOptions, progress: Progress) -> dict
 
     Raises ServiceFailed, DependencyUnavailable, CallFailed.
     """
-    about = {"benchmark": "dashboard", "startedAt": datetime.now(UTC).isoformat(timespec="seconds")}
-    described = machine.describe()
+    about = machine.about("dashboard")
     with tempfile.TemporaryDirectory(prefix="modelpilot-bench-") as made:
         async with _running_postgres(Path(made)) as url:
             progress(f"filling in {options.rows:,} requests")
@@ -55,7 +53,7 @@ async def bench_dashboard(options: DashboardOptions, progress: Progress) -> dict
             filled_s = round(time.perf_counter() - began, 1)
             results = await asyncio.to_thread(_measure, url, options, progress)
     sizes = {"rows": options.rows, "days": options.days, "rounds": options.rounds}
-    return {**about, "machine": described, "options": sizes, "fillSeconds": filled_s, "results": results}
+    return {**about, "options": sizes, "fillSeconds": filled_s, "results": results}
 
 
 def visits() -> Iterator[Visit]:

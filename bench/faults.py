@@ -1,10 +1,6 @@
 """`modelpilot bench faults`: sixteen ways in which a provider fails, and what a client notices of each."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from bench import machine
@@ -12,7 +8,7 @@ from bench.fault_flapping import Flapping, FlappingEvidence, judge_flapping
 from bench.fault_runs import FaultLab, Result, open_lab_session
 from bench.fault_scenarios import FAULTS, FLAPPING, SCENARIOS, Scenario
 from bench.fault_verdicts import Judgement, worst
-from bench.installation import running_installation
+from bench.installation import fresh_installation
 
 Progress = Callable[[str], None]
 Run = dict[str, Any]
@@ -23,17 +19,11 @@ async def bench_faults(progress: Progress) -> dict[str, Any]:
 
     Raises StackError and BadAnswer where the installation cannot be used at all.
     """
-    about = {"benchmark": "faults", "startedAt": datetime.now(UTC).isoformat(timespec="seconds")}
-    described = machine.describe()
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="modelpilot-bench-"))
-        progress("starting an installation")
-        installation = await stack.enter_async_context(running_installation(Path(directory)))
-        session = await stack.enter_async_context(open_lab_session(installation.admin_key))
+    about = machine.about("faults")
+    async with fresh_installation(progress) as installation, open_lab_session(installation.admin_key) as session:
         lab = FaultLab(session, installation.settings.api_url, str(installation.settings.simulator_url))
         runs = [(fault, run) for fault in FAULTS for run in await _runs(lab, fault, progress)]
-        progress("stopping the installation")
-    return {**about, "machine": described, **summarized(runs)}
+    return {**about, **summarized(runs)}
 
 
 def summarized(runs: Sequence[tuple[str, Run]]) -> dict[str, Any]:

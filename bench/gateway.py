@@ -2,14 +2,11 @@
 
 import asyncio
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,7 +15,7 @@ from temporalio.client import Client
 from bench import machine
 from bench.bench_router import SCOPE, BenchRouter, direct_target, past_models
 from bench.history import past_prompts
-from bench.installation import Installation, running_installation
+from bench.installation import Installation, fresh_installation
 from bench.noop import NOOP_WORKFLOW, noop_worker, start_to_complete
 from bench.results import FIRST_TOKEN, NOOP, WHOLE, compare
 from bench.rounds import Bench, Kind
@@ -50,12 +47,9 @@ async def bench_gateway(options: GatewayOptions, progress: Progress) -> dict[str
 
     Raises StackError, DependencyUnavailable, BadAnswer where the installation cannot be measured at all.
     """
-    about = {"benchmark": "gateway", "startedAt": datetime.now(UTC).isoformat(timespec="seconds")}
-    described = machine.describe()
+    about = machine.about("gateway")
     async with AsyncExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="modelpilot-bench-"))
-        progress("starting an installation")
-        installation = await stack.enter_async_context(running_installation(Path(directory)))
+        installation = await stack.enter_async_context(fresh_installation(progress))
         session = await stack.enter_async_context(open_session())
         client = await connect(installation.settings, installation.keyring, "bench")
         await stack.enter_async_context(noop_worker(client))
@@ -68,10 +62,8 @@ async def bench_gateway(options: GatewayOptions, progress: Progress) -> dict[str
             targets = [direct_target(installation, upstream_ms), router.target]
             bench = Bench(client, _kinds(session, client, targets), numbers)
             cells += await _measure(bench, options, upstream_ms, progress)
-        progress("stopping the installation")
     return {
         **about,
-        "machine": described,
         "options": _options(options),
         "setup": {"startS": round(installation.start_s, 2), "historyFillS": round(fill_s, 2)},
         "results": cells,

@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,24 @@ _ASK_AGAIN_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A ready installation. `settings` has every address filled in; `start_s` is how long it took to get ready."""
+    """A ready installation below `directory`. `settings` has every address filled in; `start_s` is how long it took to
+    get ready."""
 
+    directory: Path
     settings: Settings
     keyring: Keyring
     admin_key: str
     start_s: float
+
+
+@asynccontextmanager
+async def fresh_installation(progress: Callable[[str], None]) -> AsyncIterator[Installation]:
+    """An installation in a directory of its own, which goes with it. Raises StackError."""
+    with tempfile.TemporaryDirectory(prefix="modelpilot-bench-") as made:
+        progress("starting an installation")
+        async with running_installation(Path(made)) as installation:
+            yield installation
+            progress("stopping the installation")
 
 
 @asynccontextmanager
@@ -50,6 +63,7 @@ async def running_installation(directory: Path) -> AsyncIterator[Installation]:
         began = time.perf_counter()
         settings = await _ready(child, load_settings(variables))
         yield Installation(
+            directory=directory,
             settings=settings,
             keyring=Keyring(ensure_keyring(settings)),
             admin_key=DataDir(settings.data_dir).admin_key.read_text(encoding="ascii").strip(),

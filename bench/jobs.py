@@ -2,18 +2,15 @@
 
 import asyncio
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from bench import job_rows, machine, processes
-from bench.installation import Installation, running_installation
+from bench.installation import Installation, fresh_installation
+from bench.job_runs import JobFailed, api_session, rate, run_job
 from bench.rescore import measure_rescoring
 from infra.db.engine import Database
 from infra.db.export import ExportLedger
@@ -25,9 +22,6 @@ from workflows.schedules import aggregation, refits
 
 Progress = Callable[[str], None]
 
-_ASK_EVERY_S = 0.05
-_LONGEST_S = 1_800.0
-
 
 @dataclass(frozen=True, slots=True)
 class JobsOptions:
@@ -38,32 +32,22 @@ class JobsOptions:
     rescore_rows: int = 100_000
 
 
-class JobFailed(Exception):
-    """A job that did not complete, or whose figures are wrong."""
-
-
 async def bench_jobs(options: JobsOptions, progress: Progress) -> dict[str, Any]:
     """Start an installation, measure each job on both sizes, stop it; the results as JSON.
 
-    Raises StackError, DependencyUnavailable, JobFailed, RescoreFailed.
+    Raises StackError, DependencyUnavailable, JobFailed.
     """
-    about = {"benchmark": "jobs", "startedAt": datetime.now(UTC).isoformat(timespec="seconds")}
-    described = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="modelpilot-bench-") as made:
-        directory = Path(made)
-        progress("starting an installation")
-        async with running_installation(directory) as installation:
-            await _pause_schedules(installation)
-            sizes = [await _measure(installation, rows, directory, progress) for rows in _sizes(options.rows)]
-            # Behind the others, which empty the tables: it works among what they left.
-            sizes += [
-                {"rows": rows, "rescoring": await measure_rescoring(installation, rows, progress)}
-                for rows in _sizes(options.rescore_rows)
-            ]
-            progress("stopping the installation")
+    about = machine.about("jobs")
+    async with fresh_installation(progress) as installation:
+        await _pause_schedules(installation)
+        sizes = [await _measure(installation, rows, progress) for rows in _sizes(options.rows)]
+        # Behind the others, which empty the tables: it works among what they left.
+        sizes += [
+            {"rows": rows, "rescoring": await measure_rescoring(installation, rows, progress)}
+            for rows in _sizes(options.rescore_rows)
+        ]
     return {
         **about,
-        "machine": described,
         "options": {"rows": options.rows, "rescoreRows": options.rescore_rows},
         "results": sizes,
         "growth": _growth(sizes),
@@ -80,7 +64,7 @@ async def _pause_schedules(installation: Installation) -> None:
         await client.get_workflow_handle(found.id).result()
 
 
-async def _measure(installation: Installation, rows: int, directory: Path, progress: Progress) -> dict[str, Any]:
+async def _measure(installation: Installation, rows: int, progress: Progress) -> dict[str, Any]:
     url = str(installation.settings.database_url)
     progress(f"{rows:,} rows: filling")
     await asyncio.to_thread(job_rows.fill, url, rows, job_rows.past_hour())
@@ -89,39 +73,21 @@ async def _measure(installation: Installation, rows: int, directory: Path, progr
     progress(f"{rows:,} rows: reading a summary")
     aggregated["summaryMs"] = await _summary_ms(installation)
     progress(f"{rows:,} rows: exporting")
-    exported = await _export(url, rows, directory)
+    exported = await _export(url, rows, installation.directory)
     return {"rows": rows, "aggregation": aggregated, "export": exported}
 
 
 async def _aggregate(installation: Installation, rows: int, url: str) -> dict[str, Any]:
-    worker = processes.find("worker", installation.settings.data_dir)
-    before = processes.resident_mb(worker)
-    processes.forget_peak(worker)
-    began = time.perf_counter()
-    async with _session(installation) as session:
-        async with session.post("/api/jobs/aggregate") as answer:
-            job = await answer.json()
-        while job["status"] == "running":
-            if time.perf_counter() - began > _LONGEST_S:
-                raise JobFailed(f"no end after {_LONGEST_S:.0f} s")
-            await asyncio.sleep(_ASK_EVERY_S)
-            async with session.get(f"/api/jobs/{job['id']}") as answer:
-                job = await answer.json()
-    seconds = time.perf_counter() - began
+    job, took = await run_job(installation, "/api/jobs/aggregate", rows)
     raw, hourly, groups = await asyncio.to_thread(job_rows.sums, url)
-    if job["status"] != "completed" or raw != hourly or raw != rows:
-        raise JobFailed(f"{job['status']}: {hourly:,} of {raw:,} requests are in the hourly metrics")
-    return {
-        **_rate(rows, seconds),
-        "sqlSeconds": round(await asyncio.to_thread(job_rows.sql_ms, url) / 1_000.0, 3),
-        "groups": groups,
-        "workerMbBefore": before,
-        "workerMbPeak": processes.peak_mb(worker),
-    }
+    if job.get("status") != "completed" or raw != hourly or raw != rows:
+        raise JobFailed(f"{job.get('status')}: {hourly:,} of {raw:,} requests are in the hourly metrics")
+    sql_s = await asyncio.to_thread(job_rows.sql_ms, url) / 1_000.0
+    return {**took, "sqlSeconds": round(sql_s, 3), "groups": groups}
 
 
 async def _summary_ms(installation: Installation) -> float:
-    async with _session(installation) as session:
+    async with api_session(installation) as session:
         began = time.perf_counter()
         async with session.get("/api/analytics/summary") as answer:
             answer.raise_for_status()
@@ -143,16 +109,7 @@ async def _export(url: str, rows: int, directory: Path) -> dict[str, Any]:
         raise JobFailed(f"{written:,} of {rows:,} requests were exported")
     size = sum(path.stat().st_size for path in target.rglob("*.parquet"))
     memory = {"exporterMbBefore": before, "exporterMbPeak": processes.peak_mb(os.getpid())}
-    return {**_rate(rows, seconds), **memory, "megabytes": round(size / 1e6, 1)}
-
-
-def _session(installation: Installation) -> aiohttp.ClientSession:
-    headers = {"authorization": f"Bearer {installation.admin_key}"}
-    return aiohttp.ClientSession(installation.settings.api_url, headers=headers)
-
-
-def _rate(rows: int, seconds: float) -> dict[str, Any]:
-    return {"seconds": round(seconds, 3), "rowsPerS": round(rows / seconds, 1)}
+    return {**rate(rows, seconds), **memory, "megabytes": round(size / 1e6, 1)}
 
 
 def _sizes(rows: int) -> tuple[int, int]:

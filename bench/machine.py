@@ -2,6 +2,7 @@
 
 import os
 import platform
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
@@ -11,8 +12,17 @@ PARTS = (
 )  # fmt: skip
 
 
+def about(benchmark: str) -> dict[str, Any]:
+    """What the results of a benchmark begin with; call it before the benchmark makes load of its own."""
+    return {
+        "benchmark": benchmark,
+        "startedAt": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe(),
+    }
+
+
 def describe() -> dict[str, Any]:
-    """JSON about this machine as it is now; call it before the benchmark makes load of its own."""
+    """JSON about this machine as it is now."""
     return {
         "cpuCount": os.cpu_count(),
         "cpusUsable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -6,14 +6,14 @@ The worst case is measured: every row changes, so every row is written to Postgr
 import asyncio
 import time
 from collections.abc import Callable
+from hashlib import md5
 from typing import Any
 
-import aiohttp
 import numpy as np
 import psycopg
 
-from bench import processes
 from bench.installation import Installation
+from bench.job_runs import JobFailed, run_job
 from infra.settings import Settings
 from infra.vectors.embedder import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
@@ -22,7 +22,6 @@ from modelpilot.records import HistoryPoint, HistoryScope
 
 USER, ROUTER, MODEL = "admin", "bench-rescore", "sim/small"
 _GROUP_ROWS, _TRIES = 250, 10
-_ASK_EVERY_S, _LONGEST_S = 0.1, 3_600.0
 
 # Half of the rows have a check that passed, a fifth have feedback of one of a thousand people; all are due.
 _FILL = """
@@ -48,32 +47,19 @@ WHERE router_id = %(router)s
 """
 
 
-class RescoreFailed(Exception):
-    """A job that did not complete, or that left rows out."""
-
-
 async def measure_rescoring(installation: Installation, rows: int, progress: Callable[[str], None]) -> dict[str, Any]:
     """Fill in `rows` rows with their points and re-score all of them; seconds, rows/s and the worker's memory.
 
-    Raises RescoreFailed, DependencyUnavailable.
+    Raises JobFailed, DependencyUnavailable.
     """
     progress(f"{rows:,} rows: filling Postgres and Milvus")
     await asyncio.to_thread(_fill, str(installation.settings.database_url), rows)
     await _fill_points(installation.settings, rows)
-    worker = processes.find("worker", installation.settings.data_dir)
-    before = processes.resident_mb(worker)
-    processes.forget_peak(worker)
     progress(f"{rows:,} rows: re-scoring")
-    began = time.perf_counter()
-    job = await _run(installation)
-    seconds = time.perf_counter() - began
+    # By time and not by router: the router itself need not exist.
+    job, took = await run_job(installation, "/api/jobs/rescore", rows, {"model": MODEL})
     _verify(str(installation.settings.database_url), rows, job)
-    return {
-        "seconds": round(seconds, 3),
-        "rowsPerS": round(rows / seconds, 1),
-        "workerMbBefore": before,
-        "workerMbPeak": processes.peak_mb(worker),
-    }
+    return took
 
 
 def _fill(url: str, rows: int) -> None:
@@ -118,8 +104,6 @@ async def _stored(history: MilvusHistory, points: list[HistoryPoint]) -> None:
 
 
 def _point(number: int, vector: np.ndarray[Any, np.dtype[np.float32]], now: float) -> HistoryPoint:
-    from hashlib import md5
-
     prompt = md5(str(number).encode(), usedforsecurity=False).hexdigest()
     return HistoryPoint(
         point_id=f"{prompt}/{MODEL}",
@@ -138,25 +122,9 @@ def _point(number: int, vector: np.ndarray[Any, np.dtype[np.float32]], now: floa
     )
 
 
-async def _run(installation: Installation) -> dict[str, Any]:
-    headers = {"authorization": f"Bearer {installation.admin_key}"}
-    began = time.perf_counter()
-    async with aiohttp.ClientSession(installation.settings.api_url, headers=headers) as session:
-        # By time and not by router: the router itself need not exist.
-        async with session.post("/api/jobs/rescore", json={"model": MODEL}) as answer:
-            job: dict[str, Any] = await answer.json()
-        while job.get("status") == "running":
-            if time.perf_counter() - began > _LONGEST_S:
-                raise RescoreFailed(f"no end after {_LONGEST_S:.0f} s")
-            await asyncio.sleep(_ASK_EVERY_S)
-            async with session.get(f"/api/jobs/{job['id']}") as answer:
-                job = await answer.json()
-    return job
-
-
 def _verify(url: str, rows: int, job: dict[str, Any]) -> None:
     with psycopg.connect(url) as connection:
         found = connection.execute(_CHECK, {"router": ROUTER}).fetchone()
     wanted = sum(number % 2 == 0 or number % 5 == 0 for number in range(rows))
     if job.get("status") != "completed" or found != (wanted, 0):
-        raise RescoreFailed(f"{job.get('status')}: {found} rows with a quality and still due, {(wanted, 0)} expected")
+        raise JobFailed(f"{job.get('status')}: {found} rows with a quality and still due, {(wanted, 0)} expected")

@@ -17,9 +17,9 @@ from bench.fault_report import show_faults
 from bench.faults import all_passed, bench_faults
 from bench.gateway import GatewayOptions, bench_gateway
 from bench.job_report import show_jobs
-from bench.jobs import JobFailed, JobsOptions, bench_jobs
+from bench.job_runs import JobFailed
+from bench.jobs import JobsOptions, bench_jobs
 from bench.report import failed_calls, show
-from bench.rescore import RescoreFailed
 from bench.targets import BadAnswer
 from infra.cli.bench_results import deliver
 from infra.cli.bench_routing import routing
@@ -138,7 +138,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_terminable(work))
-    except (BadAnswer, CallFailed, JobFailed, RescoreFailed) as error:
+    except (BadAnswer, CallFailed, JobFailed) as error:
         typer.echo(f"modelpilot: {error}", err=True)
     except asyncio.CancelledError:
         typer.echo("modelpilot: terminated", err=True)
