@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.fault_runs import Answered, FaultLab, prices, until
+from bench.fault_runs import FaultLab, prices, until
 from bench.fault_scenarios import ANSWER_TOKENS
-from bench.fault_verdicts import Judgement
+from bench.fault_verdicts import Answered, Judgement
 from bench.targets import BadAnswer
 from modelpilot.breaker import BreakerRules
 

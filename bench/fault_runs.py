@@ -5,14 +5,14 @@ import itertools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import Any
 
 import aiohttp
 import orjson
 
 from bench.fault_scenarios import Scenario, provider_model, undisturbed
-from bench.fault_verdicts import Evidence, Judgement, Prices, judge
+from bench.fault_verdicts import Answered, Evidence, Judgement, Prices, judge
 from bench.targets import BadAnswer
 
 GIVE_UP_S = 60.0
@@ -31,19 +31,6 @@ class Result:
     scenario: Scenario
     seen: Evidence
     judgement: Judgement
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a client got; the fields are `Evidence`'s."""
-
-    status: int
-    text: str = ""
-    ended: bool = False
-    finish: str | None = None
-    usage: Mapping[str, Any] = field(default_factory=dict)
-    error: Mapping[str, Any] = field(default_factory=dict)
-    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 def prices(position: int) -> Prices:
@@ -86,14 +73,8 @@ class FaultLab:
         calls, view = await self._settled_calls(tag), await self.ended_view(run)
         called = [names.index(call["model"]) for call in calls]
         seen = Evidence(
-            status=answered.status,
+            **{each.name: getattr(answered, each.name) for each in fields(Answered)},
             seconds=seconds,
-            text=answered.text,
-            ended=answered.ended,
-            finish=answered.finish,
-            usage=answered.usage,
-            error=answered.error,
-            described=answered.described,
             view=view,
             calls=calls,
             called=called,

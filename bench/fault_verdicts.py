@@ -32,22 +32,27 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What was seen of one request.
-
-    `status`, `text`, `finish`, `usage`, `error` and `described` (our object) are the client's; `ended` says that it was
-    told that the answer is whole. `view` is `GET /v1/requests/{id}`, `calls` the simulator's log, oldest first;
-    `models` are the ids of the scenario's models, and `right_text` what the answering model says when undisturbed.
-    """
+class Answered:
+    """What a client got: `described` is our object, and `ended` says that it was told that the answer is whole."""
 
     status: int
-    seconds: float
     text: str = ""
     ended: bool = False
     finish: str | None = None
     usage: Mapping[str, Any] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
     described: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence(Answered):
+    """What was seen of one request, beside what the client got.
+
+    `view` is `GET /v1/requests/{id}`, `calls` the simulator's log, oldest first; `models` are the ids of the scenario's
+    models, and `right_text` what the answering model says when undisturbed.
+    """
+
+    seconds: float
     view: Mapping[str, Any] = field(default_factory=dict)
     calls: Sequence[Mapping[str, Any]] = ()
     called: Sequence[int] = ()

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.online_learner import Learner, Prompts, profiles_of
 from bench.online_stream import Floats, Indices, Recording, arrival_order, catalogue, load_recording, utilities
-from infra.vectors.embedder import EmbedderConfig, create_embedder
+from bench.routing import embed_prompts
 from modelpilot.router import Objective
 
 COMPARED = ("router", "prior", "best_single", "best_per_task", "oracle")
@@ -78,7 +78,7 @@ def bench_online(known: Path, stream: Path, options: OnlineOptions, advance: Cal
     Raises BadRecording, OSError.
     """
     prior, recording = load_recording(known), load_recording(stream)
-    prompts = Prompts(asyncio.run(_embedded(recording.prompts)), profiles_of(recording))
+    prompts = Prompts(asyncio.run(embed_prompts(recording.prompts)).vectors, profiles_of(recording))
     product = itertools.product(options.weightings, options.graded_shares, range(options.orders))
     cases = [Case(*parts) for parts in product]
     results = []
@@ -88,14 +88,6 @@ def bench_online(known: Path, stream: Path, options: OnlineOptions, advance: Cal
             results.append(result)
             advance()
     return results
-
-
-async def _embedded(prompts: Iterable[str]) -> np.ndarray:
-    embedder = create_embedder(EmbedderConfig())
-    try:
-        return np.array([await embedder.embed(prompt) for prompt in prompts], np.float32)
-    finally:
-        await embedder.close()
 
 
 _World = tuple[Recording, Recording, Prompts, OnlineOptions]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from activities.decision_steps import NEIGHBOUR_ROWS
 from bench.online_stream import Recording
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, new_row, with_quality
@@ -18,7 +19,6 @@ from modelpilot.router import Objective, Router
 from modelpilot.selection import decide
 
 SCOPE = HistoryScope("bench", "online")
-NEIGHBOUR_ROWS = 400  # as on the request path
 _SECOND_PER_REQUEST = 60.0
 _BEGAN_S = 1_700_000_000.0
 # The scheduled refit, in requests: when half as much again has come in, and at least every so many rows.

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.routing_files import BadRecording, read_history
+from bench.routing import outcome_table
+from bench.routing_files import read_history
 from modelpilot.catalogue import ModelSpec
 from modelpilot.scoring import lower_is_better
 
@@ -37,16 +38,14 @@ class Recording:
 def load_recording(path: Path) -> Recording:
     """Prompts that all have the outcomes of the same models. Raises BadRecording, OSError."""
     rows = read_history(path)
-    models = rows[0].models
-    if any(row.models != models for row in rows):
-        raise BadRecording(f"{path}: every line has to have outcomes of the same models, in the same order")
-    outcomes = [[row.outcomes[model] for model in models] for row in rows]
+    truth = outcome_table(rows, path)
+    outcomes = [[row.outcomes[model] for model in truth.models] for row in rows]
     return Recording(
         prompts=tuple(row.prompt for row in rows),
         tasks=tuple(row.task for row in rows),
-        models=models,
-        quality=np.array([[one.quality for one in line] for line in outcomes]),
-        cost_usd=np.array([[one.cost_usd for one in line] for line in outcomes]),
+        models=truth.models,
+        quality=truth.quality,
+        cost_usd=truth.cost_usd,
         tokens=np.array([[(one.input_tokens, one.output_tokens) for one in line] for line in outcomes]),
     )
 

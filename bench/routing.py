@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.routing_files import Query
+from activities.decision_steps import NEIGHBOUR_ROWS
+from bench.routing_files import BadRecording, Query
+from bench.routing_gain import Table
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.catalogue import ModelSpec
 from modelpilot.classify import classify_request
@@ -14,7 +17,6 @@ from modelpilot.estimation import Fit, Prediction, RequestFacts, TrainingRows, f
 from modelpilot.messages_text import estimate_prompt_tokens
 from modelpilot.records import Neighbours, Vector
 
-NEIGHBOUR_ROWS = 400  # as on the request path
 _NOW_S = 1_790_000_000.0  # nothing recorded has a date: all of it is of today
 _MS = 1_000.0
 
@@ -46,12 +48,12 @@ class Prompts:
         )
 
 
-async def embed_prompts(queries: Sequence[Query], advance: Advance = _nobody) -> Prompts:
+async def embed_prompts(texts: Sequence[str], advance: Advance = _nobody) -> Prompts:
     """Vector, request type and size of each prompt; `advance` hears of each."""
     embedder, vectors, kinds, sizes = WordLlamaEmbedder(), [], [], []
-    for query in queries:
-        message = [{"role": "user", "content": query.prompt}]
-        vectors.append(await embedder.embed(query.prompt))
+    for text in texts:
+        message = [{"role": "user", "content": text}]
+        vectors.append(await embedder.embed(text))
         kinds.append(classify_request(message, has_tools=False))
         sizes.append(estimate_prompt_tokens(message))
         advance(1)
@@ -143,6 +145,19 @@ def recorded_rows(queries: Sequence[Query], prompts: Prompts) -> TrainingRows:
         timestamp=np.full(len(cells), _NOW_S),
         request_types=prompts.request_types,
     )
+
+
+def outcome_table(queries: Sequence[Query], read_from: Path) -> Table:
+    """Quality and cost of every model on every prompt.
+
+    Raises BadRecording, which names the file or folder, where the outcomes are not all of the same models.
+    """
+    models = queries[0].models
+    if any(query.models != models for query in queries):
+        raise BadRecording(f"{read_from}: every line must have outcomes of the same models, in the same order")
+    outcomes = [[query.outcomes[model] for model in models] for query in queries]
+    quality = np.array([[outcome.quality for outcome in row] for row in outcomes])
+    return Table(models, quality, np.array([[outcome.cost_usd for outcome in row] for row in outcomes]))
 
 
 def _mean_costs(rows: TrainingRows) -> Mapping[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from bench.routing import Prompts, RecordedHistory, embed_prompts
+from bench.routing import Prompts, RecordedHistory, embed_prompts, outcome_table
 from bench.routing_files import BadRecording, Query, read_history
 from bench.routing_gain import Gain, Table, mean_gain, recovered_gap
 
@@ -27,14 +27,11 @@ Places = NDArray[np.intp]
 async def evaluate(folder: Path, say: Say) -> dict[str, Any]:
     """Every figure of a set as JSON. Raises BadRecording, OSError."""
     train, dev = (read_history(folder / f"{part}.jsonl.gz") for part in ("train", "dev"))
+    truth = outcome_table([*train, *dev], folder)
     say(f"{len(train):,} prompts to learn from, {len(dev):,} to be judged by: embedding")
     queries = [*train, *dev]
-    prompts = await embed_prompts(queries)
-    models = tuple(train[0].models)
-    if any(query.models != models for query in queries):
-        raise BadRecording(f"{folder}: every line must have the same models, in the same order")
-    truth = _truth(queries, models)
-    if len(models) == 2:
+    prompts = await embed_prompts([query.prompt for query in queries])
+    if len(truth.models) == 2:
         return {"pair": pair(queries, prompts, truth, say)}
     pools = _pools(folder / "pools.json")
     first = np.arange(len(train))
@@ -99,12 +96,6 @@ def _expected(
     made = list(history.predict(prompts.at(asked), [models] * len(asked)))
     pairs = np.array([[each[model] for model in models] for each in made])
     return Table(models, pairs[:, :, 0], pairs[:, :, 1])
-
-
-def _truth(queries: Sequence[Query], models: tuple[str, ...]) -> Table:
-    outcomes = [[query.outcomes[model] for model in models] for query in queries]
-    quality = np.array([[outcome.quality for outcome in row] for row in outcomes])
-    return Table(models, quality, np.array([[outcome.cost_usd for outcome in row] for row in outcomes]))
 
 
 def _means(known: Table, count: int) -> Table:

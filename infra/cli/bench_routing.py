@@ -62,7 +62,7 @@ def _predict(history: Path, queries: Path, out: Path, as_json: bool) -> None:
         def advance(count: int) -> None:
             progress.advance(embedding, count)
 
-        prompts = [asyncio.run(embed_prompts(part, advance)) for part in (known, asked)]
+        prompts = [asyncio.run(embed_prompts([query.prompt for query in part], advance)) for part in (known, asked)]
         fitting = progress.add_task("fitting", total=1)
         recorded = RecordedHistory(known, prompts[0])
         progress.advance(fitting)

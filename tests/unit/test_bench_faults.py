@@ -8,9 +8,9 @@ import pytest
 
 from bench.fault_flapping import FlappingEvidence, judge_flapping
 from bench.fault_report import show_faults
-from bench.fault_runs import Answered, Result, prices, read_stream, read_whole
+from bench.fault_runs import Result, prices, read_stream, read_whole
 from bench.fault_scenarios import FAULTS, FLAPPING, SCENARIOS, Expected, Scenario, provider_model, undisturbed
-from bench.fault_verdicts import Evidence, Judgement, judge, worst
+from bench.fault_verdicts import Answered, Evidence, Judgement, judge, worst
 from bench.faults import all_passed, flapping_json, run_json, scenarios_of, summarized
 
 PRICES = [prices(0), prices(1)]
