@@ -1,21 +1,41 @@
 """Why a model cannot serve a request. Every reason is a sentence for the person who asks."""
 
+from typing import Protocol
+
 from modelpilot.catalogue import ModelSpec
 from modelpilot.estimation.prediction import Prediction
-from modelpilot.profile import RequestProfile
 from modelpilot.router import Constraints
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.kinds import unsupported_fields
 
 
-def cannot_serve(model: ModelSpec, profile: RequestProfile) -> str | None:
+class Needs(Protocol):
+    """What a request needs of a model, as a `RequestProfile` says it and a logged decision keeps it."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the model must be able to do."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The estimated size of the prompt."""
+        ...
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The longest answer asked for; None: not said."""
+        ...
+
+
+def cannot_serve(model: ModelSpec, needs: Needs) -> str | None:
     """The hard limits of the model itself: capabilities, context window, output limit."""
-    missing = sorted(profile.capabilities - set(model.capabilities))
+    missing = sorted(needs.capabilities - set(model.capabilities))
     if missing:
         return f"lacks the capability {', '.join(missing)}"
-    window, wanted = model.limits.context_window, profile.max_output_tokens or 0
-    if window is not None and profile.prompt_tokens + wanted > window:
-        return f"needs about {profile.prompt_tokens + wanted} tokens of context, the window is {window}"
+    window, wanted = model.limits.context_window, needs.max_output_tokens or 0
+    if window is not None and needs.prompt_tokens + wanted > window:
+        return f"needs about {needs.prompt_tokens + wanted} tokens of context, the window is {window}"
     if model.limits.max_tokens is not None and wanted > model.limits.max_tokens:
         return f"{wanted} output tokens requested, the model gives at most {model.limits.max_tokens}"
     return None

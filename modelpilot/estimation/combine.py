@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
-from modelpilot.estimation.fitted import COST, LATENCY, OUTPUT_TOKENS, QUALITY, FittedPredictor, Forecast
+from modelpilot.estimation.arrays import Floats
+from modelpilot.estimation.fitted import COST, HEADS, LATENCY, OUTPUT_TOKENS, QUALITY, FittedPredictor, Forecast
 from modelpilot.estimation.heads import REPEAT_CAP
 from modelpilot.estimation.neighbours import Evidence, weigh
 from modelpilot.estimation.prediction import Prediction, RequestFacts
@@ -23,7 +24,6 @@ from modelpilot.records import Neighbours
 
 __all__ = ["DEFAULT_OUTPUT_TOKENS", "REPEAT_CAP", "predict_all"]
 
-Floats = NDArray[np.float64]
 
 PSEUDO_COUNT_QUALITY = 10.0
 # A catalogue's quality of one model against another, once the common offset is known, is worth this many outcomes.
@@ -107,8 +107,19 @@ class _Known:
         none, unknown = np.zeros(len(names)), np.full(len(names), np.nan)
         usual = np.full(len(names), _LOG_SD)
         if fitted is None:
-            weight = np.zeros((4, len(names)))
-            return cls(None, none, none, usual, none, none, unknown, usual, usual, unknown, weight)
+            return cls(
+                fitted_at=None,
+                quality=none,
+                quality_base=none,
+                quality_sd=np.full(len(names), _NEUTRAL_SD),
+                tokens=none,
+                latency=none,
+                cost_usd=unknown,
+                token_log_sd=usual,
+                latency_log_sd=usual,
+                ttft_ms=unknown,
+                weight=np.zeros((len(HEADS), len(names))),
+            )
         places = np.array([fitted.places.get(name, -1) for name in names])
         forecast = fitted.forecast(facts.vector, facts.request_type)
         weight = np.where(places >= 0, fitted.rows[:, places], 0.0)
@@ -121,17 +132,17 @@ class _Known:
             return np.where((weight[head] > 0.0) & np.isfinite(taken), taken, otherwise)
 
         return cls(
-            fitted.fitted_at,
-            column(forecast.quality, QUALITY, 0.0),
-            column(fitted.base[QUALITY], QUALITY, 0.0),
-            column(forecast.quality_sd, QUALITY, _NEUTRAL_SD),
-            np.minimum(column(forecast.output_tokens, OUTPUT_TOKENS, 0.0), _LONGEST),
-            np.minimum(column(forecast.latency_ms, LATENCY, 0.0), _LONGEST),
-            column(forecast.cost_usd, COST, np.nan),
-            column(forecast.output_tokens_log_sd, OUTPUT_TOKENS, _LOG_SD),
-            column(forecast.latency_log_sd, LATENCY, _LOG_SD),
-            np.where(weight[LATENCY] > 0.0, fitted.ttft_ms[places], np.nan),
-            weight,
+            fitted_at=fitted.fitted_at,
+            quality=column(forecast.quality, QUALITY, 0.0),
+            quality_base=column(fitted.base[QUALITY], QUALITY, 0.0),
+            quality_sd=column(forecast.quality_sd, QUALITY, _NEUTRAL_SD),
+            tokens=np.minimum(column(forecast.output_tokens, OUTPUT_TOKENS, 0.0), _LONGEST),
+            latency=np.minimum(column(forecast.latency_ms, LATENCY, 0.0), _LONGEST),
+            cost_usd=column(forecast.cost_usd, COST, np.nan),
+            token_log_sd=column(forecast.output_tokens_log_sd, OUTPUT_TOKENS, _LOG_SD),
+            latency_log_sd=column(forecast.latency_log_sd, LATENCY, _LOG_SD),
+            ttft_ms=column(fitted.ttft_ms, LATENCY, np.nan),
+            weight=weight,
         )
 
 

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.estimation.archive import pack, unpack
+from modelpilot.estimation.arrays import Floats
 from modelpilot.estimation.kernel import Kernel
-from modelpilot.estimation.surface import SURFACE_COLUMNS
 from modelpilot.records import Vector
 
-Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 HEADS = ("quality", "output_tokens", "latency_ms", "cost_usd")
@@ -66,11 +65,6 @@ class FittedPredictor:
         """Length of the vectors that it was fitted on."""
         return int(self.landmarks.shape[1])
 
-    @property
-    def has_surface(self) -> bool:
-        """Whether its vectors end with a surface."""
-        return self.dimension > SURFACE_COLUMNS
-
     @cached_property
     def places(self) -> Mapping[str, int]:
         """Where each model stands."""
@@ -103,10 +97,6 @@ class FittedPredictor:
             latency_log_sd=np.sqrt(self.noise[LATENCY]),
             cost_usd=means[COST],
         )
-
-    def quality(self, vector: Vector) -> Floats:
-        """[models] expected quality for a prompt's vector."""
-        return self.forecast(vector).quality
 
     def to_bytes(self) -> bytes:
         """A self-contained npz archive without pickles."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
-from modelpilot.eligibility import breaks_constraint
+from modelpilot.eligibility import breaks_constraint, cannot_serve
 from modelpilot.estimation import Prediction
 from modelpilot.outcome import Usage
 from modelpilot.pricing import call_cost_usd
@@ -48,31 +48,36 @@ def add_newcomers(
 
 
 def _add(frame: Frame, row: int, place: int, spec: ModelSpec, history: ModelHistory, constraints: Constraints) -> None:
-    needs = frame.needs[row]
-    predicted = _predict(spec, history, int(needs["promptTokens"]), needs.get("maxOutputTokens"))
+    needs = _needs(frame.needs[row])
+    predicted = _predict(spec, history, needs)
     frame.mean[row, place] = np.array(
         [predicted.cost_usd, predicted.latency_ms, predicted.quality, predicted.carbon_g], np.float64
     )
     spread = (predicted.cost_sd_usd, predicted.latency_sd_ms, predicted.quality_sd, predicted.carbon_sd_g)
     frame.sd[row, place] = np.nan_to_num(np.array(spread, np.float64))
     frame.evidence[row, place] = predicted.evidence
-    frame.able[row, place] = _could_serve(spec, needs)
+    frame.able[row, place] = cannot_serve(spec, needs) is None
     frame.constrained[row, place] = breaks_constraint(spec, predicted, constraints) is not None
 
 
-def _could_serve(spec: ModelSpec, needs: Mapping[str, Any]) -> bool:
-    wanted, limits = needs.get("maxOutputTokens") or 0, spec.limits
-    fits = limits.context_window is None or needs["promptTokens"] + wanted <= limits.context_window
-    short_enough = limits.max_tokens is None or wanted <= limits.max_tokens
-    return fits and short_enough and set(needs.get("capabilities", ())) <= set(spec.capabilities)
+class _Needs(NamedTuple):
+    capabilities: frozenset[str]
+    prompt_tokens: int
+    max_output_tokens: int | None
 
 
-def _predict(spec: ModelSpec, history: ModelHistory, prompt_tokens: int, limit: int | None) -> Prediction:
+def _needs(logged: Mapping[str, Any]) -> _Needs:
+    capabilities = frozenset(logged.get("capabilities", ()))
+    return _Needs(capabilities, int(logged["promptTokens"]), logged.get("maxOutputTokens"))
+
+
+def _predict(spec: ModelSpec, history: ModelHistory, needs: _Needs) -> Prediction:
+    limit = needs.max_output_tokens
     tokens = history.output_tokens if limit is None else min(history.output_tokens, float(limit))
     tokens_sd = history.output_tokens_sd / history.outcomes**0.5
     latency_prior = NEUTRAL_LATENCY_MS if spec.avg_latency_ms is None else spec.avg_latency_ms
     quality_prior = NEUTRAL_QUALITY if spec.quality_score is None else spec.quality_score
-    cost = call_cost_usd(spec, Usage(prompt_tokens, round(tokens)))
+    cost = call_cost_usd(spec, Usage(needs.prompt_tokens, round(tokens)))
     carbon_per_token = None if spec.carbon_g_per_1k_tokens is None else spec.carbon_g_per_1k_tokens / 1000.0
     return Prediction(
         cost_usd=cost,

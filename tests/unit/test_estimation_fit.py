@@ -43,7 +43,7 @@ def test_which_model_is_better_where(thinned: bool) -> None:
     rows = training_rows(600)
     predictor = fitted(one_answer_each(rows) if thinned else rows)
     for first, better in ((0.7, 0), (-0.7, 1)):
-        expected = predictor.quality(vector(first))
+        expected = predictor.forecast(vector(first)).quality
         assert expected[better] > expected[1 - better] + 0.2
 
 
@@ -113,7 +113,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     moved = replace(moved, prompt=np.argsort(prompts)[moved.prompt])
     first, second = fitted(rows), fitted(moved)
     for each in rows.vectors[:20]:
-        np.testing.assert_allclose(first.quality(each), second.quality(each), atol=1e-3)
+        np.testing.assert_allclose(first.forecast(each).quality, second.forecast(each).quality, atol=1e-3)
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
@@ -129,7 +129,7 @@ def test_storage_keeps_everything() -> None:
     again = FittedPredictor.from_bytes(data)
     assert (again.models, again.request_types, again.fitted_at) == (predictor.models, ("chat",), NOW)
     for first in (-1.0, 0.0, 0.5):
-        assert again.quality(vector(first)).tolist() == predictor.quality(vector(first)).tolist()
+        assert again.forecast(vector(first)).quality.tolist() == predictor.forecast(vector(first)).quality.tolist()
     assert len(data) < 2**20
 
 
