@@ -1,14 +1,17 @@
 """Real services, started once per test session, the first time that a test asks for one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import settings
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from infra.embedded.postgres import PostgresPlan
 from tests.support import servers
 from tests.support.databases import temporary_database
+from workflows import schedules
 
 # Tests never assert on time. A build must not depend on the draw; elsewhere every run tries new examples.
 settings.register_profile("build", deadline=None, derandomize=True)
@@ -56,6 +59,20 @@ def temporal_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the session's Temporal server (namespace `default`, search attributes registered)."""
     with servers.temporal(tmp_path_factory.mktemp("temporal")) as address:
         yield address
+
+
+@pytest.fixture
+async def maintained_temporal(temporal_address: str) -> AsyncIterator[str]:
+    """`temporal_address` for tests that start maintenance workers as processes: the schedules that these keep are gone
+    at the end, and would otherwise go on starting workflows that nobody takes on the server of all tests."""
+    yield temporal_address
+    client = await Client.connect(temporal_address)
+    for each in schedules.every():
+        try:
+            await client.get_schedule_handle(each.id).delete()
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:  # the worker ended before it made them
+                raise
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ _COMPLETED = "FILTER (WHERE status = 'completed')"
 _LATENCY = f"percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY latency_ms) {_COMPLETED}"
 
 # Over the rows of a group. `latency` is an array that the next mapping takes apart.
-_MEASURES: Mapping[str, str] = {
+MEASURES: Mapping[str, str] = {
     "requests": "count(*)",
     "success_count": "count(*) FILTER (WHERE success)",
     "success_rate": "avg(success::int)",
@@ -41,7 +41,7 @@ _MEASURES: Mapping[str, str] = {
     "avg_quality": "avg(quality)",
 }
 _TAKEN_APART = {"p50_latency_ms": "latency[1]", "p95_latency_ms": "latency[2]", "p99_latency_ms": "latency[3]"}
-_COLUMNS = {**{name: name for name in _MEASURES if name != "latency"}, **_TAKEN_APART}
+_COLUMNS = {**{name: name for name in MEASURES if name != "latency"}, **_TAKEN_APART}
 
 _GROUP = ("user_id", "router_id", "model", "provider")
 _GROUPED_BY = "user_id, coalesce(router_id, '') AS router_id, model, provider"
@@ -67,7 +67,7 @@ def _statement(table: str, key: tuple[str, ...], grouped: str, columns: Mapping[
 METRICS = _statement(
     "hourly_metrics",
     _GROUP,
-    f"""SELECT {_GROUPED_BY}, {", ".join(f"{sql} AS {name}" for name, sql in _MEASURES.items())}
+    f"""SELECT {_GROUPED_BY}, {", ".join(f"{sql} AS {name}" for name, sql in MEASURES.items())}
         FROM requests WHERE {_OF_HOUR} GROUP BY 1, 2, 3, 4""",  # noqa: S608  (own constants)
     _COLUMNS,
 )

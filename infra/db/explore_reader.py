@@ -1,7 +1,7 @@
 """`modelpilot.explore.ExploreReader` on Postgres: hourly rows where they say the same, single requests otherwise."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any, LiteralString
 
 from psycopg import Connection
@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 
 from infra.db.hour_parts import OF_HOURS, Parts, only_raw, read_parts
 from infra.db.measures import GROUPS, is_additive, is_in_hours, narrowed, over_hours, over_requests
+from infra.db.site_scope import latest_request_s, moments
 from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import AnalyticsScope
 from modelpilot.explore import Answer, Cell, Question, RequestFilter, Value
@@ -19,12 +20,6 @@ MOST_SINGLE_REQUESTS = 300_000
 
 # Percentiles of a million requests are sorted; the site has four connections at most.
 SORT_IN_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
-
-LATEST: LiteralString = """
-SELECT max(newest.created_at) AS latest FROM users CROSS JOIN LATERAL (
-    SELECT created_at FROM requests WHERE requests.user_id = users.id ORDER BY created_at DESC LIMIT 1
-) AS newest
-WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
 
 
 class PostgresExploreReader:
@@ -38,8 +33,8 @@ class PostgresExploreReader:
         with self._pool.transaction() as connection:
             connection.execute(SORT_IN_MEMORY)
             found = ask(connection, scope, question)
-            latest = (connection.execute(LATEST, {"user_id": scope.user_id}).fetchone() or {}).get("latest")
-        return Answer(found.cells, found.bucket_s, found.averaged, latest.timestamp() if latest else None)
+            latest_s = latest_request_s(connection, scope.user_id)
+        return replace(found, latest_request_s=latest_s)
 
 
 def ask(connection: Connection[DictRow], scope: AnalyticsScope, question: Question) -> Answer:
@@ -63,11 +58,6 @@ def count_in_hours(connection: Connection[DictRow], parts: Parts, user_id: str |
     query = f"SELECT coalesce(sum(requests), 0)::bigint AS n FROM hourly_metrics WHERE {OF_HOURS} AND {where}"  # noqa: S608
     row = connection.execute(query, {**given, **parts.parameters}).fetchone()
     return int(row["n"]) if row else 0
-
-
-def moments(scope: AnalyticsScope) -> tuple[datetime, datetime]:
-    """The scope's bounds as Postgres wants them."""
-    return datetime.fromtimestamp(scope.start_s, UTC), datetime.fromtimestamp(scope.end_s, UTC)
 
 
 def _rows(

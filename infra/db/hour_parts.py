@@ -1,9 +1,10 @@
 """Which part of a range of time is in the hourly metrics, and which has to be read from single requests.
 
-The synchronous sibling of what `totals` does for the API: the site shares no connection with it.
+Whole hours up to where the aggregation has come, less those that are noted as stale. One rule for the analytics API and
+for the site, which read over connections of different kinds.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
@@ -11,32 +12,47 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 
 _HOUR = timedelta(hours=1)
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # what the migration has put there
 
-_STATE: LiteralString = "SELECT name, through FROM metric_progress"
-_STALE: LiteralString = """
-SELECT DISTINCT hour FROM stale_hours
-WHERE hour >= greatest(%(first)s, %(closed)s) AND hour < %(last)s ORDER BY hour"""
+# What `split` wants to know of the range %(start)s to %(end)s, as one row of `through` and `stale`.
+HOURS_KNOWN: LiteralString = """
+SELECT aggregated.through, array(
+    SELECT DISTINCT hour FROM stale_hours
+    WHERE hour >= greatest(%(start)s, closed.through) AND hour < least(%(end)s, aggregated.through) ORDER BY hour
+) AS stale
+FROM metric_progress AS aggregated, metric_progress AS closed
+WHERE aggregated.name = 'aggregated' AND closed.name = 'closed'"""
 
-# Conditions for the parameters of `Parts.parameters`.
+# Conditions and sources for the parameters of `Parts.parameters`.
 OF_HOURS: LiteralString = "hour >= %(first)s AND hour < %(last)s AND NOT hour = ANY (%(stale)s)"
+RAW: LiteralString = """unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS part (part_start, part_end)
+    JOIN requests ON created_at >= part_start AND created_at < part_end"""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Whole hours from `first` up to `last` (exclusive), but for the `stale` ones, come from hourly rows; `raw` are the
-    times in between, before and after, each from and up to (exclusive)."""
+    times in between, before and after, each from and up to (exclusive). `through` is how far the aggregation has come
+    (None: nowhere yet)."""
 
     first: datetime
     last: datetime
-    stale: tuple[datetime, ...] = ()
-    raw: tuple[tuple[datetime, datetime], ...] = field(default=())
+    stale: tuple[datetime, ...]
+    raw: tuple[tuple[datetime, datetime], ...]
+    through: datetime | None = None
+
+    @property
+    def hours(self) -> int:
+        """How many hours come from hourly rows."""
+        return int((self.last - self.first) / _HOUR) - len(self.stale)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """For `OF_HOURS` and `of_raw`."""
+        """For `OF_HOURS`, `RAW` and `of_raw`."""
         bounds = {f"raw_{index}_{side}": part[side] for index, part in enumerate(self.raw) for side in (0, 1)}
-        return {"first": self.first, "last": self.last, "stale": list(self.stale), **bounds}
+        starts, ends = ([part[side] for part in self.raw] for side in (0, 1))
+        given = {"first": self.first, "last": self.last, "stale": list(self.stale)}
+        return {**given, "starts": starts, "ends": ends, **bounds}
 
     @property
     def of_raw(self) -> str:
@@ -47,12 +63,15 @@ class Parts:
         return f"({' OR '.join(parts)})" if parts else "false"
 
 
-def split(start: datetime, end: datetime, through: datetime, stale: tuple[datetime, ...] = ()) -> Parts:
-    """The parts of a range; hours are aggregated `through` that time, except for the `stale` ones."""
+def split(start: datetime, end: datetime, known: DictRow) -> Parts:
+    """The parts of a range, by the row of `HOURS_KNOWN`."""
+    through = known["through"]
     first = _beginning(start) if start == _beginning(start) else _beginning(start) + _HOUR
     last = max(min(_beginning(end), _beginning(through)), first)
-    edges = [(start, min(first, end)), *((hour, hour + _HOUR) for hour in stale), (max(last, start), end)]
-    return Parts(first, last, stale, tuple((begin, finish) for begin, finish in edges if begin < finish))
+    stale = tuple(hour for hour in known["stale"] if first <= hour < last)
+    edges = [(start, min(first, end)), *((hour, hour + _HOUR) for hour in stale), (last, end)]
+    raw = tuple((begin, finish) for begin, finish in edges if begin < finish)
+    return Parts(first, last, stale, raw, through if through > _NEVER else None)
 
 
 def only_raw(start: datetime, end: datetime) -> Parts:
@@ -62,14 +81,8 @@ def only_raw(start: datetime, end: datetime) -> Parts:
 
 def read_parts(connection: Connection[DictRow], start: datetime, end: datetime) -> Parts:
     """The parts of a range as the database stands now."""
-    state = {row["name"]: row["through"] for row in connection.execute(_STATE).fetchall()}
-    through, closed = state.get("aggregated", _EARLIEST), state.get("closed", _EARLIEST)
-    whole = split(start, end, through)
-    if whole.first >= whole.last:
-        return whole
-    given = {"first": whole.first, "last": whole.last, "closed": closed}
-    stale = tuple(row["hour"] for row in connection.execute(_STALE, given).fetchall())
-    return split(start, end, through, stale) if stale else whole
+    (known,) = connection.execute(HOURS_KNOWN, {"start": start, "end": end}).fetchall()
+    return split(start, end, known)
 
 
 def _beginning(moment: datetime) -> datetime:

@@ -1,15 +1,17 @@
 """`modelpilot.model_use.ModelsReader` on Postgres."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.explore_reader import LATEST, SORT_IN_MEMORY, ask, moments
+from infra.db.explore_reader import SORT_IN_MEMORY, ask
+from infra.db.site_scope import latest_request_s, moments
 from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import AnalyticsScope
-from modelpilot.explore import Answer, Question, RequestFilter
+from modelpilot.explore import Question, RequestFilter
 from modelpilot.model_use import HEALTH_S, HEAT_METRIC, MODEL_METRICS, DeploymentUse, ModelsRead, Price
 
 # All calls of the range: a million rows, so as few figures as the page needs.
@@ -55,12 +57,12 @@ class PostgresModelsReader:
             connection.execute(SORT_IN_MEMORY)
             by_model = ask(connection, scope, Question(MODEL_METRICS, "model", None, wanted))
             over_time = ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted))
-            latest = (connection.execute(LATEST, {"user_id": scope.user_id}).fetchone() or {}).get("latest")
+            latest_s = latest_request_s(connection, scope.user_id)
             deployments = _deployments(connection, scope, wanted)
             names = {cell.group for cell in by_model.cells} | {one.model for one in deployments}
             prices = connection.execute(_PRICES, {"ids": sorted(names), "user_id": scope.user_id}).fetchall()
         return ModelsRead(
-            by_model=Answer(by_model.cells, None, by_model.averaged, latest.timestamp() if latest else None),
+            by_model=replace(by_model, latest_request_s=latest_s),
             over_time=over_time,
             deployments=tuple(deployments),
             prices=tuple(_price(row) for row in prices),

@@ -7,15 +7,16 @@ percentiles come from the requests themselves, a sample of them where there are 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.aggregation_sql import BASELINE_COLUMNS, BASELINE_ROWS, BASELINE_SUMS, HAS_BASELINE
+from infra.db.aggregation_sql import BASELINE_COLUMNS, BASELINE_ROWS, BASELINE_SUMS, HAS_BASELINE, MEASURES
+from infra.db.hour_parts import OF_HOURS, RAW, only_raw, read_parts
+from infra.db.site_scope import OF_USER, latest_request_s, moments
 from infra.db.sync_pool import SyncPool
-from infra.db.whole_hours import IN_HOURS, REST, split
+from infra.db.totals import by_baseline
 from modelpilot.analytics import (
     NO_MODEL,
     AnalyticsScope,
@@ -27,45 +28,35 @@ from modelpilot.analytics import (
 )
 from modelpilot.carbon import carbon_range_g
 from modelpilot.records import RequestKey
-from modelpilot.savings import BaselineSums, added_up, savings
+from modelpilot.savings import savings
 
 HOUR_S = 3_600
 # Percentiles of more requests than this are those of a sample of about as many.
 SAMPLE = 20_000
 
-# An unknown cost is counted where an answer was delivered; a request that failed before any call has none.
-_SUMS: LiteralString = """count(*) AS requests,
-    count(*) FILTER (WHERE status = 'failed') AS failed,
-    count(*) FILTER (WHERE status = 'canceled') AS canceled,
-    count(*) FILTER (WHERE fallback_used) AS fallbacks,
-    coalesce(sum(cost_usd), 0) AS cost_usd,
-    count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed') AS unknown_cost,
-    coalesce(sum(carbon_g), 0) AS carbon_g,
-    count(*) FILTER (WHERE carbon_g IS NULL AND status = 'completed') AS unknown_carbon"""
-_HOURLY_SUMS: LiteralString = """sum(requests) AS requests,
-    sum(failed_count) AS failed,
-    sum(canceled_count) AS canceled,
-    sum(fallback_count) AS fallbacks,
-    sum(total_cost_usd) AS cost_usd,
-    sum(unknown_cost_count) AS unknown_cost,
-    sum(total_carbon_g) AS carbon_g,
-    sum(unknown_carbon_count) AS unknown_carbon"""
+# Columns of the hourly rows. An unknown cost is counted where an answer was delivered; a request that failed before any
+# call has none.
+_ADDED = (
+    "requests", "failed_count", "canceled_count", "fallback_count", "total_cost_usd", "unknown_cost_count",
+    "total_carbon_g", "unknown_carbon_count",
+)  # fmt: skip
+_SUMS = ", ".join(f"{MEASURES[name]} AS {name}" for name in _ADDED)
+_HOURLY_SUMS = ", ".join(f"sum({name}) AS {name}" for name in _ADDED)
 _BUCKET: LiteralString = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, 'epoch'::timestamptz)"
-_OF_USER: LiteralString = "(%(user_id)s::text IS NULL OR user_id = %(user_id)s)"
 
 # One pass for totals and charts: a row per model and bucket is little to add up here, while GROUPING SETS would sort
 # the whole range twice.
 _CELLS = f"""
-SELECT model, {_BUCKET.format(moment="created_at")} AS bucket, {_SUMS} FROM {REST} WHERE {_OF_USER} GROUP BY 1, 2
+SELECT model, {_BUCKET.format(moment="created_at")} AS bucket, {_SUMS} FROM {RAW} WHERE {OF_USER} GROUP BY 1, 2
 UNION ALL
 SELECT model, {_BUCKET.format(moment="hour")} AS bucket, {_HOURLY_SUMS} FROM hourly_metrics
-WHERE {IN_HOURS} AND {_OF_USER} GROUP BY 1, 2"""  # noqa: S608 - constants
+WHERE {OF_HOURS} AND {OF_USER} GROUP BY 1, 2"""  # noqa: S608 - constants
 
 _BASELINES = f"""
-SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM {REST} WHERE {_OF_USER}) AS sums, {BASELINE_ROWS} WHERE {HAS_BASELINE}
+SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM {RAW} WHERE {OF_USER}) AS sums, {BASELINE_ROWS} WHERE {HAS_BASELINE}
 UNION ALL
 SELECT baseline, {", ".join(f"sum({name})" for name in BASELINE_COLUMNS)} FROM hourly_baselines
-WHERE {IN_HOURS} AND {_OF_USER} GROUP BY 1"""  # noqa: S608 - constants
+WHERE {OF_HOURS} AND {OF_USER} GROUP BY 1"""  # noqa: S608 - constants
 
 # Of completed requests: one that failed at once would make the models look quick.
 _PERCENTILES = """
@@ -88,12 +79,6 @@ SELECT newest.* FROM users CROSS JOIN LATERAL (
 WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s
 ORDER BY created_at DESC, request_id DESC LIMIT %(limit)s"""
 
-_LATEST: LiteralString = """
-SELECT max(newest.created_at) AS latest FROM users CROSS JOIN LATERAL (
-    SELECT created_at FROM requests WHERE requests.user_id = users.id ORDER BY created_at DESC LIMIT 1
-) AS newest
-WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
-
 
 class PostgresOverviewReader:
     """Implements `modelpilot.analytics.OverviewReader`. May be called from many threads."""
@@ -104,17 +89,18 @@ class PostgresOverviewReader:
 
     def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
         """The Overview page of a scope, in one snapshot. Raises DependencyUnavailable."""
-        start, end = (datetime.fromtimestamp(moment, UTC) for moment in (scope.start_s, scope.end_s))
+        start, end = moments(scope)
         with self._pool.transaction() as connection:
+            hours = read_parts(connection, start, end)
             # A bucket that is no multiple of an hour cannot be put together from hours.
-            plan = split(connection, start, end, hourly=bucket_s % HOUR_S == 0)
+            parts = only_raw(start, end) if bucket_s % HOUR_S else hours
             given = {"user_id": scope.user_id, "start": start, "end": end, "bucket_s": bucket_s, "limit": recent_limit}
-            given |= plan
+            given |= parts.parameters
             cells = _rows(connection, _CELLS, given)
             baselines = _rows(connection, _BASELINES, given)
             measured = _percentiles(connection, sum(int(cell["requests"]) for cell in cells), given)
             recent = _rows(connection, _RECENT, given)
-            (newest,) = _rows(connection, _LATEST, given)
+            latest_s = latest_request_s(connection, scope.user_id)
         shares = _shares(cells)
         between = carbon_range_g({share.model: share.carbon_g for share in shares}, self._carbon_ranges())
         return Overview(
@@ -122,9 +108,9 @@ class PostgresOverviewReader:
             shares=shares,
             buckets=_buckets(cells),
             recent=tuple(_recent(row) for row in recent),
-            latest_request_s=newest["latest"].timestamp() if newest["latest"] else None,
-            savings=tuple(one for one in savings(_by_baseline(baselines)) if one.requests),
-            aggregated_through_s=max(plan["through"].timestamp(), 0.0) or None,
+            latest_request_s=latest_s,
+            savings=tuple(one for one in savings(by_baseline(baselines)) if one.requests),
+            aggregated_through_s=hours.through.timestamp() if hours.through else None,
         )
 
 
@@ -136,7 +122,7 @@ def _percentiles(connection: Connection[DictRow], requests: int, given: Mapping[
     sampled = requests > SAMPLE
     # The same sample each time, so that a refresh does not make the figures tremble.
     sample = "TABLESAMPLE SYSTEM (%(percent)s) REPEATABLE (1)" if sampled else ""
-    query = _PERCENTILES.format(sample=sample, of_user=_OF_USER)
+    query = _PERCENTILES.format(sample=sample, of_user=OF_USER)
     (row,) = _rows(connection, query, {**given, "percent": 100.0 * SAMPLE / max(requests, 1)})
     return {**row, "sampled": sampled}
 
@@ -146,24 +132,30 @@ def _summary(cells: Iterable[Mapping[str, Any]], measured: Mapping[str, Any]) ->
     p50_ms, p95_ms = measured["latency_ms"] or (None, None)
     return RequestSummary(
         requests=int(sums["requests"]),
-        failed=int(sums["failed"]),
-        canceled=int(sums["canceled"]),
-        fallbacks=int(sums["fallbacks"]),
-        cost_usd=sums["cost_usd"],
-        unknown_cost=int(sums["unknown_cost"]),
+        failed=int(sums["failed_count"]),
+        canceled=int(sums["canceled_count"]),
+        fallbacks=int(sums["fallback_count"]),
+        cost_usd=sums["total_cost_usd"],
+        unknown_cost=int(sums["unknown_cost_count"]),
         latency_p50_ms=p50_ms,
         latency_p95_ms=p95_ms,
         overhead_p50_ms=measured["overhead_p50_ms"],
         ttft_p50_ms=measured["ttft_p50_ms"],
-        carbon_g=sums["carbon_g"],
-        unknown_carbon=int(sums["unknown_carbon"]),
+        carbon_g=sums["total_carbon_g"],
+        unknown_carbon=int(sums["unknown_carbon_count"]),
         sampled=measured["measured"] if measured["sampled"] else None,
     )
 
 
 def _shares(cells: Iterable[Mapping[str, Any]]) -> tuple[ModelShare, ...]:
     shares = [
-        ModelShare(model or NO_MODEL, int(sums["requests"]), int(sums["failed"]), sums["cost_usd"], sums["carbon_g"])
+        ModelShare(
+            model or NO_MODEL,
+            int(sums["requests"]),
+            int(sums["failed_count"]),
+            sums["total_cost_usd"],
+            sums["total_carbon_g"],
+        )
         for model, sums in _added_up(cells, lambda cell: cell["model"]).items()
     ]
     return tuple(sorted(shares, key=lambda share: (-share.requests, share.model)))
@@ -171,7 +163,7 @@ def _shares(cells: Iterable[Mapping[str, Any]]) -> tuple[ModelShare, ...]:
 
 def _buckets(cells: Iterable[Mapping[str, Any]]) -> tuple[RequestBucket, ...]:
     buckets = [
-        RequestBucket(start.timestamp(), int(sums["requests"]), int(sums["failed"]))
+        RequestBucket(start.timestamp(), int(sums["requests"]), int(sums["failed_count"]))
         for start, sums in _added_up(cells, lambda cell: cell["bucket"]).items()
     ]
     return tuple(sorted(buckets, key=lambda bucket: bucket.start_s))
@@ -187,17 +179,6 @@ def _added_up(
             if name not in ("model", "bucket"):
                 sums[key(cell)][name] += float(value)
     return sums
-
-
-def _by_baseline(rows: Iterable[Mapping[str, Any]]) -> dict[str, BaselineSums]:
-    return added_up((row["baseline"], _baseline(row)) for row in rows)
-
-
-def _baseline(row: Mapping[str, Any]) -> BaselineSums:
-    counts = ("requests", "estimated", "carbon_requests")
-    return BaselineSums(
-        **{name: int(row[name]) if name in counts else float(row[name]) for name in BASELINE_COLUMNS}  # type: ignore[arg-type]
-    )
 
 
 def _recent(row: DictRow) -> RecentRequest:

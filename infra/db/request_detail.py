@@ -27,7 +27,8 @@ _JUDGEMENTS: LiteralString = """
 SELECT judge_model, rubric, status, score, coalesce(finished_at, started_at) AS at
 FROM judgements WHERE user_id = %(user_id)s AND request_id = %(request_id)s ORDER BY 5"""
 
-_LISTED = tuple(LoggedRequest.__dataclass_fields__)
+# Columns by the names of the fields.
+LISTED = tuple(LoggedRequest.__dataclass_fields__)
 _SAME = (
     "finish_reason", "error_status", "stream", "config_version", "api_key_id", "session_id", "tags", "propensity",
     "explored", "cached_tokens", "reasoning_tokens", "carbon_g", "quality_source", "quality_confidence", "decision",
@@ -57,7 +58,7 @@ def read_detail(
 
 def logged(row: DictRow) -> LoggedRequest:
     """The part of a row that lists show."""
-    values = {name: row[name] for name in _LISTED}
+    values = {name: row[name] for name in LISTED}
     values["created_at"], values["degraded"] = row["created_at"].timestamp(), tuple(row["degraded"])
     return LoggedRequest(**values)
 

@@ -1,14 +1,15 @@
 """`modelpilot.request_log.RequestLogReader` on Postgres. One request as a whole comes from `request_detail`."""
 
-from typing import Any, LiteralString
+from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.explore_reader import LATEST, count_in_hours, moments
+from infra.db.explore_reader import count_in_hours
 from infra.db.hour_parts import only_raw, read_parts
 from infra.db.measures import is_in_hours, narrowed
-from infra.db.request_detail import logged, read_detail
+from infra.db.request_detail import LISTED, logged, read_detail
+from infra.db.site_scope import latest_request_s, moments
 from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import AnalyticsScope
 from modelpilot.explore import RequestFilter
@@ -16,9 +17,7 @@ from modelpilot.request_log import SORTABLE, LoggedRequest, Order, RequestDetail
 
 _MOST_WALKED = 50_000  # requests, read one by one through an index; a million at once take about ten times as long
 
-COLUMNS: LiteralString = """user_id, request_id, created_at, router_id, model, provider, status, success, latency_ms,
-    ttft_ms, overhead_ms, cost_usd, input_tokens, output_tokens, request_type, quality, attempts, fallback_used,
-    degraded, error_code"""
+_COLUMNS = ", ".join(LISTED)
 
 
 class PostgresRequestLogReader:
@@ -53,8 +52,7 @@ class PostgresRequestLogReader:
     def latest(self, user_id: str | None) -> float | None:
         """When the tenant's newest request began. Raises DependencyUnavailable."""
         with self._pool.transaction() as connection:
-            found = (connection.execute(LATEST, {"user_id": user_id}).fetchone() or {}).get("latest")
-        return found.timestamp() if found else None
+            return latest_request_s(connection, user_id)
 
     def detail(self, user_id: str | None, request_id: str, owner: str | None) -> RequestDetail | None:
         """One request that this tenant may see. Raises DependencyUnavailable."""
@@ -89,7 +87,7 @@ def _by_time(where: str, order: Order) -> str:
     ordered = f"ORDER BY created_at {direction}, request_id {direction}"
     return f"""
         SELECT found.* FROM users CROSS JOIN LATERAL (
-            SELECT {COLUMNS} FROM requests WHERE requests.user_id = users.id AND {where} {ordered} LIMIT %(last)s
+            SELECT {_COLUMNS} FROM requests WHERE requests.user_id = users.id AND {where} {ordered} LIMIT %(last)s
         ) AS found
         WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s
         {ordered}, user_id {direction} OFFSET %(start)s LIMIT %(last)s - %(start)s"""  # noqa: S608  (own constants)
@@ -101,6 +99,6 @@ def _by_column(where: str, order: Order) -> str:
     by = "created_at + interval '0'" if order.by == "created_at" else order.by
     ties = "ASC" if order == Order(descending=False) else "DESC"
     return f"""
-        SELECT {COLUMNS} FROM requests WHERE {where}
+        SELECT {_COLUMNS} FROM requests WHERE {where}
         ORDER BY {by} {direction}, created_at {ties}, request_id {ties}, user_id {ties}
         OFFSET %(start)s LIMIT %(last)s - %(start)s"""  # noqa: S608  (order.by is one of SORTABLE)

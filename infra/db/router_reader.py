@@ -6,8 +6,8 @@ from typing import Any, LiteralString
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.explore_reader import moments
 from infra.db.hour_parts import OF_HOURS, read_parts
+from infra.db.site_scope import OF_USER, moments
 from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import AnalyticsScope
 from modelpilot.router_use import MOST_VERSIONS, NO_PREDICTOR, PredictorState, RouterUse, RouterVersion
@@ -30,7 +30,6 @@ LEFT JOIN LATERAL (
 WHERE %(user_id)s::text IS NULL OR routers.user_id = %(user_id)s
 ORDER BY routers.user_id, routers.id LIMIT %(limit)s"""
 
-_OF_USER: LiteralString = "(%(user_id)s::text IS NULL OR user_id = %(user_id)s)"
 _OVER_REQUESTS: LiteralString = """
 SELECT user_id, router_id, count(*) AS requests, coalesce(sum(cost_usd), 0) AS cost_usd,
        count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed') AS unknown_cost
@@ -77,10 +76,10 @@ def _use(connection: Connection[DictRow], scope: AnalyticsScope) -> dict[tuple[s
     given = {**parts.parameters, "user_id": scope.user_id}
     rows: list[DictRow] = []
     if parts.raw:
-        query = f"{_OVER_REQUESTS}{parts.of_raw} AND {_OF_USER}{_PER_ROUTER}"
+        query = f"{_OVER_REQUESTS}{parts.of_raw} AND {OF_USER}{_PER_ROUTER}"
         rows += connection.execute(query, given).fetchall()
     if parts.first < parts.last:
-        rows += connection.execute(f"{_OVER_HOURS}{OF_HOURS} AND {_OF_USER}{_PER_ROUTER}", given).fetchall()
+        rows += connection.execute(f"{_OVER_HOURS}{OF_HOURS} AND {OF_USER}{_PER_ROUTER}", given).fetchall()
     sums: dict[tuple[str, str], tuple[int, float, int]] = {}
     for row in rows:
         key = (row["user_id"], row["router_id"])

@@ -74,16 +74,16 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path, migrated_url: str, temporal_address: str, milvus_uri: str) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, migrated_url: str, maintained_temporal: str, milvus_uri: str) -> AsyncIterator[Site]:
     sink = tmp_path / "lake"
     told: dict[str, Any] = {"EXPORT_URL": str(sink), "REQUEST_RETENTION_DAYS": "36500"}
-    client = await Client.connect(temporal_address, data_converter=data_converter(Keyring([KEYRING])))
+    client = await Client.connect(maintained_temporal, data_converter=data_converter(Keyring([KEYRING])))
     async with Database(migrated_url) as database:
         requests = Requests(database)
         for hour in range(HOURS):
             at = HOUR + timedelta(hours=hour)
             await requests.add(at, recorded=at + timedelta(minutes=1), count=ROWS)
-        variables = environment(tmp_path, migrated_url, temporal_address, milvus_uri, **told)
+        variables = environment(tmp_path, migrated_url, maintained_temporal, milvus_uri, **told)
         yield Site(migrated_url, sink, requests, TemporalJobs(client), variables)
         await requests.close()
 

@@ -26,9 +26,9 @@ async def there(
 
 @pytest.fixture
 def variables(
-    tmp_path: Path, migrated_url: str, temporal_address: str, milvus_uri: str, simulator_url: str
+    tmp_path: Path, migrated_url: str, maintained_temporal: str, milvus_uri: str, simulator_url: str
 ) -> dict[str, str]:
-    return environment(tmp_path, migrated_url, temporal_address, milvus_uri, SIMULATOR_URL=simulator_url)
+    return environment(tmp_path, migrated_url, maintained_temporal, milvus_uri, SIMULATOR_URL=simulator_url)
 
 
 async def _calls(there: Learning, tag: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy
 
 from infra.crypto.keyring import Keyring
 from infra.embedded.data_dir import DataDir
-from infra.embedded.environment import python_environment
 from infra.temporal.codec import data_converter
+from tests.support.worker_process import environment
 from tests.support.world import KEYRING, eventually, wait_until
 from workflows import schedules
 
@@ -23,14 +23,8 @@ STOP_WITHIN_S = 8.0  # less than the ten seconds after which the supervisor kill
 
 
 @pytest.fixture
-def environment(tmp_path: Path, migrated_url: str, temporal_address: str, milvus_uri: str) -> dict[str, str]:
-    return python_environment() | {
-        "MODELPILOT_DATABASE_URL": migrated_url,
-        "MODELPILOT_TEMPORAL_ADDRESS": temporal_address,
-        "MODELPILOT_MILVUS_URI": milvus_uri,
-        "MODELPILOT_ENCRYPTION_KEYS": KEYRING,
-        "MODELPILOT_DATA_DIR": str(tmp_path),
-    }
+def variables(tmp_path: Path, migrated_url: str, maintained_temporal: str, milvus_uri: str) -> dict[str, str]:
+    return environment(tmp_path, migrated_url, maintained_temporal, milvus_uri)
 
 
 @contextmanager
@@ -46,24 +40,20 @@ def worker(environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen
 
 
 async def test_it_works_until_it_is_told_to_stop(
-    environment: dict[str, str], tmp_path: Path, migrated_url: str, temporal_address: str
+    variables: dict[str, str], tmp_path: Path, migrated_url: str, maintained_temporal: str
 ) -> None:
     """It says when it polls, deletes what has expired when the schedule says so, and ends with 0 upon SIGTERM."""
     with psycopg.connect(migrated_url) as connection:
         connection.execute("INSERT INTO instances (id, host, heartbeat_at) VALUES ('gone', 'h', '2020-01-01Z')")
     log, ready = tmp_path / "worker.log", DataDir(tmp_path).worker_ready
-    client = await Client.connect(temporal_address, data_converter=data_converter(Keyring([KEYRING])))
+    client = await Client.connect(maintained_temporal, data_converter=data_converter(Keyring([KEYRING])))
     handle = client.get_schedule_handle(schedules.housekeeping().id)
-    with worker(environment, log) as process:
+    with worker(variables, log) as process:
         wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")
         assert ready.exists(), log.read_text()
-        try:
-            await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
-            first = await eventually(lambda: _first_run(handle), "the schedule started nothing")
-            await client.get_workflow_handle(first).result()
-        finally:
-            for each in schedules.every():  # they would go on starting workflows on the server that other tests use
-                await client.get_schedule_handle(each.id).delete()
+        await handle.trigger(overlap=ScheduleOverlapPolicy.ALLOW_ALL)
+        first = await eventually(lambda: _first_run(handle), "the schedule started nothing")
+        await client.get_workflow_handle(first).result()
         asked_at = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(20.0) == 0, log.read_text()
@@ -73,19 +63,19 @@ async def test_it_works_until_it_is_told_to_stop(
         assert connection.execute("SELECT count(*) FROM instances").fetchone() == (0,)
 
 
-def test_it_can_be_stopped_while_it_waits_for_temporal(environment: dict[str, str], tmp_path: Path) -> None:
+def test_it_can_be_stopped_while_it_waits_for_temporal(variables: dict[str, str], tmp_path: Path) -> None:
     """A stack that is stopped during its start does not wait for a server that never came."""
-    environment = {**environment, "MODELPILOT_TEMPORAL_ADDRESS": "127.0.0.1:9"}
+    variables = {**variables, "MODELPILOT_TEMPORAL_ADDRESS": "127.0.0.1:9"}
     log = tmp_path / "worker.log"
-    with worker(environment, log) as process:
+    with worker(variables, log) as process:
         wait_until(lambda: _handles_sigterm(process.pid), "the worker did not start")
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_WITHIN_S) == 0, log.read_text()
 
 
-def test_a_missing_setting_is_named(environment: dict[str, str]) -> None:
+def test_a_missing_setting_is_named(variables: dict[str, str]) -> None:
     """Started by hand without its services, it says what is missing."""
-    bare = {name: value for name, value in environment.items() if name != "MODELPILOT_MILVUS_URI"}
+    bare = {name: value for name, value in variables.items() if name != "MODELPILOT_MILVUS_URI"}
     command = [sys.executable, "-m", "infra.cli", "worker"]
     done = subprocess.run(command, env=bare, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, "MODELPILOT_MILVUS_URI: is not set" in done.stderr) == (2, True)

@@ -7,12 +7,42 @@ from typing import Any
 import pytest
 from temporalio import activity, workflow
 
+from activities.judging import JudgeActivities
+from activities.rescoring import RescoreActivities
 from infra.embedded import temporal as embedded
 from infra.temporal.client import SEARCH_ATTRIBUTES
 from modelpilot import names
+from modelpilot.aggregation import (
+    AggregateInput,
+    AggregateTotals,
+    ExportInput,
+    HoursInput,
+    PlanInput,
+    PurgeInput,
+)
+from modelpilot.jobs import job_workflow_id
 from modelpilot.messages import CallPlan, FallbackInput, RouteRequestInput, StepInput
-from modelpilot.records import RequestKey
+from modelpilot.records import HistoryScope, RequestKey
+from modelpilot.refit import RefitInput, RefitList, RefitReport, RefitResult
+from modelpilot.rescoring import (
+    CloseInput,
+    JudgeReport,
+    Position,
+    RescoreInput,
+    RescoreProgress,
+    RescoreResult,
+    RescoreSpec,
+    SliceInput,
+    SliceReport,
+)
+from tests.support.aggregation_runs import FakeMetrics
 from tests.support.core import Core
+from tests.support.refit_histories import activities
+from tests.support.rescore_runs import FakeSteps, job
+from workflows import schedules
+from workflows.aggregate_hourly import AggregateHourlyWorkflow
+from workflows.refit import RefitWorkflow
+from workflows.rescore_batch import RescoreBatchWorkflow
 from workflows.route_request import RouteRequestWorkflow
 
 
@@ -47,40 +77,97 @@ def test_queues_and_search_attributes() -> None:
     assert embedded.SEARCH_ATTRIBUTES == SEARCH_ATTRIBUTES
 
 
+def test_names_of_the_aggregation() -> None:
+    """Schedules, histories and people know them."""
+    assert workflow._Definition.must_from_class(AggregateHourlyWorkflow).name == "AggregateHourlyWorkflow"
+    assert names.AGGREGATE_SCHEDULE == "modelpilot-aggregate-hourly"
+    assert [registered(step) for step in FakeMetrics().steps()] == [
+        "plan_aggregation",
+        "aggregate_hours",
+        "export_requests",
+        "purge_requests",
+    ]
+    assert names.JOB_PROGRESS == "progress"
+    assert job_workflow_id("alice", "aggregate-1") == "job/alice/aggregate-1"
+
+
+def test_names_of_refits() -> None:
+    """Schedules, other workflows and histories know them."""
+    assert workflow._Definition.must_from_class(RefitWorkflow).name == names.REFIT_WORKFLOW == "RefitWorkflow"
+    assert names.REFIT_SCHEDULE == schedules.refits().id == "modelpilot-refit"
+    steps = activities("", "")
+    assert [registered(step) for step in (steps.list_refits, steps.refit_router)] == ["list_refits", "refit_router"]
+
+
+def test_names_of_rescoring() -> None:
+    """Schedules, histories, the API and people know them."""
+    definition = workflow._Definition.must_from_class(RescoreBatchWorkflow)
+    assert definition.name == "RescoreBatchWorkflow"
+    assert set(definition.signals) == {"pause", "resume", "cancel"}
+    assert set(definition.queries) == {"progress"}
+    assert names.RESCORE_SCHEDULE == schedules.rescoring().id == "modelpilot-rescore-nightly"
+    assert job().workflow_id == "rescore/alice/rescore_1"
+    steps: list[Callable[..., Any]] = [
+        RescoreActivities.open_rescore,
+        RescoreActivities.rescore_slice,
+        JudgeActivities.judge_slice,
+        RescoreActivities.close_rescore,
+    ]
+    found = [registered(step) for step in steps]
+    assert found == ["open_rescore", "rescore_slice", "judge_slice", "close_rescore"]
+    assert sorted(map(str, found)) == sorted(str(registered(step)) for step in FakeSteps().activities())
+
+
 @pytest.mark.parametrize(
-    ("message", "known"),
+    ("message", "known", "required"),
     [
         (
             RouteRequestInput,
             """user_id request_id router_id owner nonce created_at config_version plan decision body stream api_key_id
             store_prompts tags session_id""",
+            "user_id request_id router_id owner nonce created_at config_version plan decision body",
         ),
         (
             CallPlan,
             "model specs fallback_models retry_attempts same_model_retries first_token_ms idle_ms total_ms call_format",
+            "model",
         ),
-        (StepInput, "nonce request outcome"),
-        (FallbackInput, "request failed"),
-    ],
-)
-def test_fields_of_inputs_are_kept(message: type, known: str) -> None:
-    """A field that is renamed or removed cannot be read from the histories of running requests any more."""
-    assert set(known.split()) <= {field.name for field in fields(message)}
-
-
-@pytest.mark.parametrize(
-    ("message", "required"),
-    [
+        (StepInput, "nonce request outcome", "nonce"),
+        (FallbackInput, "request failed", "request failed"),
+        (AggregateInput, "hours_per_step steps_per_run purge_rows totals", ""),
+        (AggregateTotals, "known before failed hours requests files exported purged", ""),
+        (PlanInput, "", ""),
+        (HoursInput, "hours before", "hours"),
+        (ExportInput, "files seconds", ""),
+        (PurgeInput, "rows batches", ""),
+        (RefitInput, "user_id router_id after failed", ""),
+        (HistoryScope, "user_id router_id", "user_id router_id"),
+        (RefitList, "routers more", ""),
+        (RefitReport, "user_id router_id status rows version reason fit duration_s", "user_id router_id status"),
+        (RefitResult, "accepted refused skipped report", ""),
         (
-            RouteRequestInput,
-            "user_id request_id router_id owner nonce created_at config_version plan decision body",
+            RescoreInput,
+            "user_id job_id spec all_users nightly opened paused progress revised_users slices_per_run",
+            "user_id job_id spec",
         ),
-        (CallPlan, "model"),
-        (StepInput, "nonce"),
-        (FallbackInput, "request failed"),
+        (
+            RescoreSpec,
+            """router_id model from_s to_s sample_size sources judge_model judge_budget_usd judge_rate_per_minute
+            allow_self_judging include_pending""",
+            "",
+        ),
+        (RescoreProgress, "done total scored judge_stopped", ""),
+        (RescoreResult, "status progress", "status progress"),
+        (Position, "user_id created_at request_id", ""),
+        (SliceInput, "job until", "job"),
+        (SliceReport, "progress finished revised_users", "progress finished"),
+        (JudgeReport, "until handled judged wait_s stopped", "until"),
+        (CloseInput, "job status error", "job status"),
     ],
 )
-def test_new_fields_have_defaults(message: type, required: str) -> None:
-    """A running request of an older gateway does not have them."""
+def test_fields_of_messages(message: type, known: str, required: str) -> None:
+    """A field that is renamed or removed cannot be read from the histories of running requests and jobs any more, and
+    those of older processes do not have a new one, which therefore needs a default."""
+    assert set(known.split()) <= {field.name for field in fields(message)}
     without = [f.name for f in fields(message) if f.default is MISSING and f.default_factory is MISSING]
     assert without == required.split()

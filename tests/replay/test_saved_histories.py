@@ -1,43 +1,40 @@
-"""Code of today takes over requests that were begun by code of yesterday."""
+"""Code of today takes over requests and jobs that were begun by code of yesterday."""
 
 import re
 from pathlib import Path
 
 import pytest
 from temporalio import workflow
-from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
 from infra.temporal.codec import data_converter
 from modelpilot import names
 from modelpilot.messages import RouteRequestInput, RouteRequestResult
+from tests.support import aggregation_histories, refit_histories, request_histories, rescore_histories
 from tests.support.core import KEYRING
-from tests.support.saved_histories import FOLDER, SCENARIOS
-from workflows.route_request import RouteRequestWorkflow
+from tests.support.saved_histories import SavedHistories
 
-SAVED = sorted(FOLDER.glob("*.json"))
-
-
-def loaded(path: Path) -> WorkflowHistory:
-    """A saved history under a workflow id of the usual form."""
-    return WorkflowHistory.from_json("route/alice/saved", path.read_text(encoding="utf-8"))
+REQUESTS = request_histories.HISTORIES
+ALL = (REQUESTS, aggregation_histories.HISTORIES, refit_histories.HISTORIES, rescore_histories.HISTORIES)
+FILES = [pytest.param(saved, path, id=f"{saved.folder}/{path.stem}") for saved in ALL for path in saved.files]
 
 
-@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
-async def test_saved_histories_replay(path: Path) -> None:
-    """Sandboxed, and with the converter that gateways use: the same commands in the same order."""
-    replayer = Replayer(workflows=[RouteRequestWorkflow], data_converter=data_converter(KEYRING))
-    await replayer.replay_workflow(loaded(path))
+@pytest.mark.parametrize(("saved", "path"), FILES)
+async def test_saved_histories_replay(saved: SavedHistories, path: Path) -> None:
+    """Sandboxed, and with the converter that gateways and workers use: the same commands in the same order."""
+    replayer = Replayer(workflows=[saved.workflow], data_converter=data_converter(KEYRING))
+    await replayer.replay_workflow(saved.load(path))
 
 
-def test_no_history_is_missing() -> None:
-    """Every way that a request can go has its history."""
-    assert {scenario.__name__ for scenario in SCENARIOS} <= {path.stem for path in SAVED}
+@pytest.mark.parametrize("saved", ALL, ids=lambda saved: saved.folder)
+def test_no_history_is_missing(saved: SavedHistories) -> None:
+    """Every way that a request or a job can go has its history."""
+    assert {path.stem for path in saved.files} == set(saved.names)
 
 
-@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
-def test_saved_histories_are_private_and_portable(path: Path) -> None:
+@pytest.mark.parametrize(("saved", "path"), FILES)
+def test_saved_histories_are_private_and_portable(saved: SavedHistories, path: Path) -> None:
     """Neither prompts nor anything of the machine that made them is in the files."""
     text = path.read_text(encoding="utf-8")
     assert "Simple question" not in text
@@ -62,5 +59,6 @@ async def test_an_incompatible_change_is_noticed() -> None:
         data_converter=data_converter(KEYRING),
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
+    happy_path = next(path for path in REQUESTS.files if path.stem == "happy_path")
     with pytest.raises(NondeterminismError):
-        await replayer.replay_workflow(loaded(FOLDER / "happy_path.json"))
+        await replayer.replay_workflow(REQUESTS.load(happy_path))

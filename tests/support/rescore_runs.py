@@ -1,18 +1,10 @@
-"""The re-scoring workflow over steps that only count, and its saved histories:
-`python -m tests.support.rescore_runs` makes the missing ones.
-
-As those of requests (`tests.support.saved_histories`): what releases left behind, never made anew once released.
-"""
+"""The re-scoring workflow over steps that only count."""
 
 import asyncio
-import json
 import secrets
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from temporalio import activity
@@ -32,13 +24,8 @@ from modelpilot.rescoring import (
     SliceInput,
     SliceReport,
 )
-from tests.support import servers
-from tests.support.routing_runs import connect
-from tests.support.saved_histories import FOLDER as REQUESTS
 from workflows.rescore_batch import RescoreBatchWorkflow
 
-FOLDER = REQUESTS.parent / "rescore_histories"
-SAVED_ID = "rescore/alice/saved"
 JUDGED = RescoreSpec(sources=("checks", "judge"), judge_model="sim/large", judge_budget_usd=1.0, to_s=2_000.0)
 END = Position("alice", 1_000.0, "r9")
 
@@ -114,48 +101,3 @@ async def running(
 def job(spec: RescoreSpec | None = None, **fields: Any) -> RescoreInput:
     """A job of Alice's."""
     return RescoreInput("alice", "rescore_1", spec or RescoreSpec(to_s=2_000.0), **fields)
-
-
-# Steps and job of each way that a run can go.
-SCENARIOS: Mapping[str, Callable[[], tuple[FakeSteps, RescoreInput]]] = {
-    "scored": lambda: (FakeSteps(), job()),
-    "refitted": lambda: (FakeSteps(revised=("alice",)), job()),
-    "judged": lambda: (FakeSteps(rounds=[JudgeReport(END, 5, 5), JudgeReport(END, 0, 0, wait_s=0.2)]), job(JUDGED)),
-    "budget": lambda: (FakeSteps(rounds=[JudgeReport(None, 5, 5, stopped="budget")]), job(JUDGED)),
-    "continued": lambda: (FakeSteps(slices=3), job(slices_per_run=2)),
-    "failed": lambda: (FakeSteps(broken=True), job()),
-    "canceled": lambda: (FakeSteps(hanging=True), job()),
-    "paused": lambda: (FakeSteps(), job(paused=True)),
-    "nightly": lambda: (FakeSteps(), RescoreInput("admin", "", RescoreSpec(), all_users=True, nightly=True)),
-}
-
-
-async def run(address: str, name: str) -> str:
-    """Run a scenario to its end; the history of its first part as JSON."""
-    client = await connect(address)
-    steps, told = SCENARIOS[name]()
-    # The id is part of what is replayed: children and scheduled jobs are named after it.
-    async with running(client, steps, told, SAVED_ID) as handle:
-        if name == "canceled":
-            await steps.begun.wait()
-            await handle.signal(names.CANCEL_JOB)
-        if name == "paused":
-            await handle.signal(names.RESUME_JOB)
-        await handle.result()
-    first = client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
-    return json.dumps((await first.fetch_history()).to_json_dict(), indent=1) + "\n"
-
-
-def main() -> None:
-    """Make the histories that are not there yet."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as directory, servers.temporal(Path(directory)) as address:
-        for name in SCENARIOS:
-            path = FOLDER / f"{name}.json"
-            if not path.exists():
-                path.write_text(asyncio.run(run(address, name)), encoding="utf-8")
-                sys.stdout.write(f"{path.name}\n")
-
-
-if __name__ == "__main__":
-    main()

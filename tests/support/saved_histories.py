@@ -1,112 +1,59 @@
-"""Saved histories of the request workflow: `python -m tests.support.saved_histories` makes the missing ones.
+"""Saved histories of workflows: one file for every way that a run can go.
 
-They are what releases left behind: code that cannot replay them cannot take over requests that older gateways began.
-A history is therefore never made anew once it was released; a new way to go gets a new file. Payloads are encrypted
-under the keyring of tests (`tests.support.core.KEYRING`).
+They are what releases left behind: code that cannot replay them cannot take over what older processes began. A history
+is therefore never made anew once it was released; a new way to go gets a new file. Payloads are encrypted under the
+keyring of tests (`tests.support.core.KEYRING`).
 """
 
 import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 
-from activities import flights
-from modelpilot import backoff
 from tests.support import servers
-from tests.support.core import A, B, C, Core, failure
-from tests.support.processes import until
-from tests.support.routing_runs import Handle, accepted, connect, fly, start, worker
-from tests.support.routing_samples import plan, stream
+from tests.support.routing_runs import connect
 
-FOLDER = Path(__file__).parent.parent / "replay" / "histories"
-Scenario = Callable[[Client, Core], Coroutine[None, None, Handle]]
+_ROOT = Path(__file__).parent.parent / "replay"
 
 
-async def happy_path(client: Client, core: Core) -> Handle:
-    """The decided model answers."""
-    return await fly(client, core, accepted(plan(A, B)))
+@dataclass(frozen=True)
+class SavedHistories:
+    """The histories of one workflow. `folder` lies beside the replay tests; `names` are the ways to go; `run` goes one
+    of them to its end. The workflow's id is part of what is replayed where children are named after it."""
 
+    workflow: type
+    workflow_id: str
+    folder: str
+    names: Collection[str]
+    run: Callable[[Client, str], Awaitable[WorkflowHandle[Any, Any]]]
 
-async def fallback_success(client: Client, core: Core) -> Handle:
-    """The second fallback attempt answers."""
-    core.providers.will(A, [failure(http_status=503)])
-    core.providers.will(B, [failure()])
-    return await fly(client, core, accepted(plan(A, B, C)))
+    @property
+    def files(self) -> list[Path]:
+        """The histories that there are."""
+        return sorted((_ROOT / self.folder).glob("*.json"))
 
+    def load(self, path: Path) -> WorkflowHistory:
+        """One of them."""
+        return WorkflowHistory.from_json(self.workflow_id, path.read_text(encoding="utf-8"))
 
-async def fallback_exhausted(client: Client, core: Core) -> Handle:
-    """Every attempt fails."""
-    for model in (A, B, C):
-        core.providers.will(model, [failure()])
-    return await fly(client, core, accepted(plan(A, B, C)))
-
-
-async def canceled(client: Client, core: Core) -> Handle:
-    """Canceled during the first call."""
-    core.providers.will(A, [*stream()[:2], asyncio.Event()])
-    handle = await fly(client, core, accepted(plan(A, B)))
-    await core.providers.called.wait()
-    await handle.cancel()
-    return handle
-
-
-async def canceled_in_fallback(client: Client, core: Core) -> Handle:
-    """Canceled during a fallback call."""
-    core.providers.will(A, [failure()])
-    core.providers.will(B, [*stream()[:2], asyncio.Event()])
-    handle = await fly(client, core, accepted(plan(A, B)))
-    await until(lambda: core.providers.models == ["a", "b"])
-    await handle.cancel()
-    return handle
-
-
-async def stored_late(client: Client, core: Core) -> Handle:
-    """Postgres was away, so an ordinary activity stored."""
-    core.ledger.failures = 42
-    return await fly(client, core, accepted(plan(A)))
-
-
-async def recovered(client: Client, core: Core) -> Handle:
-    """The worker had no entry of the request: every step was run again with the whole request."""
-    return await start(client, accepted(plan(A), owner="a dead gateway"))
-
-
-SCENARIOS: tuple[Scenario, ...] = (
-    happy_path,
-    fallback_success,
-    fallback_exhausted,
-    canceled,
-    canceled_in_fallback,
-    stored_late,
-    recovered,
-)
-
-
-async def run(address: str, scenario: Scenario) -> str:
-    """Run a scenario to its end; its history as JSON."""
-    client, core = await connect(address), Core()
-    async with worker(client, core.activities()):
-        handle = await scenario(client, core)
-        await handle.result()
-        history = await handle.fetch_history()
-    return json.dumps(history.to_json_dict(), indent=1) + "\n"
-
-
-def main() -> None:
-    """Make the histories that are not there yet."""
-    backoff.INITIAL_WAIT_S, flights.COMMIT_RETRY_WAIT_S = 0.05, 0.001
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as directory, servers.temporal(Path(directory)) as address:
-        for scenario in SCENARIOS:
-            path = FOLDER / f"{scenario.__name__}.json"
-            if not path.exists():
-                path.write_text(asyncio.run(run(address, scenario)), encoding="utf-8")
+    def make_missing(self) -> None:
+        """Make those that are not there yet."""
+        missing = [path for name in self.names if not (path := _ROOT / self.folder / f"{name}.json").exists()]
+        with tempfile.TemporaryDirectory() as directory, servers.temporal(Path(directory)) as address:
+            for path in missing:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(asyncio.run(self._text(address, path.stem)), encoding="utf-8")
                 sys.stdout.write(f"{path.name}\n")
 
-
-if __name__ == "__main__":
-    main()
+    async def _text(self, address: str, name: str) -> str:
+        """The history of a run's first part as JSON: a run that was continued goes on in a history of its own."""
+        client = await connect(address)
+        handle = await self.run(client, name)
+        first = client.get_workflow_handle(handle.id, run_id=handle.first_execution_run_id)
+        return json.dumps((await first.fetch_history()).to_json_dict(), indent=1) + "\n"
