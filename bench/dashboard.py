@@ -1,4 +1,8 @@
-"""`modelpilot bench dashboard`: how long the server works for each page of the analytics site."""
+"""`modelpilot bench dashboard`: how long the server works for each page of the analytics site.
+
+Explain, replay and frontier run in the site's process, as they do when it is served, over this Postgres. There is no
+Milvus: a prompt is embedded, but no neighbours are searched for. No router has a fitted predictor.
+"""
 
 import asyncio
 import tempfile
@@ -7,25 +11,29 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bench import dashboard_rows, machine
 from bench.dashboard_calls import Visit, of_page, specs_of, timed
+from dashboard import ids
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
 from infra.cli.dashboard import readers
+from infra.cli.workbench import open_workbench
 from infra.crypto.passwords import Argon2Hasher
 from infra.db.migrate import upgrade
 from infra.db.site_access import PostgresSiteAccess
 from infra.db.sync_pool import SyncPool
 from infra.embedded.postgres import PostgresPlan, postgres_service
 from infra.embedded.service import bring_up
-from modelpilot.workbench import Workbench
+from infra.settings import load_settings
 
 Progress = Callable[[str], None]
 
 GOAL_MS, OVERVIEW_GOAL_MS = 2_000.0, 500.0
 _GRID = {"startRow": 0, "endRow": 100, "sortModel": []}
+# Never called: decisions only ask whether there is one.
+_SIMULATOR_URL = "http://127.0.0.1:9"
 _SORTED = {**_GRID, "sortModel": [{"colId": "latency_ms", "sort": "desc"}]}
 
 
@@ -57,9 +65,17 @@ async def bench_dashboard(options: DashboardOptions, progress: Progress) -> dict
 
 
 def visits() -> Iterator[Visit]:
-    """Every page with what makes it work hardest. Pages that ask a running gateway are not among them."""
+    """Every page with what makes it work hardest."""
     for days in ("24h", "30d"):
         yield Visit(f"overview, {days}", "overview", f"?range={days}", {}, OVERVIEW_GOAL_MS)
+    yield from _visits_of_requests()
+    for days in ("24h", "30d"):
+        yield Visit(f"models & providers, {days}", "models", f"?range={days}", {}, GOAL_MS)
+    yield from _visits_of_routers()
+    yield Visit("jobs", "jobs", "", {"jobs-csv": 1}, GOAL_MS)
+
+
+def _visits_of_requests() -> Iterator[Visit]:
     for said in (
         "range=30d&metric=requests&by=model",
         "range=30d&metric=cost&by=router&bucket=hour&model=sim/model-3",
@@ -83,8 +99,19 @@ def visits() -> Iterator[Visit]:
         label = f"requests, {said}{', by latency' if rows is _SORTED else ''}"
         yield Visit(label, "requests", f"?{said}", {"requests-grid": rows, "requests-csv": 1}, GOAL_MS)
     yield Visit("one request", "request", "?id=bench-100", {}, GOAL_MS)
-    for days in ("24h", "30d"):
-        yield Visit(f"models & providers, {days}", "models", f"?range={days}", {}, GOAL_MS)
+
+
+def _visits_of_routers() -> Iterator[Visit]:
+    which = "router=router-1&owner=tenant-1"
+    yield Visit("routers, 30d", "routers", "?range=30d", {"routers-csv": 1}, GOAL_MS)
+    asked = {ids.EXPLAIN_ASK: 1, ids.EXPLAIN_PROMPT: "Why is the sky blue? " * 100, ids.EXPLAIN_NEEDS: []}
+    yield Visit("one router", "router", "?id=router-1&owner=tenant-1&v=1", asked, GOAL_MS)
+    for said in (
+        f"range=30d&{which}",
+        f"range=30d&{which}&w=60,10,20,10&models=sim/model-1,sim/model-5&explore=20&limits=own&maxLatency=1500",
+    ):
+        yield Visit(f"what-if, {said}", "what-if", f"?{said}", {"what-if-csv": 1}, GOAL_MS)
+    yield Visit("frontier, 30d", "frontier", f"?range=30d&{which}", {"frontier-csv": 1}, GOAL_MS)
 
 
 def summarized(label: str, callbacks: dict[str, dict[str, Any]], goal_ms: float) -> dict[str, Any]:
@@ -99,9 +126,13 @@ def all_in_time(results: dict[str, Any]) -> bool:
 
 
 def _measure(url: str, options: DashboardOptions, progress: Progress) -> list[dict[str, Any]]:
-    with closing(SyncPool(url)) as reading, closing(SyncPool(url, read_only=False)) as writing:
-        # Nobody asks the gateway here, so there is none.
-        known = readers(reading, cast(Workbench, None))
+    settings = load_settings({"MODELPILOT_DATABASE_URL": url, "MODELPILOT_SIMULATOR_URL": _SIMULATOR_URL})
+    with (
+        closing(SyncPool(url)) as reading,
+        closing(SyncPool(url, read_only=False)) as writing,
+        open_workbench(settings, url) as workbench,
+    ):
+        known = readers(reading, workbench)
         app = create_app(known, PostgresSiteAccess(writing), Argon2Hasher(), DashboardConfig())
         client, found = app.server.test_client(), []
         specs = specs_of(client)

@@ -12,10 +12,11 @@ from infra.settings import Settings
 from infra.vectors.milvus import MilvusHistory
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.ports import Embedder
 from modelpilot.records import HistoryPoint, HistoryScope, QualityUpdate
 
 HOT_WITHIN_S = 120.0
-_DAYS_S = 30 * 86_400.0
+DAYS_S = 30 * 86_400.0
 _GROUP_ROWS = 500
 _FLUSH_ROWS = 2_000
 _DEADLINE_MS = 10_000.0
@@ -47,7 +48,12 @@ class PastPrompts:
         now = time.time()
         for start in range(0, rows, _GROUP_ROWS):
             numbers = range(start, min(start + _GROUP_ROWS, rows))
-            points = [await self._point(number, now - _DAYS_S * (rows - number) / rows) for number in numbers]
+            points = [
+                await past_point(
+                    self._embedder, self._scope, self._models, number, now - DAYS_S * (rows - number) / rows
+                )
+                for number in numbers
+            ]
             await asyncio.gather(*(self._store.store(point) for point in points))
         await self._store.flush()
 
@@ -74,23 +80,27 @@ class PastPrompts:
         shown = dict(await explain(prompt(0))).get(_point_id(0))
         return in_milvus and shown is not None and abs(shown - quality) > 1e-3
 
-    async def _point(self, number: int, timestamp: float) -> HistoryPoint:
-        draw, model, text = random.Random(number), self._models[number % len(self._models)], prompt(number)
-        return HistoryPoint(
-            point_id=_point_id(number),
-            scope=self._scope,
-            model=model.id,
-            request_id=_point_id(number),
-            embedding=await self._embedder.embed(text),
-            latency_ms=model.latency_ms * draw.uniform(0.7, 1.5),
-            cost_usd=model.cost_usd * draw.uniform(0.5, 2.0),
-            quality=float(draw.random() < model.quality),
-            ttft_ms=model.latency_ms * draw.uniform(0.5, 0.7),
-            input_tokens=len(text.split()),
-            output_tokens=draw.randint(10, 60),
-            request_type="chat",
-            timestamp=timestamp,
-        )
+
+async def past_point(
+    embedder: Embedder, scope: HistoryScope, models: Sequence[PastModel], number: int, timestamp: float
+) -> HistoryPoint:
+    """The outcome of prompt `number`, answered at `timestamp` (Unix s): the same on every machine but for that."""
+    draw, model, text = random.Random(number), models[number % len(models)], prompt(number)
+    return HistoryPoint(
+        point_id=_point_id(number),
+        scope=scope,
+        model=model.id,
+        request_id=_point_id(number),
+        embedding=await embedder.embed(text),
+        latency_ms=model.latency_ms * draw.uniform(0.7, 1.5),
+        cost_usd=model.cost_usd * draw.uniform(0.5, 2.0),
+        quality=float(draw.random() < model.quality),
+        ttft_ms=model.latency_ms * draw.uniform(0.5, 0.7),
+        input_tokens=len(text.split()),
+        output_tokens=draw.randint(10, 60),
+        request_type="chat",
+        timestamp=timestamp,
+    )
 
 
 @asynccontextmanager

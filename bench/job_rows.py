@@ -1,6 +1,7 @@
-"""Synthetic requests for `bench jobs`, made by Postgres itself: one hour of many routers, models and tenants."""
+"""Synthetic requests for `bench jobs` and `bench dashboard`, made by Postgres itself: many routers, models, tenants."""
 
 import random
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,11 +9,13 @@ import orjson
 import psycopg
 
 MODELS = tuple(f"sim/model-{number}" for number in range(8))
+TYPES = ("chat", "chat", "code", "math", "translation")
 TENANTS, ROUTERS = 4, 5
 
-_EMPTY = "TRUNCATE requests, attempts, hourly_metrics, hourly_baselines, aggregated_hours, stale_hours, exported_files"
+_EMPTY = """TRUNCATE requests, attempts, hourly_metrics, hourly_baselines, hourly_totals, hourly_baseline_totals,
+    aggregated_hours, stale_hours, exported_files"""
 _RESTART = "UPDATE metric_progress SET through = '1970-01-01Z'"
-# random() once per row and figure; the decision is as long as one of eight candidates, and different for each model.
+# random() once per row and figure; every 25th request fell back, and every 50th failed.
 _FILL = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
     status, model, provider, latency_ms, ttft_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
@@ -25,10 +28,10 @@ SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% 
     %(hour)s + n * %(step)s::interval + interval '1 s',
     CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'completed' END, model, 'simulator', -800 * ln(1 - random()),
     100 * random(), 2 * random(), 0.01 * random(), (1000 * random())::bigint, (500 * random())::bigint, 0, 0,
-    n %% 50 <> 0, 'stop', 'chat', random(), 'checks', 1, n %% 40 = 0, '{}', 1.0, false, md5(n::text),
-    (%(decisions)s::jsonb) -> model, '{"characters": 120, "words": 20}', '{}', null, false, random(), 'sim/model-3',
-    0.01 * random(), random(), 'sim/model-7', 0.02 * random(), random(), 'sim/model-0', 0.001 * random(), random(),
-    0.01 * random(), random()
+    n %% 50 <> 0, 'stop', (%(types)s::text[])[1 + n / 3 %% 5], random(), 'checks', 1, n %% 25 = 0, '{}', 1.0, false,
+    md5(n::text), (%(decisions)s::jsonb) -> model -> (n / 8 %% %(each)s)::int, '{"characters": 120, "words": 20}', '{}',
+    null, false, random(), 'sim/model-3', 0.01 * random(), random(), 'sim/model-7', 0.02 * random(), random(),
+    'sim/model-0', 0.001 * random(), random(), 0.01 * random(), random()
 FROM generate_series(0, %(rows)s - 1) AS n
 CROSS JOIN LATERAL (SELECT (%(models)s::text[])[1 + n %% 8] AS model) AS named
 """
@@ -39,8 +42,19 @@ def past_hour() -> datetime:
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
 
 
-def fill(url: str, rows: int, hour: datetime, span: timedelta = timedelta(hours=1)) -> None:
-    """Put `rows` requests into `hour`, or into a longer `span` from there, and nothing else into the database."""
+def fill(
+    url: str,
+    rows: int,
+    hour: datetime,
+    span: timedelta = timedelta(hours=1),
+    decisions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> None:
+    """Put `rows` requests into `hour`, or into a longer `span` from there, and nothing else into the database.
+
+    `decisions` by the model that was chosen, equally many of each, are used in turns; without them, every model has one
+    that is as long as one of eight candidates.
+    """
+    decided = decisions or {model: [_decision(model)] for model in MODELS}
     given = {
         "rows": rows,
         "hour": hour,
@@ -48,7 +62,9 @@ def fill(url: str, rows: int, hour: datetime, span: timedelta = timedelta(hours=
         "models": list(MODELS),
         "tenants": TENANTS,
         "routers": ROUTERS,
-        "decisions": orjson.dumps({model: _decision(model) for model in MODELS}).decode(),
+        "types": list(TYPES),
+        "decisions": orjson.dumps(decided).decode(),
+        "each": len(decided[MODELS[0]]),
     }
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in (_EMPTY, _RESTART):

@@ -107,7 +107,7 @@ class Learner:
 
     def refit_if_due(self) -> None:
         """What the scheduled job does, when enough has come in since the last time."""
-        rows = sum(row.quality_count > 0 for row in self._rows.values())
+        rows = len(self._rows)
         if rows < _FIRST_FIT or rows < min(self._fitted_rows * _GROWTH, self._fitted_rows + _AT_MOST):
             return
         self._fitted_rows = rows

@@ -9,7 +9,8 @@ from dashboard.config import DashboardConfig
 from dashboard.elements import Element, aria
 from dashboard.figures import CHART_HEIGHT_PX
 from dashboard.formats import format_ms, format_usd
-from dashboard.links import workflow_url
+from dashboard.labelled import labelled_table
+from dashboard.links import detail_link, workflow_url
 from dashboard.zones import UTC_ZONE, Zone
 from modelpilot.analytics import NO_MODEL, RecentRequest
 
@@ -56,11 +57,13 @@ def chart_panel(title: str, graph_id: str, table_id: str | None = None) -> Eleme
     return panel(title, html.Div(graph, role="img", **aria(label=f"Chart: {title}")), *below)
 
 
-def requests_table(rows: Sequence[RecentRequest], config: DashboardConfig, zone: Zone = UTC_ZONE) -> Element:
-    """The newest requests. On a narrow screen each row becomes a small list, for which cells carry their label."""
-    head = dmc.TableThead(dmc.TableTr([dmc.TableTh(column) for column in REQUEST_COLUMNS]))
-    body = dmc.TableTbody([_request_row(row, config, zone) for row in rows])
-    return dmc.Table([head, body], striped=True, highlightOnHover=True, className="mp-requests")
+def requests_table(
+    rows: Sequence[RecentRequest], config: DashboardConfig, zone: Zone = UTC_ZONE, search: str = ""
+) -> Element:
+    """The newest requests, each linked to its page."""
+    if not rows:
+        return dmc.Text("None in this range.", size="sm", c="dimmed")
+    return labelled_table(REQUEST_COLUMNS, [_request_row(row, config, zone, search) for row in rows], numeric=(3, 4))
 
 
 def status_badges(status: str, error_code: str | None, fallback_used: bool) -> Element:
@@ -81,9 +84,10 @@ def workflow_link(config: DashboardConfig, workflow_id: str, request_id: str) ->
     return html.A(request_id, href=url, target="_blank", rel="noreferrer", className="mp-link", **aria(label=label))
 
 
-def _request_row(row: RecentRequest, config: DashboardConfig, zone: Zone) -> Element:
-    cells: tuple[object, ...] = (
-        zone.time(row.created_at),
+def _request_row(row: RecentRequest, config: DashboardConfig, zone: Zone, search: str) -> tuple[object, ...]:
+    to_its_page = detail_link(search, row.request_id, row.user_id)
+    return (
+        dcc.Link(zone.time(row.created_at), href=to_its_page, className="mp-link"),
         row.router_id or "direct",
         row.model or NO_MODEL,
         format_ms(row.latency_ms),
@@ -91,8 +95,6 @@ def _request_row(row: RecentRequest, config: DashboardConfig, zone: Zone) -> Ele
         status_badges(row.status, row.error_code, row.fallback_used),
         workflow_link(config, row.workflow_id, row.request_id),
     )
-    labelled = zip(REQUEST_COLUMNS, cells, strict=True)
-    return dmc.TableTr([dmc.TableTd(cell, **{"data-label": label}) for label, cell in labelled])
 
 
 def _badge(text: str, color: str) -> Element:

@@ -16,7 +16,7 @@ from modelpilot.analytics import NO_MODEL, ModelShare, RequestBucket
 
 CHART_HEIGHT_PX = 360
 MAX_MODELS = 8
-MIN_ROWS = 5  # fewer models leave space free, rather than become bars as thick as a thumb
+MIN_ROWS = 4  # fewer models leave space free, rather than become bars as thick as a thumb
 NOT_FAILED, FAILED = "Not failed", "Failed"
 # At least 3:1 against both the light and the dark surface. Failures are also hatched: colour never speaks alone.
 COLORS = {NOT_FAILED: "#228be6", FAILED: "#fa5252"}
@@ -43,7 +43,7 @@ def requests_over_time(buckets: Sequence[RequestBucket], window: Window, zone: Z
     figure.update_traces(hovertemplate="%{y:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
     # Up to four requests an automatic axis would show fractions of a request.
     top = max(row.requests for row in rows)
-    figure.update_yaxes(range=[0, max(4.0, top * 1.08)], tickformat=",d", nticks=5)
+    figure.update_yaxes(range=[0, max(4.0, top * 1.08)], tickformat=",d", nticks=5, title={"text": "requests"})
     return on_time_axis(dressed(figure), window, zone)
 
 
@@ -128,9 +128,18 @@ def dressed(figure: go.Figure) -> go.Figure:
         dragmode=False,
     )
     figure.update_layout(legend_itemclick=False, legend_itemdoubleclick=False)
-    figure.update_xaxes(fixedrange=True, automargin=True)
-    figure.update_yaxes(fixedrange=True, automargin=True)
+    # Ticks that are not seen keep the first number of one axis away from that of the other.
+    figure.update_xaxes(ticks="outside", ticklen=6, tickcolor=CLEAR)
+    figure.update_xaxes(fixedrange=True, automargin=True, title={"font": {"size": 12}})
+    figure.update_yaxes(fixedrange=True, automargin=True, title={"font": {"size": 12}})
     return figure
+
+
+def legend_below(figure: go.Figure, rows: int = 1) -> go.Figure:
+    """Put the legend of so many lines at the lower edge, below the title of the x axis whatever the height, and leave
+    room for the first and last number of that axis."""
+    at_edge = {"yref": "container", "y": 0, "yanchor": "bottom"}
+    return figure.update_layout(legend=at_edge, margin={"l": 20, "r": 20, "b": 56 + 20 * rows})
 
 
 def _bars(name: str, **data: object) -> go.Bar:

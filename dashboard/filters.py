@@ -61,6 +61,6 @@ def _control(page: str, one: Filter, chosen: str | None, display: str | None = N
         clearable=True,
         clearButtonProps={"aria-label": f"Clear {one.label.lower()}"},
         size="xs",
-        w={"base": "calc(50% - 6px)", "xs": 200},
+        w={"base": "calc(50% - 6px)", "xs": 160},
         display=display,
     )

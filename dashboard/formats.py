@@ -1,5 +1,6 @@
 """Numbers and times as a reader wants to see them. None shows as a dash: unknown is not zero."""
 
+import math
 from datetime import UTC, datetime
 
 UNKNOWN = "\u2013"
@@ -18,8 +19,7 @@ def format_usd(value: float | None) -> str:
         return f"\u2212{format_usd(-value)}"
     if value == 0.0 or value >= 1.0:
         return f"${value:,.2f}"
-    digits = f"{value:.3g}"
-    return f"${float(digits):.12f}".rstrip("0") if "e" in digits else f"${digits}"
+    return f"${value:.{2 - math.floor(math.log10(value))}f}"
 
 
 def format_ms(value: float | None) -> str:
@@ -37,14 +37,17 @@ def format_share(value: float | None) -> str:
 
 
 def format_grams(value: float | None) -> str:
-    """A mass of CO2e in mg, g or kg, three significant digits."""
+    """A mass of CO2e in µg, mg, g or kg, three significant digits."""
     if value is None:
         return UNKNOWN
     if value < 0.0:
         return f"\u2212{format_grams(-value)}"
-    unit, size = next(((unit, size) for unit, size in (("kg", 1_000.0), ("g", 1.0)) if value >= size), ("mg", 0.001))
+    if value == 0.0:
+        return "0 g"
+    units = (("kg", 1_000.0), ("g", 1.0), ("mg", 0.001))
+    unit, size = next(((unit, size) for unit, size in units if value >= size), ("\u00b5g", 1e-6))
     scaled = value / size
-    return f"{scaled:,.0f} {unit}" if scaled >= 100.0 else f"{scaled:.3g} {unit}"
+    return f"{scaled:,.0f} {unit}" if scaled >= 100.0 else f"{scaled:#.3g} {unit}"
 
 
 def format_age(seconds: float) -> str:

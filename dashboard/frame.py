@@ -4,7 +4,7 @@ A page calls `layout` and `register`, and fills its parts through `fills`. The f
 tenant from the session, and turns an outage or an empty result into a notice that says what to do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from dash.exceptions import PreventUpdate
 
 from dashboard import ids
 from dashboard.clientside import in_browser
+from dashboard.days import NAMING, calendar, days_in_url, search_for_days
 from dashboard.elements import Element, aria
 from dashboard.filters import NO_CHOICES, TENANT, Filter, filter_id, filter_row, options
 from dashboard.notices import unavailable_notice
@@ -32,7 +33,8 @@ CONTENT_HIDDEN, CONTENT_SHOWN = "mp-hidden", ""
 class Asked:
     """What a visitor asks a page for. `scope` is checked: its tenant comes from the session, never from the browser.
 
-    `search` is the whole query string, for links; `values` are its names, e.g. the page's filters.
+    `search` is the whole query string, for links; `values` are its names, e.g. the page's filters. `now_s` (Unix
+    seconds) is behind the end of a window that the visitor chose.
     """
 
     search: str
@@ -40,6 +42,7 @@ class Asked:
     scope: AnalyticsScope
     zone: Zone
     values: Mapping[str, str]
+    now_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class Frame:
     def _all_filters(self) -> tuple[Filter, ...]:
         return (*self.filters, TENANT)
 
+    @property
+    def _days_id(self) -> str:
+        return self.id(f"days{NAMING}")
+
     # --- what it looks like
 
     def layout(self, context: PageContext, search: str, *content: Element) -> Element:
@@ -90,7 +97,7 @@ class Frame:
                     **aria(label="Loading"),
                 ),
                 html.Div(
-                    [dmc.Text(id=self.id("as-of"), size="sm", c="dimmed", mb="xs"), *content],
+                    list(content),
                     id=self.id("content"),
                     className=CONTENT_HIDDEN,
                 ),
@@ -103,9 +110,10 @@ class Frame:
             [
                 dmc.Title(self.title, order=1, size="h3"),
                 *([dmc.Text(self.lead, size="sm", c="dimmed")] if self.lead else []),
+                dmc.Text(id=self.id("as-of"), size="xs", c="dimmed", mih="1.4em"),
             ]
         )
-        controls = [self._range_control(search)] if self.ranged else []
+        controls = [self._range_control(search), calendar(self._days_id)] if self.ranged else []
         controls.append(
             dmc.Group(
                 [
@@ -165,7 +173,7 @@ class Frame:
                 except DependencyUnavailable as error:
                     return unavailable_notice(error.message), True, *[no_update] * (2 + len(outputs))
                 shown = CONTENT_HIDDEN if filled.hidden else CONTENT_SHOWN
-                return filled.notice, True, shown, self._as_of(asked, context), *filled.values
+                return filled.notice, True, shown, self._as_of(asked), *filled.values
 
             return fill
 
@@ -182,52 +190,60 @@ class Frame:
 
     def asked(self, context: PageContext, search: str | None, zone: object = None) -> Asked:
         """What this visitor may see of what the URL asks for."""
-        window = window_from_url(search, context.clock())
+        now_s = context.clock()
+        window = window_from_url(search, now_s)
         return Asked(
             search=search or "",
             window=window,
             scope=window.scope(context.tenant(search)),
             zone=zone_named(zone),
             values=query(search),
+            now_s=now_s,
         )
 
-    def _as_of(self, asked: Asked, context: PageContext) -> str:
-        now_s, zone = context.clock(), asked.zone
-        as_of = f"As of {zone.time(now_s)} {zone.abbreviation(now_s)}"
+    def _as_of(self, asked: Asked) -> str:
+        zone = asked.zone
+        as_of = f"As of {zone.time(asked.now_s)} {zone.abbreviation(asked.now_s)}"
         if not self.ranged:
             return as_of
-        return f"{as_of} · {zone.time(asked.window.start_s)} to {zone.time(asked.window.end_s)}"
+        start, end = (f"{zone.local(one):%Y-%m-%d %H:%M}" for one in (asked.window.start_s, asked.window.end_s))
+        return f"{as_of} · {start} to {end}"
 
     def _register_url(self, app: Dash) -> None:
-        controls = [self.id("range")] if self.ranged else []
+        controls = [self.id("range"), self._days_id] if self.ranged else []
         controls += [filter_id(self.name, one) for one in self._all_filters]
 
-        # One callback for all: two that both write and read the URL would go round in circles.
+        # One callback for all: two that both write and read the URL would go round in circles. It also runs at first:
+        # which days the calendar shows depends on the zone, which the layout does not know.
         @app.callback(
             Output(self.id("url"), "search"),
             *(Output(control, "value") for control in controls),
             *([Output(self.id("range"), "data")] if self.ranged else []),
             Input(self.id("url"), "search"),
+            Input(ids.ZONE, "data"),
             *(Input(control, "value") for control in controls),
-            prevent_initial_call=True,
         )
-        def sync(search: str, *chosen: str | None) -> tuple[Any, ...]:
+        def sync(search: str, zone_name: str | None, *chosen: Any) -> tuple[Any, ...]:
             """The controls write the URL; the URL (back button, typed by hand) sets the controls."""
-            from_url = self.id("url") in {ctx.triggered_id, *(one["prop_id"].split(".")[0] for one in ctx.triggered)}
-            written = search if from_url else self._search_of(search, chosen)
+            zone, moved = zone_named(zone_name), {one["prop_id"].split(".")[0] for one in ctx.triggered}
+            given_up = self._days_id in moved and not any(chosen[1] or ())  # closed after the first of two days
+            from_url = self.id("url") in moved or moved.isdisjoint(controls) or given_up
+            written = search if from_url else self._search_of(search, zone, moved, chosen)
             if not from_url and written == search_with(search, {}):
                 raise PreventUpdate  # they agree, which ends the circle
             in_url = query(written)
-            values = [_range_key(written)] if self.ranged else []
-            values += [in_url.get(one.name) for one in self._all_filters]  # type: ignore[misc]
+            values: list[Any] = [_range_key(written), days_in_url(written, zone)] if self.ranged else []
+            values += [in_url.get(one.name) for one in self._all_filters]
             data = [_range_options(written)] if self.ranged else []
             return no_update if from_url else written, *values, *data
 
-    def _search_of(self, search: str, chosen: tuple[str | None, ...]) -> str:
+    def _search_of(self, search: str, zone: Zone, moved: Collection[str], chosen: tuple[Any, ...]) -> str:
         """The query string that says what the controls say."""
-        values = list(chosen)
-        selected = values.pop(0) if self.ranged else None
-        if selected and selected != _range_key(search):
+        selected, days, *values = chosen if self.ranged else (None, [], *chosen)
+        if self._days_id in moved:
+            if days != days_in_url(search, zone):
+                search = search_for_days(search, days, zone) or search
+        elif selected and selected != _range_key(search):
             search = search_for_range(search, selected)
         return search_with(search, {one.name: value for one, value in zip(self._all_filters, values, strict=True)})
 
@@ -262,4 +278,4 @@ def _range_key(search: str | None) -> str:
 
 def _range_options(search: str | None) -> list[dict[str, str]]:
     offered = [{"value": one.key, "label": one.label} for one in RANGES]
-    return [*offered, {"value": CUSTOM, "label": "custom"}] if _range_key(search) == CUSTOM else offered
+    return [*offered, {"value": CUSTOM, "label": "Custom"}] if _range_key(search) == CUSTOM else offered

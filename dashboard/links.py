@@ -10,7 +10,7 @@ from dashboard.frame import Frame
 from dashboard.ranges import moment_in_url
 from dashboard.urls import link
 
-REQUESTS_PATH = "/requests"
+REQUESTS_PATH, REQUEST_PATH = "/requests", "/requests/detail"
 
 
 def workflow_url(config: DashboardConfig, workflow_id: str) -> str | None:
@@ -27,6 +27,11 @@ def requests_link(search: str, span: tuple[float, float] | None = None, **filter
         return link(REQUESTS_PATH, search, **filters)
     start, end = (moment_in_url(moment) for moment in span)
     return link(REQUESTS_PATH, search, range=None, from_=start, to=end, **filters)
+
+
+def detail_link(search: str, request_id: str, owner: str | None) -> str:
+    """The page of one request, with the range and the viewer of this one."""
+    return link(REQUEST_PATH, search, id=request_id, owner=owner)
 
 
 def follow_points(app: Dash, frame: Frame, graph_id: str) -> None:

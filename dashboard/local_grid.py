@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from dashboard.elements import Element
 from dashboard.grids import Column, grid
 
+ROW_PX, HEAD_PX, MOST_PX = 34, 54, 420
+
+
+def fitting(rows: int) -> dict[str, str]:
+    """The `style` of a grid that is as tall as its rows, up to a height at which it scrolls."""
+    return {"height": f"{min(max(rows, 2) * ROW_PX + HEAD_PX, MOST_PX)}px", "width": "100%"}
+
 
 def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "420px") -> Element:
     """An empty one; put the rows into `rowData`. Enter on a row opens its link."""

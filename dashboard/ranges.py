@@ -54,6 +54,8 @@ def window_from_url(search: str | None, now_s: float) -> Window:
     asked = query(search)
     start_s, end_s = _moment(asked.get("from")), _moment(asked.get("to"))
     if start_s is not None and end_s is not None and start_s < end_s <= start_s + _LONGEST_S:
+        # Today ends now, or its charts would end in hours that are still to come.
+        end_s = min(end_s, now_s) if start_s < now_s else end_s
         return Window(CUSTOM, "the chosen time", start_s, end_s, bucket_for(end_s - start_s))
     chosen = range_by_key(asked.get("range"))
     bucket_s = bucket_for(chosen.span_s)

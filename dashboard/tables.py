@@ -44,7 +44,7 @@ def csv_download(filename: str, columns: Sequence[str], rows: Iterable[Sequence[
 def csv_button(frame: Frame) -> Element:
     """The button that downloads a page's table, and what it downloads through."""
     button = dmc.Button("Download CSV", id=frame.id("csv"), variant="default", size="xs")
-    return html.Div([button, dcc.Download(id=frame.id("download"))])
+    return html.Div([button, dcc.Download(id=frame.id("download"))], className="mp-csv")
 
 
 def register_csv(app: Dash, context: PageContext, frame: Frame, filename: str, read: Callable[[Asked], Table]) -> None:

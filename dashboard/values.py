@@ -1,6 +1,6 @@
 """Values of metrics in words and on axes, by their unit."""
 
-from dashboard.formats import UNKNOWN, format_count, format_ms, format_share, format_usd
+from dashboard.formats import UNKNOWN, format_count, format_grams, format_ms, format_share, format_usd
 from modelpilot.explore import Metric, Unit, Value
 
 # What an axis is called, and its tick format (d3). No exponents and no milli-dollars.
@@ -40,15 +40,6 @@ def format_tokens(tokens: int) -> str:
     if tokens < 999_500:
         return f"{tokens / 1e3:.3g} k"
     return f"{tokens / 1e6:.3g} M" if tokens < 999_500_000 else f"{tokens / 1e6:,.0f} M"
-
-
-def format_grams(grams: float | None) -> str:
-    """Grams of CO2 equivalents with three significant digits, in kg from a thousand on."""
-    if grams is None:
-        return UNKNOWN
-    if grams >= 1_000.0:
-        return f"{grams / 1_000.0:,.2f} kg"
-    return f"{float(f'{grams:.3g}'):.12f}".rstrip("0").rstrip(".") + " g"
 
 
 def format_known(value: Value, metric: Metric) -> str:

@@ -4,7 +4,7 @@ Pure. What is healthy just now is told by the caller (`activities/health.py` kno
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -54,6 +54,9 @@ class Places:
     why_none: str | None = None
 
 
+_UNKNOWN = ProviderFacts()
+
+
 @lru_cache(maxsize=4_096)
 def _implied(provider: str, provider_model: str) -> tuple[DeploymentSpec, ...]:
     # Unchecked: these names have been checked with their model, by its own rules.
@@ -80,7 +83,7 @@ def places_of(
     usable: list[Place] = []
     reasons: dict[str, None] = {}
     for deployment in deployments_of(spec, call_format):
-        facts = (providers or {}).get(deployment.provider, ProviderFacts())
+        facts = (providers or {}).get(deployment.provider, _UNKNOWN)
         reason = facts.unavailable or dishonours(facts.kind)
         if reason is None:
             usable += _with_keys(spec, deployment, facts.key_count)
@@ -89,17 +92,19 @@ def places_of(
     return Places(tuple(usable), None if usable else "; ".join(reasons))
 
 
-def _with_keys(spec: ModelSpec, deployment: DeploymentSpec, key_count: int) -> Iterable[Place]:
-    for index in range(max(key_count, 1)):
-        yield Place(
-            provider=deployment.provider,
-            provider_model=deployment.provider_model or spec.provider_model,
-            key_index=index,
-            key_count=max(key_count, 1),
-            weight=deployment.weight,
-            priority=deployment.priority,
-            cooldown_s=deployment.cooldown_seconds,
-        )
+def _with_keys(spec: ModelSpec, deployment: DeploymentSpec, key_count: int) -> tuple[Place, ...]:
+    name = deployment.provider_model or spec.provider_model
+    settings = deployment.weight, deployment.priority, deployment.cooldown_seconds
+    return _places(deployment.provider, name, max(key_count, 1), *settings)
+
+
+@lru_cache(maxsize=4_096)
+def _places(
+    provider: str, provider_model: str, key_count: int, weight: float, priority: int, cooldown_s: float
+) -> tuple[Place, ...]:
+    # The same for every request, of which each asks for the places of every candidate.
+    keys = range(key_count)
+    return tuple(Place(provider, provider_model, key, key_count, weight, priority, cooldown_s) for key in keys)
 
 
 def healthy_choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place | None:

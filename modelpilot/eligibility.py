@@ -30,9 +30,9 @@ class Needs(Protocol):
 
 def cannot_serve(model: ModelSpec, needs: Needs) -> str | None:
     """The hard limits of the model itself: capabilities, context window, output limit."""
-    missing = sorted(needs.capabilities - set(model.capabilities))
+    missing = needs.capabilities.difference(model.capabilities)
     if missing:
-        return f"lacks the capability {', '.join(missing)}"
+        return f"lacks the capability {', '.join(sorted(missing))}"
     window, wanted = model.limits.context_window, needs.max_output_tokens or 0
     if window is not None and needs.prompt_tokens + wanted > window:
         return f"needs about {needs.prompt_tokens + wanted} tokens of context, the window is {window}"
@@ -49,9 +49,9 @@ def cannot_honour(kind: str | None, body: JsonObject) -> str | None:
 
 def breaks_constraint(model: ModelSpec, predicted: Prediction, constraints: Constraints) -> str | None:
     """The constraints of the router and the request against the prediction; unknown fails where a limit is set."""
-    missing = sorted(set(constraints.required_capabilities) - set(model.capabilities))
+    missing = [name for name in constraints.required_capabilities if name not in model.capabilities]
     if missing:
-        return f"lacks the required capability {', '.join(missing)}"
+        return f"lacks the required capability {', '.join(sorted(set(missing)))}"
     return (
         _over("cost", predicted.cost_usd, constraints.max_cost_usd, "USD")
         or _over("latency", predicted.latency_ms, constraints.max_latency_ms, "ms")

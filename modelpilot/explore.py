@@ -34,11 +34,11 @@ METRICS = (
     Metric("success", "Success rate", "share", "mean"),
     Metric("cost", "Cost", "USD", "sum", "requests of known cost"),
     Metric("latency", "Latency, average", "ms", "mean"),
-    Metric("p50", "Latency p50", "ms", "percentile", "completed requests"),
-    Metric("p95", "Latency p95", "ms", "percentile", "completed requests"),
-    Metric("p99", "Latency p99", "ms", "percentile", "completed requests"),
-    Metric("ttft", "Time to first token p50", "ms", "percentile", "completed requests"),
-    Metric("overhead", "Overhead p50", "ms", "percentile", "completed requests"),
+    Metric("p50", "Latency, median", "ms", "percentile", "completed requests"),
+    Metric("p95", "Latency, 95th percentile", "ms", "percentile", "completed requests"),
+    Metric("p99", "Latency, 99th percentile", "ms", "percentile", "completed requests"),
+    Metric("ttft", "Time to first token, median", "ms", "percentile", "completed requests"),
+    Metric("overhead", "Overhead, median", "ms", "percentile", "completed requests"),
     Metric("tokensIn", "Tokens in", "tokens", "sum"),
     Metric("tokensOut", "Tokens out", "tokens", "sum"),
     Metric("fallback", "Fallback share", "share", "mean"),
@@ -102,12 +102,14 @@ class Answer:
     """Cells by group and time; those without requests are left out.
 
     `bucket_s` may be wider than asked for, where single requests were too many to read. `averaged`: percentiles are
-    means of hourly ones, weighted by completed requests. `latest_request_s`: the tenant's newest, whatever the range.
+    means of hourly ones, weighted by completed requests. `sampled`: percentiles are those of so many requests (None: of
+    all); sums never are. `latest_request_s`: the tenant's newest, whatever the range.
     """
 
     cells: tuple[Cell, ...] = ()
     bucket_s: int | None = None
     averaged: bool = False
+    sampled: int | None = None
     latest_request_s: float | None = None
 
     @property

@@ -7,6 +7,7 @@ never lowers another's. Quality is a probability-like number and is its own scor
 """
 
 from collections.abc import Sequence
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,4 +60,4 @@ def _scores(values: Floats, best: Floats, scale: Floats) -> Floats:
 
 def weighted_total(scores: Sequence[float], shares: Sequence[float]) -> float:
     """The total score: the sum of score times share of weight."""
-    return sum(score * share for score, share in zip(scores, shares, strict=True))
+    return float(sum(map(mul, scores, shares)))

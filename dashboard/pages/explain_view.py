@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import dcc, html
+from dash import html
 
-from dashboard.elements import Element, aria
+from dashboard.elements import Element
 from dashboard.formats import UNKNOWN, format_share
 from dashboard.labelled import labelled_table
-from dashboard.pages.request_detail_view import raw
+from dashboard.pages.request_detail_view import HOW_TO_READ, chart, neighbours_table, part_cell
 from dashboard.pages.request_figures import score_bars
-from dashboard.pages.requests_view import detail_link
-from dashboard.tables import plain_table
-from modelpilot.decision_view import COMPONENTS, Part, ScoredModel, predictor_of, scored_models, similar_prompts
+from modelpilot.decision_view import COMPONENTS, ScoredModel, predictor_of, scored_models, similar_prompts
 
 TOOLS, JSON = "tools", "json"
 NEEDS = ((TOOLS, "with tools"), (JSON, "answer as JSON"))
@@ -35,12 +33,12 @@ def decision(found: Mapping[str, Any], search: str, owner: str) -> Element:
     """The whole decision: which model, how the others did, and what it was made from."""
     models, chosen = scored_models(found), str(found.get("selectedModel") or "")
     scored = [one for one in models if one.total is not None]
-    charts = [_chart(models, chosen)] if scored else []
+    charts = [chart("Chart: score of each candidate", score_bars(models, chosen))] if scored else []
     return html.Div(
         [
             dmc.Text([html.Strong(chosen), f" would be chosen. {made_from(found)}"], size="sm", mb="xs"),
             *charts,
-            dmc.Text("Prediction → score × weight = share of the total", size="xs", c="dimmed", my="xs"),
+            dmc.Text(HOW_TO_READ, size="xs", c="dimmed", my="xs"),
             _candidates(models, chosen),
             dmc.Title("Similar past prompts", order=3, size="h6", mt="md", mb="xs"),
             _neighbours(found, search, owner),
@@ -64,24 +62,16 @@ def made_from(found: Mapping[str, Any]) -> str:
 
 def _candidates(models: Sequence[ScoredModel], chosen: str) -> Element:
     columns = ("Model", "Quality", "Cost", "Latency", "Carbon", "Total", "Chance", "Evidence", "Why not")
-    return labelled_table(columns, [_candidate(one, chosen) for one in models], numeric=(5, 6, 7))
+    shown = len(columns) - all(one.excluded_because is None for one in models)
+    return labelled_table(columns[:shown], [_candidate(one, chosen)[:shown] for one in models], numeric=(5, 6, 7))
 
 
 def _candidate(one: ScoredModel, chosen: str) -> Sequence[object]:
     of = {part.name: part for part in one.parts}
     total = UNKNOWN if one.total is None else f"{one.total:.3f}"
     name = f"{one.model} (chosen)" if one.model == chosen else one.model
-    figures = [_part(of.get(part), scored=one.total is not None) for part in COMPONENTS]
+    figures = [part_cell(of.get(part), scored=one.total is not None) for part in COMPONENTS]
     return name, *figures, total, format_share(one.probability), f"{one.evidence:,}", one.excluded_because or UNKNOWN
-
-
-def _part(part: Part | None, *, scored: bool) -> Element | str:
-    if part is None:
-        return UNKNOWN
-    if not scored:
-        return raw(part)
-    weighted = f"→ {part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}"
-    return html.Div([html.Div(raw(part)), dmc.Text(weighted, size="xs", c="dimmed")])
 
 
 def _neighbours(found: Mapping[str, Any], search: str, owner: str) -> Element:
@@ -89,24 +79,4 @@ def _neighbours(found: Mapping[str, Any], search: str, owner: str) -> Element:
     if not similar:
         said = "None: the catalogue's values and the predictor decide alone."
         return dmc.Text(said, size="sm", c="dimmed")
-    rows = [
-        (
-            dcc.Link(one.request_id, href=detail_link(search, one.request_id, owner), className="mp-link"),
-            one.model,
-            UNKNOWN if one.similarity is None else f"{one.similarity:.3f}",
-            UNKNOWN if one.quality is None else f"{one.quality:.3f}",
-        )
-        for one in similar
-    ]
-    return plain_table(("Request", "Model", "Similarity", "Quality"), rows, numeric=(2, 3))
-
-
-def _chart(models: Sequence[ScoredModel], chosen: str) -> Element:
-    figure = score_bars(models, chosen)
-    graph = dcc.Graph(
-        figure=figure,
-        config={"displayModeBar": False, "scrollZoom": False},
-        responsive=True,
-        style={"height": figure.layout.height},
-    )
-    return html.Div(graph, role="img", **aria(label="Chart: score of each candidate"))
+    return neighbours_table(similar, search, owner)

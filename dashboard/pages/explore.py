@@ -12,7 +12,7 @@ from dashboard.filters import MODEL, PROVIDER, ROUTER
 from dashboard.frame import Asked, Filled, Frame
 from dashboard.grids import Column
 from dashboard.links import follow_points
-from dashboard.local_grid import local_grid
+from dashboard.local_grid import fitting, local_grid
 from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
 from dashboard.pages.explore_view import AUTO, GROUPS, Shown, csv_table, figure, grid_rows, question_of, shown, what
@@ -34,7 +34,7 @@ COLUMNS = (
     Column("group", "Group", 160, grow=True),
     Column("requests", "Requests", 110, numeric=True),
     Column("value", "Value", 130, numeric=True),
-    Column("unknown", "Unknown", 100, numeric=True),
+    Column("unknown", "Not known", 110, numeric=True),
 )
 
 
@@ -76,11 +76,13 @@ def register(app: Dash, context: PageContext) -> None:
         Output(ids.EXPLORE_CHART, "figure"),
         Output(ids.EXPLORE_WHAT, "children"),
         Output(ids.EXPLORE_GRID, "rowData"),
+        Output(ids.EXPLORE_GRID, "style"),
     )
     def fill(asked: Asked) -> Filled:
         answer, view = _view(context, asked)
-        values = (figure(view, asked), what(view), grid_rows(view, asked))
-        return Filled(values, _notice(answer, asked), hidden=answer.latest_request_s is None)
+        rows = grid_rows(view, asked)
+        values = (figure(view, asked), what(view), rows, fitting(len(rows)))
+        return Filled(values, _notice(answer, asked), hidden=not answer.cells)
 
 
 def _view(context: PageContext, asked: Asked) -> tuple[Answer, Shown]:

@@ -47,6 +47,7 @@ class Shown:
     groups: tuple[str, ...]
     left_out: int
     averaged: bool
+    sampled: int | None
     widened: bool
 
 
@@ -80,6 +81,7 @@ def shown(answer: Answer, question: Question, asked: Asked, width: str) -> Shown
         groups=tuple(groups[:MOST_GROUPS]),
         left_out=len(groups[MOST_GROUPS:]),
         averaged=answer.averaged,
+        sampled=answer.sampled,
         widened=bucket_s > (WIDTHS.get(width) or bucket_s),
     )
 
@@ -95,6 +97,8 @@ def what(view: Shown) -> str:
             "Too many requests to read one by one: percentiles over several hours, routers or models are means of "
             "hourly percentiles, weighted by completed requests."
         )
+    if view.sampled is not None:
+        sentences.append(f"Too many requests to sort: percentiles are those of a sample of {view.sampled:,}.")
     if view.widened:
         sentences.append("Narrower steps would be too many for this range.")
     if len(view.groups) > MOST_SERIES:

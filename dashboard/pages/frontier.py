@@ -67,9 +67,11 @@ def register(app: Dash, context: PageContext) -> None:
         if router is None:
             return Filled((no_update,) * 3, no_router_notice(asked.values), hidden=True)
         found = _read(context, asked, router)
+        if not found.requests:
+            return Filled((no_update,) * 3, nothing_here_notice("decisions"), hidden=True)
         columns, rows = table_rows(found)
         values = (_about(router, found, asked), plane(found), labelled_table(columns, rows, numeric=(2, 3, 4, 5)))
-        return Filled(values, None if found.requests else nothing_here_notice("decisions"))
+        return Filled(values)
 
 
 def _read(context: PageContext, asked: Asked, router: RouterUse) -> Frontier:

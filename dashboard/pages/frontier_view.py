@@ -25,8 +25,8 @@ HULL = "Best mix of single models, as predicted"
 _STYLES = {
     PREDICTED: (COLORS[0], "circle", 10),
     OBSERVED: (COLORS[0], "circle-open", 12),
-    ROUTER_OBSERVED: (COLORS[1], "star", 18),
-    ROUTER_PREDICTED: (COLORS[1], "star-open", 16),
+    ROUTER_OBSERVED: (COLORS[1], "star", 16),
+    ROUTER_PREDICTED: (COLORS[1], "star-open", 14),
     RANDOM: (GREY, "diamond", 12),
     BEST: (COLORS[2], "triangle-up", 14),
 }
@@ -82,7 +82,7 @@ def _hull(found: Frontier) -> go.Scatter:
 def _trace(kind: str, rows: Sequence[Row]) -> go.Scatter:
     of_kind = [row for row in rows if row.kind == kind]
     color, symbol, size = _STYLES[kind]
-    named = kind == PREDICTED
+    named = kind in (PREDICTED, OBSERVED)
     return go.Scatter(
         name=kind,
         x=[row.point.cost_usd.mean * _PER for row in of_kind],
@@ -91,13 +91,20 @@ def _trace(kind: str, rows: Sequence[Row]) -> go.Scatter:
         error_y=_bars([row.point.quality for row in of_kind], 1.0, highest=1.0),
         mode="markers+text" if named else "markers",
         text=[row.name for row in of_kind] if named else None,
-        textposition="top center",
+        textposition=[_beside(row, rows) for row in of_kind],
         marker={"color": color, "symbol": symbol, "size": size, "line": {"color": color, "width": 2}},
         customdata=[(row.name or kind, kind, stands_on(row)) for row in of_kind],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>quality %{y:.3f} at $%{x:.4~f} per 1,000"
         "<br>%{customdata[2]}<extra></extra>",
         showlegend=bool(of_kind),
     )
+
+
+def _beside(row: Row, rows: Sequence[Row]) -> str:
+    """Where its name stands: the predicted and the measured point of a model may be close, so the upper one's above."""
+    others = [one.point.quality.mean for one in rows if one.name == row.name and one.kind != row.kind]
+    is_lower = any(row.point.quality.mean < other for other in others)
+    return "bottom right" if is_lower else "top right"
 
 
 def _bars(intervals: Sequence[Interval], scale: float, highest: float = math.inf) -> dict[str, Any]:
@@ -172,7 +179,7 @@ def summary(found: Frontier) -> str:
         said += f" ({found.left_out:,} more had no decision that could be used)"
     return (
         f"{said}. Predicted points are about the same requests and can be compared with each other. A measured point "
-        "is about the requests that the router gave to that model, hence about other prompts than its neighbours' are."
+        "is about the requests that the router gave to that model, hence about other prompts than the other points."
     )
 
 

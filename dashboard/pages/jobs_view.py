@@ -56,12 +56,14 @@ def runs(found: JobsRead) -> list[Run]:
 def cards(found: JobsRead, now_s: float) -> Element:
     """How far everything is."""
     progress, export = found.progress, found.export
-    missed = f"{progress.late_hours:,} of them are over" if progress.late_hours else "none of them is over"
+    missed = "nothing to catch up on"
+    if progress.pending_hours:
+        missed = f"{progress.late_hours:,} of them are over" if progress.late_hours else "none of them is over"
     shown = [
         stat_card("Metrics up to", _age(progress.aggregated_through, now_s), "hourly metrics"),
         stat_card("Hours waiting", format_count(progress.pending_hours), missed),
         stat_card("Exported up to", _age(progress.exported_through, now_s), _export_hint(found)),
-        stat_card("Vectors waiting", format_count(found.vectors_waiting), "outcomes that Milvus lacks"),
+        stat_card("Outcomes waiting", format_count(found.vectors_waiting), "not yet among similar prompts (Milvus)"),
     ]
     if export is not None and export.files:
         written = f"{export.requests:,} requests, {export.bytes / _MB:,.1f} MB"
@@ -212,6 +214,6 @@ def _age(moment: float | None, now_s: float) -> str:
 
 def _export_hint(found: JobsRead) -> str:
     if found.progress.exported_through is None:
-        return "no sink, or nothing yet"
+        return "no warehouse is set up, or nothing yet"
     written = found.export.last_written_at if found.export else None
     return "to the warehouse" if written is None else "to the warehouse's files"

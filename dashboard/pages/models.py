@@ -12,7 +12,7 @@ from dashboard.filters import MODEL, PROVIDER
 from dashboard.frame import Asked, Filled, Frame
 from dashboard.grids import Column
 from dashboard.links import follow_points
-from dashboard.local_grid import local_grid
+from dashboard.local_grid import fitting, local_grid
 from dashboard.narrowing import of_names
 from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
@@ -25,7 +25,7 @@ HEAT_COLUMNS = (
     Column("time", "Time", 250, link=True),
     Column("model", "Model", 160, grow=True),
     Column("requests", "Requests", 110, numeric=True),
-    Column("latency", "Latency p95", 130, numeric=True),
+    Column("latency", "95 % within", 130, numeric=True),
 )
 _PRICES = "Prices in USD per million tokens."
 _AVERAGED = "Percentiles are means of hourly ones, weighted by completed requests: too many to read one by one."
@@ -40,8 +40,8 @@ def layout(context: PageContext, search: str) -> Element:
     sections = [
         panel("Models", html.Div(id=ids.MODELS_TABLE)),
         panel("Health", dmc.Text(_HEALTH, size="sm", c="dimmed", mb="xs"), html.Div(id=ids.MODELS_HEALTH)),
-        chart_panel("Latency p95 by time and model", ids.MODELS_HEATMAP),
-        panel("The same numbers", local_grid(ids.MODELS_HEATMAP_GRID, HEAT_COLUMNS, "Numbers of the chart", "320px")),
+        chart_panel("Time within which 95 % were answered, by time and model", ids.MODELS_HEATMAP),
+        panel("The same numbers", local_grid(ids.MODELS_HEATMAP_GRID, HEAT_COLUMNS, "Numbers of the chart")),
     ]
     return FRAME.layout(context, search, dmc.Stack(sections))
 
@@ -58,19 +58,21 @@ def register(app: Dash, context: PageContext) -> None:
         Output(ids.MODELS_HEALTH, "children"),
         Output(ids.MODELS_HEATMAP, "figure"),
         Output(ids.MODELS_HEATMAP_GRID, "rowData"),
+        Output(ids.MODELS_HEATMAP_GRID, "style"),
     )
     def fill(asked: Asked) -> Filled:
         names = of_names(asked.values)
         wanted = RequestFilter(model=names.model, provider=names.provider)
         read = context.readers.models.models(asked.scope, wanted, heat_bucket_s(asked.window))
-        said = " ".join(_remarks(read))
+        said, rows = " ".join(_remarks(read)), heat_rows(read, asked)
         values = (
             [dmc.Text(said, size="sm", c="dimmed", mb="xs"), model_table(read, asked)],
             health_table(read, asked),
             heatmap(read, asked),
-            heat_rows(read, asked),
+            rows,
+            fitting(len(rows)),
         )
-        return Filled(values, _notice(read, asked), hidden=read.by_model.latest_request_s is None)
+        return Filled(values, _notice(read, asked), hidden=not read.by_model.cells)
 
 
 def _remarks(read: ModelsRead) -> Iterator[str]:

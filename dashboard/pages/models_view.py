@@ -11,7 +11,7 @@ from dash import dcc
 
 from dashboard.elements import Element
 from dashboard.figures import dressed
-from dashboard.formats import UNKNOWN, format_age, format_count, format_ms, format_share, utc
+from dashboard.formats import UNKNOWN, format_age, format_count, format_ms, format_share, format_usd, utc
 from dashboard.frame import Asked
 from dashboard.grids import link_cell
 from dashboard.labelled import labelled_table
@@ -25,10 +25,19 @@ from modelpilot.explore import METRIC_OF, Cell
 from modelpilot.model_use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
 
 MODEL_COLUMNS = (
-    "Model", "Requests", "Success", "p50", "p95", "Cost", "Quality", "429s", "Last used", "Price in / out",
-    "Price from",
+    "Model", "Requests", "Success", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",
+    "Price in / out", "Price from",
 )  # fmt: skip
-HEALTH_COLUMNS = ("Deployment", "Model", "State", "Calls, last hour", "Failed", "429s", "Last call", "Last failure")
+HEALTH_COLUMNS = (
+    "Deployment",
+    "Model",
+    "State",
+    "Calls, last hour",
+    "Failed",
+    "Rate limited",
+    "Last call",
+    "Last failure",
+)
 HEALTH_COLORS: dict[Health, str] = {
     "idle": "gray",
     "healthy": "green",
@@ -69,9 +78,9 @@ def _model_row(cell: Cell, price: Price | None, limited: int, asked: Asked) -> S
         format_count(cell.requests),
         *figures,
         format_count(limited),
-        format_age(asked.window.end_s - cell.newest_s),
+        format_age(asked.now_s - cell.newest_s),
         format_price(price),
-        price_source(price, asked.window.end_s),
+        price_source(price, asked.now_s),
     )
 
 
@@ -83,7 +92,7 @@ def format_price(price: Price | None) -> str:
 
 
 def _per_million(usd: float | None) -> str:
-    return "unknown" if usd is None else f"${usd * 1e6:,.4g}" if usd * 1e6 < 10_000 else f"${usd * 1e6:,.0f}"
+    return "unknown" if usd is None else format_usd(usd * 1e6)
 
 
 def price_source(price: Price | None, now_s: float) -> str:
@@ -98,7 +107,7 @@ def health_table(read: ModelsRead, asked: Asked) -> Element:
     """A row per deployment, the troubled ones first."""
     worst = list(HEALTH_COLORS)
     found = sorted(read.deployments, key=lambda one: (-worst.index(one.health), -one.recent_calls, one.deployment))
-    rows = [_health_row(one, asked.window.end_s) for one in found[:MOST_ROWS]]
+    rows = [_health_row(one, asked.now_s) for one in found[:MOST_ROWS]]
     return labelled_table(HEALTH_COLUMNS, rows, numeric=(3, 4, 5))
 
 

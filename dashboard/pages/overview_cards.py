@@ -1,5 +1,6 @@
 """The figures at the top of the Overview page, and the table of savings."""
 
+import dash_mantine_components as dmc
 from dash import html
 
 from dashboard.components import stat_card, stat_grid
@@ -14,8 +15,8 @@ from dashboard.formats import (
     format_usd,
 )
 from dashboard.frame import Asked
+from dashboard.labelled import labelled_table
 from dashboard.links import requests_link
-from dashboard.tables import plain_table
 from modelpilot.analytics import Overview, RequestSummary
 from modelpilot.savings import Saving
 
@@ -67,7 +68,7 @@ def _times(summary: RequestSummary) -> list[Element]:
 
 
 def _rest(overview: Overview, asked: Asked) -> list[Element]:
-    summary, now_s = overview.summary, asked.window.end_s
+    summary, now_s = overview.summary, asked.now_s
     return [
         stat_card("Carbon", f"{format_grams(summary.carbon_g)} CO₂e", _carbon_hint(summary)),
         stat_card("Newest request", _age(overview.latest_request_s, now_s), "whatever the range"),
@@ -89,10 +90,20 @@ def savings_table(known: tuple[Saving, ...]) -> Element:
     """What was saved against each baseline, and how that is known."""
     by_name = {one.baseline: one for one in known}
     rows = [_saving_row(by_name[name], title) for name, title in BASELINE_NAMES.items() if name in by_name]
-    columns = ("Compared with", "Would have cost", "Did cost", "Saved", "Share", "CO₂e saved", "Requests compared")
+    columns = (
+        "Compared with",
+        "Would have cost",
+        "Did cost",
+        "Saved",
+        "Saved share",
+        "CO₂e saved",
+        "Requests compared",
+    )
     return html.Div(
         [
-            plain_table(columns, rows, numeric=range(1, len(columns))) if rows else "No request to compare yet.",
+            labelled_table(columns, rows, numeric=range(1, len(columns)))
+            if rows
+            else dmc.Text("No request to compare yet.", size="sm", c="dimmed"),
             html.P(REMARK, className="mp-remark"),
         ]
     )
@@ -113,7 +124,7 @@ def _saving_row(saving: Saving, title: str) -> tuple[object, ...]:
 def _carbon_hint(summary: RequestSummary) -> str:
     unknown = _unknown(summary.unknown_carbon, "carbon", "")
     if summary.carbon_range_g is None:
-        return unknown or "catalogue figures without a range"
+        return unknown or "as the catalogue has it"
     low_g, high_g = summary.carbon_range_g
     return f"between {format_grams(low_g)} and {format_grams(high_g)}{', ' + unknown if unknown else ''}"
 
@@ -124,8 +135,8 @@ def _unknown(count: int, what: str, otherwise: str) -> str:
 
 def _aggregation_hint(overview: Overview) -> str:
     if overview.aggregated_through_s is None:
-        return "not yet: everything is read directly"
-    return "newer requests are read directly"
+        return "not yet: requests are counted one by one"
+    return "newer requests are counted one by one"
 
 
 def _age(moment_s: float | None, now_s: float) -> str:

@@ -26,7 +26,7 @@ def overview_filled(overview: Overview, asked: Asked, config: DashboardConfig) -
         requests_per_model(overview.shares, asked.search),
         _model_table(overview, asked),
         savings_table(overview.savings),
-        requests_table(overview.recent, config, asked.zone),
+        requests_table(overview.recent, config, asked.zone, asked.search),
     )
     return Filled(values, _notice(overview, asked), hidden=overview.latest_request_s is None)
 

@@ -5,11 +5,10 @@ from dash import Dash, Output, dcc, html
 from dashboard import ids
 from dashboard.elements import Element
 from dashboard.frame import Asked, Filled, Frame
-from dashboard.links import REQUESTS_PATH, requests_link
+from dashboard.links import REQUEST_PATH, REQUESTS_PATH, requests_link
 from dashboard.notices import notice
 from dashboard.page import Page, PageContext
 from dashboard.pages.request_detail_view import parts
-from dashboard.pages.requests_view import DETAIL_PATH
 
 FRAME = Frame("request", "Request", ranged=False, skeleton=(92, 320))
 
@@ -40,4 +39,4 @@ def _notice(title: str, text: str, asked: Asked) -> Element:
     return notice(title, text, back, ".", color="blue")
 
 
-PAGE = Page(path=DETAIL_PATH, title="Request", layout=layout, register=register, under=REQUESTS_PATH)
+PAGE = Page(path=REQUEST_PATH, title="Request", layout=layout, register=register, under=REQUESTS_PATH)

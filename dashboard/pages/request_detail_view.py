@@ -9,16 +9,25 @@ from dash import dcc, html
 from dashboard.components import panel, stat_card, stat_grid, status_badges
 from dashboard.config import DashboardConfig
 from dashboard.elements import Element, aria
-from dashboard.formats import UNKNOWN, format_ms, format_usd
+from dashboard.formats import UNKNOWN, format_grams, format_ms, format_usd
 from dashboard.labelled import labelled_table
-from dashboard.links import requests_link, workflow_url
+from dashboard.links import detail_link, requests_link, workflow_url
 from dashboard.narrowing import shown_name
 from dashboard.pages.request_figures import ended, score_bars, waterfall
-from dashboard.pages.requests_view import detail_link
-from dashboard.values import format_grams, format_tokens
+from dashboard.values import format_tokens
 from dashboard.zones import Zone
-from modelpilot.decision_view import Part, ScoredModel, predictor_of, scored_models, similar_prompts
+from modelpilot.decision_view import (
+    COMPONENTS,
+    Part,
+    ScoredModel,
+    SimilarPrompt,
+    predictor_of,
+    scored_models,
+    similar_prompts,
+)
 from modelpilot.request_log import RequestDetail
+
+HOW_TO_READ = "Prediction → score (0 to 1, more is better) × weight = share of the total"
 
 
 def parts(detail: RequestDetail, config: DashboardConfig, zone: Zone, search: str) -> list[Element]:
@@ -48,7 +57,7 @@ def _heading(detail: RequestDetail, config: DashboardConfig, search: str) -> Ele
         links.append(html.A("Workflow in Temporal", href=url, target="_blank", rel="noreferrer", className="mp-link"))
     name = dmc.Code(request.request_id)
     badges = status_badges(request.status, request.error_code, request.fallback_used)
-    return dmc.Group([name, badges, *links], gap="md", mb="md")
+    return dmc.Group([name, badges, *links], gap="md", mb="md", fz="sm")
 
 
 def _cards(detail: RequestDetail) -> Element:
@@ -79,11 +88,13 @@ def _decision(detail: RequestDetail) -> Element:
     scored = [one for one in models if one.total is not None]
     said = [dmc.Text(_how(detail, len(scored), len(models)), size="sm", c="dimmed", mb="xs")]
     if scored:
-        said.append(_chart("Chart: score of each candidate", score_bars(models, chosen)))
+        said.append(chart("Chart: score of each candidate", score_bars(models, chosen)))
     columns = ("Model", "Quality", "Cost", "Latency", "Carbon", "Total", "Evidence", "Why not")
-    rows = [_candidate(one, chosen) for one in models]
-    said.append(dmc.Text("Prediction → score × weight = share of the total", size="xs", c="dimmed", my="xs"))
-    return panel("Decision", *said, labelled_table(columns, rows, numeric=(5, 6)))
+    # The reasons of exclusion are a column where there are any.
+    shown = len(columns) - (len(scored) == len(models))
+    rows = [_candidate(one, chosen)[:shown] for one in models]
+    said.append(dmc.Text(HOW_TO_READ, size="xs", c="dimmed", my="xs"))
+    return panel("Decision", *said, labelled_table(columns[:shown], rows, numeric=(5, 6)))
 
 
 def _how(detail: RequestDetail, scored: int, candidates: int) -> str:
@@ -98,20 +109,23 @@ def _how(detail: RequestDetail, scored: int, candidates: int) -> str:
 
 def _candidate(one: ScoredModel, chosen: str) -> Sequence[object]:
     of = {part.name: part for part in one.parts}
-    figures = [_part(of.get(name)) for name in ("quality", "cost", "latency", "carbon")]
+    figures = [part_cell(of.get(name), scored=one.total is not None) for name in COMPONENTS]
     total = UNKNOWN if one.total is None else f"{one.total:.3f}"
     name = f"{one.model} (chosen)" if one.model == chosen else one.model
     return name, *figures, total, f"{one.evidence:,}", one.excluded_because or ""
 
 
-def _part(part: Part | None) -> str:
+def part_cell(part: Part | None, *, scored: bool) -> Element | str:
+    """A prediction in its unit, and below what became of it; without that where the model was excluded."""
     if part is None:
         return UNKNOWN
-    return f"{raw(part)} → {part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}"
+    if not scored:
+        return _raw(part)
+    weighted = f"→ {part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}"
+    return html.Div([html.Div(_raw(part)), dmc.Text(weighted, size="xs", c="dimmed")])
 
 
-def raw(part: Part) -> str:
-    """The prediction in its unit."""
+def _raw(part: Part) -> str:
     if part.raw is None:
         return "unknown"
     if part.unit == "USD":
@@ -125,7 +139,11 @@ def _neighbours(detail: RequestDetail, search: str) -> Element:
     found = similar_prompts(detail.decision)
     if not found:
         return panel("Similar past prompts", dmc.Text("None took part in this decision.", size="sm", c="dimmed"))
-    owner = detail.request.user_id
+    return panel("Similar past prompts", neighbours_table(found, search, detail.request.user_id))
+
+
+def neighbours_table(found: Sequence[SimilarPrompt], search: str, owner: str) -> Element:
+    """The past requests that a decision leaned on, each linked to its page."""
     rows = [
         (
             dcc.Link(one.request_id, href=detail_link(search, one.request_id, owner), className="mp-link"),
@@ -135,9 +153,7 @@ def _neighbours(detail: RequestDetail, search: str) -> Element:
         )
         for one in found
     ]
-    return panel(
-        "Similar past prompts", labelled_table(("Request", "Model", "Similarity", "Quality"), rows, numeric=(2, 3))
-    )
+    return labelled_table(("Request", "Model", "Similarity", "Quality"), rows, numeric=(2, 3))
 
 
 def _attempts(detail: RequestDetail, zone: Zone) -> Element:
@@ -159,8 +175,8 @@ def _attempts(detail: RequestDetail, zone: Zone) -> Element:
         for one in detail.attempts
     ]
     figure = waterfall(detail.attempts, detail.request.created_at)
-    chart = _chart("Chart: provider calls over time", figure)
-    return panel("Attempts", chart, labelled_table(columns, rows, numeric=(5, 6, 7, 8)))
+    drawn = chart("Chart: provider calls over time", figure)
+    return panel("Attempts", drawn, labelled_table(columns, rows, numeric=(5, 6, 7, 8)))
 
 
 def _opinions(detail: RequestDetail, zone: Zone) -> Element:
@@ -203,7 +219,8 @@ def _router(router_id: str | None, search: str) -> Element | str:
     return dcc.Link(name, href=requests_link(search, router=name), className="mp-link")
 
 
-def _chart(label: str, figure: go.Figure) -> Element:
+def chart(label: str, figure: go.Figure) -> Element:
+    """A chart as tall as its figure."""
     graph = dcc.Graph(
         figure=figure,
         config={"displayModeBar": False, "scrollZoom": False},

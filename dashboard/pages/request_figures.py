@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from dashboard.figures import dressed
+from dashboard.figures import dressed, legend_below
 from dashboard.formats import UNKNOWN, format_ms
 from dashboard.palette import COLORS, bar_marker, hatched
 from modelpilot.decision_view import COMPONENTS, ScoredModel
 from modelpilot.request_log import LoggedAttempt
 
-ROW_PX, FRAME_PX, LEAST_ROWS = 44, 96, 2
+ROW_PX, FRAME_PX, LEAST_ROWS = 44, 104, 2
 WAITING, WRITING, NO_ANSWER = "To the first token", "Writing the answer", "Failed or canceled"
 
 
@@ -97,15 +97,10 @@ def _label(one: ScoredModel, chosen: str) -> str:
     return f"{one.model} · {total:.3f}{' · chosen' if one.model == chosen else ''}"
 
 
-def _x_axis(made: go.Figure, title: str, form: str) -> go.Figure:
-    return made.update_xaxes(title={"text": title, "standoff": 8}, tickformat=form, rangemode="tozero")
-
-
 def _rows(traces: list[go.Bar], labels: Sequence[str]) -> go.Figure:
     """Bars with their names above: beside them they would take half of a narrow screen."""
     made = dressed(go.Figure(traces))
     for position, label in enumerate(labels):
         made.add_annotation(x=0, xref="paper", y=position - 0.36, text=label, showarrow=False, xanchor="left")
     made.update_yaxes(range=[max(len(labels), LEAST_ROWS) - 0.6, -0.7], visible=False)
-    rows_px = height_px(len(labels))
-    return made.update_layout(height=rows_px, legend={"y": -60.0 / (rows_px - 60.0)}, showlegend=len(traces) > 1)
+    return legend_below(made, rows=2).update_layout(height=height_px(len(labels)), showlegend=len(traces) > 1)

@@ -6,14 +6,13 @@ from typing import Any
 
 from dashboard.formats import UNKNOWN, format_ms, format_usd, utc
 from dashboard.grids import Column, RowsAsked, link_cell
+from dashboard.links import detail_link
 from dashboard.narrowing import shown_name
 from dashboard.tables import Table
-from dashboard.urls import link
 from dashboard.values import format_tokens
 from dashboard.zones import Zone
 from modelpilot.request_log import LoggedRequest, Order
 
-DETAIL_PATH = "/requests/detail"
 GRID_ROWS = 10_000  # nobody scrolls further, and a database would have to sort everything for it
 CSV_ROWS = 20_000
 COLUMNS = (
@@ -25,7 +24,7 @@ COLUMNS = (
     Column("latency_ms", "Latency", 95, numeric=True, sortable=True),
     Column("ttft_ms", "First token", 105, numeric=True, sortable=True),
     Column("overhead_ms", "Overhead", 100, numeric=True, sortable=True),
-    Column("cost_usd", "Cost", 105, numeric=True, sortable=True),
+    Column("cost_usd", "Cost", 125, numeric=True, sortable=True),
     Column("input_tokens", "Tokens in", 100, numeric=True, sortable=True),
     Column("output_tokens", "Tokens out", 105, numeric=True, sortable=True),
     Column("request_type", "Type", 115, sortable=True),
@@ -74,11 +73,6 @@ def outcome(row: LoggedRequest) -> str:
     if row.error_code:
         return f"{row.status}: {row.error_code}"
     return row.status if row.success or row.status != "completed" else "completed, no success"
-
-
-def detail_link(search: str, request_id: str, owner: str | None) -> str:
-    """The page of one request, with the range and the viewer of this one."""
-    return link(DETAIL_PATH, search, id=request_id, owner=owner)
 
 
 def csv_table(rows: Iterable[LoggedRequest]) -> Table:

@@ -41,8 +41,10 @@ def facts(router: RouterUse, asked: Asked, now_s: float) -> Element:
         dcc.Link("Frontier", href=router_link(FRONTIER_PATH, asked.search, router), className="mp-link"),
     ]
     owner = [dmc.Text(f"of {router.user_id}", size="sm", c="dimmed")] if asked.scope.user_id is None else []
-    named = dmc.Group([dmc.Code(router.router_id), *owner, *links], gap="md", mb="sm")
-    fitted = dmc.Group([dmc.Text("Predictor:", size="sm"), html.Div(predictor_text(router.predictor, now_s))], mt="sm")
+    named = dmc.Group([dmc.Code(router.router_id), *owner, *links], gap="md", mb="sm", fz="sm")
+    fitted = dmc.Group(
+        [dmc.Text("Predictor:", size="sm"), html.Div(predictor_text(router.predictor, now_s))], my="sm", fz="sm"
+    )
     every = labelled_table(("Field", "Value"), [(one.field, value_text(one.after)) for one in differences({}, body)])
     all_settings = html.Details([html.Summary("All settings", className="mp-summary"), every])
     return html.Div([named, cards, fitted, all_settings])

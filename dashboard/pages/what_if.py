@@ -27,7 +27,7 @@ from modelpilot.router_use import RouterUse
 from modelpilot.workbench import MOST_DECISIONS
 
 FRAME = Frame("what-if", "What-if", filters=(ROUTER,), skeleton=(160, 92, 320))
-_LIMITS = (("Most cost (USD)", 0.001), ("Most latency (ms)", 100), ("Least quality (0 to 1)", 0.05))
+_LIMITS = (("Highest cost (USD)", 0.001), ("Highest latency (ms)", 100), ("Lowest quality (0 to 1)", 0.05))
 _INLINE = "mp-link mp-inline"
 _CONTROLS = (*ids.WHAT_IF_WEIGHTS, ids.WHAT_IF_MODELS, ids.WHAT_IF_EXPLORE, *ids.WHAT_IF_LIMITS)
 
@@ -40,15 +40,16 @@ def layout(context: PageContext, search: str) -> Element:
         panel(
             "By prediction",
             dmc.Text("What the models were expected to do with these requests.", size="sm", c="dimmed", mb="xs"),
-            html.Div(id=ids.WHAT_IF_PREDICTED),
             csv_button(FRAME),
+            html.Div(id=ids.WHAT_IF_PREDICTED),
         ),
         chart_panel("Share per model", ids.WHAT_IF_CHART, ids.WHAT_IF_CHART_TABLE),
         panel(
             "By outcome",
             dmc.Text(
-                "What was measured, weighted by how likely the proposal makes the choice that was made. The doubly "
-                "robust estimate corrects the predictions by it.",
+                "What was measured, carried over to the proposal. The expected value starts from the predictions and "
+                "corrects them by measured outcomes. The cross-check has outcomes only, weighted by how likely the "
+                "proposal makes the choice that was made.",
                 size="sm",
                 c="dimmed",
                 mb="xs",
@@ -65,7 +66,17 @@ def _controls() -> Element:
         html.Div(
             [
                 dmc.Text(part.capitalize(), size="sm", id=f"{slider}-name"),
-                dmc.Slider(id=slider, min=0, max=100, step=1, value=25, thumbLabel=f"Weight of {part}", mb="sm"),
+                dmc.Slider(
+                    id=slider,
+                    min=0,
+                    max=100,
+                    step=1,
+                    value=25,
+                    thumbLabel=f"Weight of {part}",
+                    labelAlwaysOn=True,
+                    mt=34,
+                    mb="sm",
+                ),
             ]
         )
         for part, slider in zip(in_url.PARTS, ids.WHAT_IF_WEIGHTS, strict=True)
@@ -138,8 +149,10 @@ def register(app: Dash, context: PageContext) -> None:
         except ModelPilotError as error:  # e.g. a model name that cannot be one
             refused = notice("This cannot be replayed", error.message, color="yellow")
             return Filled((_about(router, asked), *(no_update,) * 8), refused)
-        said = None if found["requests"] else nothing_here_notice("decisions to replay")
-        return Filled(_results(router, found, asked), said)
+        if not found["requests"]:
+            about = _about(router, asked)
+            return Filled((about, *(no_update,) * 8), nothing_here_notice("decisions to replay"), hidden=True)
+        return Filled(_results(router, found, asked))
 
 
 def _register_copy(app: Dash) -> None:
@@ -163,7 +176,7 @@ def _results(router: RouterUse, found: dict[str, Any], asked: Asked) -> tuple[An
     return (
         _about(router, asked),
         view.cards(found, MOST_DECISIONS),
-        view.evidence_notice(found) if found["requests"] else None,
+        view.evidence_notice(found),
         view.predicted_table(found),
         figure,
         {"height": figure.layout.height},

@@ -10,19 +10,19 @@ from dash import html
 
 from dashboard.components import stat_card, stat_grid
 from dashboard.elements import Element
-from dashboard.figures import dressed
-from dashboard.formats import UNKNOWN, format_count, format_ms, format_share, format_usd
+from dashboard.figures import dressed, legend_below
+from dashboard.formats import UNKNOWN, format_count, format_grams, format_ms, format_share, format_usd
 from dashboard.labelled import labelled_table
 from dashboard.notices import notice
 from dashboard.palette import bar_marker
 from dashboard.tables import Table
-from dashboard.values import format_grams
 
 BEFORE, AFTER = "As it was", "Proposed"
 _PER = 1_000
 _NOTHING = 1e-9  # a difference below this is the last bit of a sum
 _OUTCOME_COLUMNS = (
-    "Mean (95 % interval)", "Measured", "Doubly robust", "Inverse propensity", "Difference", "Effective size",
+    "Mean (95 % interval)", "Measured", "Expected (doubly robust)", "Cross-check (inverse propensity)", "Difference",
+    "Independent outcomes",
 )  # fmt: skip
 _ROW_PX, _FRAME_PX = 58, 90
 MOST_MODELS = 12
@@ -134,7 +134,7 @@ def shares_figure(found: Mapping[str, Any]) -> go.Figure:
     height_px = max(len(rows), 2) * _ROW_PX + _FRAME_PX
     figure.update_yaxes(range=[max(len(rows), 2) - 0.6, -0.7], visible=False)
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title={"text": "share of the requests"})
-    return figure.update_layout(barmode="overlay", height=height_px, legend={"y": -60.0 / height_px})
+    return legend_below(figure).update_layout(barmode="overlay", height=height_px)
 
 
 def shares(found: Mapping[str, Any]) -> list[dict[str, Any]]:

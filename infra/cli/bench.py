@@ -13,6 +13,8 @@ import uvloop
 from bench.dashboard import DashboardOptions, all_in_time, bench_dashboard
 from bench.dashboard_calls import CallFailed
 from bench.dashboard_report import show_dashboard
+from bench.decision import DecisionOptions, bench_decision
+from bench.decision_report import show_decision
 from bench.fault_report import show_faults
 from bench.faults import all_passed, bench_faults
 from bench.gateway import GatewayOptions, bench_gateway
@@ -109,6 +111,21 @@ def jobs(
     """
     results = _run(bench_jobs(JobsOptions(rows, rescore_rows), _say))
     deliver(results, out, as_json, show_jobs)
+
+
+@app.command("decision")
+def decision(
+    models: Annotated[int, typer.Option(min=1, max=500, help="Candidates.")] = DecisionOptions().models,
+    history: Annotated[int, typer.Option(min=1, help="Past prompts in memory.")] = DecisionOptions().history,
+    calls: Annotated[int, typer.Option(min=1, help="Calls of each step.")] = DecisionOptions().calls,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Measure what a decision costs, step by step, beside an empty decision. Starts no other process.
+
+    Exit codes: 0 measured, 2 wrong usage.
+    """
+    deliver(_run(bench_decision(DecisionOptions(models, history, calls), _say)), out, as_json, show_decision)
 
 
 @app.command("dashboard")

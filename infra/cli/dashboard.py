@@ -67,6 +67,7 @@ def database_url(settings: Settings) -> str:
 
 def readers(pool: SyncPool, workbench: Workbench) -> Readers:
     """What the pages read from."""
+    carbon_ranges()  # worked out once, which the first visitor shall not wait for
     return Readers(
         overview=PostgresOverviewReader(pool, carbon_ranges),
         choices=PostgresChoiceReader(pool),

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 gateway not r
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -92,6 +93,9 @@ def _root() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    # Before numpy is imported, which reads it: products of a request's small matrices gain nothing from threads, which
+    # fight for the cores with everything else (ADR 3).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from infra.embedded.errors import StackError
     from infra.settings import ConfigurationError
     from modelpilot.errors import ModelPilotError

@@ -7,7 +7,7 @@ the same figures again, so any number of runs may be repeated, missed or run sid
 
 from datetime import UTC, datetime
 
-from infra.db.aggregation_sql import BASELINES, METRICS
+from infra.db.aggregation_sql import BASELINE_TOTALS, BASELINES, METRICS, TOTALS
 from infra.db.engine import Connection, Database
 from modelpilot.aggregation import PlanReport
 
@@ -126,8 +126,8 @@ class PostgresAggregator:
 
 
 async def _compute(connection: Connection, given: dict[str, datetime]) -> int:
-    await connection.execute(METRICS, given)
-    await connection.execute(BASELINES, given)
+    for statement in (METRICS, BASELINES, TOTALS, BASELINE_TOTALS):
+        await connection.execute(statement, given)
     done = await (await connection.execute(_DONE, given)).fetchone()
     return int(done["requests"]) if done else 0
 

@@ -1,4 +1,5 @@
-"""The two statements that compute an hour: its groups, and their baselines. Generated from one list of columns each.
+"""The statements that compute an hour: its groups and their baselines, and both added up by tenant. Generated from one
+list of columns each.
 
 %(hour)s is the beginning of the hour. A group that has vanished (its rows changed model, or were deleted by hand) goes.
 """
@@ -124,3 +125,20 @@ BASELINES = _statement(
             {BASELINE_ROWS} WHERE {HAS_BASELINE}""",  # noqa: S608  (own constants)
     {name: name for name in BASELINE_COLUMNS},
 )
+
+# What the first page of the site adds up, by tenant and model or baseline: where routers and providers are many, a
+# small share of the rows above, of which these are sums. To be run after both of them.
+TOTALS_COLUMNS = (
+    "requests", "failed_count", "canceled_count", "fallback_count", "total_cost_usd", "unknown_cost_count",
+    "total_carbon_g", "unknown_carbon_count",
+)  # fmt: skip
+
+
+def _added_up(table: str, key: str, source: str, columns: tuple[str, ...]) -> str:
+    sums = ", ".join(f"sum({name}) AS {name}" for name in columns)
+    grouped = f"SELECT user_id, {key}, {sums} FROM {source} WHERE hour = %(hour)s GROUP BY 1, 2"  # noqa: S608
+    return _statement(table, ("user_id", key), grouped, {name: name for name in columns})
+
+
+TOTALS = _added_up("hourly_totals", "model", "hourly_metrics", TOTALS_COLUMNS)
+BASELINE_TOTALS = _added_up("hourly_baseline_totals", "baseline", "hourly_baselines", BASELINE_COLUMNS)

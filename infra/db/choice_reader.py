@@ -8,13 +8,14 @@ from modelpilot.analytics import Choices
 _DAYS = 90
 _MOST = 1_000  # a filter with more is no longer one to choose from
 
-# The hourly sums are few rows; the hours that are not summed up yet are read from the requests themselves.
+# The hourly sums are few rows; the hours that are not summed up yet are read from the requests themselves. DISTINCT in
+# each part: of both together, Postgres would not know how few names there are, and sort.
 _CHOICES: LiteralString = """
 WITH named AS (
-    SELECT router_id, model, provider FROM hourly_metrics
+    SELECT DISTINCT router_id, model, provider FROM hourly_metrics
     WHERE hour > now() - make_interval(days => %(days)s) AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
     UNION
-    SELECT router_id, model, provider FROM requests
+    SELECT DISTINCT router_id, model, provider FROM requests
     WHERE created_at > now() - interval '2 hours' AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)
 )
 SELECT array(SELECT DISTINCT router_id FROM named WHERE router_id > '' ORDER BY 1 LIMIT %(most)s) AS routers,

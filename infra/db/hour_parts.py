@@ -4,6 +4,7 @@ Whole hours up to where the aggregation has come, less those that are noted as s
 for the site, which read over connections of different kinds.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
@@ -23,10 +24,8 @@ SELECT aggregated.through, array(
 FROM metric_progress AS aggregated, metric_progress AS closed
 WHERE aggregated.name = 'aggregated' AND closed.name = 'closed'"""
 
-# Conditions and sources for the parameters of `Parts.parameters`.
+# A condition for the parameters of `Parts.parameters`.
 OF_HOURS: LiteralString = "hour >= %(first)s AND hour < %(last)s AND NOT hour = ANY (%(stale)s)"
-RAW: LiteralString = """unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS part (part_start, part_end)
-    JOIN requests ON created_at >= part_start AND created_at < part_end"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,14 @@ class Parts:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """For `OF_HOURS`, `RAW` and `of_raw`."""
+        """For `OF_HOURS` and `of_raw`."""
         bounds = {f"raw_{index}_{side}": part[side] for index, part in enumerate(self.raw) for side in (0, 1)}
-        starts, ends = ([part[side] for part in self.raw] for side in (0, 1))
-        given = {"first": self.first, "last": self.last, "stale": list(self.stale)}
-        return {**given, "starts": starts, "ends": ends, **bounds}
+        return {"first": self.first, "last": self.last, "stale": list(self.stale), **bounds}
 
     @property
     def of_raw(self) -> str:
-        """The condition on single requests: plain comparisons, so that the index of times is used."""
+        """The condition on single requests: plain comparisons, since for a join with the parts Postgres does not use
+        the index of times, and reads every request that there is."""
         parts = [
             f"(created_at >= %(raw_{index}_0)s AND created_at < %(raw_{index}_1)s)" for index in range(len(self.raw))
         ]
@@ -70,8 +68,18 @@ def split(start: datetime, end: datetime, known: DictRow) -> Parts:
     last = max(min(_beginning(end), _beginning(through)), first)
     stale = tuple(hour for hour in known["stale"] if first <= hour < last)
     edges = [(start, min(first, end)), *((hour, hour + _HOUR) for hour in stale), (last, end)]
-    raw = tuple((begin, finish) for begin, finish in edges if begin < finish)
-    return Parts(first, last, stale, raw, through if through > _NEVER else None)
+    return Parts(first, last, stale, _joined(edges), through if through > _NEVER else None)
+
+
+def _joined(edges: Iterable[tuple[datetime, datetime]]) -> tuple[tuple[datetime, datetime], ...]:
+    """Times without those that are empty, and one for those that follow each other: stale hours often come in days."""
+    found: list[tuple[datetime, datetime]] = []
+    for begin, finish in edges:
+        if found and found[-1][1] == begin < finish:
+            found[-1] = (found[-1][0], finish)
+        elif begin < finish:
+            found.append((begin, finish))
+    return tuple(found)
 
 
 def only_raw(start: datetime, end: datetime) -> Parts:

@@ -3,7 +3,7 @@
 So parts that come from both are added up, and only then divided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,16 +79,18 @@ GROUPS: Mapping[GroupBy, tuple[str, str | None]] = {
 _BUCKET = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, '1970-01-05Z'::timestamptz)"
 
 
-def over_requests(metrics: tuple[str, ...], group: GroupBy, bucket_s: int | None, where: str) -> str:
-    """A query with a row per group and bucket, from single requests."""
-    parts = [MEASURES[key].raw for key in metrics]
+def over_requests(
+    metrics: Sequence[str], group: GroupBy, bucket_s: int | None, where: str, table: str = "requests"
+) -> str:
+    """A query with a row per group and bucket, from single requests (`table`: a sample of them)."""
+    parts = {key: MEASURES[key].raw for key in metrics}
     bucket = _BUCKET.format(moment="created_at") if bucket_s else "NULL::timestamptz"
-    return _query("requests", GROUPS[group][0], bucket, ("count(*)", "max(created_at)"), parts, where)
+    return _query(table, GROUPS[group][0], bucket, ("count(*)", "max(created_at)"), parts, where)
 
 
-def over_hours(metrics: tuple[str, ...], group: GroupBy, bucket_s: int | None, where: str) -> str:
+def over_hours(metrics: Sequence[str], group: GroupBy, bucket_s: int | None, where: str) -> str:
     """The same from hourly rows. Raises ValueError for a group that they do not have."""
-    parts = [MEASURES[key].hourly for key in metrics]
+    parts = {key: MEASURES[key].hourly for key in metrics}
     bucket = _BUCKET.format(moment="hour") if bucket_s else "NULL::timestamptz"
     of_hours = GROUPS[group][1]
     if of_hours is None:
@@ -96,12 +98,22 @@ def over_hours(metrics: tuple[str, ...], group: GroupBy, bucket_s: int | None, w
     return _query("hourly_metrics", of_hours, bucket, ("sum(requests)", "max(hour)"), parts, where)
 
 
+def columns_of(metric: str) -> tuple[str, str, str]:
+    """Where the queries have a metric's sum, what that is divided by, and how many values are unknown."""
+    return f"total_{metric}", f"divisor_{metric}", f"unknown_{metric}"
+
+
 def _query(
-    table: str, group: str, bucket: str, about: tuple[str, str], parts: list[tuple[str, str, str]], where: str
+    table: str,
+    group: str,
+    bucket: str,
+    about: tuple[str, str],
+    parts: Mapping[str, tuple[str, str, str]],
+    where: str,
 ) -> str:
     columns = [f"{group} AS grp", f"{bucket} AS bucket", f"{about[0]} AS requests", f"{about[1]} AS newest"]
-    for index, (total, divisor, unknown) in enumerate(parts):
-        columns += [f"{total} AS total_{index}", f"{divisor} AS divisor_{index}", f"{unknown} AS unknown_{index}"]
+    for key, expressions in parts.items():
+        columns += [f'{sql} AS "{name}"' for sql, name in zip(expressions, columns_of(key), strict=True)]
     return f"SELECT {', '.join(columns)} FROM {table} WHERE {where} GROUP BY 1, 2"  # noqa: S608  (own constants)
 
 

@@ -84,6 +84,41 @@ class HourlyBaselineRow(SQLModel, table=True):
     actual_carbon_g: float
 
 
+class HourlyTotalRow(SQLModel, table=True):
+    """`hourly_metrics` added up over routers and providers: few rows for the first page of the site."""
+
+    __tablename__ = "hourly_totals"
+    __table_args__ = (Index("hourly_totals_by_owner", "user_id", desc("hour")),)
+    hour: datetime = _moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    requests: int = _big()
+    failed_count: int = _big()
+    canceled_count: int = _big()
+    fallback_count: int = _big()
+    total_cost_usd: float
+    unknown_cost_count: int = _big()
+    total_carbon_g: float
+    unknown_carbon_count: int = _big()
+
+
+class HourlyBaselineTotalRow(SQLModel, table=True):
+    """`hourly_baselines` added up over routers, models and providers."""
+
+    __tablename__ = "hourly_baseline_totals"
+    __table_args__ = (Index("hourly_baseline_totals_by_owner", "user_id", desc("hour")),)
+    hour: datetime = _moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    baseline: str = Field(primary_key=True)
+    requests: int = _big()
+    estimated: int = _big()
+    cost_usd: float
+    actual_cost_usd: float
+    carbon_requests: int = _big()
+    carbon_g: float
+    actual_carbon_g: float
+
+
 class StaleHourRow(SQLModel, table=True):
     """A note that the metrics of an hour have to be computed again. Anybody may add one, for any reason, any number of
     times: notes are never changed, only removed by the run that found them before it read the hour's rows."""

@@ -1,6 +1,6 @@
 """What the Overview page reads: `modelpilot.analytics.OverviewReader` on Postgres.
 
-Sums come from the hourly rows where these are up to date, so that a million requests stay a few hundred rows;
+Sums come from the hourly totals where these are up to date, so that a million requests stay some thousand rows;
 percentiles come from the requests themselves, a sample of them where there are many.
 """
 
@@ -12,8 +12,16 @@ from typing import Any, LiteralString
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.aggregation_sql import BASELINE_COLUMNS, BASELINE_ROWS, BASELINE_SUMS, HAS_BASELINE, MEASURES
-from infra.db.hour_parts import OF_HOURS, RAW, only_raw, read_parts
+from infra.db.aggregation_sql import (
+    BASELINE_COLUMNS,
+    BASELINE_ROWS,
+    BASELINE_SUMS,
+    HAS_BASELINE,
+    MEASURES,
+    TOTALS_COLUMNS,
+)
+from infra.db.hour_parts import OF_HOURS, only_raw, read_parts
+from infra.db.samples import SAMPLED, percent_of_pages
 from infra.db.site_scope import OF_USER, latest_request_s, moments
 from infra.db.sync_pool import SyncPool
 from infra.db.totals import by_baseline
@@ -31,31 +39,28 @@ from modelpilot.records import RequestKey
 from modelpilot.savings import savings
 
 HOUR_S = 3_600
-# Percentiles of more requests than this are those of a sample of about as many.
+# Percentiles of many more requests than this are those of a sample of about as many (`percent_of_pages`).
 SAMPLE = 20_000
 
-# Columns of the hourly rows. An unknown cost is counted where an answer was delivered; a request that failed before any
-# call has none.
-_ADDED = (
-    "requests", "failed_count", "canceled_count", "fallback_count", "total_cost_usd", "unknown_cost_count",
-    "total_carbon_g", "unknown_carbon_count",
-)  # fmt: skip
-_SUMS = ", ".join(f"{MEASURES[name]} AS {name}" for name in _ADDED)
-_HOURLY_SUMS = ", ".join(f"sum({name}) AS {name}" for name in _ADDED)
+# An unknown cost is counted where an answer was delivered; a request that failed before any call has none.
+_SUMS = ", ".join(f"{MEASURES[name]} AS {name}" for name in TOTALS_COLUMNS)
+_HOURLY_SUMS = ", ".join(f"sum({name}) AS {name}" for name in TOTALS_COLUMNS)
 _BUCKET: LiteralString = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, 'epoch'::timestamptz)"
 
 # One pass for totals and charts: a row per model and bucket is little to add up here, while GROUPING SETS would sort
 # the whole range twice.
 _CELLS = f"""
-SELECT model, {_BUCKET.format(moment="created_at")} AS bucket, {_SUMS} FROM {RAW} WHERE {OF_USER} GROUP BY 1, 2
+SELECT model, {_BUCKET.format(moment="created_at")} AS bucket, {_SUMS} FROM requests
+WHERE {{of_raw}} AND {OF_USER} GROUP BY 1, 2
 UNION ALL
-SELECT model, {_BUCKET.format(moment="hour")} AS bucket, {_HOURLY_SUMS} FROM hourly_metrics
+SELECT model, {_BUCKET.format(moment="hour")} AS bucket, {_HOURLY_SUMS} FROM hourly_totals
 WHERE {OF_HOURS} AND {OF_USER} GROUP BY 1, 2"""  # noqa: S608 - constants
 
 _BASELINES = f"""
-SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM {RAW} WHERE {OF_USER}) AS sums, {BASELINE_ROWS} WHERE {HAS_BASELINE}
+SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM requests WHERE {{of_raw}} AND {OF_USER}) AS sums, {BASELINE_ROWS}
+WHERE {HAS_BASELINE}
 UNION ALL
-SELECT baseline, {", ".join(f"sum({name})" for name in BASELINE_COLUMNS)} FROM hourly_baselines
+SELECT baseline, {", ".join(f"sum({name})" for name in BASELINE_COLUMNS)} FROM hourly_baseline_totals
 WHERE {OF_HOURS} AND {OF_USER} GROUP BY 1"""  # noqa: S608 - constants
 
 # Of completed requests: one that failed at once would make the models look quick.
@@ -64,7 +69,7 @@ SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY latency_ms) AS l
        percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_ms) AS ttft_p50_ms,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY overhead_ms) AS overhead_p50_ms,
        count(*) AS measured
-FROM requests {sample}
+FROM {table}
 WHERE created_at >= %(start)s AND created_at < %(end)s AND status = 'completed' AND {of_user}"""
 
 # The index orders requests within their owner, so the newest of all are found among the newest of each.
@@ -96,8 +101,8 @@ class PostgresOverviewReader:
             parts = only_raw(start, end) if bucket_s % HOUR_S else hours
             given = {"user_id": scope.user_id, "start": start, "end": end, "bucket_s": bucket_s, "limit": recent_limit}
             given |= parts.parameters
-            cells = _rows(connection, _CELLS, given)
-            baselines = _rows(connection, _BASELINES, given)
+            cells = _rows(connection, _CELLS.format(of_raw=parts.of_raw), given)
+            baselines = _rows(connection, _BASELINES.format(of_raw=parts.of_raw), given)
             measured = _percentiles(connection, sum(int(cell["requests"]) for cell in cells), given)
             recent = _rows(connection, _RECENT, given)
             latest_s = latest_request_s(connection, scope.user_id)
@@ -119,12 +124,10 @@ def _rows(connection: Connection[DictRow], query: str, given: Mapping[str, Any])
 
 
 def _percentiles(connection: Connection[DictRow], requests: int, given: Mapping[str, Any]) -> DictRow:
-    sampled = requests > SAMPLE
-    # The same sample each time, so that a refresh does not make the figures tremble.
-    sample = "TABLESAMPLE SYSTEM (%(percent)s) REPEATABLE (1)" if sampled else ""
-    query = _PERCENTILES.format(sample=sample, of_user=OF_USER)
-    (row,) = _rows(connection, query, {**given, "percent": 100.0 * SAMPLE / max(requests, 1)})
-    return {**row, "sampled": sampled}
+    percent = percent_of_pages(connection, requests, SAMPLE)
+    query = _PERCENTILES.format(table="requests" if percent is None else SAMPLED, of_user=OF_USER)
+    (row,) = _rows(connection, query, {**given, "percent": percent})
+    return {**row, "sampled": percent is not None}
 
 
 def _summary(cells: Iterable[Mapping[str, Any]], measured: Mapping[str, Any]) -> RequestSummary:

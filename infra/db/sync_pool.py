@@ -35,7 +35,10 @@ class SyncPool:
                 "row_factory": dict_row,
                 "connect_timeout": 3,
                 "application_name": "modelpilot-dashboard",
-                "options": f"-c statement_timeout={int(statement_s * 1_000)}",
+                # An hour and a month want different plans: one that is kept for both would suit neither.
+                "prepare_threshold": None,
+                # Compiling a query takes longer than what it would save here.
+                "options": f"-c statement_timeout={int(statement_s * 1_000)} -c jit=off",
             },
             min_size=0,
             max_size=max_connections,

@@ -12,7 +12,7 @@ from psycopg.rows import DictRow
 
 from infra.db.aggregation_sql import BASELINE_COLUMNS, BASELINE_ROWS, BASELINE_SUMS, HAS_BASELINE, MEASURES
 from infra.db.engine import Connection, Database
-from infra.db.hour_parts import HOURS_KNOWN, OF_HOURS, RAW, Parts, split
+from infra.db.hour_parts import HOURS_KNOWN, OF_HOURS, Parts, split
 from modelpilot.metrics import MetricsFilter, Totals
 from modelpilot.savings import BaselineSums, added_up
 
@@ -45,15 +45,15 @@ async def read_totals(
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         parts = await _parts(connection, wanted)
         given = {**given, **parts.parameters}
-        over_requests, over_hours = " AND ".join(["true", *requests]), " AND ".join([OF_HOURS, *hours])
+        over_requests, over_hours = " AND ".join([parts.of_raw, *requests]), " AND ".join([OF_HOURS, *hours])
         sums = [
-            await _all(connection, f"SELECT {_OVER_REQUESTS} FROM {RAW} WHERE {over_requests}", given),  # noqa: S608
+            await _all(connection, f"SELECT {_OVER_REQUESTS} FROM requests WHERE {over_requests}", given),  # noqa: S608
             await _all(connection, f"SELECT {_OVER_HOURS} FROM hourly_metrics WHERE {over_hours}", given),  # noqa: S608
         ]
         baselines = [
             await _all(
                 connection,
-                f"""SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM {RAW} WHERE {over_requests}) AS sums,
+                f"""SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM requests WHERE {over_requests}) AS sums,
                 {BASELINE_ROWS} WHERE {HAS_BASELINE}""",  # noqa: S608
                 given,
             ),

@@ -1,20 +1,41 @@
-"""One router's newest history in memory: a float32 matrix and its columns, searched by one pass over it."""
+"""One router's newest history in memory: a float32 matrix and its columns.
+
+A small copy is searched by one pass over the matrix. A large one has an index besides: a third as many numbers a row
+(`infra/vectors/coarse.py`), by which a shortlist is made that the whole vectors then decide on.
+"""
 
 import threading
 from dataclasses import replace
+from heapq import nsmallest
+from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.vectors.coarse import captured, coordinates, kth_largest, largest, principal_directions
 from infra.vectors.model_totals import RunningTotals
 from infra.vectors.rows import HistoryRow, fold
 from modelpilot.records import HistoryPoint, Neighbours, Vector
+
+Slots = NDArray[np.intp]
 
 _NUMBERS = ("quality", "cost_usd", "latency_ms", "output_tokens", "request_count")
 _INITIAL_ROWS = 64
 _NO_VECTOR = np.zeros(0, np.float32)
 # Beside the vector: the row's numbers and ids, its columns and its dictionary entry (measured, rounded up).
 _ROW_OVERHEAD_BYTES = 1_200
+
+# Below, one pass over all vectors takes no longer than shortlisting.
+INDEXED_ROWS = 8_000
+_DIRECTIONS = 3  # one for so many dimensions
+_SAMPLE_ROWS = 2_000  # from which the directions are found
+_BLOCK_PRODUCTS = 15_000_000  # of two numbers, worked out for the index while a search waits: some 1.5 ms
+_FIRST = 1.5  # times as many rows as are wanted are compared first;
+_DOUBTED = 20  # one in so many of them shows how much the coordinates may leave out of a row
+_LEAST_SPARED = 4  # a shortlist has one row in so many at most: to pick more costs as much as to look at all
+# Share of a prompt's squared length along the directions. One with less is unlike the router's usual prompts: its own
+# kind would be passed over for rows with which it has but that little in common.
+_LEAST_CAPTURED = 0.5
 
 
 class HotCopy:
@@ -31,6 +52,12 @@ class HotCopy:
         self._vectors = np.zeros((min(_INITIAL_ROWS, cap), dimension), np.float32)
         self._timestamps = np.zeros(len(self._vectors), np.float64)
         self._numbers = np.zeros((len(self._vectors), len(_NUMBERS)), np.float32)
+        self._models = np.full(len(self._vectors), "", object)
+        self._request_ids = np.full(len(self._vectors), "", object)
+        # The index: `_coarse` has the coordinates of each slot along `_directions`, all of them once `_indexed`.
+        self._directions = np.zeros((0, dimension), np.float32)
+        self._coarse = np.zeros((len(self._vectors), 0), np.float32)
+        self._indexed = False
         self._totals = RunningTotals()
 
     def __len__(self) -> int:
@@ -39,7 +66,12 @@ class HotCopy:
     @property
     def size_bytes(self) -> int:
         """Memory held, estimated."""
-        return self._vectors.nbytes + len(self._rows) * _ROW_OVERHEAD_BYTES
+        return self._vectors.nbytes + self._coarse.nbytes + len(self._rows) * _ROW_OVERHEAD_BYTES
+
+    @property
+    def numbers_read(self) -> int:
+        """How many numbers a usual search passes over, which is what it costs."""
+        return len(self) * (self._coarse if self._indexed else self._vectors).shape[1]
 
     def put(self, rows: list[HistoryRow]) -> None:
         """Insert rows, or replace those with the same primary key."""
@@ -56,21 +88,41 @@ class HotCopy:
             if after is not before:
                 self._put(after)
 
-    def search(self, vector: Vector, limit: int) -> Neighbours:
-        """The `limit` rows with the largest inner product, most similar first. Exact."""
+    def build_index(self) -> None:
+        """Make the index if there is none and the copy is large: some 0.1 s, in which it can be searched.
+
+        Directions stay as they are while rows come and go: a copy lives for an hour (`HotHistory`).
+        """
+        if self._indexed or len(self) < INDEXED_ROWS:
+            return
+        directions = principal_directions(self._sample(), self._vectors.shape[1] // _DIRECTIONS)
         with self._lock:
-            size = len(self._rows)
-            count = min(limit, size)
+            self._directions = directions  # from here on, whatever is put is brought in by itself
+            self._coarse = np.zeros((len(self._vectors), len(directions)), np.float32)
+        begin, rows = 0, max(_BLOCK_PRODUCTS // max(directions.size, 1), 1)
+        while not self._indexed:
+            with self._lock:
+                block = slice(begin, begin + rows)
+                self._coarse[block] = coordinates(self._vectors[block], directions)
+                begin = block.stop
+                self._indexed = begin >= len(self._rows)
+
+    def search(self, vector: Vector, limit: int) -> Neighbours:
+        """The `limit` rows with the largest inner product, most similar first; among equals, the lower slot.
+
+        Exact without the index. With it nearly all of them are found (ADR 3 has figures), and what is found has its
+        exact similarity.
+        """
+        with self._lock:
+            count = min(limit, len(self._rows))
             if count == 0:
                 return Neighbours.empty()
-            # Not `@`: BLAS spreads this over threads that fight for the cores (20,000 rows: 1-14 ms against 1 ms).
-            similarity = np.einsum("ij,j->i", self._vectors[:size], vector)
-            nearest = _top(similarity, count)
+            nearest, similarity = self._nearest(vector, count)
             numbers = self._numbers[nearest]
             return Neighbours(
-                similarity=similarity[nearest],
-                models=tuple(self._rows[index].model for index in nearest),
-                request_ids=tuple(self._rows[index].request_id for index in nearest),
+                similarity=similarity,
+                models=tuple(self._models[nearest].tolist()),
+                request_ids=tuple(self._request_ids[nearest].tolist()),
                 quality=numbers[:, 0],
                 cost_usd=numbers[:, 1],
                 latency_ms=numbers[:, 2],
@@ -79,6 +131,48 @@ class HotCopy:
                 timestamp=self._timestamps[nearest],
                 totals=self._totals.by_model(),
             )
+
+    def _nearest(self, vector: Vector, count: int) -> tuple[Slots, Vector]:
+        slots, similarity = self._shortlist(vector, count) or self._all(vector)
+        near = largest(similarity, count)
+        near = near[np.argsort(-similarity[near], kind="stable")[:count]]
+        return slots[near], similarity[near]
+
+    def _all(self, vector: Vector) -> tuple[Slots, Vector]:
+        # Not `@`: BLAS spreads it over threads that fight for the cores (20,000 rows: 1-14 ms against 1 ms).
+        return np.arange(len(self._rows)), np.vecdot(self._vectors[: len(self._rows)], vector)
+
+    def _some(self, slots: Slots, vector: Vector) -> tuple[Slots, Vector]:
+        return slots, np.vecdot(self._vectors.take(slots, axis=0), vector)
+
+    def _shortlist(self, vector: Vector, count: int) -> tuple[Slots, Vector] | None:
+        """Slots that have the nearest, in ascending order, with their similarities; None: better look at all."""
+        size = len(self._rows)
+        first, most = int(_FIRST * count), size // _LEAST_SPARED
+        if not self._indexed or first > most:
+            return None
+        along = coordinates(vector, self._directions)
+        if captured(vector, along) < _LEAST_CAPTURED:
+            return None
+        coarse = np.vecdot(self._coarse[:size], along)
+        slots = largest(coarse, first)
+        if len(slots) > most:  # many that look the same from here
+            return None
+        _, similarity = self._some(slots, vector)
+        # In reach is what would be among the nearest if the coordinates left out as much of it as of these.
+        left_out = kth_largest(similarity - coarse[slots], max(len(slots) // _DOUBTED, 1))
+        in_reach = np.flatnonzero(coarse >= kth_largest(similarity, count) - left_out)
+        if len(in_reach) > most:
+            return None
+        return self._some(in_reach, vector) if len(in_reach) > len(slots) else (slots, similarity)
+
+    def _sample(self) -> Vector:
+        # By primary key, a hash: at random, but the same rows in whatever order they came.
+        with self._lock:
+            keys = list(self._slots)
+        chosen = nsmallest(_SAMPLE_ROWS, keys)
+        with self._lock:
+            return self._vectors[[self._slots[key] for key in chosen if key in self._slots]]
 
     def _put(self, row: HistoryRow) -> None:
         slot = self._slots.get(row.pk)
@@ -89,6 +183,9 @@ class HotCopy:
             self._slots[row.pk] = slot
         self._totals.replace(self._rows[slot] if slot < len(self._rows) else None, row)
         self._vectors[slot] = row.embedding
+        self._coarse[slot] = coordinates(self._vectors[slot], self._directions)
+        # Interned: every request looks all its neighbours' models up, which are few.
+        self._models[slot], self._request_ids[slot] = intern(row.model), row.request_id
         # The matrix has the vector already; folding into a row needs its numbers only.
         self._rows[slot : slot + 1] = [replace(row, embedding=_NO_VECTOR)]
         self._timestamps[slot] = row.timestamp
@@ -113,14 +210,8 @@ class HotCopy:
         return oldest
 
     def _grow(self, capacity: int) -> None:
-        for name in ("_vectors", "_timestamps", "_numbers"):
+        for name in ("_vectors", "_coarse", "_timestamps", "_numbers", "_models", "_request_ids"):
             old = getattr(self, name)
             new = np.zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
-
-
-def _top(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    # Indices of the `count` largest values, largest first; the stable sort keeps ties in the order of their slots.
-    part = np.sort(np.argpartition(-values, count - 1)[:count])
-    return part[np.argsort(-values[part], kind="stable")]

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import structlog
 
@@ -20,9 +20,10 @@ from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUp
 _log = structlog.get_logger(__name__)
 
 Source = Literal["memory", "milvus"]
+T = TypeVar("T")
 
-# Up to this size (some 0.4 ms) a search costs the event loop hardly more than handing it to a thread.
-_INLINE_ROWS = 8_000
+# Up to so many numbers to read (some 0.4 ms) a search costs the event loop hardly more than handing it to a thread.
+_INLINE_NUMBERS = 2_500_000
 # Written rows are looked for a little into the past: clocks of gateways differ, and groups take a moment.
 _OVERLAP_S = 60.0
 _RETRY_LOAD_S = 5.0
@@ -113,10 +114,9 @@ class HotHistory:
         copy = self._used(scope).copy
         if copy is None:
             return await self._store.query(scope, vector, limit), "milvus"
-        if len(copy) <= _INLINE_ROWS:
+        if copy.numbers_read <= _INLINE_NUMBERS:
             return copy.search(vector, limit), "memory"
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, copy.search, vector, limit), "memory"
+        return await self._on_thread(copy.search, vector, limit), "memory"
 
     async def store(self, point: HistoryPoint) -> None:
         """Fold the point into the copy at once and into Milvus with the next group. Raises DependencyUnavailable."""
@@ -203,7 +203,8 @@ class HotHistory:
         copy = HotCopy(self._store.dimension, self._cap_rows)
         newest = await self._store.newest_since(scope, self._cap_rows)
         async for page in self._store.scan(scope, min_timestamp=newest):
-            await self._put(copy, page)
+            await self._on_thread(copy.put, page)
+        await self._on_thread(copy.build_index)
         for point in entry.late:
             _fold(copy, point)
         entry.copy, entry.synced_at, entry.loaded_at = copy, begun, time.monotonic()
@@ -211,11 +212,12 @@ class HotHistory:
     async def _refresh(self, scope: HistoryScope, entry: _Entry, copy: HotCopy) -> None:
         begun = time.time()
         async for page in self._store.scan(scope, updated_since=entry.synced_at - _OVERLAP_S):
-            await self._put(copy, page)
+            await self._on_thread(copy.put, page)
+        await self._on_thread(copy.build_index)
         entry.synced_at = begun
 
-    async def _put(self, copy: HotCopy, page: list[HistoryRow]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, copy.put, page)
+    async def _on_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     def _evict(self) -> None:
         # The copy used last stays, whatever it weighs.

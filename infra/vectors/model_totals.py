@@ -14,19 +14,21 @@ class RunningTotals:
 
     def __init__(self) -> None:
         self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, latency, output tokens, graded, quality
-        self._shown: dict[str, ModelTotals] | None = None
+        self._shown: dict[str, ModelTotals] = {}
+        self._stale: set[str] = set()
 
     def replace(self, old: HistoryRow | None, new: HistoryRow) -> None:
         """Take `new` in, in place of `old`."""
         if old is not None:
             self._add(old, -1.0)
         self._add(new, 1.0)
-        self._shown = None
 
     def by_model(self) -> dict[str, ModelTotals]:
-        """The totals now; made anew only after a change."""
-        if self._shown is None:
-            self._shown = {model: _totals(sums) for model, sums in self._sums.items()}
+        """The totals now; what was given out before stays as it is."""
+        if self._stale:
+            made = {model: _totals(self._sums[model]) for model in self._stale if model in self._sums}
+            self._shown = {m: totals for m, totals in self._shown.items() if m not in self._stale} | made
+            self._stale.clear()
         return self._shown
 
     def _add(self, row: HistoryRow, sign: float) -> None:
@@ -34,6 +36,7 @@ class RunningTotals:
         numbers = np.array([1.0, row.latency_ms, row.output_tokens, graded, graded * row.quality])
         sums = self._sums.setdefault(row.model, np.zeros(5))
         sums += sign * numbers
+        self._stale.add(row.model)
         if sums[0] < 0.5:  # nothing left of it, nor of the rounding errors
             del self._sums[row.model]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelpilot.errors import InvalidRequest
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _FORMAT = "format"
 
 T = TypeVar("T")

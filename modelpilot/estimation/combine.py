@@ -25,15 +25,17 @@ from modelpilot.records import Neighbours
 __all__ = ["DEFAULT_OUTPUT_TOKENS", "REPEAT_CAP", "predict_all"]
 
 
-PSEUDO_COUNT_QUALITY = 10.0
+# Neighbours' outcomes at which half of what they say is believed: of the prompt, and of one model against the others.
+PSEUDO_COUNT_COMMON, PSEUDO_COUNT_QUALITY = 10.0, 30.0
 # A catalogue's quality of one model against another, once the common offset is known, is worth this many outcomes.
-PSEUDO_COUNT_LEVEL = 20.0
+PSEUDO_COUNT_LEVEL = 60.0
 PSEUDO_COUNT_OWN = 20.0  # outcomes of a model at which half of the fit's word on it against the others is believed
 _OFFSET_PSEUDO_MODELS = 0.02  # small: an error that all candidates share changes no choice
 PSEUDO_COUNT_MEASURED = 3.0  # latency and length vary less between prompts than right and wrong do
 DEFAULT_OUTPUT_TOKENS = 256.0
-# Standard deviations of what the catalogue says, and of what it does not say.
-_PRIOR_SD, _NEUTRAL_SD = 0.15, 0.3
+# Standard deviations: of one model's quality against another's by the catalogue, and of one that it does not know; of
+# what all of them are off by, before any outcome; and of a model's quality from prompt to prompt.
+_PRIOR_SD, _NEUTRAL_SD, _OFFSET_SD, _OWN_SD = 0.07, 0.25, 0.13, 0.1
 _LEAST_VARIANCE = 0.02  # of right and wrong: a model that was right ten times out of ten is not known to be perfect
 _LOG_SD = 0.8  # of one answer's length and time, where nothing has been measured
 _CARBON_RELATIVE_SD = 0.3  # of the energy per token itself: published ranges are about this wide
@@ -81,6 +83,7 @@ def predict_all(
         sd.tolist(),
         evidence.used().tolist(),
         known.cost_usd.tolist(),
+        (known.input_factor * facts.prompt_tokens).tolist(),
         strict=True,
     )
     return [_prediction(facts, *column) for column in columns]
@@ -100,6 +103,8 @@ class _Known:
     token_log_sd: Floats
     latency_log_sd: Floats
     ttft_ms: Floats  # NaN where unknown
+    input_factor: Floats
+    contrast: Floats
     weight: Floats  # [heads, models]
 
     @classmethod
@@ -118,6 +123,8 @@ class _Known:
                 token_log_sd=usual,
                 latency_log_sd=usual,
                 ttft_ms=unknown,
+                input_factor=np.ones(len(names)),
+                contrast=none,
                 weight=np.zeros((len(HEADS), len(names))),
             )
         places = np.array([fitted.places.get(name, -1) for name in names])
@@ -142,6 +149,8 @@ class _Known:
             token_log_sd=column(forecast.output_tokens_log_sd, OUTPUT_TOKENS, _LOG_SD),
             latency_log_sd=column(forecast.latency_log_sd, LATENCY, _LOG_SD),
             ttft_ms=column(fitted.ttft_ms, LATENCY, np.nan),
+            input_factor=np.where(places >= 0, fitted.input_factor[places], 1.0),
+            contrast=np.where(places >= 0, fitted.contrast[places], 0.0),
             weight=weight,
         )
 
@@ -154,22 +163,29 @@ def _quality(
     prior_sd = np.array([_NEUTRAL_SD if model.quality_score is None else _PRIOR_SD for model in models])
     weight = known.weight[QUALITY]
     fitted = weight > 0.0
-    seen, outcomes = np.where(fitted, _reliable(known, weight), 0.0), weight
+    seen, outcomes, contrast = np.where(fitted, _reliable(known, weight), 0.0), weight, known.contrast
     if neighbours.totals:
         totals = [neighbours.totals.get(model.id) for model in models]
         graded = np.array([total.graded if total and total.graded else 0.0 for total in totals])
         means = np.array([total.quality if total and total.graded else 0.0 for total in totals])
         # The fit has them already.
         seen, outcomes = np.where(fitted, seen, means), np.where(fitted, outcomes, graded)
+        contrast = np.where(fitted, contrast, graded * (1.0 - graded / max(_total(graded), 1e-9)))
     level = np.clip(prior + _offset(prior, seen, outcomes), 0.0, 1.0)
-    general = _Estimate(level, np.full(len(models), PSEUDO_COUNT_LEVEL)).joined(outcomes * seen, outcomes)
+    general = _Estimate(level, np.full(len(models), PSEUDO_COUNT_LEVEL)).joined(contrast * seen, contrast)
     near, sums = evidence.sums(neighbours.quality)
-    final = _Estimate(general.mean, np.full(len(models), PSEUDO_COUNT_QUALITY)).joined(sums, near)
-    mean = np.clip(final.mean, 0.0, 1.0)
-    # Precisions add up; what all prompts together say is about this one within the spread between prompts only.
+    # Against what those models' outcomes are elsewhere, not against the general expectation: that has the catalogue's
+    # word in it, which a few outcomes would otherwise overrule twice.
+    excess = sums - near * np.where(outcomes > 0.0, seen, general.mean)
+    common = _total(excess) / (_total(near) + PSEUDO_COUNT_COMMON)
+    own = (excess - near * common) / (near + PSEUDO_COUNT_QUALITY)
+    mean = np.clip(general.mean + common + own, 0.0, 1.0)
     variance = np.maximum(mean * (1.0 - mean), _LEAST_VARIANCE)
-    precision = prior_sd**-2.0 + near / variance + np.where(fitted, np.maximum(known.quality_sd, 1e-3) ** -2.0, 0.0)
-    return mean, precision**-0.5
+    level_variance = 1.0 / (prior_sd**-2.0 + contrast / variance)
+    offset_variance = _OFFSET_SD**2 / (1.0 + _total(outcomes) / PSEUDO_COUNT_LEVEL)
+    # What all prompts together say is about this one within the spread between prompts only.
+    own_variance = np.where(fitted, known.quality_sd, _OWN_SD) ** 2 / (1.0 + near / PSEUDO_COUNT_QUALITY)
+    return mean, np.sqrt(level_variance + offset_variance + own_variance)
 
 
 def _reliable(known: _Known, weight: Floats) -> Floats:
@@ -181,7 +197,7 @@ def _reliable(known: _Known, weight: Floats) -> Floats:
     deviation = known.quality - known.quality_base
     common = _total(weight * deviation) / max(_total(weight), 1e-9)
     # Squared: little with a few outcomes, nearly all with a hundred.
-    own = weight**2 / (weight**2 + PSEUDO_COUNT_OWN**2)
+    own = known.contrast**2 / (known.contrast**2 + PSEUDO_COUNT_OWN**2)
     return known.quality_base + common + own * (deviation - common)
 
 
@@ -247,8 +263,9 @@ def _prediction(
     quality_sd: float,
     evidence: int,
     history_cost_usd: float,
+    prompt_tokens: float,
 ) -> Prediction:
-    usage = Usage(facts.prompt_tokens, round(tokens), facts.cached_tokens)
+    usage = Usage(round(prompt_tokens), round(tokens), facts.cached_tokens)
     cost, spread = call_cost_usd(model, usage), (model.cost_per_output_token or 0.0) * tokens * token_log_sd
     if cost is None and facts.costs_from_history and history_cost_usd == history_cost_usd:
         cost, spread = history_cost_usd, history_cost_usd * token_log_sd

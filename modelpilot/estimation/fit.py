@@ -17,13 +17,15 @@ Mask = NDArray[np.bool_]
 
 MIN_ROWS = 50
 _HELD_OUT_EVERY = 5
+_FACTOR_PSEUDO_ROWS = 5.0  # of a model whose tokens are counted as those of the others
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """What a fit was made from and how good it is. Errors are mean squared errors of quality on the held-out slice.
 
-    `refused_because` is None exactly where there is a predictor.
+    `refused_because` is None exactly where there is a predictor. `quality_left_out_because`: the predictor is about
+    length, latency and cost only, since too few answers were graded to judge a regression of quality.
     """
 
     rows: int
@@ -33,6 +35,7 @@ class FitReport:
     error: float | None = None
     global_mean_error: float | None = None
     refused_because: str | None = None
+    quality_left_out_because: str | None = None
     parameters: dict[str, float] = field(default_factory=dict)
 
 
@@ -47,9 +50,15 @@ class Fit:
 def fit(rows: TrainingRows, now: float) -> Fit:
     """Fit all models of a router at once; `now` is Unix seconds. Refuses what is worse than the global means."""
     report = FitReport(len(rows), len(rows.vectors), len(rows.models))
+    if len(rows) < MIN_ROWS:
+        return Fit(None, replace(report, refused_because=f"fewer than {MIN_ROWS} outcomes"))
+    everything = np.ones(len(rows), bool)
     known = np.isfinite(rows.quality) & (rows.quality_weight > 0.0)
     if int(known.sum()) < MIN_ROWS:
-        return Fit(None, replace(report, refused_because=f"fewer than {MIN_ROWS} outcomes have a known quality"))
+        measured = _fit(rows, everything, now, heads=(OUTPUT_TOKENS, LATENCY, COST))
+        report = replace(report, parameters=_parameters(measured, known))
+        because = f"fewer than {MIN_ROWS} outcomes have a known quality"
+        return Fit(measured, replace(report, quality_left_out_because=because))
     held_prompts = np.zeros(len(rows.vectors), bool)
     held_prompts[shuffled(rows.vectors, 2)[::_HELD_OUT_EVERY]] = True
     held = known & held_prompts[rows.prompt]
@@ -58,9 +67,12 @@ def fit(rows: TrainingRows, now: float) -> Fit:
     report = replace(report, held_out_rows=int(held.sum()), error=error, global_mean_error=plain)
     if not error < plain:
         return Fit(None, replace(report, refused_because="worse than the global means on a held-out slice"))
-    predictor = _fit(rows, np.ones(len(rows), bool), now, heads=range(len(HEADS)))
-    parameters = {"landmarks": float(len(predictor.landmarks)), "gradedRows": float(known.sum())}
-    return Fit(predictor, replace(report, parameters=parameters))
+    predictor = _fit(rows, everything, now, heads=range(len(HEADS)))
+    return Fit(predictor, replace(report, parameters=_parameters(predictor, known)))
+
+
+def _parameters(predictor: FittedPredictor, graded: Mask) -> dict[str, float]:
+    return {"landmarks": float(len(predictor.landmarks)), "gradedRows": float(graded.sum())}
 
 
 def _errors(trial: FittedPredictor, rows: TrainingRows, held: Mask) -> tuple[float, float]:
@@ -90,6 +102,7 @@ def _fit(rows: TrainingRows, used: Mask, now: float, heads: Collection[int]) -> 
     found = [
         _fit_head(head if head in heads else None, design, rows, used, weight, kinds) for head in range(len(HEADS))
     ]
+    no_offset = np.zeros((len(kinds) + 1, len(rows.models)))
     return FittedPredictor(
         models=rows.models,
         request_types=kinds,
@@ -100,12 +113,14 @@ def _fit(rows: TrainingRows, used: Mask, now: float, heads: Collection[int]) -> 
         coefficients=np.hstack([white @ head.coefficients for head in found]).astype(np.float32),
         constant=np.stack([head.constant for head in found]),
         base=np.stack([head.base for head in found]),
-        type_offset=found[QUALITY].offset,
+        type_offset=found[QUALITY].offset if QUALITY in heads else no_offset,
         smear=np.stack([head.smear for head in found]),
         noise=np.stack([head.noise for head in found]),
         signal=found[QUALITY].signal,
+        contrast=found[QUALITY].contrast,
         rows=np.stack([head.rows for head in found]),
         ttft_ms=_ttft(rows, used, weight),
+        input_factor=_input_factor(design, rows, used, weight),
     )
 
 
@@ -121,6 +136,21 @@ def _fit_head(
     known = np.full(len(rows), np.nan) if head is None else values[head]
     places = np.flatnonzero(used & np.isfinite(known) & (known >= 0.0))
     return measured_head(design, rows, known, places, weight[places])
+
+
+def _input_factor(design: Design, rows: TrainingRows, used: Mask, weight: Floats) -> Floats:
+    """[models] how many tokens each counts in the same prompts, against the geometric mean of all that were asked."""
+    places = np.flatnonzero(used & (rows.input_tokens > 0.0))
+    head = measured_head(design, rows, rows.input_tokens, places, weight[places])
+    # Of all prompts, whoever was asked: models that get the long ones do not have the wordy tokenizer.
+    logs = head.base + head.constant + design.columns.mean(axis=0) @ head.coefficients
+    trust = head.rows / (head.rows + _FACTOR_PSEUDO_ROWS)
+    known = trust > 0.0
+    if not known.any():
+        return np.ones(len(trust))
+    logs = np.where(known, logs, 0.0)
+    factors: Floats = np.exp(trust * (logs - np.average(logs[known], weights=trust[known])))
+    return factors
 
 
 def _type_names(rows: TrainingRows) -> tuple[str, ...]:

@@ -57,8 +57,10 @@ class FittedPredictor:
     smear: Floats  # [4, models]
     noise: Floats  # [4, models] variance of a single outcome around its expectation
     signal: Floats  # [models] variance of what the regression says of quality
+    contrast: Floats  # [models] weight of the graded outcomes that tell the model from the others
     rows: Floats  # [4, models] weight of the outcomes behind it
     ttft_ms: Floats  # [models], NaN where unknown
+    input_factor: Floats  # [models] tokens that a model counts in a prompt, against the models' mean
 
     @property
     def dimension(self) -> int:

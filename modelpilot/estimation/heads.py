@@ -6,7 +6,7 @@ import numpy as np
 
 from modelpilot.estimation.arrays import Floats, Indices, sums
 from modelpilot.estimation.rows import TrainingRows
-from modelpilot.estimation.sharing import Design, Observed, regress
+from modelpilot.estimation.sharing import Design, Observed, contrast, levels, regress
 
 REPEAT_CAP = 5.0  # one prompt asked a thousand times is not a thousand pieces of evidence
 HALF_LIFE_S = 90.0 * 86_400.0  # providers change their models behind the same name
@@ -29,6 +29,7 @@ class Head:
     noise: Floats  # [models]
     signal: Floats  # [models]
     rows: Floats  # [models]
+    contrast: Floats  # [models] of the rows, those that tell the model from the others
 
 
 def row_weights(rows: TrainingRows, now: float) -> Floats:
@@ -44,7 +45,7 @@ def quality_head(design: Design, rows: TrainingRows, used: Indices, weight: Floa
     value, prompt, model = rows.quality[used], rows.prompt[used], rows.model[used]
     mass = sums(model, weight, models)
     overall = float(weight @ value) / max(float(weight.sum()), 1e-9)
-    base = (sums(model, weight * value, models) + _MEAN_PSEUDO_ROWS * overall) / (mass + _MEAN_PSEUDO_ROWS)
+    base = overall + levels(design, Observed(prompt, model, value - overall, weight), models, _MEAN_PSEUDO_ROWS)
     excess = value - base[model]
     cell = types[prompt] * models + model
     totals = sums(cell, weight * excess, (count + 1) * models).reshape(count + 1, models)
@@ -63,7 +64,9 @@ def measured_head(design: Design, rows: TrainingRows, values: Floats, used: Indi
     means = sums(model, weight * value, models) / np.maximum(mass, 1e-9)
     floor = np.maximum(_SMALLEST * means, np.finfo(np.float64).tiny)
     logs = np.log(np.maximum(value, floor[model]))
-    base = np.where(mass > 0.0, sums(model, weight * logs, models) / np.maximum(mass, 1e-9), np.nan)
+    overall = float(weight @ logs) / max(float(weight.sum()), 1e-9)
+    level = levels(design, Observed(prompt, model, logs - overall, weight), models, 0.0)
+    base = np.where(mass > 0.0, overall + level, np.nan)
     seen = Observed(prompt, model, logs - base[model], weight)
     return _head(design, seen, base, np.zeros((1, models)), mass, means)
 
@@ -79,7 +82,8 @@ def _head(
         # Duan's smearing in its simplest form: expectations must average to the observed mean.
         typical = _mean(seen.model, seen.weight, np.exp(shared.left_out), mass) * np.exp(np.where(mass > 0, base, 0.0))
         smear = np.clip(means / np.maximum(typical, np.finfo(np.float64).tiny), *_SMEAR)
-    return Head(shared.coefficients, shared.constant, base, offset, smear, noise, signal, mass)
+    telling = contrast(design, seen, len(base))
+    return Head(shared.coefficients, shared.constant, base, offset, smear, noise, signal, mass, telling)
 
 
 def _mean(model: Indices, weight: Floats, value: Floats, mass: Floats) -> Floats:

@@ -6,7 +6,7 @@
    the weight, never negative, with which it predicted rows that it had not seen. Axes of mere noise get nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from modelpilot.estimation.ridge import PENALTIES, Factor, RidgePath, non_negati
 _MOST_AXES = 12
 _LEAST_ROWS = 8  # of a model, to have a regression of its own
 _STACK_RIDGE = 1e-3
+_TURNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,39 @@ def regress(design: Design, rows: Observed, models: int) -> Shared:
     for penalty, weights in enumerate(share[1:].reshape(len(PENALTIES), -1)):
         mixed += own[penalty] @ (axes * weights) @ axes.T
     return Shared(mixed[:-1], mixed[-1], seen @ share)
+
+
+def levels(design: Design, rows: Observed, models: int, pseudo_rows: float) -> Floats:
+    """[models] the mean excess of each model as if all had answered the same prompts, with `pseudo_rows` at 0.
+
+    A router gives hard prompts to some models and easy ones to others, so plain means would credit models with their
+    prompts. Means and the common part are fitted in turns, as two-way tables are.
+    """
+    mass = sums(rows.model, rows.weight, models) + pseudo_rows
+
+    def means(excess: Floats) -> Floats:
+        found: Floats = sums(rows.model, rows.weight * excess, models) / np.maximum(mass, 1e-9)
+        return found
+
+    level = means(rows.excess)
+    for _ in range(_TURNS if len(rows.prompt) >= _LEAST_ROWS else 0):
+        _, common = _common(design, replace(rows, excess=rows.excess - level[rows.model]))
+        level = means(rows.excess - common[rows.prompt])
+    return level
+
+
+def contrast(design: Design, rows: Observed, models: int) -> Floats:
+    """[models] the rows of each model that tell it from the others: those of prompts where others were asked as well.
+
+    A model that gets all prompts of a kind shows how hard they are and how good it is in one sum. Counted by the
+    kernel: of w rows in a place where the model gets a share p of all, w (1 - p).
+    """
+    there = np.zeros((len(design.columns), models))
+    np.add.at(there, (rows.prompt, rows.model), rows.weight)
+    near = np.maximum(design.columns @ (design.columns.T @ there), 0.0)
+    share = near / np.maximum(near.sum(axis=1, keepdims=True), 1e-9)
+    found: Floats = (there * (1.0 - share)).sum(axis=0)
+    return found
 
 
 def _common(design: Design, rows: Observed) -> tuple[Floats, Floats]:

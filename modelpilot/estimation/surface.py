@@ -57,7 +57,8 @@ def split_surface(vectors: Vector) -> tuple[NDArray[np.float64], NDArray[np.floa
     """
     width = SURFACE_COLUMNS if vectors.shape[-1] > SURFACE_COLUMNS else 0
     whole = vectors.astype(np.float64)
-    meaning, surface = np.split(whole, [whole.shape[-1] - width], axis=-1)
+    cut = whole.shape[-1] - width
+    meaning, surface = whole[..., :cut], whole[..., cut:]
     length = np.sqrt(np.einsum("...i,...i->...", meaning, meaning))[..., None]
     return meaning / np.where(length > 0.0, length, 1.0), surface / _TAIL_SCALE
 

@@ -152,7 +152,7 @@ def test_models_and_limits_of_a_proposal(visit: Visitors) -> None:
     table = window.page.locator(f"#{ids.WHAT_IF_CHART_TABLE}")
     table.get_by_text("Show as table").click()
     expect(table.get_by_role("row", name="sim/large")).to_contain_text("100.0 %")
-    field = window.page.get_by_label("Least quality (0 to 1)")
+    field = window.page.get_by_label("Lowest quality (0 to 1)")
     field.fill("1")
     window.page.wait_for_url("**limits=own**")
     expect(window.page.locator("dl", has_text="Go to another model")).to_contain_text("would be served by no model")

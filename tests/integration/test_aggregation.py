@@ -55,6 +55,22 @@ class Site:
         assert [[row[name] for name in names] for row in hourly] == [[row[name] for name in names] for row in raw]
         for name in _REAL_NAMES:
             assert [row[name] for row in hourly] == pytest.approx([row[name] or 0.0 for row in raw])
+        self.check_totals()
+
+    def check_totals(self) -> None:
+        """The totals of the site's first page add up from the hourly rows, and have nothing else."""
+        for table, key, source in (
+            ("hourly_totals", "model", "hourly_metrics"),
+            ("hourly_baseline_totals", "baseline", "hourly_baselines"),
+        ):
+            found = rows_of(self.url, f"SELECT * FROM {table} ORDER BY hour, user_id, {key}")  # noqa: S608 - own names
+            names = [name for name in (found or [{}])[0] if name not in ("hour", "user_id", key)]
+            sums = ", ".join(f"sum({name})::float8 AS {name}" for name in names)
+            query = f"SELECT hour, user_id, {key}, {sums or 1} FROM {source} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"  # noqa: S608
+            for row, expected in zip(found, rows_of(self.url, query), strict=True):
+                assert row == {
+                    name: pytest.approx(value) if name in names else value for name, value in expected.items()
+                }
 
     def hourly(self) -> list[dict[str, Any]]:
         """The hourly rows, in order."""
@@ -217,6 +233,7 @@ async def test_baselines_are_added_up(site: Site) -> None:
     assert (found["alwaysCheapest"]["cost"], found["alwaysCheapest"]["estimated"]) == (pytest.approx(0.003), 1)
     assert (found["alwaysPreferred"]["cost"], found["alwaysPreferred"]["estimated"]) == (pytest.approx(0.008), 2)
     assert found["asPredicted"]["cost"] == pytest.approx(0.021)
+    site.check_totals()
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
+from infra.db import overview_reader
 from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
 from infra.db.overview_reader import SAMPLE, PostgresOverviewReader
@@ -95,7 +96,7 @@ async def test_hourly_sums_and_single_requests_agree(reader: PostgresOverviewRea
     assert replace(half_done, aggregated_through_s=None) == before
     assert replace(after, aggregated_through_s=None) == before
     with psycopg.connect(migrated_url) as connection:
-        connection.execute("UPDATE hourly_metrics SET requests = requests + 1000")
+        connection.execute("UPDATE hourly_totals SET requests = requests + 1000")
     assert reader.overview(scope, 3_600, 10).summary.requests > before.summary.requests + 1_000  # they are what is read
 
 
@@ -119,19 +120,26 @@ def test_savings_and_carbon_add_up(migrated_url: str, reader: PostgresOverviewRe
 
 def test_percentiles_of_many_requests_come_from_a_sample(migrated_url: str, reader: PostgresOverviewReader) -> None:
     """Above a number of requests a sample is measured, which says its size and comes near the truth."""
-    count = 2 * SAMPLE
-    with psycopg.connect(migrated_url) as connection:
-        names = [column.name for column in connection.execute("SELECT * FROM requests LIMIT 0").description or []]
-        changed = {"request_id": "'many' || n", "latency_ms": "1 + n % 1000", "status": "'completed'"}
-        values = ", ".join(changed.get(name, name) for name in names)
-        copies = f"""INSERT INTO requests ({", ".join(names)}) SELECT {values} FROM requests
-            CROSS JOIN generate_series(1, {count}) AS n WHERE user_id = 'u1' AND request_id = 'a'"""  # noqa: S608 - ours
-        connection.execute(copies.encode())
+    _copy_first(migrated_url, 2 * SAMPLE)
     summary = reader.overview(AnalyticsScope("u1", HOUR.start_s, HOUR.end_s), 60, 10).summary
     assert summary.sampled
     assert 0.5 * SAMPLE < summary.sampled < 1.5 * SAMPLE
     assert summary.latency_p50_ms == pytest.approx(500.0, abs=50.0)
     assert summary.latency_p95_ms == pytest.approx(950.0, abs=50.0)
+
+
+def test_a_short_range_of_a_large_table_is_read_whole(
+    migrated_url: str, reader: PostgresOverviewReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample is taken from pages of the whole table: where these hold more than the range has, nothing is gained."""
+    monkeypatch.setattr(overview_reader, "SAMPLE", 100)
+    _copy_first(migrated_url, 150)
+    _copy_first(migrated_url, 500, later="1 day")
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        connection.execute("ANALYZE requests")
+    scope = AnalyticsScope("u1", HOUR.start_s, HOUR.end_s)
+    assert reader.overview(scope, 60, 10).summary.sampled is None
+    assert reader.overview(replace(scope, end_s=HOUR.end_s + 2 * 86_400.0), 60, 10).summary.sampled is not None
 
 
 def test_tenant_sees_only_its_own(reader: PostgresOverviewReader) -> None:
@@ -173,3 +181,19 @@ def test_postgres_away_is_an_outage() -> None:
     with pytest.raises(DependencyUnavailable, match="not reachable"):
         PostgresOverviewReader(pool).overview(HOUR, 60, 10)
     pool.close()
+
+
+def _copy_first(url: str, count: int, later: str = "0") -> None:
+    """Add completed copies of the first request, with latencies from 1 to 1,000 ms."""
+    with psycopg.connect(url) as connection:
+        names = [column.name for column in connection.execute("SELECT * FROM requests LIMIT 0").description or []]
+        changed = {
+            "request_id": f"'{later} ' || n",
+            "created_at": f"created_at + interval '{later}'",
+            "latency_ms": "1 + n % 1000",
+            "status": "'completed'",
+        }
+        values = ", ".join(changed.get(name, name) for name in names)
+        copies = f"""INSERT INTO requests ({", ".join(names)}) SELECT {values} FROM requests
+            CROSS JOIN generate_series(1, {count}) AS n WHERE user_id = 'u1' AND request_id = 'a'"""  # noqa: S608 - ours
+        connection.execute(copies.encode())

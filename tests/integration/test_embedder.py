@@ -45,6 +45,14 @@ async def test_similar_texts_are_similar(wordllama: WordLlamaEmbedder) -> None:
     np.testing.assert_array_equal(cat, await wordllama.embed("how do I feed my cat"))
 
 
+@pytest.mark.parametrize("text", ["a", "how do I feed my cat", "🙂 x\n" * 300, "\u202e\ufeff\u0301"])
+async def test_the_meaning_is_the_model_s_own(wordllama: WordLlamaEmbedder, text: str) -> None:
+    """The short way through the model's tokens gives what its `embed` gives: stored histories depend on it."""
+    meaning, _ = split_surface(await wordllama.embed(text))
+    own = wordllama._model.embed([text])[0].astype(np.float64)
+    np.testing.assert_allclose(meaning, own / np.linalg.norm(own), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "text", ["a", "\ud800", "x\x00y", "🙂" * 5_000, "0" * 100_000, "\u202e\ufeff\u0301", "a b " * 50_000]
 )

@@ -137,6 +137,50 @@ def test_percentiles_of_many_requests_are_means_of_hours(
     assert whole.cells[0].values[0].value == pytest.approx(expected[0])
 
 
+def test_percentiles_that_hours_do_not_have_are_sampled(
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit those by type come from a sample that says its size; what is added up is still of all."""
+    copies = 200
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        site_rows.multiply(connection, copies)
+        connection.execute("ANALYZE requests")
+    question = Question(("requests", "p50", "cost"), "type", 3_600)
+    exact = PostgresExploreReader(pool).explore(ALL, question)
+    assert (exact.sampled, exact.requests) == (None, copies * len(rows))
+    monkeypatch.setattr(explore_reader, "MOST_SINGLE_REQUESTS", 15_000)
+    monkeypatch.setattr(explore_reader, "SAMPLE", 10_000)
+    found = PostgresExploreReader(pool).explore(ALL, question)
+    assert found.sampled
+    assert 5_000 < found.sampled < 20_000
+    for one, other in zip(found.cells, exact.cells, strict=True):
+        assert (one.group, one.start_s, one.requests, one.newest_s) == (
+            other.group,
+            other.start_s,
+            other.requests,
+            other.newest_s,
+        )
+        assert (one.values[0], one.values[2]) == (other.values[0], other.values[2])
+        assert one.values[1].value == pytest.approx(other.values[1].value, abs=5.0)  # of an hour's 24 latencies
+    few = replace(ALL, start_s=START_S + 3_600.0, end_s=START_S + 2 * 3_600.0)
+    assert PostgresExploreReader(pool).explore(few, question).sampled is None  # the sample's pages hold more than these
+
+
+def test_a_group_that_no_sample_has_is_counted(
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rare type stays on the page: how many there are is known, its percentile is not."""
+    with psycopg.connect(migrated_url, autocommit=True) as connection:
+        site_rows.multiply(connection, 100)
+        connection.execute("UPDATE requests SET request_type = 'rare' WHERE user_id = 'u1' AND request_id = 'r0001'")
+    monkeypatch.setattr(explore_reader, "MOST_SINGLE_REQUESTS", 200)
+    monkeypatch.setattr(explore_reader, "SAMPLE", 200)
+    answer = PostgresExploreReader(pool).explore(ALL, Question(("p50",), "type"))
+    assert answer.requests == 100 * len(rows)
+    (rare,) = (cell for cell in answer.cells if cell.group == "rare")
+    assert (rare.requests, rare.values[0].value) == (1, None)
+
+
 @pytest.mark.parametrize("group", ["model", "provider", "router", "type"])
 def test_drill_down_counts_equal_the_points(rows: list[dict[str, Any]], pool: SyncPool, group: Any) -> None:
     """The list of requests behind a point has exactly as many rows as the point says."""

@@ -77,6 +77,16 @@ def fill(url: str) -> list[dict[str, Any]]:
     return rows
 
 
+def multiply(connection: psycopg.Connection[Any], times: int) -> None:
+    """Put so many of each request into the table, in the order of their times; the copies have ids of their own."""
+    names = [column.name for column in connection.execute("SELECT * FROM requests LIMIT 0").description or []]
+    values = [sql.SQL("request_id || '-' || n") if name == "request_id" else sql.Identifier(name) for name in names]
+    copies = sql.SQL(
+        "INSERT INTO requests ({}) SELECT {} FROM requests, generate_series(2, {}) AS n ORDER BY created_at"
+    )
+    connection.execute(copies.format(sql.SQL(", ").join(map(sql.Identifier, names)), sql.SQL(", ").join(values), times))
+
+
 def attempt(row: Mapping[str, Any], seq: int = 0, **changes: Any) -> dict[str, Any]:
     """The columns of a provider call of a request."""
     ok = row["status"] == "completed"

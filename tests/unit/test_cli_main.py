@@ -65,3 +65,19 @@ def test_a_command_that_is_not_installed_says_so(
     main.app.registered_commands.pop()
     assert caught.value.code == 1
     assert capsys.readouterr().err == "modelpilot: the command `absent` is not part of this installation\n"
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_matrix_products_keep_to_one_thread(given: dict[str, str], expected: str) -> None:
+    """Unless somebody says otherwise: the library reads it when it is loaded, so it has to be there before that."""
+    code = """
+import os, sys
+import infra.cli.main as cli
+assert "numpy" not in sys.modules
+cli.app = lambda **_: print(os.environ["OPENBLAS_NUM_THREADS"])
+cli.main()
+"""
+    environment = {name: value for name, value in python_environment().items() if name != "OPENBLAS_NUM_THREADS"}
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment | given, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr

@@ -87,9 +87,11 @@ def test_overview_shows_what_was_read() -> None:
 
 
 def test_workflow_links_are_plain_anchors() -> None:
-    """Mantine's Anchor decodes its href in the browser: the slashes of a workflow id would become path segments."""
+    """Mantine's Anchor decodes its href in the browser: the slashes of a workflow id would become path segments. The
+    request's own page comes first."""
     table = json.loads(json.dumps(requests_table(FULL.recent, CONFIG), cls=PlotlyJSONEncoder))
-    (link,) = _components_with(table, "href")
+    page, link = _components_with(table, "href")
+    assert page["props"]["href"] == "/requests/detail?id=r1&owner=u1"
     assert (link["namespace"], link["type"]) == ("dash_html_components", "A")
     assert link["props"]["href"].endswith("/workflows/route%2Fu1%2Fr1")
 

@@ -32,7 +32,7 @@ from dashboard.pages.requests_view import CSV_ROWS, GRID_ROWS, count_text, grid_
 from dashboard.palette import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
 from dashboard.ranges import CUSTOM, DAY_S, HOUR_S, Window
 from dashboard.urls import query
-from dashboard.values import format_grams, format_tokens, format_value
+from dashboard.values import format_tokens, format_value
 from dashboard.zones import UTC_ZONE
 from modelpilot.analytics import NO_MODEL
 from modelpilot.decision_view import predictor_of, scored_models, similar_prompts
@@ -49,7 +49,7 @@ REQUEST = LoggedRequest(
 
 def asked(search: str = "", window: Window = WINDOW) -> Asked:
     """What a visitor asks for."""
-    return Asked(search, window, window.scope("u1"), UTC_ZONE, query(search))
+    return Asked(search, window, window.scope("u1"), UTC_ZONE, query(search), window.end_s)
 
 
 def view_of(cells: list[Cell], metric: str = "requests", by: str = "model", search: str = "") -> Any:
@@ -169,11 +169,12 @@ def test_axes_have_a_unit() -> None:
 
 
 def test_what_is_left_out_is_said() -> None:
-    """Small groups, averaged percentiles and widened steps are named in words."""
+    """Small groups, averaged and sampled percentiles and widened steps are named in words."""
     many = [cell(f"m{index:02}", 0, 100 - index) for index in range(MOST_GROUPS + 3)]
     question = question_of(asked(), "p95", "model", "5min")
-    view = shown(Answer(tuple(many), HOUR_S, averaged=True), question, asked(), "5min")
+    view = shown(Answer(tuple(many), HOUR_S, averaged=True, sampled=1_234), question, asked(), "5min")
     said = what(view)
+    assert "a sample of 1,234" in said
     assert "3 smaller groups are left out" in said
     assert "weighted by completed requests" in said
     assert "Narrower steps" in said
@@ -212,15 +213,9 @@ def test_tokens_are_short(tokens: int, text: str) -> None:
     assert format_tokens(tokens) == text
 
 
-def test_grams_and_prices() -> None:
-    """Tiny amounts keep their digits, and what nobody knows is not free."""
-    assert [format_grams(value) for value in (None, 0.000123, 12.5, 1_500.0)] == [
-        "–",
-        "0.000123 g",
-        "12.5 g",
-        "1.50 kg",
-    ]
-    assert format_price(Price("m", "", 2.5e-6, None, 0.0)) == "$2.5 / unknown"
+def test_prices() -> None:
+    """What nobody knows is not free."""
+    assert format_price(Price("m", "", 2.5e-6, None, 0.0)) == "$2.50 / unknown"
     assert format_price(Price("m", "", None, None, 0.0)) == format_price(None) == "unknown"
     assert price_source(Price("m", "", 1.0, 1.0, 0.0), 7_200.0) == "shared catalogue, 2 h ago"
     assert price_source(Price("m", "u1", 1.0, 1.0, 0.0), 60.0) == "u1's own, 60 s ago"

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from dashboard.filters import MODEL, options
 from dashboard.grids import Column, RowsAsked, rows_asked
+from dashboard.local_grid import fitting
+from dashboard.pages.frontier_view import OBSERVED, PREDICTED, plane
 from dashboard.tables import csv_text, safe_cell
 from dashboard.urls import link, query, search_with
 from dashboard.zones import UTC_ZONE, time_ticks, zone_named
 from modelpilot.analytics import Choices
+from modelpilot.frontier import Frontier, ModelPoint, Point
+from modelpilot.replay.estimates import Interval
 
 BERLIN = zone_named("Europe/Berlin")
 COLUMNS = (Column("time", "Time", sortable=True), Column("model", "Model"))
@@ -109,3 +113,21 @@ def test_a_filter_always_offers_what_is_chosen() -> None:
     """A model that has no requests any more can still be seen, and cleared, in its filter."""
     offered = options(MODEL, Choices(models=("a", "b")), "gone")
     assert [one["value"] for one in offered] == ["a", "b", "gone"]
+
+
+@pytest.mark.parametrize(("rows", "height"), [(0, "122px"), (5, "224px"), (1_000, "420px")])
+def test_a_small_grid_leaves_no_empty_space(rows: int, height: str) -> None:
+    """It is as tall as its rows, and scrolls from a height on."""
+    assert fitting(rows)["height"] == height
+
+
+def test_names_on_the_plane_do_not_cover_each_other() -> None:
+    """A model's predicted and measured point may be close: the name of the upper one stands above it."""
+
+    def point(quality: float) -> Point:
+        return Point(Interval(0.001, 0.001, 0.001, 20), Interval(quality, quality, quality, 20))
+
+    models = (ModelPoint("m", point(0.5), point(0.6), 20, 20), ModelPoint("n", point(0.7), None, 0, 0))
+    places = {trace.name: list(trace.textposition or ()) for trace in plane(Frontier(20, 0, models)).data}
+    assert places[PREDICTED] == ["bottom right", "top right"]
+    assert places[OBSERVED] == ["top right"]

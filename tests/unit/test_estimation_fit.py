@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from modelpilot.errors import InvalidRequest
 from modelpilot.estimation import FittedPredictor, TrainingRows, fit
 from modelpilot.estimation.archive import FORMAT_VERSION
-from modelpilot.estimation.fitted import COST, LATENCY, OUTPUT_TOKENS
+from modelpilot.estimation.fitted import COST, LATENCY, OUTPUT_TOKENS, QUALITY
 from modelpilot.estimation.ridge import PENALTIES, Factor, non_negative
+from modelpilot.estimation.sharing import Design, Observed, contrast
 from tests.support.refit_samples import training_rows, vector
 
 NOW = 1_790_100_000.0
@@ -75,10 +76,41 @@ def test_noise_is_refused_and_so_are_too_few_rows() -> None:
     assert "fewer than" in str(few.report.refused_because)
 
 
-def test_rows_without_any_grade_are_refused() -> None:
-    """Nothing can be learnt about quality where nobody has judged it."""
+def test_without_grades_all_but_quality_is_learnt() -> None:
+    """Most answers are never graded; how long and how dear they are is known all the same, and the report says so."""
     rows = training_rows(200)
-    assert fit(replace(rows, quality=np.full(len(rows), np.nan)), NOW).predictor is None
+    made = fit(replace(rows, quality=np.full(len(rows), np.nan)), NOW)
+    assert made.predictor is not None
+    assert "known quality" in str(made.report.quality_left_out_because)
+    assert made.predictor.rows[QUALITY].tolist() == [0.0, 0.0]
+    for first in (vector(0.5), None):
+        assert made.predictor.forecast(first).output_tokens == pytest.approx([100.0, 100.0], rel=0.01)
+
+
+def test_a_wordy_tokenizer_is_told_from_long_prompts() -> None:
+    """sim/b counts twice the tokens in the same prompts; that it gets the short ones does not hide it."""
+    rows = training_rows(800)
+    clear = rows.vectors + np.outer(np.sign(rows.vectors[:, 0]), np.eye(1, rows.dimension)[0])
+    rows = replace(rows, vectors=(clear / np.linalg.norm(clear, axis=1, keepdims=True)).astype(np.float32))
+    long = rows.vectors[rows.prompt, 0] > 0.0
+    tokens = np.where(long, 400.0, 100.0) * np.where(rows.model == 1, 2.0, 1.0)
+    rows = replace(rows, input_tokens=tokens)
+    mostly = np.random.default_rng(3).random(len(rows)) < np.where(long == (rows.model == 0), 0.9, 0.1)
+    first, second = fitted(only(rows, np.flatnonzero(mostly))).input_factor
+    assert first * second == pytest.approx(1.0, abs=0.02)
+    assert second / first == pytest.approx(2.0, rel=0.25)
+
+
+def test_models_are_told_apart_where_both_were_asked() -> None:
+    """Each prompt answered by both: half of the rows of each. Each kind of prompt by one model alone: none."""
+    rows = training_rows(400)
+    predictor = fitted(rows)
+    assert predictor.contrast / predictor.rows[QUALITY] == pytest.approx([0.5, 0.5], abs=0.01)
+    kinds, ones = np.array([0, 0, 0, 1, 1, 1]), np.ones(6)
+    design = Design(np.eye(2)[kinds])
+    shared = Observed(np.arange(6), np.array([0, 0, 1, 1, 1, 1]), ones, ones)
+    assert contrast(design, shared, 2) == pytest.approx([2 / 3, 2 / 3])
+    assert contrast(design, replace(shared, model=kinds), 2) == pytest.approx([0.0, 0.0])
 
 
 def test_unknown_costs_and_times_stay_unknown() -> None:
@@ -204,4 +236,4 @@ def test_non_negative_least_squares_meets_its_conditions(size: int, seed: int) -
 
 def test_heads_stand_where_their_names_say() -> None:
     """The order of the heads is part of the stored format."""
-    assert (OUTPUT_TOKENS, LATENCY, COST) == (1, 2, 3)
+    assert (QUALITY, OUTPUT_TOKENS, LATENCY, COST) == (0, 1, 2, 3)

@@ -1,6 +1,7 @@
 """The in-memory history: exact search, bounded size, freshness, and what happens while Milvus is slow or away."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -235,14 +236,39 @@ async def test_all_copies_together_stay_within_memory(store: FakeStore) -> None:
     await hot.close()
 
 
-async def test_a_large_copy_is_searched_off_the_loop_and_capped(store: FakeStore) -> None:
+async def test_a_large_copy_is_searched_off_the_loop_and_capped(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the newest rows are loaded, and big products run on a thread with the same result."""
-    for index in range(8_600):
+    threads: list[str] = []
+    search = HotCopy.search
+
+    def watched(copy: HotCopy, vector: Vector, limit: int) -> Neighbours:
+        threads.append(threading.current_thread().name)
+        return search(copy, vector, limit)
+
+    monkeypatch.setattr(HotCopy, "search", watched)
+    monkeypatch.setattr("infra.vectors.hot_index._INLINE_NUMBERS", 850 * DIMENSION - 1)
+    for index in range(860):
         await store.store(point(f"p{index}", timestamp=float(index)))
-    hot = HotHistory(store, cap_rows=8_500)
+    hot = HotHistory(store, cap_rows=850)
     await hot.warm(ALICE)
-    found = await hot.query(ALICE, unit(0), 8_600)
-    assert (len(found), found.timestamp.min()) == (8_500, 100.0)
+    found = await hot.query(ALICE, unit(0), 860)
+    assert (len(found), found.timestamp.min()) == (850, 10.0)
+    assert threads[0].startswith("hot-history")
+    await hot.close()
+
+
+async def test_a_large_copy_gets_its_index(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its load, and where it has grown large by what was stored since, with the next refresh."""
+    built: list[int] = []
+    monkeypatch.setattr(HotCopy, "build_index", lambda copy: built.append(len(copy)))
+    hot = HotHistory(store, refresh_s=0.0)
+    await store.store(point("p"))
+    await hot.warm(ALICE)
+    await hot.store(point("q"))
+    await hot.warm(ALICE)
+    assert built == [1, 2]
     await hot.close()
 
 

@@ -50,6 +50,19 @@ def test_rows_that_make_room_are_forgotten() -> None:
     assert totals["b"].latency_ms == 300.0
 
 
+def test_totals_that_were_given_out_stay_as_they_were() -> None:
+    """A decision on one thread goes on with what it found while another request's outcome comes in."""
+    copy = HotCopy(2, 100)
+    copy.put([row(1, "a", 100.0), row(1, "b", 50.0)])
+    before = found(copy).totals
+    copy.put([row(2, "a", 300.0), row(2, "c", 10.0)])
+    after = found(copy).totals
+    assert before is not None
+    assert after is not None
+    assert (set(before), before["a"].latency_ms) == ({"a", "b"}, 100.0)
+    assert (set(after), after["a"].latency_ms, after["b"]) == ({"a", "b", "c"}, 200.0, before["b"])
+
+
 ROWS = st.lists(
     st.tuples(st.integers(0, 8), st.sampled_from("ab"), st.floats(0, 1e6), st.none() | st.floats(0, 1)),
     min_size=1,

@@ -17,7 +17,7 @@ from modelpilot.savings import BaselineSums, savings
 
 NOW_S = 1_800_014_400.0
 WINDOW = window_from_url("?range=1h", NOW_S)
-ASKED = Asked("?range=1h", WINDOW, WINDOW.scope(None), UTC_ZONE, {"range": "1h"})
+ASKED = Asked("?range=1h", WINDOW, WINDOW.scope(None), UTC_ZONE, {"range": "1h"}, NOW_S)
 SUMS = {
     "alwaysCheapest": BaselineSums(10, 4, cost_usd=1.0, actual_cost_usd=2.0),
     "alwaysBest": BaselineSums(10, 6, 8.0, 2.0, carbon_requests=5, carbon_g=30.0, actual_carbon_g=10.0),
@@ -58,16 +58,16 @@ def test_table_has_each_baseline_that_is_known() -> None:
     """Best first; counts say how much of it is an estimate; unknown carbon is a dash."""
     known = tuple(one for one in savings(SUMS) if one.requests)
     text = json.dumps(_texts(json.loads(json.dumps(savings_table(known), cls=PlotlyJSONEncoder))), ensure_ascii=False)
-    assert '"Always the best model", "$8.00", "$2.00", "$6.00", "75.0 %", "20 g", "10 (6 estimated)"' in text
+    assert '"Always the best model", "$8.00", "$2.00", "$6.00", "75.0 %", "20.0 g", "10 (6 estimated)"' in text
     assert '"Always the cheapest model", "$1.00", "$2.00", "−$1.00", "−100.0 %", "–", "10 (4 estimated)"' in text
 
 
 @pytest.mark.parametrize(
     ("summary", "hint"),
     [
-        (RequestSummary(carbon_g=6.0, carbon_range_g=(4.0, 8.0)), "between 4 g and 8 g"),
-        (RequestSummary(carbon_g=6.0, carbon_range_g=(4.0, 8.0), unknown_carbon=3), "8 g, plus 3 of unknown carbon"),
-        (RequestSummary(carbon_g=6.0), "catalogue figures without a range"),
+        (RequestSummary(carbon_g=6.0, carbon_range_g=(4.0, 8.0)), "between 4.00 g and 8.00 g"),
+        (RequestSummary(carbon_g=6.0, carbon_range_g=(4.0, 8.0), unknown_carbon=3), "8.00 g, plus 3 of unknown carbon"),
+        (RequestSummary(carbon_g=6.0), "as the catalogue has it"),
     ],
 )
 def test_carbon_comes_with_its_range(summary: RequestSummary, hint: str) -> None:
@@ -84,7 +84,7 @@ def test_sampled_percentiles_say_so() -> None:
 def test_freshness_of_the_sums_is_shown() -> None:
     """Whoever wonders about a figure sees how far the aggregation has come."""
     assert '"Hourly sums", "10 min ago"' in cards(Overview(aggregated_through_s=NOW_S - 600.0))
-    assert "not yet: everything is read directly" in cards(Overview())
+    assert "not yet: requests are counted one by one" in cards(Overview())
 
 
 def test_carbon_ranges_add_up_by_model() -> None:
@@ -97,8 +97,16 @@ def test_carbon_ranges_add_up_by_model() -> None:
 
 @pytest.mark.parametrize(
     ("grams", "text"),
-    [(None, "–"), (0.0, "0 mg"), (0.0123, "12.3 mg"), (5.049, "5.05 g"), (123.4, "123 g"), (4_567.0, "4.57 kg")],
+    [
+        (None, "–"),
+        (0.0, "0 g"),
+        (0.000123, "123 µg"),
+        (0.0123, "12.3 mg"),
+        (5.049, "5.05 g"),
+        (123.4, "123 g"),
+        (4_567.0, "4.57 kg"),
+    ],
 )
 def test_masses_change_their_unit(grams: float | None, text: str) -> None:
-    """From milligrams of one answer to the kilograms of a quarter."""
+    """From micrograms of one answer to the kilograms of a quarter."""
     assert format_grams(grams) == text

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
 from modelpilot.estimation import Prediction, RequestFacts, predict_all
-from modelpilot.estimation.combine import DEFAULT_OUTPUT_TOKENS, REPEAT_CAP
+from modelpilot.estimation.combine import (
+    DEFAULT_OUTPUT_TOKENS,
+    PSEUDO_COUNT_COMMON,
+    PSEUDO_COUNT_QUALITY,
+    REPEAT_CAP,
+)
 from modelpilot.records import Neighbours
 from tests.support.routing_samples import neighbours, spec
 
@@ -52,9 +57,10 @@ def test_much_near_evidence_moves_the_expectation_to_it() -> None:
 
 
 def test_thin_evidence_moves_it_a_little() -> None:
-    """One neighbour against ten imaginary ones at the prior."""
+    """One neighbour against ten imaginary ones of the prompt, and what that leaves against thirty of the model."""
     expected = predict(MODEL, neighbours([{"model": "sim/a", "quality": 1.0}]), 100, None)
-    assert expected.quality == pytest.approx((1.0 + 10 * 0.6) / 11)
+    common = 0.4 / (1 + PSEUDO_COUNT_COMMON)
+    assert expected.quality == pytest.approx(0.6 + common + (0.4 - common) / (1 + PSEUDO_COUNT_QUALITY))
 
 
 def test_distant_neighbours_and_other_models_say_nothing() -> None:

@@ -75,6 +75,27 @@ def test_more_of_the_same_evidence_never_moves_it_back() -> None:
     assert deviations == sorted(deviations, reverse=True)
 
 
+def test_the_same_outcomes_do_not_count_twice() -> None:
+    """In a young router all outcomes are neighbours: what they say of the model is in its totals already, and overrules
+    the catalogue no further."""
+    unlucky = neighbours([{"model": "sim/a", "quality": 0.25}] * 4)
+    known = replace(NONE, totals={"sim/a": ModelTotals(4, 900.0, 100.0, 4, 0.25)})
+    by_totals = predict_all(MODELS, facts(), known)
+    by_both = predict_all(MODELS, facts(), replace(unlucky, totals=known.totals))
+    assert [each.quality for each in by_both] == pytest.approx([each.quality for each in by_totals])
+
+
+def test_prices_meet_the_tokens_that_each_model_counts() -> None:
+    """At the same price per token, the model that counts more of them in a prompt is the dearer one."""
+    wordy = replace(predictor(), input_factor=np.array([0.5, 2.0]))
+    first, second, new = predict_all(MODELS, facts(), NONE, wordy)
+    usual = predict_all(MODELS, facts(), NONE, predictor())
+    costs = [each.cost_usd or 0.0 for each in (first, second, new)]
+    assert costs[0] < (usual[0].cost_usd or 0.0)
+    assert costs[1] > (usual[1].cost_usd or 0.0)
+    assert costs[2] == usual[2].cost_usd
+
+
 def test_old_neighbours_say_less() -> None:
     """Half as much after the half-life."""
     rows = neighbours([{"model": "sim/a", "quality": 0.0}] * 10)
@@ -84,13 +105,24 @@ def test_old_neighbours_say_less() -> None:
 
 
 def test_totals_stand_in_before_the_first_fit() -> None:
-    """What the router has seen of a model altogether counts where nothing is similar."""
-    totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.9), "sim/b": ModelTotals(5, 1.0, 1.0, 0, math.nan)}
-    first, second, _ = predict_all(MODELS, facts(), replace(NONE, totals=totals))
+    """What the router has seen of each model counts where nothing is similar; half of it tells the two apart, since
+    each had half of the prompts."""
+    totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.9), "sim/b": ModelTotals(40, 900.0, 100.0, 40, 0.5)}
+    first, second, new = predict_all(MODELS, facts(), replace(NONE, totals=totals))
     trust = 40 / (40 + PSEUDO_COUNT_LEVEL)
-    level = 0.5 + trust * (0.9 - 0.5) / (trust + 0.02)
-    assert first.quality == pytest.approx((40 * 0.9 + PSEUDO_COUNT_LEVEL * level) / (40 + PSEUDO_COUNT_LEVEL))
-    assert 0.5 < second.quality < first.quality
+    level = 0.5 + trust * (0.9 - 0.5) / (2 * trust + 0.02)
+    assert first.quality == pytest.approx((20 * 0.9 + PSEUDO_COUNT_LEVEL * level) / (20 + PSEUDO_COUNT_LEVEL))
+    assert 0.5 < second.quality < level < first.quality
+    assert new.quality == 1.0
+
+
+def test_a_model_that_is_asked_alone_is_not_told_from_the_others() -> None:
+    """Its outcomes say as much of the prompts and the graders as of itself: the catalogue's differences stay."""
+    totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.6), "sim/b": ModelTotals(5, 1.0, 1.0, 0, math.nan)}
+    first, second, new = predict_all(MODELS, facts(), replace(NONE, totals=totals))
+    assert first.quality == pytest.approx(0.6, abs=0.01)
+    assert second.quality == first.quality
+    assert new.quality == pytest.approx(first.quality + 0.4)
 
 
 def test_a_limit_on_the_answer_saves_time_where_times_are_known() -> None:

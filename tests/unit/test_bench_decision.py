@@ -1,0 +1,50 @@
+"""`modelpilot bench decision`: that it measures a decision as requests make it, and what its figures mean."""
+
+import io
+from contextlib import redirect_stdout
+
+import pytest
+
+from bench.decision import Decider, DecisionOptions, bench_decision, results
+from bench.decision_past import SCOPE, FittedOnce, StoredRows, models, past_rows, snapshot
+from bench.decision_report import show_decision
+from infra.vectors.hot_index import HotHistory
+from infra.vectors.wordllama_embedder import WordLlamaEmbedder
+
+
+async def test_every_step_is_measured_and_explained() -> None:
+    """One line per step; a small run is enough to see that all of it works."""
+    said: list[str] = []
+    found = await bench_decision(DecisionOptions(models=3, history=300, calls=4), said.append)
+    assert list(found["results"]) == ["empty", "predict", "score", "embed", "search", "whole"]
+    assert found["fitted"]
+    assert said
+    with redirect_stdout(io.StringIO()) as printed:
+        show_decision(found)
+    assert all(f"\n  {name} " in printed.getvalue() for name in found["results"])
+    assert "3 models, 300 past prompts, a fitted predictor, 4 calls" in printed.getvalue()
+
+
+async def test_decisions_have_history_and_predictor() -> None:
+    """Otherwise the bench would measure an empty decision under another name."""
+    embedder, specs = WordLlamaEmbedder(), models(4)
+    rows = await past_rows(embedder, specs, 400)
+    history = HotHistory(StoredRows(embedder.dimension, rows))
+    await history.warm(SCOPE)
+    decider = Decider(embedder, history, snapshot(specs), FittedOnce.of(rows))
+    asked = await decider.asked(400)
+    assert len(asked.neighbours) == 400
+    decided = (await decider.whole(asked)).decision
+    assert decided.predictor is not None
+    assert not decided.degraded
+    assert len(decided.candidates) == 4
+    assert sum(candidate.evidence for candidate in decided.candidates) > 0
+    await history.close()
+
+
+def test_ratios_are_to_the_empty_decision() -> None:
+    """p50 by p50, so that a slow machine shows in both."""
+    found = results({"empty": [1.0, 2.0, 3.0], "score": [3.0, 5.0, 90.0]})
+    assert found["empty"]["ofEmpty"] == 1.0
+    assert found["score"]["ofEmpty"] == 2.5
+    assert found["score"]["ms"]["p50"] == pytest.approx(5.0)
