@@ -33,7 +33,7 @@ class OnlineOptions:
     weightings: tuple[tuple[float, float], ...] = ((0.2, 0.8), (0.5, 0.5), (0.8, 0.2))
     graded_shares: tuple[float, ...] = (0.1, 0.5, 1.0)
     orders: int = 10
-    exploration: float = 0.05
+    exploration: float = 0.02
     delay_requests: float = 25.0  # mean of the geometric wait for a grade
     noise: float = 0.05  # share of grades that say the opposite
     blur: float = 0.05  # standard deviation of the error of the catalogue's mean qualities

@@ -9,7 +9,6 @@ from typing import Literal
 from modelpilot.quality import Source
 
 JobStatus = Literal["running", "completed", "failed", "canceled"]
-ALL_SOURCES: tuple[Source, ...] = ("checks", "feedback", "judge")
 NIGHTLY_SOURCES: tuple[Source, ...] = ("checks", "feedback")
 # Older rows have been looked at in earlier nights; what has been said about them since is looked at all the same.
 NIGHTLY_DAYS = 7

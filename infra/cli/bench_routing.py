@@ -30,7 +30,7 @@ def routing(
         bool, typer.Option("--online", help="Route --queries one by one, learning from chosen outcomes alone.")
     ] = False,
     orders: Annotated[int, typer.Option(min=1, max=100, help="With --online: orders of arrival.")] = 10,
-    exploration: Annotated[float, typer.Option(min=0.0, max=1.0, help="With --online: its share.")] = 0.05,
+    exploration: Annotated[float, typer.Option(min=0.0, max=1.0, help="With --online: its share.")] = 0.02,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict quality and cost of every model for recorded prompts, with the product's own estimators.

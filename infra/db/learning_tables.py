@@ -3,16 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, LargeBinary, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
-_NOW = text("clock_timestamp()")
-
-
-def _at(*, nullable: bool = False, default: bool = False, index: bool = False) -> Any:
-    now = _NOW if default else None
-    return Field(sa_column=Column(DateTime(timezone=True), nullable=nullable, server_default=now, index=index))
+from infra.db.columns import big, json, moment
 
 
 class StoredTextRow(SQLModel, table=True):
@@ -24,7 +18,7 @@ class StoredTextRow(SQLModel, table=True):
     request_id: str = Field(primary_key=True)
     router_id: str
     ciphertext: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    expires_at: datetime = _at(index=True)
+    expires_at: datetime = moment(index=True)
 
 
 class FeedbackRow(SQLModel, table=True):
@@ -40,8 +34,8 @@ class FeedbackRow(SQLModel, table=True):
     model: str
     score: float
     comment_encrypted: bytes | None
-    created_at: datetime = _at(default=True)
-    updated_at: datetime = _at(default=True)
+    created_at: datetime = moment(default=True)
+    updated_at: datetime = moment(default=True)
 
 
 class JudgementRow(SQLModel, table=True):
@@ -63,8 +57,8 @@ class JudgementRow(SQLModel, table=True):
     calls: int
     estimated_usd: float
     cost_usd: float
-    started_at: datetime = _at(default=True)
-    finished_at: datetime | None = _at(nullable=True)
+    started_at: datetime = moment(default=True)
+    finished_at: datetime | None = moment(nullable=True)
 
 
 class RescoreJobRow(SQLModel, table=True):
@@ -77,15 +71,15 @@ class RescoreJobRow(SQLModel, table=True):
     workflow_id: str
     status: str
     paused: bool
-    spec: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    total: int = Field(sa_column=Column(BigInteger, nullable=False))
-    done: int = Field(sa_column=Column(BigInteger, nullable=False))
-    scored: int = Field(sa_column=Column(BigInteger, nullable=False))
-    sample_below: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    spec: dict[str, Any] = json()
+    total: int = big()
+    done: int = big()
+    scored: int = big()
+    sample_below: int | None = big(nullable=True)
     cursor_user: str
-    cursor_at: datetime | None = _at(nullable=True)
+    cursor_at: datetime | None = moment(nullable=True)
     cursor_id: str
     judge_stopped: str | None
     error: str | None
-    created_at: datetime = _at(default=True)
-    finished_at: datetime | None = _at(nullable=True)
+    created_at: datetime = moment(default=True)
+    finished_at: datetime | None = moment(nullable=True)

@@ -1,23 +1,11 @@
 """Tables of the aggregation and the warehouse sink. See `tables.py` for how tables and migrations belong together."""
 
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, desc, text
+from sqlalchemy import BigInteger, Column, Identity, Index, desc, text
 from sqlmodel import Field, SQLModel
 
-_NOW = text("clock_timestamp()")
-
-
-def _moment(*, default: bool = False, primary_key: bool = False) -> Any:
-    kind = DateTime(timezone=True)
-    return Field(
-        sa_column=Column(kind, nullable=False, primary_key=primary_key, server_default=_NOW if default else None)
-    )
-
-
-def _big() -> Any:
-    return Field(sa_column=Column(BigInteger, nullable=False))
+from infra.db.columns import big, moment
 
 
 class HourlyMetricRow(SQLModel, table=True):
@@ -28,13 +16,13 @@ class HourlyMetricRow(SQLModel, table=True):
 
     __tablename__ = "hourly_metrics"
     __table_args__ = (Index("hourly_metrics_by_owner", "user_id", desc("hour")),)
-    hour: datetime = _moment(primary_key=True)
+    hour: datetime = moment(primary_key=True)
     user_id: str = Field(primary_key=True)
     router_id: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
     provider: str = Field(primary_key=True)
-    requests: int = _big()
-    success_count: int = _big()
+    requests: int = big()
+    success_count: int = big()
     success_rate: float
     total_latency_ms: float
     avg_latency_ms: float
@@ -45,23 +33,23 @@ class HourlyMetricRow(SQLModel, table=True):
     p99_latency_ms: float | None
     p50_ttft_ms: float | None
     p50_overhead_ms: float | None
-    input_tokens: int = _big()
-    output_tokens: int = _big()
-    cached_tokens: int = _big()
-    reasoning_tokens: int = _big()
-    failed_count: int = _big()
-    canceled_count: int = _big()
-    fallback_count: int = _big()
-    degraded_count: int = _big()
-    explored_count: int = _big()
-    attempt_count: int = _big()
-    known_cost_count: int = _big()
-    unknown_cost_count: int = _big()
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
+    failed_count: int = big()
+    canceled_count: int = big()
+    fallback_count: int = big()
+    degraded_count: int = big()
+    explored_count: int = big()
+    attempt_count: int = big()
+    known_cost_count: int = big()
+    unknown_cost_count: int = big()
     total_carbon_g: float
-    unknown_carbon_count: int = _big()
-    quality_count: int = _big()
+    unknown_carbon_count: int = big()
+    quality_count: int = big()
     avg_quality: float | None
-    updated_at: datetime = _moment(default=True)
+    updated_at: datetime = moment(default=True)
 
 
 class HourlyBaselineRow(SQLModel, table=True):
@@ -69,17 +57,17 @@ class HourlyBaselineRow(SQLModel, table=True):
 
     __tablename__ = "hourly_baselines"
     __table_args__ = (Index("hourly_baselines_by_owner", "user_id", desc("hour")),)
-    hour: datetime = _moment(primary_key=True)
+    hour: datetime = moment(primary_key=True)
     user_id: str = Field(primary_key=True)
     router_id: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
     provider: str = Field(primary_key=True)
     baseline: str = Field(primary_key=True)
-    requests: int = _big()
-    estimated: int = _big()
+    requests: int = big()
+    estimated: int = big()
     cost_usd: float
     actual_cost_usd: float
-    carbon_requests: int = _big()
+    carbon_requests: int = big()
     carbon_g: float
     actual_carbon_g: float
 
@@ -89,17 +77,17 @@ class HourlyTotalRow(SQLModel, table=True):
 
     __tablename__ = "hourly_totals"
     __table_args__ = (Index("hourly_totals_by_owner", "user_id", desc("hour")),)
-    hour: datetime = _moment(primary_key=True)
+    hour: datetime = moment(primary_key=True)
     user_id: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
-    requests: int = _big()
-    failed_count: int = _big()
-    canceled_count: int = _big()
-    fallback_count: int = _big()
+    requests: int = big()
+    failed_count: int = big()
+    canceled_count: int = big()
+    fallback_count: int = big()
     total_cost_usd: float
-    unknown_cost_count: int = _big()
+    unknown_cost_count: int = big()
     total_carbon_g: float
-    unknown_carbon_count: int = _big()
+    unknown_carbon_count: int = big()
 
 
 class HourlyBaselineTotalRow(SQLModel, table=True):
@@ -107,14 +95,14 @@ class HourlyBaselineTotalRow(SQLModel, table=True):
 
     __tablename__ = "hourly_baseline_totals"
     __table_args__ = (Index("hourly_baseline_totals_by_owner", "user_id", desc("hour")),)
-    hour: datetime = _moment(primary_key=True)
+    hour: datetime = moment(primary_key=True)
     user_id: str = Field(primary_key=True)
     baseline: str = Field(primary_key=True)
-    requests: int = _big()
-    estimated: int = _big()
+    requests: int = big()
+    estimated: int = big()
     cost_usd: float
     actual_cost_usd: float
-    carbon_requests: int = _big()
+    carbon_requests: int = big()
     carbon_g: float
     actual_carbon_g: float
 
@@ -125,18 +113,18 @@ class StaleHourRow(SQLModel, table=True):
 
     __tablename__ = "stale_hours"
     id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
-    hour: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
+    hour: datetime = moment(index=True)
     reason: str
-    noted_at: datetime = _moment(default=True)
+    noted_at: datetime = moment(default=True)
 
 
 class AggregatedHourRow(SQLModel, table=True):
     """When an hour was last aggregated, out of how many rows, and how long that took."""
 
     __tablename__ = "aggregated_hours"
-    hour: datetime = _moment(primary_key=True)
-    requests: int = _big()
-    aggregated_at: datetime = _moment(default=True)
+    hour: datetime = moment(primary_key=True)
+    requests: int = big()
+    aggregated_at: datetime = moment(default=True)
     duration_ms: float
 
 
@@ -146,8 +134,8 @@ class MetricProgressRow(SQLModel, table=True):
 
     __tablename__ = "metric_progress"
     name: str = Field(primary_key=True)
-    through: datetime = _moment()
-    updated_at: datetime = _moment(default=True)
+    through: datetime = moment()
+    updated_at: datetime = moment(default=True)
 
 
 class ExportedFileRow(SQLModel, table=True):
@@ -162,10 +150,10 @@ class ExportedFileRow(SQLModel, table=True):
         Index("exported_files_by_hour", "hour"),
     )
     path: str = Field(primary_key=True)
-    hour: datetime = _moment()
-    recorded_hour: datetime = _moment()
+    hour: datetime = moment()
+    recorded_hour: datetime = moment()
     revision: int
     exported_revision: int
-    requests: int = _big()
-    bytes: int = _big()
-    exported_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    requests: int = big()
+    bytes: int = big()
+    exported_at: datetime | None = moment(nullable=True)

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
+
+from infra.db.columns import json, moment
 
 
 class PredictorRow(SQLModel, table=True):
@@ -15,8 +15,8 @@ class PredictorRow(SQLModel, table=True):
     user_id: str = Field(primary_key=True)
     router_id: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
-    fitted_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+    fitted_at: datetime = moment()
     rows: int
     accepted: bool
-    report: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    report: dict[str, Any] = json()
     artifact: bytes | None

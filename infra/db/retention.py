@@ -5,7 +5,7 @@ still is kept and exported, but counted nowhere. Rows go by the age of their rec
 they are also the ledger: a fresh one is never deleted, whatever its clock said.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from infra.db.engine import Database
@@ -64,8 +64,3 @@ class PostgresRetention:
         """Delete at most `batch` requests of closed hours, with all that belongs to them; how many."""
         row = await self._database.fetch_one(_PURGE, {**self._given, "batch": batch})
         return int(row["requests"]) if row else 0
-
-    async def closed_through(self) -> datetime | None:
-        """Aggregates of hours before this are final."""
-        row = await self._database.fetch_one("SELECT through FROM metric_progress WHERE name = 'closed'")
-        return row["through"] if row else None

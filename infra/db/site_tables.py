@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, DateTime, ForeignKey, LargeBinary, String, text
+from sqlalchemy import Column, ForeignKey, LargeBinary, String
 from sqlmodel import Field, SQLModel
 
-_NOW = text("clock_timestamp()")
+from infra.db.columns import moment
 
 
 class SiteUserRow(SQLModel, table=True):
@@ -17,8 +17,8 @@ class SiteUserRow(SQLModel, table=True):
     role: str
     password_hash: str
     active: bool
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=_NOW))
-    last_login_at: datetime | None = Field(sa_column=Column(DateTime(timezone=True), nullable=True))
+    created_at: datetime = moment(default=True)
+    last_login_at: datetime | None = moment(nullable=True)
 
 
 class SiteSessionRow(SQLModel, table=True):
@@ -29,8 +29,8 @@ class SiteSessionRow(SQLModel, table=True):
     username: str = Field(
         sa_column=Column(String, ForeignKey("site_users.username", ondelete="CASCADE"), nullable=False, index=True)
     )
-    created_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=_NOW))
-    seen_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, server_default=_NOW))
+    created_at: datetime = moment(default=True)
+    seen_at: datetime = moment(default=True)
 
 
 class SiteLoginAttemptsRow(SQLModel, table=True):
@@ -39,4 +39,4 @@ class SiteLoginAttemptsRow(SQLModel, table=True):
     __tablename__ = "site_login_attempts"
     key: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     attempts: int
-    window_ends_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
+    window_ends_at: datetime = moment(index=True)

@@ -7,21 +7,11 @@ compares both.
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Index, LargeBinary, String, desc, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, LargeBinary, String, desc, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, SQLModel
 
-_NOW = text("clock_timestamp()")
-
-
-def _moment(*, nullable: bool = False, default: bool = False, primary_key: bool = False) -> Any:
-    kind = DateTime(timezone=True)
-    column = Column(kind, nullable=nullable, primary_key=primary_key, server_default=_NOW if default else None)
-    return Field(sa_column=column)
-
-
-def _json(*, nullable: bool = False) -> Any:
-    return Field(sa_column=Column(JSONB, nullable=nullable))
+from infra.db.columns import big, json, moment
 
 
 def _texts(*, nullable: bool = False) -> Any:
@@ -32,17 +22,13 @@ def _serial() -> Any:
     return Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
 
 
-def _big(*, nullable: bool = False) -> Any:
-    return Field(sa_column=Column(BigInteger, nullable=nullable))
-
-
 class UserRow(SQLModel, table=True):
     """A tenant."""
 
     __tablename__ = "users"
     id: str = Field(primary_key=True)
     operator: bool
-    created_at: datetime = _moment(default=True)
+    created_at: datetime = moment(default=True)
 
 
 class ApiKeyRow(SQLModel, table=True):
@@ -58,9 +44,9 @@ class ApiKeyRow(SQLModel, table=True):
     scopes: list[str] = _texts()
     allowed_routers: list[str] | None = _texts(nullable=True)
     active: bool
-    expires_at: datetime | None = _moment(nullable=True)
-    last_used_at: datetime | None = _moment(nullable=True)
-    created_at: datetime = _moment(default=True)
+    expires_at: datetime | None = moment(nullable=True)
+    last_used_at: datetime | None = moment(nullable=True)
+    created_at: datetime = moment(default=True)
     rotated_from: str | None
 
 
@@ -71,10 +57,10 @@ class RouterRow(SQLModel, table=True):
     __table_args__ = (Index("routers_by_owner", "user_id", desc("created_at"), desc("id")),)
     user_id: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
-    body: dict[str, Any] = _json()
+    body: dict[str, Any] = json()
     version: int
-    created_at: datetime = _moment(default=True)
-    updated_at: datetime = _moment(default=True)
+    created_at: datetime = moment(default=True)
+    updated_at: datetime = moment(default=True)
 
 
 class RouterVersionRow(SQLModel, table=True):
@@ -84,8 +70,8 @@ class RouterVersionRow(SQLModel, table=True):
     user_id: str = Field(primary_key=True)
     router_id: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
-    body: dict[str, Any] = _json()
-    created_at: datetime = _moment(default=True)
+    body: dict[str, Any] = json()
+    created_at: datetime = moment(default=True)
     created_by: str
 
 
@@ -95,9 +81,9 @@ class ModelRow(SQLModel, table=True):
     __tablename__ = "models"
     user_id: str = Field(primary_key=True)
     id: str = Field(primary_key=True)
-    body: dict[str, Any] = _json()
-    created_at: datetime = _moment(default=True)
-    updated_at: datetime = _moment(default=True)
+    body: dict[str, Any] = json()
+    created_at: datetime = moment(default=True)
+    updated_at: datetime = moment(default=True)
 
 
 class ProviderRow(SQLModel, table=True):
@@ -112,8 +98,8 @@ class ProviderRow(SQLModel, table=True):
     further_keys_encrypted: list[bytes] = Field(
         sa_column=Column(ARRAY(LargeBinary), nullable=False, server_default=text("'{}'"))
     )
-    created_at: datetime = _moment(default=True)
-    updated_at: datetime = _moment(default=True)
+    created_at: datetime = moment(default=True)
+    updated_at: datetime = moment(default=True)
 
 
 class RequestRow(SQLModel, table=True):
@@ -136,9 +122,9 @@ class RequestRow(SQLModel, table=True):
     router_id: str | None
     api_key_id: str | None
     config_version: int
-    created_at: datetime = _moment()
-    completed_at: datetime = _moment()
-    recorded_at: datetime = _moment(default=True)
+    created_at: datetime = moment()
+    completed_at: datetime = moment()
+    recorded_at: datetime = moment(default=True)
     status: str
     model: str
     provider: str
@@ -146,10 +132,10 @@ class RequestRow(SQLModel, table=True):
     ttft_ms: float | None
     overhead_ms: float
     cost_usd: float | None
-    input_tokens: int = _big()
-    output_tokens: int = _big()
-    cached_tokens: int = _big()
-    reasoning_tokens: int = _big()
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
     success: bool
     finish_reason: str | None
     request_type: str
@@ -164,9 +150,9 @@ class RequestRow(SQLModel, table=True):
     propensity: float
     explored: bool
     prompt_hash: str
-    decision: dict[str, Any] = _json()
-    features: dict[str, Any] = _json()
-    tags: dict[str, Any] = _json()
+    decision: dict[str, Any] = json()
+    features: dict[str, Any] = json()
+    tags: dict[str, Any] = json()
     session_id: str | None
     stream: bool
     error_code: str | None
@@ -201,11 +187,11 @@ class AttemptRow(SQLModel, table=True):
     latency_ms: float
     ttft_ms: float | None
     cost_usd: float | None
-    input_tokens: int = _big()
-    output_tokens: int = _big()
-    cached_tokens: int = _big()
-    reasoning_tokens: int = _big()
-    started_at: datetime = _moment()
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
+    started_at: datetime = moment()
     deployment: str = Field(sa_column=Column(String, nullable=False, server_default=""))
 
 
@@ -217,7 +203,7 @@ class PayloadRow(SQLModel, table=True):
     request_id: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     ciphertext: bytes
-    expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False, index=True))
+    expires_at: datetime = moment(index=True)
 
 
 class RequestNameRow(SQLModel, table=True):
@@ -229,9 +215,7 @@ class RequestNameRow(SQLModel, table=True):
     name_hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
     body_digest: bytes
     request_id: str
-    created_at: datetime = Field(
-        sa_column=Column(DateTime(timezone=True), nullable=False, server_default=_NOW, index=True)
-    )
+    created_at: datetime = moment(default=True, index=True)
 
 
 class AuditRow(SQLModel, table=True):
@@ -240,14 +224,14 @@ class AuditRow(SQLModel, table=True):
     __tablename__ = "audit_log"
     __table_args__ = (Index("audit_log_by_owner", "user_id", desc("id")),)
     id: int = _serial()
-    at: datetime = _moment(default=True)
+    at: datetime = moment(default=True)
     user_id: str
     actor: str
     action: str
     kind: str
     subject: str
-    before: dict[str, Any] | None = _json(nullable=True)
-    after: dict[str, Any] | None = _json(nullable=True)
+    before: dict[str, Any] | None = json(nullable=True)
+    after: dict[str, Any] | None = json(nullable=True)
 
 
 class OutboxRow(SQLModel, table=True):
@@ -256,8 +240,8 @@ class OutboxRow(SQLModel, table=True):
     __tablename__ = "outbox"
     id: int = _serial()
     user_id: str
-    created_at: datetime = _moment(default=True)
-    point: dict[str, Any] = _json()
+    created_at: datetime = moment(default=True)
+    point: dict[str, Any] = json()
     embedding: bytes
 
 
@@ -266,8 +250,8 @@ class InstanceRow(SQLModel, table=True):
 
     __tablename__ = "instances"
     id: str = Field(primary_key=True)
-    heartbeat_at: datetime = _moment(default=True)
-    started_at: datetime = _moment(default=True)
+    heartbeat_at: datetime = moment(default=True)
+    started_at: datetime = moment(default=True)
     host: str
 
 
@@ -278,6 +262,4 @@ class ClaimRow(SQLModel, table=True):
     user_id: str = Field(primary_key=True)
     request_id: str = Field(primary_key=True)
     owner: str
-    claimed_at: datetime = Field(
-        sa_column=Column(DateTime(timezone=True), nullable=False, server_default=_NOW, index=True)
-    )
+    claimed_at: datetime = moment(default=True, index=True)

@@ -29,6 +29,7 @@ __all__ = ["DEFAULT_OUTPUT_TOKENS", "REPEAT_CAP", "predict_all"]
 PSEUDO_COUNT_COMMON, PSEUDO_COUNT_QUALITY = 10.0, 30.0
 # A catalogue's quality of one model against another, once the common offset is known, is worth this many outcomes.
 PSEUDO_COUNT_LEVEL = 60.0
+_PSEUDO_COUNT_UNKNOWN = 5.0  # the same of a model whose quality the catalogue does not know
 PSEUDO_COUNT_OWN = 20.0  # outcomes of a model at which half of the fit's word on it against the others is believed
 _OFFSET_PSEUDO_MODELS = 0.02  # small: an error that all candidates share changes no choice
 PSEUDO_COUNT_MEASURED = 3.0  # latency and length vary less between prompts than right and wrong do
@@ -160,7 +161,8 @@ def _quality(
 ) -> tuple[Floats, Floats]:
     """Expected quality and its standard deviation."""
     prior = np.array([NEUTRAL_QUALITY if model.quality_score is None else model.quality_score for model in models])
-    prior_sd = np.array([_NEUTRAL_SD if model.quality_score is None else _PRIOR_SD for model in models])
+    listed = np.array([model.quality_score is not None for model in models])
+    prior_sd = np.where(listed, _PRIOR_SD, _NEUTRAL_SD)
     weight = known.weight[QUALITY]
     fitted = weight > 0.0
     seen, outcomes, contrast = np.where(fitted, _reliable(known, weight), 0.0), weight, known.contrast
@@ -172,7 +174,9 @@ def _quality(
         seen, outcomes = np.where(fitted, seen, means), np.where(fitted, outcomes, graded)
         contrast = np.where(fitted, contrast, graded * (1.0 - graded / max(_total(graded), 1e-9)))
     level = np.clip(prior + _offset(prior, seen, outcomes), 0.0, 1.0)
-    general = _Estimate(level, np.full(len(models), PSEUDO_COUNT_LEVEL)).joined(contrast * seen, contrast)
+    general = _Estimate(level, np.where(listed, PSEUDO_COUNT_LEVEL, _PSEUDO_COUNT_UNKNOWN)).joined(
+        contrast * seen, contrast
+    )
     near, sums = evidence.sums(neighbours.quality)
     # Against what those models' outcomes are elsewhere, not against the general expectation: that has the catalogue's
     # word in it, which a few outcomes would otherwise overrule twice.

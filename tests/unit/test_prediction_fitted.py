@@ -125,6 +125,14 @@ def test_a_model_that_is_asked_alone_is_not_told_from_the_others() -> None:
     assert new.quality == pytest.approx(first.quality + 0.4)
 
 
+def test_a_model_that_the_catalogue_does_not_know_is_soon_known() -> None:
+    """A neutral prior is no knowledge: a few outcomes move it further than they move a listed quality."""
+    specs = [spec("sim/a", quality_score=0.5), spec("sim/b", quality_score=None)]
+    totals = {name: ModelTotals(10, 900.0, 100.0, 10, mean) for name, mean in (("sim/a", 0.3), ("sim/b", 0.7))}
+    listed, unknown = (each.quality for each in predict_all(specs, facts(), replace(NONE, totals=totals)))
+    assert 0.5 - listed < 0.1 * 0.5 < unknown - 0.5
+
+
 def test_a_limit_on_the_answer_saves_time_where_times_are_known() -> None:
     """Time to first token stays, the rest shrinks with the answer; a catalogue's average is left alone."""
     whole, cut = (predict_all(MODELS, facts(max_output_tokens=limit), NONE, predictor()) for limit in (None, 10))
