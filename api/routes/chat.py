@@ -69,7 +69,7 @@ async def _complete(request: web.Request) -> web.StreamResponse:
 
 async def _explain(request: web.Request) -> web.StreamResponse:
     incoming = await _incoming(request, router_id=request.match_info["router_id"])
-    decided = await request.app[SUBMISSIONS].decide(incoming)
+    decided = await request.app[SUBMISSIONS].decide(incoming, explore=False)
     return json_response({"decision": decided.decision.to_wire()})
 
 

@@ -188,7 +188,8 @@ def _quality(
     level_variance = 1.0 / (prior_sd**-2.0 + contrast / variance)
     offset_variance = _OFFSET_SD**2 / (1.0 + _total(outcomes) / PSEUDO_COUNT_LEVEL)
     # What all prompts together say is about this one within the spread between prompts only.
-    own_variance = np.where(fitted, known.quality_sd, _OWN_SD) ** 2 / (1.0 + near / PSEUDO_COUNT_QUALITY)
+    own_precision = _OWN_SD**-2.0 + np.where(fitted, np.maximum(known.quality_sd, 1e-3) ** -2.0, 0.0)
+    own_variance = 1.0 / (own_precision * (1.0 + near / PSEUDO_COUNT_QUALITY))
     return mean, np.sqrt(level_variance + offset_variance + own_variance)
 
 

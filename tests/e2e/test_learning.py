@@ -113,6 +113,7 @@ async def explained(client: aiohttp.ClientSession, kind: str) -> dict[str, Any]:
     async with client.post("/router/learns/explain", json=body(kind, 7_777)) as answer:
         assert answer.status == 200, await answer.text()
         decision: dict[str, Any] = (await answer.json())["decision"]
+        assert not decision["explored"]  # though this router always explores
         return decision
 
 
