@@ -23,6 +23,8 @@ class Service:
     after: tuple[str, ...] = ()
     prepare: Prepare | None = None
     ready_seconds: float = 60.0
+    # How often it is started before it is given up, where it exits before it is ready.
+    starts: int = 1
 
     @property
     def name(self) -> str:
@@ -38,6 +40,19 @@ async def bring_up(service: Service) -> Child:
     """
     if service.prepare is not None:
         await service.prepare()
+    for _ in range(service.starts - 1):
+        try:
+            return await _started(service)
+        except _ExitedEarly:
+            continue
+    return await _started(service)
+
+
+class _ExitedEarly(ServiceFailed):
+    """It ended by itself before it was ready."""
+
+
+async def _started(service: Service) -> Child:
     child = Child(service.spec)
     try:
         if service.probe is None:
@@ -67,7 +82,7 @@ async def _ready(child: Child, probe: Probe, seconds: float) -> None:
         else:
             return
         if await child.exited_within(ASK_AGAIN_SECONDS):
-            raise ServiceFailed(_with_log(child, f"exited with code {child.exit_code} before it was ready"))
+            raise _ExitedEarly(_with_log(child, f"exited with code {child.exit_code} before it was ready"))
         if time.monotonic() > give_up_at:
             raise ServiceFailed(_with_log(child, f"was not ready within {seconds:g} s ({reason})"))
 

@@ -60,7 +60,8 @@ def temporal_service(plan: TemporalPlan) -> Service:
     )
     expected = [name.encode() for name in SEARCH_ATTRIBUTES]
     probe = grpc_answers(plan.address, LIST_SEARCH_ATTRIBUTES, DEFAULT_NAMESPACE, expect=expected)
-    return Service(spec, probe)
+    # Its inner services look for free ports and take them a moment later, when another process may have them.
+    return Service(spec, probe, starts=3)
 
 
 def _arguments(plan: TemporalPlan) -> list[str]:
