@@ -1,6 +1,6 @@
 """The four quantities that are regressed (see fitted.HEADS): their targets, bases, weights and spreads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Head:
     noise: Floats  # [models]
     signal: Floats  # [models]
     rows: Floats  # [models]
-    contrast: Floats  # [models] of the rows, those that tell the model from the others
+    contrast: Floats  # [models] of the rows, those that tell the model from the others; 0 but for quality
 
 
 def row_weights(rows: TrainingRows, now: float) -> Floats:
@@ -53,7 +53,8 @@ def quality_head(design: Design, rows: TrainingRows, used: Indices, weight: Floa
     offset = totals / (masses + _TYPE_PSEUDO_ROWS)
     offset[count] = 0.0
     seen = Observed(prompt, model, excess, weight)
-    return _head(design, seen, np.where(mass > 0.0, base, np.nan), offset, mass)
+    head = _head(design, seen, np.where(mass > 0.0, base, np.nan), offset, mass)
+    return replace(head, contrast=contrast(design, seen, models))
 
 
 def measured_head(design: Design, rows: TrainingRows, values: Floats, used: Indices, weight: Floats) -> Head:
@@ -82,8 +83,7 @@ def _head(
         # Duan's smearing in its simplest form: expectations must average to the observed mean.
         typical = _mean(seen.model, seen.weight, np.exp(shared.left_out), mass) * np.exp(np.where(mass > 0, base, 0.0))
         smear = np.clip(means / np.maximum(typical, np.finfo(np.float64).tiny), *_SMEAR)
-    telling = contrast(design, seen, len(base))
-    return Head(shared.coefficients, shared.constant, base, offset, smear, noise, signal, mass, telling)
+    return Head(shared.coefficients, shared.constant, base, offset, smear, noise, signal, mass, np.zeros(len(base)))
 
 
 def _mean(model: Indices, weight: Floats, value: Floats, mass: Floats) -> Floats:
