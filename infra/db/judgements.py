@@ -2,8 +2,7 @@
 
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Database
-from infra.db.rescore_sql import JUDGEABLE, selection
-from infra.db.rows import moment
+from infra.db.rescore_sql import JUDGEABLE, READ_IN_ORDER, bounds, selection
 from modelpilot.judge import RUBRIC_VERSION
 from modelpilot.judging import RETAKE_S, JudgeOutcome, JudgeSpent, JudgeTask
 from modelpilot.rescore_ports import JobState
@@ -48,20 +47,18 @@ class PostgresJudgements:
 
     async def tasks(self, job: RescoreInput, state: JobState, limit: int) -> list[JudgeTask]:
         """See JudgementLedger."""
-        at, user_id = state.position.created_at, job.user_id
+        user_id = job.user_id
         params = {
             **selection(state.spec, user_id),
+            **bounds(state.position, None),
             **_names(job),
             "below": state.sample_below,
-            "at": None if at is None else moment(at),
-            "id": state.position.request_id,
-            "until_at": None,
-            "until_id": "",
             "own_too": job.spec.allow_self_judging,
             "retake_s": RETAKE_S,
             "limit": limit,
         }
-        async with self._database.connection(_FIND_LIMIT_S) as connection:
+        async with self._database.transaction(_FIND_LIMIT_S) as connection:
+            await connection.execute(READ_IN_ORDER)
             rows = await (await connection.execute(JUDGEABLE, params)).fetchall()
         return [JudgeTask(user_id, row["request_id"], row["created_at"].timestamp(), row["model"]) for row in rows]
 

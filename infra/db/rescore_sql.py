@@ -1,9 +1,9 @@
 """The rows that a re-scoring job is about, as SQL: one condition, used to count, to sample, to page and to judge."""
 
-from typing import Any
+from typing import Any, LiteralString
 
 from infra.db.rows import moment
-from modelpilot.rescoring import RescoreSpec
+from modelpilot.rescoring import Position, RescoreSpec
 
 _WHICH = """
     r.status = 'completed'
@@ -15,10 +15,14 @@ _WHICH = """
 _RECENT = "r.created_at >= %(from)s"
 # Older ones whose quality changed without the vector history being told: a small partial index finds them.
 _PENDING = "%(include_pending)s AND r.quality_pending AND r.created_at < %(from)s"
+# Always both bounds: behind an OR, Postgres would read every page's index from its beginning.
 _BEHIND = """
-    (%(at)s::timestamptz IS NULL OR (r.created_at, r.request_id) > (%(at)s, %(id)s))
-    AND (%(until_at)s::timestamptz IS NULL OR (r.created_at, r.request_id) <= (%(until_at)s, %(until_id)s))
+    (r.created_at, r.request_id) > (%(at)s::timestamptz, %(id)s::text)
+    AND (r.created_at, r.request_id) <= (%(until_at)s::timestamptz, %(until_id)s::text)
 """
+# For each page: Postgres expects few rows where user, model and time go together, and would rather read and sort all
+# that are left than read the index in order up to the page's end, which makes the work grow with its square.
+READ_IN_ORDER: LiteralString = "SET LOCAL enable_sort = off"
 _OWN = "(%(user_id)s::text IS NULL OR r.user_id = %(user_id)s)"
 
 COUNT = f"""
@@ -88,4 +92,15 @@ def selection(spec: RescoreSpec, user_id: str | None) -> dict[str, Any]:
         "to": moment(spec.to_s if spec.to_s is not None else float("inf")),
         "include_pending": spec.include_pending,
         "below": None,
+    }
+
+
+def bounds(behind: Position, until: Position | None) -> dict[str, Any]:
+    """The parameters of the place in a user's rows: after `behind`, up to and including `until` (None: the last)."""
+    last = until or Position(created_at=float("inf"))
+    return {
+        "at": moment(behind.created_at or 0.0),
+        "id": behind.request_id,
+        "until_at": moment(last.created_at or 0.0),
+        "until_id": last.request_id,
     }

@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 from infra.db.aggregation import NOTE_STALE
 from infra.db.engine import Database
 from infra.db.feedback import PostgresFeedback
-from infra.db.rescore_sql import KEYS, selection
+from infra.db.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
 from infra.db.rows import moment
 from modelpilot.feedback import SourceTotal
 from modelpilot.records import HistoryScope, QualityUpdate
@@ -29,7 +29,7 @@ SELECT r.request_id, coalesce(r.router_id, '') AS router_id, r.model, r.prompt_h
     EXISTS (SELECT FROM stored_texts t
         WHERE t.user_id = r.user_id AND t.request_id = r.request_id AND t.expires_at > now()) AS has_text
 FROM keys JOIN requests r ON r.user_id = %(user_id)s AND r.request_id = keys.request_id
-ORDER BY r.created_at, r.request_id
+ORDER BY keys.created_at, keys.request_id
 """  # noqa: S608  (own constants)
 
 _NEXT_USER = "SELECT min(user_id) AS user_id FROM requests WHERE user_id > %s"
@@ -66,8 +66,9 @@ class PostgresRescoring:
         user_id = position.user_id
         if job.all_users and not user_id:
             return await self._next_user("")
-        params = {**selection(state.spec, user_id), **_bounds(position, until), "below": state.sample_below}
-        async with self._database.connection(_PAGE_LIMIT_S) as connection:
+        params = {**selection(state.spec, user_id), **bounds(position, until), "below": state.sample_below}
+        async with self._database.transaction(_PAGE_LIMIT_S) as connection:
+            await connection.execute(READ_IN_ORDER)
             found = await (await connection.execute(_PAGE, {**params, "limit": limit})).fetchall()
         rows = tuple(_outcome(user_id, row) for row in found)
         last = rows[-1].position if rows else position
@@ -119,16 +120,6 @@ class PostgresRescoring:
                 await connection.execute(_WRITE, {"user_id": user_id, **_columns(revised)})
             hours = {int(revision.row.created_at // 3600) * 3600.0 for revision in revisions}
             await connection.execute(NOTE_STALE, {"hours": [moment(hour) for hour in sorted(hours)]})
-
-
-def _bounds(position: Position, until: Position | None) -> dict[str, Any]:
-    at, until_at = position.created_at, until.created_at if until else None
-    return {
-        "at": None if at is None else moment(at),
-        "id": position.request_id,
-        "until_at": None if until_at is None else moment(until_at),
-        "until_id": until.request_id if until else "",
-    }
 
 
 def _outcome(user_id: str, row: DictRow) -> StoredOutcome:
