@@ -69,6 +69,7 @@ class DeploymentHealth:
         self.clock = clock
         self._rules = rules or BreakerRules()
         self._breakers: dict[Deployment, Breaker] = {}
+        self._tripped: dict[Deployment, Breaker] = {}  # those of them that are not closed
         self._refused: dict[_Key, tuple[float, str]] = {}  # when it may be tried again, and what to call it
         self._cooling: dict[Deployment, tuple[float, float]] = {}  # from when to when
         self._changed_at = -math.inf
@@ -81,6 +82,8 @@ class DeploymentHealth:
 
     def why_none(self, user_id: str, model: str, places: Sequence[Place]) -> str | None:
         """Why the model should not be called now, at any of its places; None where one may be."""
+        if not (self._tripped or self._refused or self._cooling):
+            return None  # as mostly, and this is asked about every candidate of every request
         reasons: dict[str, str] = {}
         for place in places:
             reason = self.why_not(Deployment(user_id, model, place))
@@ -114,6 +117,10 @@ class DeploymentHealth:
             if began_s >= self._cooling.get(deployment, (math.inf, 0.0))[0]:
                 del self._cooling[deployment]
         breaker.record(is_healthy(attempt.status, attempt.error_type), began_s)
+        if breaker.state == "closed":
+            self._tripped.pop(deployment, None)
+        else:
+            self._tripped[deployment] = breaker
         if breaker.state != before:
             log.warning("breaker", deployment=deployment.place.label, model=deployment.model, state=breaker.state)
 
@@ -151,6 +158,7 @@ class DeploymentHealth:
         self._refused = {key: until for key, until in self._refused.items() if not touched(*key[:2])}
         self._cooling = {each: self._cooling[each] for each in kept(self._cooling)}
         self._breakers = {each: self._breakers[each] for each in kept(self._breakers)}
+        self._tripped = {each: self._tripped[each] for each in kept(self._tripped)}
 
     def unhealthy_keys(self, user_id: str) -> tuple[str, ...]:
         """The owner's providers whose key was refused, with the number of the key (`#2`) where they have several."""
@@ -175,7 +183,9 @@ class DeploymentHealth:
 
     def _add(self, deployment: Deployment) -> Breaker:
         if len(self._breakers) >= MAXIMUM_DEPLOYMENTS:
-            del self._breakers[next(iter(self._breakers))]
+            oldest = next(iter(self._breakers))
+            del self._breakers[oldest]
+            self._tripped.pop(oldest, None)
         breaker = self._breakers[deployment] = Breaker(self._rules, self.clock)
         return breaker
 
@@ -193,7 +203,7 @@ class DeploymentHealth:
         return f"rate limited, next try in {math.ceil(left_s)} s" if left_s > 0.0 else None
 
     def _broken(self, deployment: Deployment) -> str | None:
-        breaker = self._breakers.get(deployment)
+        breaker = self._tripped.get(deployment)
         if breaker is None or breaker.admits:
             return None
         since = datetime.fromtimestamp(_opened_at(breaker) or 0.0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ from modelpilot.messages import RouteRequestInput
 from modelpilot.messages_text import normalized_prompt
 from modelpilot.outcome import Attempt, Outcome
 from modelpilot.profile import RequestProfile
+from modelpilot.quality import Evidence, combine
 from modelpilot.records import HistoryPoint, HistoryScope, RequestRecord, Vector
 
 # Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
@@ -64,6 +65,7 @@ def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
     answering = answering_attempt(record.outcome)
     if answering is None or record.outcome.status != "completed" or record.router_id is None:
         return None
+    judged = combine(Evidence(checks=record.outcome.quality))
     return HistoryPoint(
         point_id=f"{record.prompt_hash}/{answering.model}",
         scope=HistoryScope(record.key.user_id, record.router_id),
@@ -73,6 +75,7 @@ def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
         latency_ms=answering.latency_ms,
         cost_usd=answering.cost_usd,
         quality=record.outcome.quality,
+        quality_weight=judged.weight if judged else 1.0,
         ttft_ms=answering.ttft_ms,
         input_tokens=answering.usage.input_tokens,
         output_tokens=answering.usage.output_tokens,

@@ -119,9 +119,10 @@ def changed(revised: Revision) -> bool:
 
 
 def revalued(revised: Revision) -> bool:
-    """Whether the vector history has to be told: it knows the value only, and not what that comes from."""
-    before, now = revised.row.quality, revised.quality and revised.quality.value
-    return now != before or (revised.row.pending and now is not None)
+    """Whether the vector history has to be told: it knows the value, and how much that counts by its source."""
+    row, quality = revised.row, revised.quality
+    now = (quality and quality.value, quality and quality.source)
+    return now != (row.quality, row.quality_source) or (row.pending and quality is not None)
 
 
 def _heard(row: StoredOutcome, trusted: Trust) -> tuple[float | None, float]:

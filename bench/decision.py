@@ -15,7 +15,7 @@ from bench.statistics import percentiles
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.chat import ChatBody
-from modelpilot.estimation import FittedPredictor, RequestFacts, predict_all
+from modelpilot.estimation import FittedPredictor, RequestFacts, predict
 from modelpilot.ports import Embedder
 from modelpilot.profile import RequestProfile, profile_request
 from modelpilot.records import Neighbours, RouterSnapshot, Vector
@@ -53,7 +53,6 @@ class Decider:
 
     def __init__(self, embedder: Embedder, history: HotHistory, known: RouterSnapshot, fitted: FittedOnce) -> None:
         self._embedder, self._history, self._snapshot = embedder, history, known
-        self._models = list(known.models.values())
         self._fitted: FittedPredictor | None = fitted.served.fitted if fitted.served else None
         self._draw = random.Random(0)
         self._steps = DecisionSteps(embedder, history, self._draw, predictors=fitted)
@@ -87,7 +86,7 @@ class Decider:
     async def _predict(self, asked: Asked) -> object:
         profile, now = asked.profile, time.time()
         facts = RequestFacts(profile.prompt_tokens, None, profile.request_type, vector=asked.vector, now=now)
-        return predict_all(self._models, facts, asked.neighbours, self._fitted)
+        return predict(self._snapshot.listing, facts, asked.neighbours, self._fitted)
 
     async def _score(self, asked: Asked) -> object:
         return decide(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -9,10 +10,13 @@ from numpy.typing import NDArray
 
 from modelpilot.catalogue import ModelSpec, ProviderKind
 from modelpilot.deployments import Dishonours, Places, ProviderFacts, places_of
+from modelpilot.listing import Listing
 from modelpilot.outcome import Attempt, Outcome
 from modelpilot.router import CallFormat, Router
 
 Vector = NDArray[np.float32]
+
+_KEPT_PLACES = 16  # sets of them per snapshot: requests differ little in what only some kinds of providers can serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class HistoryScope:
 @dataclass(frozen=True, slots=True)
 class HistoryPoint:
     """One (prompt, model) outcome. `point_id` is the same for the same prompt, so that a repeat updates its point:
-    counts add up and means run. `quality` is None where nobody has said anything about it yet."""
+    counts add up and means run. `quality` is None where nobody has said anything about it yet; `quality_weight` is how
+    much it counts against one person's word (`modelpilot.quality`)."""
 
     point_id: str
     scope: HistoryScope
@@ -105,29 +110,29 @@ class HistoryPoint:
     output_tokens: int
     request_type: str
     timestamp: float  # Unix seconds
+    quality_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class QualityUpdate:
-    """A revised quality of one point: the mean over `count` judgements, or None: nobody knows after all."""
+    """A revised quality of one point: the mean over requests whose weights add up to `weight` (see
+    `HistoryPoint.quality_weight`), or None: nobody knows after all."""
 
     point_id: str
     model: str
     quality: float | None
-    count: int = 1
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelTotals:
-    """What a router has seen of one model altogether: means over prompts, each counted once however often it came.
+    """What a router has seen of one model altogether, each prompt counted once however often it came.
 
-    `quality` is the mean over the `graded` prompts that have one; NaN where there is none.
+    `quality` is the mean over those that have one, by their weights, which add up to `graded`; NaN where there is none.
     """
 
     prompts: int
-    latency_ms: float
-    output_tokens: float
-    graded: int
+    graded: float
     quality: float
 
 
@@ -135,8 +140,8 @@ class ModelTotals:
 class Neighbours:
     """Past outcomes similar to a prompt, most similar first. Arrays are aligned, [k]; NaN means unknown.
 
-    `totals` has what the router has seen of each model altogether, where the store keeps that at hand (None: it does
-    not).
+    `quality_weight` is the share of each one's weight that its quality has (None: all of it). `totals` has what the
+    router has seen of each model altogether, where the store keeps that at hand (None: it does not).
     """
 
     similarity: NDArray[np.float32]
@@ -149,6 +154,7 @@ class Neighbours:
     count: NDArray[np.float32]  # how many requests the point stands for
     timestamp: NDArray[np.float64]
     totals: Mapping[str, ModelTotals] | None = None
+    quality_weight: NDArray[np.float32] | None = None
 
     @classmethod
     def empty(cls) -> "Neighbours":
@@ -175,7 +181,7 @@ class ProviderEndpoint:
     key_count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RouterSnapshot:
     """A router at one version with all that a decision needs.
 
@@ -192,6 +198,11 @@ class RouterSnapshot:
     unavailable: dict[str, str]
     providers: dict[str, ProviderFacts] = field(default_factory=dict)
 
+    @cached_property
+    def listing(self) -> Listing:
+        """The catalogue's columns of `models`, in their order."""
+        return Listing.of(list(self.models.values()))
+
     def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
         """Why the model cannot be called at all in this format; None where it can be."""
         if model_id in self.models and call_format == "openrouter":
@@ -201,6 +212,22 @@ class RouterSnapshot:
     def places(self, spec: ModelSpec, call_format: CallFormat | None, dishonours: Dishonours) -> Places:
         """Where a request that not every kind of provider can serve may call the model."""
         return places_of(spec, call_format, self.providers, dishonours)
+
+    def all_places(self, call_format: CallFormat | None, dishonours: Dishonours) -> Mapping[str, Places]:
+        """`places` of every model by its id: the same for all requests that the same kinds of providers can serve."""
+        kinds = dict.fromkeys((None, *(facts.kind for facts in self.providers.values())))
+        wanted = (call_format, *map(dishonours, kinds))
+        found = self._places.get(wanted)
+        if found is None:
+            if len(self._places) >= _KEPT_PLACES:
+                self._places.clear()
+            found = {model: self.places(spec, call_format, dishonours) for model, spec in self.models.items()}
+            self._places[wanted] = found
+        return found
+
+    @cached_property
+    def _places(self) -> dict[tuple[str | None, ...], Mapping[str, Places]]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

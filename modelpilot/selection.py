@@ -3,8 +3,6 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ from modelpilot.decision import Candidate, Component, Decision, Exclusion, Neigh
 from modelpilot.deployments import Place
 from modelpilot.eligibility import breaks_constraint, cannot_honour, cannot_serve
 from modelpilot.errors import NoCandidate
-from modelpilot.estimation import FittedPredictor, Prediction, RequestFacts, predict_all
+from modelpilot.estimation import FittedPredictor, Prediction, RequestFacts, predict
 from modelpilot.exploration import winning_shares
 from modelpilot.profile import RequestProfile
 from modelpilot.records import Neighbours, RouterSnapshot, Vector
@@ -22,7 +20,9 @@ from modelpilot.router import Constraints, Router
 from modelpilot.scoring import lower_is_better, weighted_total
 
 EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
+_UNITS = ("USD", "ms", "share", "gCO2e")  # of cost, latency, quality and carbon, as everywhere below
 _UNSCORED = (0.0, 0.0, 0.0, 0.0)
+_UNKNOWN = (None, None, None, None)
 _NO_CONSTRAINTS = Constraints()
 
 # Says of a model and the places where it can be called why it should not be just now (every breaker open, every key
@@ -70,7 +70,7 @@ def decide(
     candidates = _score(assessed, shares)
     ranked = _ranked(candidates)
     chances = _chances(ranked, exploration)
-    candidates = [replace(c, probability=chances[c.model]) if c.model in chances else c for c in candidates]
+    candidates = [c._replace(probability=chances[c.model]) if c.model in chances else c for c in candidates]
     chosen, explored = _choose(ranked, chances, exploration, draw)
     propensity = 1.0 if chosen is None else chances[chosen]
     named = router.fallback_strategy.fallback_models
@@ -126,8 +126,7 @@ def _predictions(
     now: float,
 ) -> dict[str, Prediction]:
     facts = RequestFacts(profile.prompt_tokens, profile.max_output_tokens, profile.request_type, vector=vector, now=now)
-    predictions = predict_all(list(snapshot.models.values()), facts, neighbours, fitted)
-    return dict(zip(snapshot.models, predictions, strict=True))
+    return dict(zip(snapshot.models, predict(snapshot.listing, facts, neighbours, fitted), strict=True))
 
 
 def _assessor(
@@ -139,7 +138,7 @@ def _assessor(
     if profile.options.constraints is not None:
         constraints = constraints.narrowed(profile.options.constraints)
     constrained = constraints != _NO_CONSTRAINTS
-    dishonours = cache(lambda kind: cannot_honour(kind, profile.body))
+    places = snapshot.all_places(call_format, lambda kind: cannot_honour(kind, profile.body))
 
     def assess(name: str, blocked: Blocked) -> _Assessed:
         spec = snapshot.models.get(name)
@@ -147,15 +146,14 @@ def _assessor(
             unknown = snapshot.unavailable.get(name, "is not in the catalogue")
             return _Assessed(name, None, None, unknown, "unavailable")
         predicted = predictions[name]
-        places = snapshot.places(spec, call_format, dishonours)
         by: Exclusion = "unavailable"
         reason = snapshot.why_unavailable(name, call_format)
         if not reason:
-            by, reason = "request", cannot_serve(spec, profile) or places.why_none
+            by, reason = "request", cannot_serve(spec, profile) or places[name].why_none
         if not reason and constrained:
             by, reason = "constraint", breaks_constraint(spec, predicted, constraints)
         if not reason:
-            by, reason = "blocked", blocked(name, places.usable)
+            by, reason = "blocked", blocked(name, places[name].usable)
         return _Assessed(name, spec, predicted, reason, by) if reason else _Assessed(name, spec, predicted, None)
 
     return assess
@@ -192,16 +190,16 @@ def _candidate(
     assessed: _Assessed, scores: tuple[float, float, float, float] | None, shares: Sequence[float]
 ) -> Candidate:
     p = assessed.predicted
-    raw = (p.cost_usd, p.latency_ms, p.quality, p.carbon_g) if p else (None, None, None, None)
-    sds = (p.cost_sd_usd, p.latency_sd_ms, p.quality_sd, p.carbon_sd_g) if p else (None, None, None, None)
-    shown = scores or _UNSCORED
+    raw = (p.cost_usd, p.latency_ms, p.quality, p.carbon_g) if p else _UNKNOWN
+    sds = (p.cost_sd_usd, p.latency_sd_ms, p.quality_sd, p.carbon_sd_g) if p else _UNKNOWN
+    cost, latency, quality, carbon = map(Component, raw, _UNITS, scores or _UNSCORED, shares, sds)
     return Candidate(
         model=assessed.model,
         provider=assessed.spec.provider if assessed.spec else "",
-        cost=Component(raw[0], "USD", shown[0], shares[0], sds[0]),
-        latency=Component(raw[1], "ms", shown[1], shares[1], sds[1]),
-        quality=Component(raw[2], "share", shown[2], shares[2], sds[2]),
-        carbon=Component(raw[3], "gCO2e", shown[3], shares[3], sds[3]),
+        cost=cost,
+        latency=latency,
+        quality=quality,
+        carbon=carbon,
         total=weighted_total(scores, shares) if scores else None,
         excluded_because=assessed.excluded_because,
         evidence=p.evidence if p else 0,

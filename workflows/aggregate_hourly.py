@@ -1,13 +1,11 @@
 """The hourly aggregation: metrics of every hour that has new, late or revised rows; then export, then retention."""
 
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.aggregation import AggregationActivities
@@ -25,17 +23,17 @@ with workflow.unsafe.imports_passed_through():
         PurgeInput,
     )
     from modelpilot.jobs import JobProgress
+    from workflows.steps import try_step
 
-Told = TypeVar("Told")
-Report = TypeVar("Report")
-
-# Steps heartbeat every 5 s; twelve missed ones mean that the worker is gone.
-HEARTBEAT_TIMEOUT = timedelta(seconds=60)
-# 24 hours of a million rows each: 24 × 30 s = 12 min. One file of a million rows takes minutes, and none is begun after
-# the first.
-STEP_TIMEOUT = timedelta(minutes=30)
-# Three tries, 5 s and 10 s apart: Postgres restarts within that. After a longer outage the next run does it all.
-RETRIES = RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=3)
+STEP = workflow.ActivityConfig(
+    # 24 hours of a million rows each: 24 × 30 s = 12 min. One file of a million rows takes minutes, and none is begun
+    # after the first.
+    start_to_close_timeout=timedelta(minutes=30),
+    # Steps heartbeat every 5 s; twelve missed ones mean that the worker is gone.
+    heartbeat_timeout=timedelta(seconds=60),
+    # Three tries, 5 s and 10 s apart: Postgres restarts within that. After a longer outage the next run does it all.
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_attempts=3),
+)
 
 
 @workflow.defn(name=names.AGGREGATE_WORKFLOW)
@@ -58,7 +56,9 @@ class AggregateHourlyWorkflow:
         if await self._backlog(told) or await self._export():
             # In every part the newest hours come first: a long backfill or export must not keep them waiting.
             workflow.continue_as_new(replace(told, totals=self._totals))
-        purged = await self._try(AggregationActivities.purge_requests, PurgeInput(rows=told.purge_rows))
+        purged = await try_step(
+            AggregationActivities.purge_requests, PurgeInput(rows=told.purge_rows), STEP, self._note
+        )
         done = replace(self._totals, purged=purged.rows if purged else 0)
         result = AggregateResult(done.hours, done.requests, done.files, done.exported, done.purged)
         if self._totals.failed:
@@ -68,7 +68,7 @@ class AggregateHourlyWorkflow:
 
     async def _newest(self, told: AggregateInput) -> None:
         """Note what is new since the last part, and compute the newest hours."""
-        planned = await self._try(AggregationActivities.plan_aggregation, PlanInput()) or PlanReport(0)
+        planned = await try_step(AggregationActivities.plan_aggregation, PlanInput(), STEP, self._note) or PlanReport(0)
         self._totals = replace(self._totals, known=self._totals.hours + planned.pending)
         reached = await self._step(HoursInput(told.hours_per_step))
         before = self._totals.before
@@ -87,34 +87,19 @@ class AggregateHourlyWorkflow:
 
     async def _step(self, step: HoursInput) -> int | None:
         """The oldest hour that was tried; None where all have been, or none can be for now."""
-        done = await self._try(AggregationActivities.aggregate_hours, step) or HoursReport()
+        done = await try_step(AggregationActivities.aggregate_hours, step, STEP, self._note) or HoursReport()
         if done.failed:
-            self._note_failure(names.AGGREGATE_HOURS)
+            self._note(names.AGGREGATE_HOURS)
         hours, requests = self._totals.hours + done.hours, self._totals.requests + done.requests
         self._totals = replace(self._totals, hours=hours, requests=requests)
         return done.oldest
 
     async def _export(self) -> bool:
         """Whether files are left to write."""
-        done = await self._try(AggregationActivities.export_requests, ExportInput()) or ExportReport()
+        done = await try_step(AggregationActivities.export_requests, ExportInput(), STEP, self._note) or ExportReport()
         files, exported = self._totals.files + done.files, self._totals.exported + done.requests
         self._totals = replace(self._totals, files=files, exported=exported)
         return done.more
 
-    async def _try(self, step: Callable[[Any, Told], Coroutine[Any, Any, Report]], told: Told) -> Report | None:
-        try:
-            return await workflow.execute_activity_method(
-                step,
-                told,
-                start_to_close_timeout=STEP_TIMEOUT,
-                heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                retry_policy=RETRIES,
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            self._note_failure(error.activity_type)
-            return None
-
-    def _note_failure(self, step: str) -> None:
+    def _note(self, step: str) -> None:
         self._totals = replace(self._totals, failed=tuple(dict.fromkeys((*self._totals.failed, step))))

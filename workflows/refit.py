@@ -5,21 +5,24 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.refit import RefitActivities
     from modelpilot import names
-    from modelpilot.records import HistoryScope
     from modelpilot.refit import RefitInput, RefitReport, RefitResult
     from workflows import policies
+    from workflows.steps import try_step
 
-# A heartbeat every 5 s; a page of rows may take 30 s.
-HEARTBEAT_TIMEOUT = timedelta(seconds=60)
-# 20,000 rows take seconds to read and up to minutes to fit on a busy machine.
-FIT_TIMEOUT = timedelta(minutes=15)
 # Once more, since the next schedule is half an hour away; a fit that fails twice needs a person.
 FIT_RETRIES = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(seconds=5))
+FIT = workflow.ActivityConfig(
+    # 20,000 rows take seconds to read and up to minutes to fit on a busy machine.
+    start_to_close_timeout=timedelta(minutes=15),
+    # A heartbeat every 5 s; a page of rows may take 30 s.
+    heartbeat_timeout=timedelta(seconds=60),
+    retry_policy=FIT_RETRIES,
+)
 LIST_RETRIES = RetryPolicy(maximum_attempts=3)
 
 
@@ -36,30 +39,18 @@ class RefitWorkflow:
             start_to_close_timeout=policies.STORE_TIMEOUT,
             retry_policy=LIST_RETRIES,
         )
-        reports = [await _refit(scope) for scope in due.routers]
-        failed = told.failed + reports.count(None)
+        missed: list[str] = []
+        reports = [
+            await try_step(RefitActivities.refit_router, scope, {**FIT, "summary": scope.router_id}, missed.append)
+            for scope in due.routers
+        ]
+        failed = told.failed + len(missed)
         if due.more:
             told = RefitInput(told.user_id, told.router_id, after=due.routers[-1], failed=failed)
             workflow.continue_as_new(told)
         if failed:
             raise ApplicationError(f"{failed} routers could not be fitted", type="RefitIncomplete")
         return _result([report for report in reports if report is not None])
-
-
-async def _refit(scope: HistoryScope) -> RefitReport | None:
-    try:
-        return await workflow.execute_activity_method(
-            RefitActivities.refit_router,
-            scope,
-            start_to_close_timeout=FIT_TIMEOUT,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=FIT_RETRIES,
-            summary=scope.router_id,
-        )
-    except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        return None
 
 
 def _result(reports: list[RefitReport]) -> RefitResult:

@@ -34,11 +34,12 @@ ORDER BY keys.created_at, keys.request_id
 
 _NEXT_USER = "SELECT min(user_id) AS user_id FROM requests WHERE user_id > %s"
 
-# The rows that are revised come on top of this with their new values.
+# The rows that are revised come on top of this with their new values. Weights as `modelpilot.quality.weight` has them.
 _OTHERS = """
-SELECT prompt_hash, model, sum(quality) AS total, count(quality) AS count FROM requests
+SELECT prompt_hash, model, sum(quality * weight) AS total, sum(weight) AS weight FROM requests
+CROSS JOIN LATERAL (SELECT least(quality_confidence / nullif(1.0 - quality_confidence, 0.0), 1.0) AS weight) AS counted
 WHERE prompt_hash = ANY (%(hashes)s) AND user_id = %(user_id)s AND router_id = %(router_id)s
-    AND status = 'completed' AND request_id <> ALL (%(ids)s)
+    AND status = 'completed' AND quality IS NOT NULL AND request_id <> ALL (%(ids)s)
 GROUP BY prompt_hash, model
 """
 
@@ -97,17 +98,17 @@ class PostgresRescoring:
         return {scope: await self._points(scope, revised) for scope, revised in scopes.items()}
 
     async def _points(self, scope: HistoryScope, revised: Sequence[Revision]) -> list[QualityUpdate]:
-        sums: dict[tuple[str, str], tuple[float, int]] = {}
+        sums: dict[tuple[str, str], tuple[float, float]] = {}
         for revision in revised:
             point = (revision.row.prompt_hash, revision.row.model)
-            total, count = sums.get(point, (0.0, 0))
-            value = revision.quality.value if revision.quality else 0.0
-            sums[point] = (total + value, count + (revision.quality is not None))
+            total, weight = sums.get(point, (0.0, 0.0))
+            value, counts = (revision.quality.value, revision.quality.weight) if revision.quality else (0.0, 0.0)
+            sums[point] = (total + value * counts, weight + counts)
         for row in await self._database.fetch_all(_OTHERS, _others(scope, revised)):
             point = (row["prompt_hash"], row["model"])
-            if point in sums and row["count"]:
-                total, count = sums[point]
-                sums[point] = (total + row["total"], count + row["count"])
+            if point in sums:
+                total, weight = sums[point]
+                sums[point] = (total + row["total"], weight + row["weight"])
         return [_update(prompt_hash, model, *known) for (prompt_hash, model), known in sums.items()]
 
     async def write(self, revisions: Sequence[Revision]) -> None:
@@ -149,8 +150,8 @@ def _others(scope: HistoryScope, revised: Sequence[Revision]) -> Mapping[str, An
     }
 
 
-def _update(prompt_hash: str, model: str, total: float, count: int) -> QualityUpdate:
-    return QualityUpdate(f"{prompt_hash}/{model}", model, total / count if count else None, max(count, 1))
+def _update(prompt_hash: str, model: str, total: float, weight: float) -> QualityUpdate:
+    return QualityUpdate(f"{prompt_hash}/{model}", model, total / weight if weight else None, weight)
 
 
 def _columns(revised: Sequence[Revision]) -> dict[str, list[Any]]:

@@ -121,7 +121,6 @@ async def _init_cluster(plan: PostgresPlan, user: str | None) -> None:
     ]
     # The builtin provider: the order of texts is the same on every machine and after every system upgrade.
     argv += ["--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C"]
-    argv += ["--no-instructions"]
     environment = foreign_environment()
     child = Child(ChildSpec("initdb", tuple(argv), plan.log_path, environment, cwd=plan.cluster.parent, user=user))
     if not await child.exited_within(INITDB_SECONDS) or child.exit_code != 0:

@@ -5,12 +5,11 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowQueryFailedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
-from infra.temporal.health import RETRY_AFTER_S
+from infra.temporal.errors import translated
 from modelpilot import names
 from modelpilot.aggregation import AggregateInput
-from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.jobs import Job, JobProgress, JobStatus, job_workflow_id, new_job_id
 
 log = structlog.get_logger(__name__)
@@ -39,7 +38,7 @@ class TemporalJobs:
     async def start_aggregation(self, user_id: str) -> Job:
         """See Jobs. A run that is under way is not waited for: runs do not disturb each other."""
         job_id = new_job_id("aggregate")
-        try:
+        with translated():
             await self._client.start_workflow(
                 names.AGGREGATE_WORKFLOW,
                 AggregateInput(),
@@ -48,19 +47,13 @@ class TemporalJobs:
                 execution_timeout=LONGEST_JOB,
                 rpc_timeout=START_TIMEOUT,
             )
-        except RPCError as error:
-            raise _unavailable(error) from error
         return Job(job_id, "running", JobProgress(), time.time())
 
     async def find(self, user_id: str, job_id: str) -> Job:
         """See Jobs."""
         handle = self._client.get_workflow_handle(job_workflow_id(user_id, job_id))
-        try:
+        with translated("There is no such job."):
             found = await handle.describe(rpc_timeout=ASK_TIMEOUT)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                raise NotFound("There is no such job.") from error
-            raise _unavailable(error) from error
         # None and CONTINUED_AS_NEW: a part has ended, the job goes on.
         status = _STATUS.get(found.status, "running") if found.status else "running"
         ended = found.close_time.timestamp() if found.close_time and status != "running" else None
@@ -74,8 +67,3 @@ async def _progress(handle: "WorkflowHandle[object, object]") -> JobProgress | N
         log.warning("job_progress_unknown", error=type(error).__name__)
         return None
     return told
-
-
-def _unavailable(error: RPCError) -> DependencyUnavailable:
-    log.warning("temporal_call_failed", status=error.status.name)
-    return DependencyUnavailable("Temporal did not answer in time", retry_after_s=RETRY_AFTER_S)

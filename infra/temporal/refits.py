@@ -4,10 +4,9 @@ from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.service import RPCError, RPCStatusCode
 
+from infra.temporal.errors import translated
 from modelpilot import names
-from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.records import HistoryScope
 from modelpilot.refit import RefitInput, RefitResult, RefitRun
 
@@ -24,7 +23,7 @@ class TemporalRefits:
 
     async def start(self, scope: HistoryScope) -> RefitRun:
         """See Refits."""
-        try:
+        with translated():
             await self._client.start_workflow(
                 names.REFIT_WORKFLOW,
                 RefitInput(scope.user_id, scope.router_id),
@@ -34,8 +33,6 @@ class TemporalRefits:
                 execution_timeout=_RUN_TIMEOUT,
                 rpc_timeout=_ASK_TIMEOUT,
             )
-        except RPCError as error:
-            raise _unavailable(error) from error
         return RefitRun(_workflow_id(scope), "running")
 
     async def latest(self, scope: HistoryScope) -> RefitRun:
@@ -43,22 +40,14 @@ class TemporalRefits:
         handle: WorkflowHandle[object, RefitResult] = self._client.get_workflow_handle(
             _workflow_id(scope), result_type=RefitResult
         )
-        try:
+        with translated("No refit of this router was asked for lately."):
             described = await handle.describe(rpc_timeout=_ASK_TIMEOUT)
             if described.status == WorkflowExecutionStatus.RUNNING:
                 return RefitRun(handle.id, "running")
             if described.status == WorkflowExecutionStatus.COMPLETED:
                 return RefitRun(handle.id, "completed", (await handle.result(rpc_timeout=_ASK_TIMEOUT)).report)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                raise NotFound("No refit of this router was asked for lately.") from error
-            raise _unavailable(error) from error
         return RefitRun(handle.id, "failed")
 
 
 def _workflow_id(scope: HistoryScope) -> str:
     return f"refit/{scope.user_id}/{scope.router_id}"
-
-
-def _unavailable(error: RPCError) -> DependencyUnavailable:
-    return DependencyUnavailable(f"Temporal did not answer ({error.status.name.lower()})", retry_after_s=2.0)

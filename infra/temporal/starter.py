@@ -1,5 +1,7 @@
 """Starting a request's workflow eagerly, and watching it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import structlog
@@ -9,9 +11,10 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra.temporal.health import RETRY_AFTER_S, TemporalHealth
+from infra.temporal.errors import translated
+from infra.temporal.health import TemporalHealth
 from modelpilot import names
-from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
+from modelpilot.errors import Conflict, NotFound
 from modelpilot.messages import RouteRequestInput
 from modelpilot.records import RequestKey
 
@@ -43,22 +46,21 @@ class TemporalStarter:
     async def start(self, request: RouteRequestInput) -> None:
         """See WorkflowStarter. The first workflow task comes back with the acknowledgement (eager start)."""
         try:
-            handle = await self._client.start_workflow(
-                names.ROUTE_REQUEST_WORKFLOW,
-                request,
-                id=request.key.workflow_id,
-                task_queue=names.ROUTING_QUEUE,
-                request_eager_start=True,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                task_timeout=TASK_TIMEOUT,
-                rpc_timeout=START_TIMEOUT,
-                search_attributes=_search_attributes(request),
-                static_summary=_summary(request),
-            )
+            with self._watched():
+                handle = await self._client.start_workflow(
+                    names.ROUTE_REQUEST_WORKFLOW,
+                    request,
+                    id=request.key.workflow_id,
+                    task_queue=names.ROUTING_QUEUE,
+                    request_eager_start=True,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    task_timeout=TASK_TIMEOUT,
+                    rpc_timeout=START_TIMEOUT,
+                    search_attributes=_search_attributes(request),
+                    static_summary=_summary(request),
+                )
         except WorkflowAlreadyStartedError as error:
             raise Conflict("a workflow of this request was started before") from error
-        except RPCError as error:
-            raise self._unavailable(error) from error
         self._health.report(up=True)
         if not getattr(handle, "__temporal_eagerly_started", False):
             EAGER_DENIED.inc()
@@ -66,50 +68,44 @@ class TemporalStarter:
     async def wait_closed(self, key: RequestKey) -> None:
         """See WorkflowStarter."""
         try:
-            await self._handle(key).result()
+            with self._watched(key):
+                await self._handle(key).result()
         except WorkflowFailureError:
             log.warning("workflow_failed", workflow_id=key.workflow_id)
-        except RPCError as error:
-            raise _missing(key, error) or self._unavailable(error) from error
 
     async def is_running(self, key: RequestKey) -> bool:
         """See WorkflowStarter."""
         try:
-            described = await self._handle(key).describe(rpc_timeout=ASK_TIMEOUT)
-        except RPCError as error:
-            if _missing(key, error):
-                return False
-            raise self._unavailable(error) from error
+            with self._watched(key):
+                described = await self._handle(key).describe(rpc_timeout=ASK_TIMEOUT)
+        except NotFound:
+            return False
         return described.status == WorkflowExecutionStatus.RUNNING
 
     async def cancel(self, key: RequestKey) -> None:
         """See WorkflowStarter. A workflow that is gone needs no canceling."""
-        try:
+        with suppress(NotFound), self._watched(key):
             await self._handle(key).cancel(rpc_timeout=ASK_TIMEOUT)
-        except RPCError as error:
-            if not _missing(key, error):
-                raise self._unavailable(error) from error
 
     async def open_workflow_ids(self) -> list[str]:
         """The ids of all open request workflows."""
         query = f"WorkflowType = '{names.ROUTE_REQUEST_WORKFLOW}' AND ExecutionStatus = 'Running'"
-        try:
+        with self._watched():
             return [found.id async for found in self._client.list_workflows(query, rpc_timeout=ASK_TIMEOUT)]
-        except RPCError as error:
-            raise self._unavailable(error) from error
 
     def _handle(self, key: RequestKey) -> "WorkflowHandle[object, object]":
         return self._client.get_workflow_handle(key.workflow_id)
 
-    def _unavailable(self, error: RPCError) -> DependencyUnavailable:
-        if error.status == RPCStatusCode.UNAVAILABLE:
-            self._health.report(up=False)
-        log.warning("temporal_call_failed", status=error.status.name)
-        return DependencyUnavailable("Temporal did not acknowledge in time", retry_after_s=RETRY_AFTER_S)
-
-
-def _missing(key: RequestKey, error: RPCError) -> NotFound | None:
-    return NotFound(f"no workflow {key.workflow_id}") if error.status == RPCStatusCode.NOT_FOUND else None
+    @contextmanager
+    def _watched(self, key: RequestKey | None = None) -> Iterator[None]:
+        """Translate what fails; that the service is away is believed at once. NotFound only where a key is given."""
+        with translated(f"no workflow {key.workflow_id}" if key else ""):
+            try:
+                yield
+            except RPCError as error:
+                if error.status == RPCStatusCode.UNAVAILABLE:
+                    self._health.report(up=False)
+                raise
 
 
 def _search_attributes(request: RouteRequestInput) -> TypedSearchAttributes:

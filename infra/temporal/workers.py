@@ -50,5 +50,7 @@ def maintenance_worker(client: Client, workflows: Sequence[type], activities: Se
         workflows=workflows,
         activities=activities,
         max_concurrent_activities=4,
+        # A canceled job should stop paying a judge soon.
+        max_heartbeat_throttle_interval=timedelta(seconds=2),
         graceful_shutdown_timeout=timedelta(seconds=10),
     )

@@ -19,7 +19,7 @@ from modelpilot.records import HistoryPoint, Neighbours, Vector
 
 Slots = NDArray[np.intp]
 
-_NUMBERS = ("quality", "cost_usd", "latency_ms", "output_tokens", "request_count")
+_NUMBERS = ("quality", "cost_usd", "latency_ms", "output_tokens", "request_count", "quality_weight")
 _INITIAL_ROWS = 64
 _NO_VECTOR = np.zeros(0, np.float32)
 # Beside the vector: the row's numbers and ids, its columns and its dictionary entry (measured, rounded up).
@@ -130,6 +130,7 @@ class HotCopy:
                 count=numbers[:, 4],
                 timestamp=self._timestamps[nearest],
                 totals=self._totals.by_model(),
+                quality_weight=numbers[:, 5],
             )
 
     def _nearest(self, vector: Vector, count: int) -> tuple[Slots, Vector]:
@@ -195,6 +196,7 @@ class HotCopy:
             row.latency_ms,
             row.output_tokens,
             row.request_count,
+            row.quality_weight,
         )
 
     def _free_slot(self, timestamp: float) -> int | None:

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from infra.vectors.rows import HistoryRow
 from modelpilot.records import ModelTotals
 
+_ROUNDING = 1e-6  # what may be left of weights that were added and taken away again
+
 
 class RunningTotals:
     """Sums over rows, each row counted once. Not safe for threads by itself: the copy holds its lock."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, latency, output tokens, graded, quality
+        self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, graded, quality
         self._shown: dict[str, ModelTotals] = {}
         self._stale: set[str] = set()
 
@@ -32,9 +34,9 @@ class RunningTotals:
         return self._shown
 
     def _add(self, row: HistoryRow, sign: float) -> None:
-        graded = float(row.quality_count > 0.0)
-        numbers = np.array([1.0, row.latency_ms, row.output_tokens, graded, graded * row.quality])
-        sums = self._sums.setdefault(row.model, np.zeros(5))
+        graded = min(row.quality_count, 1.0)
+        numbers = np.array([1.0, graded, graded * row.quality])
+        sums = self._sums.setdefault(row.model, np.zeros(3))
         sums += sign * numbers
         self._stale.add(row.model)
         if sums[0] < 0.5:  # nothing left of it, nor of the rounding errors
@@ -42,11 +44,6 @@ class RunningTotals:
 
 
 def _totals(sums: NDArray[np.float64]) -> ModelTotals:
-    prompts, latency_ms, output_tokens, graded, quality = sums.tolist()
-    return ModelTotals(
-        prompts=round(prompts),
-        latency_ms=latency_ms / prompts,
-        output_tokens=output_tokens / prompts,
-        graded=round(graded),
-        quality=quality / graded if graded > 0.5 else math.nan,
-    )
+    prompts, graded, quality = sums.tolist()
+    known = graded > _ROUNDING
+    return ModelTotals(round(prompts), graded if known else 0.0, quality / graded if known else math.nan)

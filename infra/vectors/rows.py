@@ -9,6 +9,7 @@ import numpy as np
 
 from infra.vectors.schema import SCALAR_FIELDS, VECTOR_FIELD, primary_key, scope_key, text_limits
 from modelpilot.errors import EmbedderMismatch, InvalidRequest
+from modelpilot.estimation import REPEAT_CAP
 from modelpilot.records import HistoryPoint, Neighbours, QualityUpdate, Vector
 
 
@@ -16,7 +17,8 @@ from modelpilot.records import HistoryPoint, Neighbours, QualityUpdate, Vector
 class HistoryRow:
     """One (prompt, model) with the means over the `request_count` requests folded into it.
 
-    `quality`, `cost_usd` and `ttft_ms` are means over the requests that have them (`*_count`; 0 means unknown).
+    `quality`, `cost_usd` and `ttft_ms` are means over the requests that have them (`*_count`; 0 means unknown); each
+    quality counts by its weight (`HistoryPoint.quality_weight`), which is 1 at most, in the mean and in the count.
     `request_id` is the last request folded in. Times are Unix seconds; `updated_at` is when the row was written.
     """
 
@@ -41,6 +43,11 @@ class HistoryRow:
     timestamp: float
     updated_at: float
     embedding: Vector
+
+    @property
+    def quality_weight(self) -> float:
+        """The share in [0, 1] of the row's own weight, which grows with its requests, that its quality has."""
+        return float(_share(self.quality_count, self.request_count))
 
     @classmethod
     def from_entity(cls, entity: Mapping[str, Any]) -> "HistoryRow":
@@ -80,7 +87,7 @@ def new_row(point: HistoryPoint, now: float) -> HistoryRow:
         request_type=_storable(point.request_type),
         request_count=1.0,
         quality=point.quality or 0.0,
-        quality_count=float(point.quality is not None),
+        quality_count=0.0 if point.quality is None else point.quality_weight,
         cost_usd=point.cost_usd or 0.0,
         cost_count=float(point.cost_usd is not None),
         ttft_ms=point.ttft_ms or 0.0,
@@ -120,13 +127,13 @@ def fold(row: HistoryRow | None, point: HistoryPoint, now: float) -> HistoryRow:
 
 def with_quality(row: HistoryRow, update: QualityUpdate, now: float) -> HistoryRow:
     """`row` with its quality replaced."""
-    count = 0.0 if update.quality is None else float(update.count)
+    count = 0.0 if update.quality is None else update.weight
     return replace(row, quality=update.quality or 0.0, quality_count=count, updated_at=now)
 
 
 def quality_fields(key: str, update: QualityUpdate, now: float) -> dict[str, Any]:
     """The fields of the row with primary key `key` that a revised quality changes (see `with_quality`)."""
-    count = 0.0 if update.quality is None else float(update.count)
+    count = 0.0 if update.quality is None else update.weight
     return {"pk": key, "quality": update.quality or 0.0, "quality_count": count, "updated_at": now}
 
 
@@ -148,7 +155,13 @@ def to_neighbours(entities: Sequence[Mapping[str, Any]], similarity: Sequence[fl
         output_tokens=column("output_tokens"),
         count=column("request_count"),
         timestamp=np.array([entity["timestamp"] for entity in entities], np.float64),
+        quality_weight=_share(column("quality_count"), column("request_count")),
     )
+
+
+def _share(quality_count: Any, request_count: Any) -> Any:
+    # Both only up to where repeats stop counting: of a thousand requests, one that is graded is still one outcome.
+    return np.minimum(quality_count, REPEAT_CAP) / np.minimum(request_count, REPEAT_CAP)
 
 
 def _mean(old: float, old_count: float, new: float, new_count: float) -> float:

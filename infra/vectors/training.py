@@ -54,7 +54,7 @@ def training_rows(rows: Sequence[HistoryRow], limit: int) -> TrainingRows:
         prompt=np.array([prompts[_prompt(row)] for row in newest], np.int64),
         model=np.array([models[row.model] for row in newest], np.int64),
         quality=_known(newest, "quality", "quality_count"),
-        quality_weight=np.ones(len(newest)),
+        quality_weight=_column(newest, "quality_weight"),
         input_tokens=_column(newest, "input_tokens"),
         output_tokens=_column(newest, "output_tokens"),
         cost_usd=_known(newest, "cost_usd", "cost_count"),

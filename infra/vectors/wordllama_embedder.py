@@ -24,6 +24,9 @@ class WordLlamaEmbedder:
         self._model = wordllama.WordLlama.load(
             cache_dir=Path(wordllama.__file__).parent, dim=_MEANING, disable_download=True
         )
+        # The tokenizer takes a whole text for one word, so its cache of words would be one of prompts: hardly any comes
+        # twice, and with ten thousand in it a look-up takes as long as half the tokenizing.
+        self._model.tokenizer.model._resize_cache(0)
 
     async def embed(self, text: str) -> Vector:
         """[dimension], unit length, at once; zeros for a text without tokens. Long texts: see `embeddable`."""

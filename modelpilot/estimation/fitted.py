@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.estimation.archive import pack, unpack
-from modelpilot.estimation.arrays import Floats
+from modelpilot.estimation.arrays import Floats, Indices, between
 from modelpilot.estimation.kernel import Kernel
 from modelpilot.records import Vector
 
@@ -16,23 +16,78 @@ Singles = NDArray[np.float32]
 
 HEADS = ("quality", "output_tokens", "latency_ms", "cost_usd")
 QUALITY, OUTPUT_TOKENS, LATENCY, COST = range(len(HEADS))
+LOG_SD = 0.8  # of one answer's length and time, where nothing has been measured
 _LARGEST_LOG = 25.0
+_KEPT_STANDINGS = 8  # lists of models per fit: a router has few between two fits
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """Expectations for a prompt, [models] each. NaN where a model has no history of that kind.
 
-    `quality_sd` is that of the expectation; `*_log_sd` are those of a single answer, in natural logarithms.
+    `quality_sd` is that of the expectation, not of a single outcome.
     """
 
-    quality: Floats
+    expected: Floats  # [heads, models]
     quality_sd: Floats
-    output_tokens: Floats
-    output_tokens_log_sd: Floats
-    latency_ms: Floats
+
+    @property
+    def quality(self) -> Floats:
+        """In [0, 1]."""
+        return self._of(QUALITY)
+
+    @property
+    def output_tokens(self) -> Floats:
+        """Of one answer."""
+        return self._of(OUTPUT_TOKENS)
+
+    @property
+    def latency_ms(self) -> Floats:
+        """Of a whole answer."""
+        return self._of(LATENCY)
+
+    @property
+    def cost_usd(self) -> Floats:
+        """Of one call."""
+        return self._of(COST)
+
+    def _of(self, head: int) -> Floats:
+        row: Floats = self.expected[head]
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a fit knows of some models before it is told the prompt, [models] each.
+
+    `weight` is 0 where it knows nothing, and all else is neutral there. The spreads are those of a single answer, in
+    natural logarithms.
+    """
+
+    places: Indices  # in the fit's own arrays; -1: it has not seen the model
+    weight: Floats  # [heads, models] in outcomes
+    quality_base: Floats  # of the model over all prompts
+    token_log_sd: Floats
     latency_log_sd: Floats
-    cost_usd: Floats
+    ttft_ms: Floats  # NaN where unknown
+    input_factor: Floats
+    contrast: Floats
+
+
+@cache
+def unfitted(count: int) -> Standing:
+    """That of so many models where there is no fit."""
+    none, usual = np.zeros(count), np.full(count, LOG_SD)
+    return Standing(
+        places=np.full(count, -1),
+        weight=np.zeros((len(HEADS), count)),
+        quality_base=none,
+        token_log_sd=usual,
+        latency_log_sd=usual,
+        ttft_ms=np.full(count, np.nan),
+        input_factor=np.ones(count),
+        contrast=none,
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +131,19 @@ class FittedPredictor:
     def _kernel(self) -> Kernel:
         return Kernel(self.surface_middle, self.surface_spread, self.landmarks)
 
+    @cached_property
+    def _standings(self) -> dict[tuple[str, ...], Standing]:
+        return {}
+
+    def standing(self, models: tuple[str, ...]) -> Standing:
+        """What it knows of these models whatever the prompt. Worked out once: a router's candidates seldom change."""
+        found = self._standings.get(models)
+        if found is None:
+            if len(self._standings) >= _KEPT_STANDINGS:
+                self._standings.clear()
+            found = self._standings[models] = self._standing(models)
+        return found
+
     def forecast(self, vector: Vector | None, request_type: str = "") -> Forecast:
         """What to expect of every model. Without a vector: the means, by request type."""
         shape = (len(HEADS), len(self.models))
@@ -88,17 +156,10 @@ class FittedPredictor:
             learnt[QUALITY] = self.type_offset[self._type(request_type)]
         value = self.base + learnt
         with np.errstate(invalid="ignore"):
-            means = np.exp(np.minimum(value, _LARGEST_LOG)) * self.smear
+            expected = np.exp(np.minimum(value, _LARGEST_LOG)) * self.smear
+        expected[QUALITY] = between(0.0, value[QUALITY], 1.0)
         spread = self.noise[QUALITY] / np.maximum(self.rows[QUALITY], 1.0) + self.signal * novelty
-        return Forecast(
-            quality=np.clip(value[QUALITY], 0.0, 1.0),
-            quality_sd=np.sqrt(spread),
-            output_tokens=means[OUTPUT_TOKENS],
-            output_tokens_log_sd=np.sqrt(self.noise[OUTPUT_TOKENS]),
-            latency_ms=means[LATENCY],
-            latency_log_sd=np.sqrt(self.noise[LATENCY]),
-            cost_usd=means[COST],
-        )
+        return Forecast(expected, np.sqrt(spread))
 
     def to_bytes(self) -> bytes:
         """A self-contained npz archive without pickles."""
@@ -112,3 +173,22 @@ class FittedPredictor:
     def _type(self, request_type: str) -> int:
         known = self.request_types
         return known.index(request_type) if request_type in known else len(known)
+
+    def _standing(self, models: tuple[str, ...]) -> Standing:
+        places = np.array([self.places.get(model, -1) for model in models], np.int64)
+        weight = np.where(places >= 0, self.rows[:, places], 0.0)
+
+        def column(values: Floats, known: NDArray[np.bool_], otherwise: float) -> Floats:
+            taken = values[places]
+            return np.where(known & np.isfinite(taken), taken, otherwise)
+
+        return Standing(
+            places=places,
+            weight=weight,
+            quality_base=column(self.base[QUALITY], weight[QUALITY] > 0.0, 0.0),
+            token_log_sd=column(np.sqrt(self.noise[OUTPUT_TOKENS]), weight[OUTPUT_TOKENS] > 0.0, LOG_SD),
+            latency_log_sd=column(np.sqrt(self.noise[LATENCY]), weight[LATENCY] > 0.0, LOG_SD),
+            ttft_ms=column(self.ttft_ms, weight[LATENCY] > 0.0, np.nan),
+            input_factor=column(self.input_factor, places >= 0, 1.0),
+            contrast=column(self.contrast, places >= 0, 0.0),
+        )

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from modelpilot.estimation.arrays import between
 from modelpilot.estimation.surface import split_surface
 from modelpilot.records import Vector
 
@@ -77,6 +78,6 @@ def shuffled(vectors: Vector, seed: int) -> NDArray[np.intp]:
 
 def _scaled(vectors: Vector, middle: Floats, spread: Floats) -> Singles:
     meaning, surface = split_surface(vectors)
-    standard = np.clip((surface - middle) / spread, -_SURFACE_CAP, _SURFACE_CAP)
+    standard = between(-_SURFACE_CAP, (surface - middle) / spread, _SURFACE_CAP)
     width = max(standard.shape[-1], 1)
     return np.concatenate([meaning * _MEANING**0.5, standard * (_SURFACE / width) ** 0.5], axis=-1).astype(np.float32)

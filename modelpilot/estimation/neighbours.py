@@ -1,12 +1,13 @@
 """Similar past prompts as evidence: how much each counts, and their weighted means for all models at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpilot.estimation.arrays import Floats, sums
+from modelpilot.estimation.arrays import Floats, between, sums
 from modelpilot.estimation.heads import HALF_LIFE_S, REPEAT_CAP
 from modelpilot.records import Neighbours
 
@@ -30,10 +31,12 @@ class Evidence:
         mine = self.code[(self.code >= 0) & (self.weight > 0.0)]
         return np.bincount(mine, minlength=self.models)
 
-    def sums(self, values: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """[models] weight of the known values, and their weighted sum."""
+    def sums(self, values: NDArray[np.float32], trust: NDArray[np.float32] | None = None) -> tuple[Floats, Floats]:
+        """[models] weight of the known values, and their weighted sum; `trust` [k] is a share of each one's weight."""
         usable = (self.code >= 0) & np.isfinite(values)
         code, weight = self.code[usable], self.weight[usable]
+        if trust is not None:
+            weight = weight * trust[usable]
         total = sums(code, weight, self.models)
         weighted = sums(code, weight * values[usable], self.models)
         return total, weighted
@@ -45,14 +48,16 @@ class Evidence:
         return float((weight @ values[known] + pseudo_count * prior) / (weight.sum() + pseudo_count))
 
 
-def weigh(neighbours: Neighbours, models: Sequence[str], now: float, fitted_at: float | None) -> Evidence:
-    """How much each neighbour counts for a request made `now` (Unix s; 0.0: age is left out of account)."""
-    places = {model: place for place, model in enumerate(models)}
-    code = np.array([places.get(name, -1) for name in neighbours.models], np.int64)
+def weigh(neighbours: Neighbours, places: Mapping[str, int], now: float, fitted_at: float | None) -> Evidence:
+    """How much each neighbour counts for a request made `now` (Unix s; 0.0: age is left out of account).
+
+    `places` has the index of each candidate.
+    """
+    code = np.fromiter(map(places.get, neighbours.models, repeat(-1)), np.int64, len(neighbours))
     closeness = (neighbours.similarity.astype(np.float64) - SIMILARITY_FLOOR) / (SIMILARITY_FULL - SIMILARITY_FLOOR)
-    weight = np.clip(closeness, 0.0, 1.0) * np.clip(neighbours.count, 0.0, REPEAT_CAP)
+    weight = between(0.0, closeness, 1.0) * np.minimum(np.maximum(neighbours.count, 0.0), REPEAT_CAP)
     if now > 0.0:
         weight *= 0.5 ** (np.maximum(now - neighbours.timestamp, 0.0) / HALF_LIFE_S)
     if fitted_at is not None:
         weight = np.where(neighbours.timestamp <= fitted_at, ALREADY_LEARNT * weight, weight)
-    return Evidence(code, np.where(np.isfinite(weight), weight, 0.0), len(models))
+    return Evidence(code, np.where(np.isfinite(weight), weight, 0.0), len(places))

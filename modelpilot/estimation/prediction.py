@@ -1,12 +1,12 @@
 """The expectation for one model and request, and what is known of the request when it is made."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelpilot.records import Vector
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):  # made in half the time of a frozen dataclass, once per candidate
     """Expectations for one model and request. None means unknown; `evidence` is the number of neighbours used.
 
     `*_sd` are standard deviations: of the expectation for quality and latency, of this one request for cost and carbon.

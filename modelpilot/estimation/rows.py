@@ -24,7 +24,7 @@ class TrainingRows:
     prompt: Indices  # [n] index into `vectors`
     model: Indices  # [n] index into `models`
     quality: Floats  # [n] in [0, 1]
-    quality_weight: Floats  # [n] in [0, 1]: how much the verdict is trusted; 1 for a human's or an exact check
+    quality_weight: Floats  # [n] in [0, 1]: share of the row's weight that its quality has; 1 for a person's word
     input_tokens: Floats  # [n]
     output_tokens: Floats  # [n]
     cost_usd: Floats  # [n]

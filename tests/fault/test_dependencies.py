@@ -76,7 +76,7 @@ async def test_postgres_away_loses_no_row(world: World) -> None:
 
 async def test_changed_router_is_effective_at_once_at_every_gateway(world: World) -> None:
     """The five-minute cache is dropped on change, also in processes that did not make the change."""
-    with world.gateway() as one, world.gateway() as two:
+    with world.two_gateways() as (one, two):
         async with world.client(one) as first, world.client(two) as second:
             await put_router(first, "changing", ["sim/small"])
             for client in (first, second):

@@ -1,7 +1,6 @@
 """Leases: who is alive and who owns a request, by the database's clock."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,12 +10,6 @@ from infra.db.leases import PostgresLeases
 from modelpilot.records import RequestKey
 
 KEY = RequestKey("alice", "r1")
-
-
-@pytest.fixture
-async def database(migrated_url: str) -> AsyncIterator[Database]:
-    async with Database(migrated_url) as opened:
-        yield opened
 
 
 @pytest.fixture

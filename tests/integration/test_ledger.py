@@ -22,12 +22,6 @@ NASTY = "emoji 🎈, right-to-left \u202eabc, NUL \0, lone surrogate \ud800, quo
 
 
 @pytest.fixture
-async def database(migrated_url: str) -> AsyncIterator[Database]:
-    async with Database(migrated_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 async def ledger(database: Database) -> AsyncIterator[PostgresLedger]:
     ledger = PostgresLedger(database, keyring())
     yield ledger

@@ -24,12 +24,6 @@ REFUSED = FittedArtifact(None, report("worse than the global mean"))
 
 
 @pytest.fixture
-async def database(migrated_url: str) -> AsyncIterator[Database]:
-    async with Database(migrated_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def store(database: Database) -> PostgresPredictors:
     return PostgresPredictors(database)
 

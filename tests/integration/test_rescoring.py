@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from temporalio import workflow
 
+from activities import judging
 from modelpilot import names
 from modelpilot.quality import FEEDBACK_PRECISION, JUDGE_PRECISION
 from modelpilot.refit import RefitInput, RefitResult
@@ -69,6 +70,24 @@ async def test_a_point_is_the_mean_of_its_requests(worked: Learning) -> None:
     quality, count = (await worked.points())["c"]
     assert quality == pytest.approx(0.5)
     assert count == 3.0
+
+
+async def test_a_passed_check_counts_less_than_a_person(worked: Learning) -> None:
+    """It proves the form of an answer only: in the mean over a prompt's requests it has a quarter of their weight."""
+    await worked.add("checked", prompt="same", quality=1.0)
+    await worked.add("rated", prompt="same")
+    assert await worked.points() == {"rated": (1.0, 0.25)}
+    await worked.rate("rated", 0.0)
+    await worked.run()
+    assert (await worked.points())["rated"] == pytest.approx((0.2, 1.25))
+
+
+async def test_the_vectors_hear_of_a_new_source(worked: Learning) -> None:
+    """Feedback that says what the check said changes no value, and yet counts."""
+    await worked.add("a", quality=1.0)
+    await worked.rate("a", 1.0)
+    await worked.run()
+    assert await worked.points() == {"a": (1.0, 1.0)}
 
 
 async def test_stored_texts_are_checked_again(worked: Learning) -> None:
@@ -182,11 +201,12 @@ async def test_another_tenants_rows_are_never_touched(worked: Learning) -> None:
     assert (await worked.points())["theirs"] == (None, 0.0)
 
 
-async def test_a_paused_job_waits_and_goes_on(worked: Learning) -> None:
+async def test_a_paused_job_waits_and_goes_on(worked: Learning, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause holds the job behind its slice; resume carries it to its end from where it stood."""
-    for number in range(30):
-        await worked.add(f"r{number:02}", text=RIGHT, age_s=100.0 - number)
-    handle = await worked.start(**{**JUDGE, "judge_rate_per_minute": 120.0})
+    monkeypatch.setattr(judging, "ROUND_S", 1.0)
+    for number in range(8):
+        await worked.add(f"r{number}", text=RIGHT, age_s=100.0 - number)
+    handle = await worked.start(**{**JUDGE, "judge_rate_per_minute": 240.0})
     await eventually(worked.judgements, "nobody judges")
     await handle.signal(names.PAUSE_JOB)
 
@@ -200,8 +220,8 @@ async def test_a_paused_job_waits_and_goes_on(worked: Learning) -> None:
     assert state.status == "running"
     await handle.signal(names.RESUME_JOB)
     result = await handle.result()
-    assert (result.status, result.progress.done) == ("completed", 30)
-    assert before < len(await worked.judgements()) == 30
+    assert (result.status, result.progress.done) == ("completed", 8)
+    assert before < len(await worked.judgements()) == 8
 
 
 async def test_a_canceled_job_stops_and_keeps_what_it_did(worked: Learning) -> None:

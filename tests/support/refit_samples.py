@@ -134,10 +134,10 @@ class FakeFitter:
 
 
 @asynccontextmanager
-async def worker(client: Client, activities: RefitActivities, queue: str) -> AsyncIterator[None]:
-    """A worker whose workflows are sandboxed."""
+async def worker(client: Client, activities: RefitActivities, queue: str, **options: Any) -> AsyncIterator[None]:
+    """A worker whose workflows are sandboxed, unless the options say otherwise."""
     steps: list[Callable[..., Any]] = [activities.list_refits, activities.refit_router]
-    async with Worker(client, task_queue=queue, workflows=[RefitWorkflow], activities=steps):
+    async with Worker(client, task_queue=queue, workflows=[RefitWorkflow], activities=steps, **options):
         yield
 
 

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
@@ -86,9 +87,15 @@ class FakeSteps:
 async def running(
     client: Client, steps: FakeSteps, job: RescoreInput, workflow_id: str | None = None
 ) -> AsyncIterator["WorkflowHandle[Any, RescoreResult]"]:
-    """The job's workflow on a queue of its own, sandboxed."""
+    """The job's workflow on a queue of its own, sandboxed; heartbeats tell at once of a cancellation."""
     queue = f"rescoring-{secrets.token_hex(4)}"
-    async with Worker(client, task_queue=queue, workflows=[RescoreBatchWorkflow], activities=steps.activities()):
+    async with Worker(
+        client,
+        task_queue=queue,
+        workflows=[RescoreBatchWorkflow],
+        activities=steps.activities(),
+        max_heartbeat_throttle_interval=timedelta(milliseconds=50),
+    ):
         yield await client.start_workflow(
             names.RESCORE_WORKFLOW,
             job,

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,8 @@ async def learning(
 
 @asynccontextmanager
 async def rescoring_worker(there: Learning, extra: Iterable[type] = ()) -> AsyncIterator[Worker]:
-    """A maintenance worker that re-scores; its workflows are sandboxed (the default runner)."""
+    """A maintenance worker that re-scores; its workflows are sandboxed (the default runner), and its heartbeats tell at
+    once of a cancellation."""
     settings = load_settings({"MODELPILOT_ENCRYPTION_KEYS": KEYRING, "MODELPILOT_SIMULATOR_URL": there.simulator_url})
     identity = f"worker-{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
@@ -188,6 +190,7 @@ async def rescoring_worker(there: Learning, extra: Iterable[type] = ()) -> Async
             workflows=[RescoreBatchWorkflow, *extra],
             activities=steps,
             identity=identity,
+            max_heartbeat_throttle_interval=timedelta(milliseconds=50),
         ) as worker:
             await wait_until_polling(there.client, names.MAINTENANCE_QUEUE, identity)
             yield worker

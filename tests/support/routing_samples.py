@@ -59,7 +59,15 @@ def profile(text: str = SIMPLE, **fields: Any) -> RequestProfile:
 
 def neighbours(rows: Sequence[dict[str, Any]]) -> Neighbours:
     """Past outcomes; a row has `model` and whatever differs from a typical one."""
-    plain = {"similarity": 1.0, "quality": np.nan, "cost": np.nan, "latency": 1_000.0, "tokens": 100.0, "count": 1.0}
+    plain = {
+        "similarity": 1.0,
+        "quality": np.nan,
+        "cost": np.nan,
+        "latency": 1_000.0,
+        "tokens": 100.0,
+        "count": 1.0,
+        "trust": 1.0,
+    }
     columns = {name: np.array([row.get(name, default) for row in rows], np.float32) for name, default in plain.items()}
     return Neighbours(
         similarity=columns["similarity"],
@@ -71,6 +79,7 @@ def neighbours(rows: Sequence[dict[str, Any]]) -> Neighbours:
         output_tokens=columns["tokens"],
         count=columns["count"],
         timestamp=np.full(len(rows), NOW),
+        quality_weight=columns["trust"],
     )
 
 

@@ -1,11 +1,12 @@
 """Real servers for tests: started like `modelpilot up` starts them, each with a data directory of its own."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from infra.embedded import ports
+from infra.embedded.child import Child
 from infra.embedded.data_dir import DataDir
 from infra.embedded.milvus import MilvusPlan, milvus_service
 from infra.embedded.postgres import PostgresPlan, postgres_service
@@ -18,22 +19,36 @@ FAST = (("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "o
 
 
 @contextmanager
-def running(service: Service) -> Iterator[None]:
-    """Run a service for the length of a `with` block."""
+def running(*services: Service) -> Iterator[None]:
+    """Run services, which come up and end at the same time, for the length of a `with` block."""
     # A loop of its own, never installed as the thread's current one: pytest-asyncio owns that.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        child = runner.run(bring_up(service))
+        children = runner.run(_up(services))
         try:
             yield
         finally:
-            runner.run(child.stop())
+            runner.run(_down(children))
+
+
+async def _up(services: Sequence[Service]) -> list[Child]:
+    started = await asyncio.gather(*map(bring_up, services), return_exceptions=True)
+    children = [one for one in started if isinstance(one, Child)]
+    for one in started:
+        if isinstance(one, BaseException):
+            await _down(children)
+            raise one
+    return children
+
+
+async def _down(children: Sequence[Child]) -> None:
+    await asyncio.gather(*(child.stop() for child in children))
 
 
 @contextmanager
 def postgres(directory: Path) -> Iterator[PostgresPlan]:
     """An empty Postgres server."""
-    plan = PostgresPlan(directory / "postgres", directory / "postgres.log", FAST)
-    with running(postgres_service(plan)):
+    plan, service = _postgres(directory)
+    with running(service):
         yield plan
 
 
@@ -48,16 +63,44 @@ def temporal(directory: Path) -> Iterator[str]:
 @contextmanager
 def milvus(directory: Path) -> Iterator[str]:
     """A Milvus Lite server; yields its URI."""
-    plan = MilvusPlan(directory / "milvus", directory / "milvus.log", ports.free_port())
-    with running(milvus_service(plan)):
-        yield plan.uri
+    uri, service = _milvus(directory)
+    with running(service):
+        yield uri
 
 
 @contextmanager
 def simulator(directory: Path) -> Iterator[str]:
     """The simulator as its own process; yields its base URL."""
-    data = DataDir(directory)
+    url, service = _simulator(directory)
+    with running(service):
+        yield url
+
+
+@contextmanager
+def all_four(directory: Path) -> Iterator[tuple[PostgresPlan, str, str, str]]:
+    """All of them, each below a folder of its own name; yields what each of them does, in the order above."""
+    for name in ("postgres", "temporal", "milvus", "simulator"):
+        (directory / name).mkdir()
+    # Temporal takes further ports, so others are chosen when it is up.
+    with temporal(directory / "temporal") as address:
+        plan, database = _postgres(directory / "postgres")
+        uri, vectors = _milvus(directory / "milvus")
+        url, provider = _simulator(directory / "simulator")
+        with running(database, vectors, provider):
+            yield plan, address, uri, url
+
+
+def _postgres(directory: Path) -> tuple[PostgresPlan, Service]:
+    plan = PostgresPlan(directory / "postgres", directory / "postgres.log", FAST)
+    return plan, postgres_service(plan)
+
+
+def _milvus(directory: Path) -> tuple[str, Service]:
+    plan = MilvusPlan(directory / "milvus", directory / "milvus.log", ports.free_port())
+    return plan.uri, milvus_service(plan)
+
+
+def _simulator(directory: Path) -> tuple[str, Service]:
+    data, port = DataDir(directory), ports.free_port()
     data.create()
-    port = ports.free_port()
-    with running(simulator_service(data, port)):
-        yield f"http://{ports.LOOPBACK}:{port}"
+    return f"http://{ports.LOOPBACK}:{port}", simulator_service(data, port)

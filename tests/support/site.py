@@ -6,6 +6,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from bench.dashboard_calls import body_of, specs_of
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
 from dashboard.readers import Readers
@@ -146,17 +147,7 @@ def callback_body(client: FlaskClient, component: str, values: Mapping[str, Any]
     """What a browser posts for the callback that has an output on `component`, or on one of its properties
     (`component.data`); `values` are its inputs by id."""
     wanted = component if "." in component else f"{component}."
-    specs = client.get("/_dash-dependencies").get_json()
-    spec = next(one for one in specs if wanted in one["output"] and not one["clientside_function"])
-    names = spec["output"].strip(".").split("...")
-    outputs: Any = [dict(zip(("id", "property"), name.rsplit(".", 1), strict=True)) for name in names]
-    if not spec["output"].startswith(".."):
-        outputs = outputs[0]
-    inputs, state = (
-        [given | {"value": values.get(given["id"])} for given in spec[kind]] for kind in ("inputs", "state")
-    )
-    changed = [f"{given['id']}.{given['property']}" for given in inputs if given["id"] in values]
-    return {"output": spec["output"], "outputs": outputs, "inputs": inputs, "state": state, "changedPropIds": changed}
+    return body_of(next(one for one in specs_of(client) if wanted in one["output"]), values)
 
 
 def call(client: FlaskClient, component: str, values: Mapping[str, Any], changed: str | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,19 @@ class World:
     @contextmanager
     def gateway(self, **variables: str) -> Iterator[Gateway]:
         """A ready gateway; `variables` are settings without their prefix. It is killed at the end if still there."""
+        with self._starting(variables) as gateway:
+            wait_until(lambda: _answers(gateway), f"gateway is not ready: see {gateway.log}")
+            yield gateway
+
+    @contextmanager
+    def two_gateways(self, **variables: str) -> Iterator[tuple[Gateway, Gateway]]:
+        """Two of them, started at the same time; the variables are the first one's."""
+        with self._starting(variables) as first, self.gateway() as second:
+            wait_until(lambda: _answers(first), f"gateway is not ready: see {first.log}")
+            yield first, second
+
+    @contextmanager
+    def _starting(self, variables: Mapping[str, str]) -> Iterator[Gateway]:
         self._count += 1
         port, log = ports.free_port(), self.directory / f"gateway-{self._count}.log"
         overrides = {f"MODELPILOT_{name}": value for name, value in variables.items()}
@@ -77,7 +90,6 @@ class World:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         gateway = Gateway(f"http://127.0.0.1:{port}", process, log)
         try:
-            wait_until(lambda: _answers(gateway), f"gateway is not ready: see {log}")
             yield gateway
         finally:
             if process.poll() is None:
@@ -118,13 +130,9 @@ class World:
 @contextmanager
 def running_world(directory: Path) -> Iterator[World]:
     """Postgres, Temporal, Milvus Lite and the simulator, migrated and seeded by `modelpilot migrate`."""
-    with ExitStack() as stack:
-        for name in ("postgres", "temporal", "milvus", "simulator", "data"):
-            (directory / name).mkdir()
-        database_url = stack.enter_context(servers.postgres(directory / "postgres")).url("postgres")
-        temporal = stack.enter_context(servers.temporal(directory / "temporal"))
-        milvus = stack.enter_context(servers.milvus(directory / "milvus"))
-        simulator = stack.enter_context(servers.simulator(directory / "simulator"))
+    (directory / "data").mkdir()
+    with servers.all_four(directory) as (postgres, temporal, milvus, simulator):
+        database_url = postgres.url("postgres")
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MODELPILOT_")},
             "MODELPILOT_DATABASE_URL": database_url,

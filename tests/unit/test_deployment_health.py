@@ -89,6 +89,25 @@ async def test_breakers_of_one_tenant_are_nothing_to_another() -> None:
     assert core.health.snapshot(OWNER) == ()
 
 
+def test_a_changed_provider_has_a_clean_breaker() -> None:
+    """What was seen of the old one says nothing about the new one."""
+    core = Core()
+    break_down(core, AT_A)
+    assert "circuit breaker open" in (core.health.why_not(AT_A) or "")
+    core.cache.drop("provider", OWNER, "simulator")
+    assert core.health.why_not(AT_A) is None
+
+
+def test_the_deployment_seen_first_is_forgotten_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins again as healthy, its open breaker included."""
+    monkeypatch.setattr("activities.health.MAXIMUM_DEPLOYMENTS", 1)
+    core = Core()
+    break_down(core, AT_A)
+    break_down(core, AT_B)
+    assert core.health.why_not(AT_A) is None
+    assert core.health.why_not(AT_B) is not None
+
+
 @pytest.mark.parametrize("kind", ["provider", None])
 async def test_a_refused_key_is_skipped_until_it_changes(kind: str | None) -> None:
     """401 marks the provider for all its models; a changed provider begins anew."""

@@ -101,6 +101,7 @@ def test_rows_become_columns() -> None:
     assert (made.prompt.tolist(), made.model.tolist()) == ([0, 0, 1], [0, 1, 0])
     assert made.count.tolist() == [3.0, 1.0, 1.0]
     np.testing.assert_array_equal(made.quality, [0.5, np.nan, np.nan])
+    np.testing.assert_allclose(made.quality_weight, [2.0 / 3.0, 0.0, 0.0])
     np.testing.assert_array_equal(made.cost_usd, [np.nan, 0.1, np.nan])
     np.testing.assert_array_equal(made.ttft_ms, [np.nan, np.nan, 7.0])
 

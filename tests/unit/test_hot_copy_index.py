@@ -193,10 +193,19 @@ def test_directions_are_orthonormal_and_the_leading_ones() -> None:
     assert np.square(coordinates(sample, directions)).sum() >= 0.95 * np.square(best).sum()
 
 
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=50), st.data())
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=300), st.data())
 def test_the_largest_are_all_that_are_at_least_the_smallest_of_them(numbers: list[int], data: st.DataObject) -> None:
     """Ties at the border come along, so that it does not matter where they stand."""
     values, count = np.array(numbers, np.float32), data.draw(st.integers(1, len(numbers)))
     least = sorted(numbers, reverse=True)[count - 1]
     assert kth_largest(values, count) == least
     assert largest(values, count).tolist() == [place for place, number in enumerate(numbers) if number >= least]
+
+
+@pytest.mark.parametrize("count", [1, 7, 400])
+def test_the_largest_are_found_wherever_they_stand(count: int) -> None:
+    """Side by side, spread over the whole, or anywhere: no shortcut leaves one out."""
+    ordered = np.arange(7_001, dtype=np.float32)
+    for values in (ordered, ordered[::-1], np.random.default_rng(12).permutation(ordered)):
+        assert kth_largest(values, count) == 7_001 - count
+        assert sorted(values[largest(values, count)].tolist()) == list(range(7_001 - count, 7_001))

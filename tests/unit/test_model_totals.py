@@ -36,8 +36,18 @@ def test_a_search_brings_the_means_of_the_router() -> None:
     totals = found(copy).totals
     assert totals is not None
     assert (totals["a"].prompts, totals["a"].graded, totals["b"].prompts) == (3, 2, 1)
-    assert (totals["a"].latency_ms, totals["a"].quality, totals["a"].output_tokens) == (200.0, 0.5, 7.0)
+    assert totals["a"].quality == 0.5
     assert math.isnan(totals["b"].quality)
+
+
+def test_qualities_count_by_their_weights() -> None:
+    """A passed check for a quarter of a person's word, and a prompt for one at most."""
+    copy = HotCopy(2, 100)
+    copy.put([replace(row(1, "a", 1.0, 1.0), quality_count=0.25), replace(row(2, "a", 1.0, 0.0), quality_count=7.0)])
+    totals = found(copy).totals
+    assert totals is not None
+    assert totals["a"].graded == 1.25
+    assert totals["a"].quality == pytest.approx(0.2)
 
 
 def test_rows_that_make_room_are_forgotten() -> None:
@@ -47,7 +57,7 @@ def test_rows_that_make_room_are_forgotten() -> None:
     totals = found(copy).totals
     assert totals is not None
     assert list(totals) == ["b"]
-    assert totals["b"].latency_ms == 300.0
+    assert totals["b"].prompts == 2
 
 
 def test_totals_that_were_given_out_stay_as_they_were() -> None:
@@ -59,8 +69,8 @@ def test_totals_that_were_given_out_stay_as_they_were() -> None:
     after = found(copy).totals
     assert before is not None
     assert after is not None
-    assert (set(before), before["a"].latency_ms) == ({"a", "b"}, 100.0)
-    assert (set(after), after["a"].latency_ms, after["b"]) == ({"a", "b", "c"}, 200.0, before["b"])
+    assert (set(before), before["a"].prompts) == ({"a", "b"}, 1)
+    assert (set(after), after["a"].prompts, after["b"]) == ({"a", "b", "c"}, 2, before["b"])
 
 
 ROWS = st.lists(
@@ -83,6 +93,5 @@ def test_running_totals_are_those_of_the_rows_that_are_there(puts: list[tuple[in
         mine = [values for (_, name), values in last.items() if name == model]
         graded = [quality for _, quality in mine if quality is not None]
         assert (totals[model].prompts, totals[model].graded) == (len(mine), len(graded))
-        assert totals[model].latency_ms == pytest.approx(np.mean([latency for latency, _ in mine]), abs=1e-3)
         if graded:
             assert totals[model].quality == pytest.approx(np.mean(graded), abs=1e-6)

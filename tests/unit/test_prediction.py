@@ -42,8 +42,10 @@ def test_unknown_catalogue_values_are_neutral_or_unknown() -> None:
     bare = spec(avg_latency_ms=None, quality_score=None, cost_per_output_token=None, carbon_g_per_1k_tokens=None)
     expected = predict(bare, NONE, 100, None)
     assert (expected.latency_ms, expected.quality) == (NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY)
-    assert expected.cost_usd is None
-    assert expected.carbon_g is None
+    assert (expected.cost_usd, expected.cost_sd_usd) == (None, None)
+    assert (expected.carbon_g, expected.carbon_sd_g) == (None, None)
+    half_priced = predict(spec(cost_per_input_token=None), NONE, 100, None)
+    assert (half_priced.cost_usd, half_priced.cost_sd_usd) == (None, None)
 
 
 def test_much_near_evidence_moves_the_expectation_to_it() -> None:
@@ -90,6 +92,17 @@ def test_a_prompt_asked_a_thousand_times_is_no_thousand_prompts() -> None:
     repeated = predict(MODEL, neighbours([{"model": "sim/a", "quality": 1.0, "count": 1_000.0}]), 1, None)
     capped = predict(MODEL, neighbours([{"model": "sim/a", "quality": 1.0, "count": REPEAT_CAP}]), 1, None)
     assert repeated.quality == capped.quality
+
+
+def test_four_passed_checks_count_as_much_as_one_person() -> None:
+    """A quality that is little trusted moves the expectation of quality less, and of nothing else."""
+    said = {"model": "sim/a", "similarity": 0.9, "quality": 1.0, "latency": 500.0}
+    checked, rated = (neighbours([row] * 8) for row in ({**said, "trust": 0.25}, said))
+    one, all_of_it = (predict(MODEL, history, 100, None) for history in (checked, rated))
+    assert one.quality == pytest.approx(predict(MODEL, neighbours([said] * 2), 100, None).quality)
+    assert 0.6 < one.quality < all_of_it.quality
+    assert one.quality_sd > all_of_it.quality_sd
+    assert (one.latency_ms, one.evidence) == (all_of_it.latency_ms, all_of_it.evidence)
 
 
 def test_unknown_quality_is_no_evidence_about_quality() -> None:

@@ -79,7 +79,7 @@ def test_the_same_outcomes_do_not_count_twice() -> None:
     """In a young router all outcomes are neighbours: what they say of the model is in its totals already, and overrules
     the catalogue no further."""
     unlucky = neighbours([{"model": "sim/a", "quality": 0.25}] * 4)
-    known = replace(NONE, totals={"sim/a": ModelTotals(4, 900.0, 100.0, 4, 0.25)})
+    known = replace(NONE, totals={"sim/a": ModelTotals(4, 4, 0.25)})
     by_totals = predict_all(MODELS, facts(), known)
     by_both = predict_all(MODELS, facts(), replace(unlucky, totals=known.totals))
     assert [each.quality for each in by_both] == pytest.approx([each.quality for each in by_totals])
@@ -107,7 +107,7 @@ def test_old_neighbours_say_less() -> None:
 def test_totals_stand_in_before_the_first_fit() -> None:
     """What the router has seen of each model counts where nothing is similar; half of it tells the two apart, since
     each had half of the prompts."""
-    totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.9), "sim/b": ModelTotals(40, 900.0, 100.0, 40, 0.5)}
+    totals = {"sim/a": ModelTotals(40, 40, 0.9), "sim/b": ModelTotals(40, 40, 0.5)}
     first, second, new = predict_all(MODELS, facts(), replace(NONE, totals=totals))
     trust = 40 / (40 + PSEUDO_COUNT_LEVEL)
     level = 0.5 + trust * (0.9 - 0.5) / (2 * trust + 0.02)
@@ -118,7 +118,7 @@ def test_totals_stand_in_before_the_first_fit() -> None:
 
 def test_a_model_that_is_asked_alone_is_not_told_from_the_others() -> None:
     """Its outcomes say as much of the prompts and the graders as of itself: the catalogue's differences stay."""
-    totals = {"sim/a": ModelTotals(40, 900.0, 100.0, 40, 0.6), "sim/b": ModelTotals(5, 1.0, 1.0, 0, math.nan)}
+    totals = {"sim/a": ModelTotals(40, 40, 0.6), "sim/b": ModelTotals(5, 0, math.nan)}
     first, second, new = predict_all(MODELS, facts(), replace(NONE, totals=totals))
     assert first.quality == pytest.approx(0.6, abs=0.01)
     assert second.quality == first.quality
@@ -128,7 +128,7 @@ def test_a_model_that_is_asked_alone_is_not_told_from_the_others() -> None:
 def test_a_model_that_the_catalogue_does_not_know_is_soon_known() -> None:
     """A neutral prior is no knowledge: a few outcomes move it further than they move a listed quality."""
     specs = [spec("sim/a", quality_score=0.5), spec("sim/b", quality_score=None)]
-    totals = {name: ModelTotals(10, 900.0, 100.0, 10, mean) for name, mean in (("sim/a", 0.3), ("sim/b", 0.7))}
+    totals = {name: ModelTotals(10, 10, mean) for name, mean in (("sim/a", 0.3), ("sim/b", 0.7))}
     listed, unknown = (each.quality for each in predict_all(specs, facts(), replace(NONE, totals=totals)))
     assert 0.5 - listed < 0.1 * 0.5 < unknown - 0.5
 
@@ -203,6 +203,14 @@ def test_the_order_of_the_models_changes_nothing(rows: list[dict[str, float]], o
     assert [plain[place] for place in order] == moved
 
 
+def test_a_fit_that_meets_many_lists_of_models_confuses_none() -> None:
+    """What it keeps of each list is that of this list, also where there have been more than it keeps."""
+    pools = [[MODELS[place] for place in range(len(MODELS)) if subset >> place & 1] for subset in range(1, 8)]
+    pools += [pool[::-1] for pool in pools]
+    fresh = [predict_all(pool, facts(), NONE, replace(predictor())) for pool in pools]
+    assert [predict_all(pool, facts(), NONE, predictor()) for pool in pools] == fresh
+
+
 def test_the_fit_of_one_router_is_what_its_rows_say() -> None:
     """The samples of these tests are learnable, or the tests above would prove nothing."""
     assert training_rows().models == predictor().models
@@ -210,7 +218,7 @@ def test_the_fit_of_one_router_is_what_its_rows_say() -> None:
 
 def test_a_hard_router_makes_untried_models_no_better_than_known_ones() -> None:
     """Grades below the catalogue's level say more of the prompts than of the models that met them."""
-    totals = {"sim/a": ModelTotals(200, 900.0, 100.0, 200, 0.3)}
+    totals = {"sim/a": ModelTotals(200, 200, 0.3)}
     specs = [spec("sim/a", quality_score=0.9), spec("sim/b", quality_score=0.8)]
     known, untried = predict_all(specs, facts(), replace(NONE, totals=totals))
     assert known.quality == pytest.approx(0.3, abs=0.05)

@@ -1,11 +1,15 @@
 """Cost of a call from its token counts."""
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelpilot.listing import Listing
 from modelpilot.outcome import Usage
-from modelpilot.pricing import call_cost_usd
+from modelpilot.pricing import call_cost_usd, call_costs_usd
 from tests.support.routing_samples import spec
 
 PRICED = spec(cost_per_input_token=3e-5, cost_per_output_token=6e-5)
@@ -40,3 +44,19 @@ def test_costs_are_never_negative(inputs: int, outputs: int, cached: int) -> Non
     cost = call_cost_usd(PRICED, Usage(inputs, outputs, cached))
     assert cost is not None
     assert cost >= 0.0
+
+
+PRICES = st.none() | st.sampled_from([0.0, 1e-7, 3e-5])
+
+
+@given(st.lists(st.tuples(PRICES, PRICES, PRICES), min_size=1, max_size=5), st.integers(0, 999), st.integers(0, 999))
+def test_many_models_cost_what_each_of_them_does(
+    prices: list[tuple[float | None, float | None, float | None]], tokens: int, cached: int
+) -> None:
+    """The prices of a whole catalogue at once: unknown and cached ones as with a single model."""
+    names = ("cost_per_input_token", "cost_per_cached_input_token", "cost_per_output_token")
+    specs = [PRICED.model_copy(update=dict(zip(names, each, strict=True))) for each in prices]
+    counts = np.full(len(specs), float(tokens))
+    together = call_costs_usd(Listing.of(specs), counts, counts, cached).tolist()
+    alone = [call_cost_usd(each, Usage(tokens, tokens, cached)) for each in specs]
+    assert [None if math.isnan(cost) else cost for cost in together] == alone

@@ -41,6 +41,16 @@ def test_a_field_that_a_provider_cannot_honour_excludes_it() -> None:
     assert decision.candidates[0].excluded_because == "its provider (anthropic) cannot honour seed"
 
 
+def test_what_one_request_cannot_use_the_next_one_can() -> None:
+    """A router's places are kept between requests, for each set of fields and each format apart."""
+    shot = replace(over(), providers={**over().providers, "openrouter": ProviderFacts("openrouter")})
+    through_openrouter = {"modelpilot": {"callFormat": "openrouter"}}
+    for _ in range(2):
+        assert choose(shot).selected == CLAUDE.id
+        assert choose(shot, **SEED).selected == GPT.id
+        assert choose(shot, **SEED, **through_openrouter).selected == CLAUDE.id
+
+
 def test_fallbacks_are_filtered_likewise() -> None:
     """A fallback must not drop what the decided model was chosen for."""
     assert choose(over()).fallbacks == (CLAUDE.id, GPT.id)

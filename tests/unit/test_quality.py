@@ -62,3 +62,11 @@ def test_a_quality_is_between_what_was_said(evidence: Evidence) -> None:
         return
     assert 0.0 < quality.confidence < 1.0
     assert min(said) - 1e-6 <= quality.value <= max(said) + 1e-6
+
+
+def test_nothing_counts_more_than_one_person_does() -> None:
+    """What is learnt from a verdict: a passed check proves the form only, a failed one all there is to know."""
+    said = (Evidence(checks=1.0), Evidence(judge=1.0), Evidence(feedback=1.0), Evidence(checks=1.0, judge=1.0),
+            Evidence(feedback=1.0, voices=9.0), Evidence(checks=0.0))  # fmt: skip
+    found = [quality.weight for quality in map(combine, said) if quality is not None]
+    assert found == pytest.approx([0.25, 0.44, 1.0, 0.69, 1.0, 1.0], abs=1e-5)

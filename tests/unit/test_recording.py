@@ -54,7 +54,7 @@ def test_the_point_speaks_of_the_call_that_answered() -> None:
     point = history_point(record, VECTOR)
     assert point is not None
     assert (point.model, point.latency_ms, point.cost_usd, point.ttft_ms) == ("sim/b", 200.0, 0.25, 50.0)
-    assert (point.input_tokens, point.output_tokens, point.quality) == (10, 5, 1.0)
+    assert (point.input_tokens, point.output_tokens, point.quality, point.quality_weight) == (10, 5, 1.0, 0.25)
     assert point.point_id == f"{record.prompt_hash}/sim/b"
     assert (point.scope.user_id, point.scope.router_id) == ("alice", "support")
 

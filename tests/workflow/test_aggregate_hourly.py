@@ -69,7 +69,7 @@ async def test_an_hour_that_cannot_be_computed_blocks_no_other(client: Client) -
 
 async def test_postgres_away_for_a_moment(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that finds no database is tried again, and done hours are not done twice."""
-    monkeypatch.setattr(aggregate_hourly, "RETRIES", RetryPolicy(initial_interval=timedelta(milliseconds=10)))
+    monkeypatch.setitem(aggregate_hourly.STEP, "retry_policy", RetryPolicy(initial_interval=timedelta(milliseconds=10)))
     fakes = FakeMetrics(noted=hours(3), away=1)
     handle, queue = await start(client, AggregateInput())
     async with worker(client, fakes, queue, sandboxed=False):  # a sandbox has a copy of the module, unpatched

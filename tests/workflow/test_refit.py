@@ -3,10 +3,12 @@
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import UnsandboxedWorkflowRunner
 
 from activities import refit as steps
 from activities.refit import RefitActivities
@@ -33,10 +35,11 @@ async def run(
     told: RefitInput,
     source: FakeSource | None = None,
     fitter: FakeFitter | None = None,
+    **options: Any,
 ) -> RefitResult:
     queue = f"refit-{secrets.token_hex(4)}"
     activities = RefitActivities(source or FakeSource(training_rows(60)), store, fitter or FakeFitter())
-    async with worker(client, activities, queue):
+    async with worker(client, activities, queue, **options):
         return await (await start(client, told, queue)).result()
 
 
@@ -81,7 +84,8 @@ async def test_a_router_that_cannot_be_fitted_keeps_no_other_from_it(
     store = FakePredictorStore([HistoryScope("alice", name) for name in ("a", "b", "c")])
     source = FakeSource(training_rows(60), broken=frozenset({"b"}))
     with pytest.raises(WorkflowFailureError) as failed:
-        await run(client, store, RefitInput(), source)
+        # A sandbox has a copy of the module, unpatched.
+        await run(client, store, RefitInput(), source, workflow_runner=UnsandboxedWorkflowRunner())
     cause = failed.value.cause
     assert isinstance(cause, ApplicationError)
     assert (cause.type, cause.message) == ("RefitIncomplete", "1 routers could not be fitted")

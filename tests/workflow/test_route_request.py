@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from activities import flights, recovery
+from infra.temporal import starter
 from modelpilot import names
 from modelpilot.errors import Conflict
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.processes import until
 from tests.support.routing_runs import Handle, accepted, connect, fly, local_steps, ordinary_steps, start, worker
 from tests.support.routing_samples import plan, stream
-from workflows import policies
 
 STEPS = ["load_router", "embed_prompt", "query_history", "score_models", "call_provider", "store_performance"]
 
@@ -107,6 +107,13 @@ async def test_a_recovered_outcome_is_not_called_again(client: Client) -> None:
     assert len(first.ledger.rows) == 1
 
 
+@pytest.fixture
+def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiting local step asks for a new task, and hears of a cancellation, after 80 % of the task timeout."""
+    monkeypatch.setattr(starter, "TASK_TIMEOUT", timedelta(seconds=2))
+
+
+@pytest.mark.usefixtures("soon_told")
 async def test_a_canceled_workflow_stores_a_canceled_outcome(client: Client, core: Core) -> None:
     """Canceled in the Web UI during the call: the call ends, and its cost is in the one row."""
     core.providers.will(A, [*stream()[:2], asyncio.Event()])
@@ -129,6 +136,7 @@ async def canceled_and_told(handle: Handle) -> bool:
     return requested in kinds and EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED in kinds[kinds.index(requested) :]
 
 
+@pytest.mark.usefixtures("soon_told")
 async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client, core: Core) -> None:
     """Canceled while the row is being committed: the answer was given, so the request is completed and stored."""
     core.ledger.gate.clear()
@@ -148,8 +156,6 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client
 async def test_storing_goes_on_when_postgres_is_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The local step gives up, an ordinary activity retries until the row is in; nothing is called again."""
     monkeypatch.setattr(flights, "COMMIT_RETRY_WAIT_S", 0.0)
-    quick = replace(policies.STORE_RETRIES, initial_interval=policies.STORE_RETRIES.initial_interval / 20)
-    monkeypatch.setattr(policies, "STORE_RETRIES", quick)
     core = Core()
     core.ledger.down = True
     told = accepted(plan(A))

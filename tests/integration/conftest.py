@@ -1,0 +1,37 @@
+"""What several modules of these tests ask for."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from infra.db.engine import Database
+from infra.providers.addresses import AddressRule
+from infra.providers.registry import ProviderRegistry
+from modelpilot.records import HistoryScope
+
+
+@pytest.fixture
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    """A database with today's schema and nothing in it."""
+    async with Database(migrated_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[ProviderRegistry]:
+    """Provider clients that may call this machine."""
+    async with ProviderRegistry(AddressRule.of(allow_internal=True)) as registry:
+        yield registry
+
+
+@pytest.fixture
+def collection() -> str:
+    """The name of a Milvus collection that is not there yet."""
+    return f"history_{uuid4().hex}"
+
+
+@pytest.fixture
+def scope() -> HistoryScope:
+    """A router of Alice's without history."""
+    return HistoryScope("alice", f"router-{uuid4().hex[:8]}")
