@@ -69,7 +69,7 @@ class DeploymentHealth:
         self.clock = clock
         self._rules = rules or BreakerRules()
         self._breakers: dict[Deployment, Breaker] = {}
-        self._tripped: dict[Deployment, Breaker] = {}  # those of them that are not closed
+        self._tripped = False  # whether one of them may not be closed
         self._refused: dict[_Key, tuple[float, str]] = {}  # when it may be tried again, and what to call it
         self._cooling: dict[Deployment, tuple[float, float]] = {}  # from when to when
         self._changed_at = -math.inf
@@ -117,11 +117,8 @@ class DeploymentHealth:
             if began_s >= self._cooling.get(deployment, (math.inf, 0.0))[0]:
                 del self._cooling[deployment]
         breaker.record(is_healthy(attempt.status, attempt.error_type), began_s)
-        if breaker.state == "closed":
-            self._tripped.pop(deployment, None)
-        else:
-            self._tripped[deployment] = breaker
         if breaker.state != before:
+            self._tripped = any(each.state != "closed" for each in self._breakers.values())
             log.warning("breaker", deployment=deployment.place.label, model=deployment.model, state=breaker.state)
 
     def refuse_key(self, deployment: Deployment, began_s: float) -> None:
@@ -158,7 +155,6 @@ class DeploymentHealth:
         self._refused = {key: until for key, until in self._refused.items() if not touched(*key[:2])}
         self._cooling = {each: self._cooling[each] for each in kept(self._cooling)}
         self._breakers = {each: self._breakers[each] for each in kept(self._breakers)}
-        self._tripped = {each: self._tripped[each] for each in kept(self._tripped)}
 
     def unhealthy_keys(self, user_id: str) -> tuple[str, ...]:
         """The owner's providers whose key was refused, with the number of the key (`#2`) where they have several."""
@@ -183,9 +179,7 @@ class DeploymentHealth:
 
     def _add(self, deployment: Deployment) -> Breaker:
         if len(self._breakers) >= MAXIMUM_DEPLOYMENTS:
-            oldest = next(iter(self._breakers))
-            del self._breakers[oldest]
-            self._tripped.pop(oldest, None)
+            del self._breakers[next(iter(self._breakers))]
         breaker = self._breakers[deployment] = Breaker(self._rules, self.clock)
         return breaker
 
@@ -203,7 +197,7 @@ class DeploymentHealth:
         return f"rate limited, next try in {math.ceil(left_s)} s" if left_s > 0.0 else None
 
     def _broken(self, deployment: Deployment) -> str | None:
-        breaker = self._tripped.get(deployment)
+        breaker = self._breakers.get(deployment)
         if breaker is None or breaker.admits:
             return None
         since = datetime.fromtimestamp(_opened_at(breaker) or 0.0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -127,8 +127,7 @@ def fold(row: HistoryRow | None, point: HistoryPoint, now: float) -> HistoryRow:
 
 def with_quality(row: HistoryRow, update: QualityUpdate, now: float) -> HistoryRow:
     """`row` with its quality replaced."""
-    count = 0.0 if update.quality is None else update.weight
-    return replace(row, quality=update.quality or 0.0, quality_count=count, updated_at=now)
+    return replace(row, **quality_fields(row.pk, update, now))
 
 
 def quality_fields(key: str, update: QualityUpdate, now: float) -> dict[str, Any]:

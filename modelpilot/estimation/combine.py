@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 from modelpilot.catalogue import ModelSpec
 from modelpilot.estimation.arrays import Floats, between
 from modelpilot.estimation.fitted import HEADS, LATENCY, OUTPUT_TOKENS, QUALITY, FittedPredictor, Standing, unfitted
-from modelpilot.estimation.heads import REPEAT_CAP
 from modelpilot.estimation.neighbours import Evidence, weigh
 from modelpilot.estimation.prediction import Prediction, RequestFacts
 from modelpilot.listing import Listing
 from modelpilot.pricing import call_costs_usd
 from modelpilot.records import Neighbours
-
-__all__ = ["DEFAULT_OUTPUT_TOKENS", "REPEAT_CAP", "predict", "predict_all"]
-
 
 # Neighbours' outcomes at which half of what they say is believed: of the prompt, and of one model against the others.
 PSEUDO_COUNT_COMMON, PSEUDO_COUNT_QUALITY = 10.0, 30.0

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
-from modelpilot.estimation import Prediction, RequestFacts, predict_all
+from modelpilot.estimation import REPEAT_CAP, Prediction, RequestFacts, predict_all
 from modelpilot.estimation.combine import (
     DEFAULT_OUTPUT_TOKENS,
     PSEUDO_COUNT_COMMON,
     PSEUDO_COUNT_QUALITY,
-    REPEAT_CAP,
 )
 from modelpilot.records import Neighbours
 from tests.support.routing_samples import neighbours, spec
