@@ -10,7 +10,7 @@ import numpy as np
 from modelpilot.catalogue import ModelSpec
 from modelpilot.chat import ChatBody
 from modelpilot.profile import profile_request
-from modelpilot.records import Neighbours, RouterSnapshot
+from modelpilot.records import Neighbours, RouterSnapshot, coded
 from modelpilot.router import Objective, Router
 from modelpilot.selection import decide
 
@@ -62,14 +62,16 @@ def decisions(models: Sequence[str], each: int) -> Mapping[str, list[dict[str, A
 
 def _past(models: Sequence[str], favourite: str, draw: random.Random) -> Neighbours:
     """Similar prompts, at which one of the models was better than all others."""
-    names = tuple(draw.choice(models) for _ in range(_NEIGHBOURS))
+    names = [draw.choice(models) for _ in range(_NEIGHBOURS)]
+    answered, model = coded(names)
 
     def column(low: float, high: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         return np.array([draw.uniform(low, high) for _ in names], np.float32)
 
     return Neighbours(
         similarity=np.sort(column(0.6, 0.95))[::-1],
-        models=names,
+        models=answered,
+        model=model,
         request_ids=tuple(f"req_{draw.getrandbits(64):016x}" for _ in names),
         quality=np.array([1.0 if name == favourite else draw.uniform(0.0, 0.4) for name in names], np.float32),
         cost_usd=column(0.0001, 0.001),

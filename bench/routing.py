@@ -99,7 +99,8 @@ class RecordedHistory:
         places = np.concatenate([self._by_prompt[prompt] for prompt in nearest])[:NEIGHBOUR_ROWS]
         return Neighbours(
             similarity=similarity[rows.prompt[places]],
-            models=tuple(rows.models[model] for model in rows.model[places]),
+            models=rows.models,
+            model=rows.model[places],
             request_ids=("",) * len(places),
             quality=rows.quality[places].astype(np.float32),
             cost_usd=rows.cost_usd[places].astype(np.float32),

@@ -1,6 +1,6 @@
 """Rows and points that outlive a request: the terminal row, the point in the vector history, and what is read back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from modelpilot.outcome import Attempt, Outcome
 from modelpilot.router import CallFormat, Router
 
 Vector = NDArray[np.float32]
+
+EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
 
 _KEPT_PLACES = 16  # sets of them per snapshot: requests differ little in what only some kinds of providers can serve
 
@@ -145,8 +147,9 @@ class Neighbours:
     """
 
     similarity: NDArray[np.float32]
-    models: tuple[str, ...]
-    request_ids: tuple[str, ...]
+    models: tuple[str, ...]  # each once; there may be some of which no neighbour is
+    model: NDArray[np.intp]  # [k] index into `models`
+    request_ids: tuple[str, ...]  # of the nearest EXPLAINED_NEIGHBOURS at least
     quality: NDArray[np.float32]
     cost_usd: NDArray[np.float32]
     latency_ms: NDArray[np.float32]
@@ -160,10 +163,16 @@ class Neighbours:
     def empty(cls) -> "Neighbours":
         """No history at all."""
         none, times = np.zeros(0, np.float32), np.zeros(0, np.float64)
-        return cls(none, (), (), none, none, none, none, none, times)
+        return cls(none, (), np.zeros(0, np.intp), (), none, none, none, none, none, times)
 
     def __len__(self) -> int:
-        return len(self.models)
+        return len(self.model)
+
+
+def coded(names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Each of the names once, and [k] which of these each one is."""
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    return tuple(codes), np.array([codes[name] for name in names], np.intp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,10 @@ from modelpilot.errors import NoCandidate
 from modelpilot.estimation import FittedPredictor, Prediction, RequestFacts, predict
 from modelpilot.exploration import winning_shares
 from modelpilot.profile import RequestProfile
-from modelpilot.records import Neighbours, RouterSnapshot, Vector
+from modelpilot.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
 from modelpilot.router import Constraints, Router
 from modelpilot.scoring import lower_is_better, weighted_total
 
-EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
 _UNITS = ("USD", "ms", "share", "gCO2e")  # of cost, latency, quality and carbon, as everywhere below
 _UNSCORED = (0.0, 0.0, 0.0, 0.0)
 _UNKNOWN = (None, None, None, None)
@@ -254,5 +253,6 @@ def _explained(neighbours: Neighbours) -> tuple[NeighbourUse, ...]:
         [round(value, 4) for value in column[:EXPLAINED_NEIGHBOURS].tolist()]
         for column in (neighbours.similarity, neighbours.quality)
     )
-    listed = zip(neighbours.request_ids, neighbours.models, similarity, quality, strict=False)
+    models = [neighbours.models[model] for model in neighbours.model[:EXPLAINED_NEIGHBOURS].tolist()]
+    listed = zip(neighbours.request_ids, models, similarity, quality, strict=False)
     return tuple(NeighbourUse(who, model, near, None if q != q else q) for who, model, near, q in listed)

@@ -11,7 +11,7 @@ from modelpilot.records import Vector
 
 _ITERATIONS = 4  # of subspace iteration: nothing depends on the last bit of a direction
 _SEED = 20_260_101
-_GROUP = 8
+_GROUP = 12
 
 
 def principal_directions(sample: Vector, width: int) -> Vector:
@@ -41,15 +41,17 @@ def captured(vector: Vector, along: Vector) -> float:
 
 def kth_largest(values: Vector, count: int) -> float:
     """The smallest of the `count` largest values."""
-    groups = len(values) // _GROUP
-    if groups > 2 * count:
-        # It is no less than the count-th largest of the groups' maxima, since so many values reach that: only these
-        # need ordering, and few do.
-        maxima = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
-        values = values[values >= kth_largest(maxima, count)]
     return float(np.partition(values, len(values) - count)[len(values) - count])
 
 
 def largest(values: Vector, count: int) -> NDArray[np.intp]:
     """Places of the `count` largest values, and of all that equal the smallest of these, in ascending order."""
-    return np.flatnonzero(values >= kth_largest(values, count))
+    groups = len(values) // _GROUP
+    if groups <= 2 * count:
+        return np.flatnonzero(values >= kth_largest(values, count))
+    # The smallest of them is no less than the count-th largest of the groups' maxima, since so many values reach that:
+    # only these need ordering, and few do.
+    maxima = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+    places = np.flatnonzero(values >= kth_largest(maxima, count))
+    few = values.take(places)
+    return places[few >= kth_largest(few, count)]

@@ -10,7 +10,7 @@ import numpy as np
 from infra.vectors.schema import SCALAR_FIELDS, VECTOR_FIELD, primary_key, scope_key, text_limits
 from modelpilot.errors import EmbedderMismatch, InvalidRequest
 from modelpilot.estimation import REPEAT_CAP
-from modelpilot.records import HistoryPoint, Neighbours, QualityUpdate, Vector
+from modelpilot.records import HistoryPoint, Neighbours, QualityUpdate, Vector, coded
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,11 @@ def to_neighbours(entities: Sequence[Mapping[str, Any]], similarity: Sequence[fl
     def column(name: str) -> Any:
         return np.array([entity[name] for entity in entities], np.float32)
 
+    models, model = coded([entity["model"] for entity in entities])
     return Neighbours(
         similarity=np.array(similarity, np.float32),
-        models=tuple(entity["model"] for entity in entities),
+        models=models,
+        model=model,
         request_ids=tuple(entity["request_id"] for entity in entities),
         quality=np.where(column("quality_count") > 0, column("quality"), np.float32("nan")),
         cost_usd=np.where(column("cost_count") > 0, column("cost_usd"), np.float32("nan")),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from infra.vectors.rows import HistoryRow
 from modelpilot.estimation import TrainingRows
-from modelpilot.records import HistoryScope
+from modelpilot.records import HistoryScope, coded
 
 Floats = NDArray[np.float64]
 
@@ -44,15 +44,15 @@ class MilvusTrainingSource:
 def training_rows(rows: Sequence[HistoryRow], limit: int) -> TrainingRows:
     """The newest `limit` rows; a prompt that several models answered has its vector once."""
     newest = sorted(rows, key=lambda row: row.timestamp)[-limit:]
-    prompts = {name: place for place, name in enumerate(dict.fromkeys(map(_prompt, newest)))}
-    models = {name: place for place, name in enumerate(dict.fromkeys(row.model for row in newest))}
+    prompts, prompt = coded([_prompt(row) for row in newest])
+    models, model = coded([row.model for row in newest])
     latest = {_prompt(row): row for row in newest}
     vectors = [latest[name].embedding for name in prompts]
     return TrainingRows(
         vectors=np.array(vectors, np.float32) if vectors else np.zeros((0, 0), np.float32),
-        models=tuple(models),
-        prompt=np.array([prompts[_prompt(row)] for row in newest], np.int64),
-        model=np.array([models[row.model] for row in newest], np.int64),
+        models=models,
+        prompt=prompt,
+        model=model,
         quality=_known(newest, "quality", "quality_count"),
         quality_weight=_column(newest, "quality_weight"),
         input_tokens=_column(newest, "input_tokens"),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +52,7 @@ def weigh(neighbours: Neighbours, places: Mapping[str, int], now: float, fitted_
 
     `places` has the index of each candidate.
     """
-    code = np.fromiter(map(places.get, neighbours.models, repeat(-1)), np.int64, len(neighbours))
+    code = np.array([places.get(model, -1) for model in neighbours.models], np.int64)[neighbours.model]
     closeness = (neighbours.similarity.astype(np.float64) - SIMILARITY_FLOOR) / (SIMILARITY_FULL - SIMILARITY_FLOOR)
     weight = between(0.0, closeness, 1.0) * np.minimum(np.maximum(neighbours.count, 0.0), REPEAT_CAP)
     if now > 0.0:

@@ -42,7 +42,7 @@ async def test_neighbours_come_nearest_first_with_unknowns_as_nan(history: Milvu
     )
     found = await history.query(scope, unit(0), 2)
     assert found.request_ids == ("r1", "r2")
-    assert found.models == ("sim/small", "sim/large")
+    assert [found.models[model] for model in found.model] == ["sim/small", "sim/large"]
     np.testing.assert_allclose(found.similarity, [1.0, 3 / np.sqrt(10)], atol=1e-5)
     np.testing.assert_allclose(found.quality, [0.75, np.nan])
     np.testing.assert_allclose(found.cost_usd, [0.5, np.nan])
@@ -58,7 +58,7 @@ async def test_a_repeat_updates_its_point(history: MilvusHistory, scope: History
     await history.store(point(scope, "p", "r4", model="sim/large"))
     assert await history.count(scope) == 2
     found = await history.query(scope, unit(0), 10)
-    index = found.models.index("sim/small")
+    index = found.model.tolist().index(found.models.index("sim/small"))
     assert found.request_ids[index] == "r3"
     assert found.count[index] == 3
     assert found.latency_ms[index] == pytest.approx(300.0)

@@ -11,7 +11,7 @@ from modelpilot.catalogue import ModelSpec
 from modelpilot.chat import ChatBody
 from modelpilot.messages import CallPlan, RouteRequestInput
 from modelpilot.profile import RequestProfile, profile_request
-from modelpilot.records import Neighbours, Principal, RouterSnapshot
+from modelpilot.records import Neighbours, Principal, RouterSnapshot, coded
 from modelpilot.router import Router
 from modelpilot.wire.chunks import as_chunks
 
@@ -69,9 +69,11 @@ def neighbours(rows: Sequence[dict[str, Any]]) -> Neighbours:
         "trust": 1.0,
     }
     columns = {name: np.array([row.get(name, default) for row in rows], np.float32) for name, default in plain.items()}
+    models, model = coded([row["model"] for row in rows])
     return Neighbours(
         similarity=columns["similarity"],
-        models=tuple(row["model"] for row in rows),
+        models=models,
+        model=model,
         request_ids=tuple(f"past_{number}" for number in range(len(rows))),
         quality=columns["quality"],
         cost_usd=columns["cost"],

@@ -3,6 +3,7 @@
 import threading
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from infra.vectors.coarse import coordinates, kth_largest, largest, principal_directions
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, new_row
-from modelpilot.records import HistoryPoint, HistoryScope, Vector
+from modelpilot.records import EXPLAINED_NEIGHBOURS, HistoryPoint, HistoryScope, Vector
 
 DIMENSION, ROWS, NEAREST = 96, 3_000, 40
 SCOPE = HistoryScope("alice", "r")
@@ -68,8 +69,8 @@ def shares_found(vectors: Vector, asked: Vector) -> np.ndarray:
     assert indexed.numbers_read < exact.numbers_read
     found = []
     for vector in asked:
-        right = exact.search(vector, NEAREST).request_ids
-        found.append(len(set(right) & set(indexed.search(vector, NEAREST).request_ids)) / NEAREST)
+        right = exact.search(vector, NEAREST).timestamp  # of each row another one
+        found.append(np.isin(right, indexed.search(vector, NEAREST).timestamp).mean())
     return np.array(found)
 
 
@@ -95,7 +96,7 @@ def test_a_rare_topic_is_not_lost_behind_a_common_one() -> None:
     rare = 0.3 * axes[0] + 0.95 * axes[-1] + 0.01 * draw.standard_normal((11, DIMENSION))
     vectors = units(np.concatenate([others, rare[1:]]))
     found = filled(rows_of(vectors)).search(units(rare[0]), 10)
-    assert {int(name[1:]) for name in found.request_ids} == set(range(ROWS, ROWS + 10))
+    assert set(found.timestamp) == set(range(ROWS, ROWS + 10))
 
 
 def test_equal_vectors_tie_as_without_the_index() -> None:
@@ -106,7 +107,8 @@ def test_equal_vectors_tie_as_without_the_index() -> None:
         rows = rows_of(made)
         exact, indexed = filled(rows, index=False), filled(rows)
         for limit in (1, NEAREST, 400):
-            assert indexed.search(made[7], limit).request_ids == exact.search(made[7], limit).request_ids
+            one, other = indexed.search(made[7], limit), exact.search(made[7], limit)
+            assert one.timestamp.tolist() == other.timestamp.tolist()
 
 
 def test_equal_vectors_are_not_copied_to_be_compared() -> None:
@@ -133,9 +135,21 @@ def test_similarities_are_those_of_the_whole_vectors() -> None:
     """The index chooses whom to compare; it does not guess how near they are."""
     vectors, asked = clustered(ROWS), clustered(1, seed=6)[0]
     found = filled(rows_of(vectors)).search(asked, NEAREST)
-    whole = vectors[[int(name[1:]) for name in found.request_ids]]
+    whole = vectors[found.timestamp.astype(int)]
     np.testing.assert_array_equal(found.similarity, np.vecdot(whole, asked))
     assert np.all(np.diff(found.similarity) <= 0.0)
+
+
+def test_a_row_is_told_by_its_model_and_the_nearest_by_their_requests() -> None:
+    """Models as the rows that are here now have them, ids in the order in which a decision lists them."""
+    vectors, asked = clustered(ROWS), clustered(1, seed=13)[0]
+    rows = [replace(made, model=f"m{number % 7}") for number, made in enumerate(rows_of(vectors))]
+    copy = filled(rows)
+    copy.put([replace(made, model="new") for made in rows[::10]])
+    found = copy.search(asked, NEAREST)
+    numbers = found.timestamp.astype(int).tolist()
+    assert [found.models[model] for model in found.model] == [f"m{n % 7}" if n % 10 else "new" for n in numbers]
+    assert found.request_ids == tuple(f"p{number}" for number in numbers[:EXPLAINED_NEIGHBOURS])
 
 
 def test_the_order_of_the_rows_changes_nothing() -> None:
@@ -145,7 +159,7 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
     first, second = filled(rows), filled(shuffled)
     for vector in asked:
         one, other = first.search(vector, NEAREST), second.search(vector, NEAREST)
-        assert one.request_ids == other.request_ids
+        assert one.timestamp.tolist() == other.timestamp.tolist()
         assert one.similarity.tobytes() == other.similarity.tobytes()
 
 
@@ -155,7 +169,7 @@ def test_rows_that_come_later_are_found() -> None:
     copy.put([row("new", asked)])
     assert copy.search(asked, 5).request_ids[0] == "new"
     copy.put([row("new", -asked)])
-    assert "new" not in copy.search(asked, NEAREST).request_ids
+    assert 1e6 not in copy.search(asked, NEAREST).timestamp
     copy.put([row(f"later{number}", vector) for number, vector in enumerate(clustered(1_200, seed=10))])
     copy.put([row("last", asked, 2e6)])
     assert len(copy) == 3_000

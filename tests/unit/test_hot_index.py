@@ -104,7 +104,7 @@ def test_search_is_exact(rows: int, limit: int, seed: int) -> None:
     found = copy.search(unit(seed + 5_000), limit)
     expected = np.sort(np.stack(vectors) @ unit(seed + 5_000))[::-1][:limit]
     np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
-    assert len(found.models) == len(found.quality) == len(found.timestamp) == min(rows, limit)
+    assert len(found.model) == len(found.quality) == len(found.timestamp) == min(rows, limit)
 
 
 @settings(max_examples=50)
