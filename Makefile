@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Each test process has servers of its own (2 GiB), and the browser tests alone keep one busy for most of the time.
+WORKERS ?= 2
 STAMP := .venv/.installed
 CODE := $(wildcard modelpilot activities workflows api dashboard infra bench tests)
 
@@ -39,8 +41,8 @@ types: install ## Check types
 imports: install ## Check which package may import which
 	$(BIN)/lint-imports
 
-unit: install ## Run the tests alone
-	$(BIN)/pytest
+unit: install ## Run the tests alone, in two processes (WORKERS=0: in this one)
+	$(BIN)/pytest --numprocesses $(WORKERS)
 
 fmt: install ## Format, and fix what can be fixed by machine
 	$(BIN)/ruff check --fix-only --quiet .

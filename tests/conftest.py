@@ -1,7 +1,9 @@
-"""Real services, started once per test session, the first time that a test asks for one."""
+"""Real services, started once per test session, the first time that a test asks for one. With several workers each
+worker is a session of its own, with services of its own."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -11,12 +13,19 @@ from temporalio.service import RPCError, RPCStatusCode
 from infra.embedded.postgres import PostgresPlan
 from tests.support import servers
 from tests.support.databases import temporary_database
+from tests.support.workers import ByServers
 from workflows import schedules
 
 # Tests never assert on time. A build must not depend on the draw; elsewhere every run tries new examples.
 settings.register_profile("build", deadline=None, derandomize=True)
 settings.register_profile("here", deadline=None)
 settings.load_profile("build" if os.environ.get("CI") else "here")
+
+
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` must go on working
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
+    """Which worker runs which tests."""
+    return ByServers(config, log)
 
 
 @pytest.fixture(scope="session")

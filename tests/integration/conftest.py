@@ -1,11 +1,12 @@
 """What several modules of these tests ask for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
 
 from infra.db.engine import Database
+from infra.db.sync_pool import SyncPool
 from infra.providers.addresses import AddressRule
 from infra.providers.registry import ProviderRegistry
 from modelpilot.records import HistoryScope
@@ -16,6 +17,14 @@ async def database(migrated_url: str) -> AsyncIterator[Database]:
     """A database with today's schema and nothing in it."""
     async with Database(migrated_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def pool(migrated_url: str) -> Iterator[SyncPool]:
+    """A pool of the site's readers on such a database."""
+    opened = SyncPool(migrated_url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -61,14 +61,6 @@ async def requests(database: Database) -> AsyncIterator[Requests]:
 
 
 @pytest.fixture
-def pool(migrated_url: str) -> Iterator[SyncPool]:
-    """The pool of the site."""
-    opened = SyncPool(migrated_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def workbench(database: Database, migrated_url: str) -> Iterator[LocalWorkbench]:
     """The workbench of the site, without Milvus."""
     settings = load_settings(

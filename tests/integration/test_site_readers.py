@@ -1,8 +1,7 @@
-"""The readers behind Explore, Requests and Models on a real Postgres."""
+"""The readers behind Explore and Models on a real Postgres, and what holds for every reader of the site."""
 
 import asyncio
 import statistics
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,13 +17,10 @@ from infra.db.sync_pool import SyncPool
 from modelpilot.analytics import AnalyticsScope
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.explore import METRICS, Cell, Question, RequestFilter
-from modelpilot.request_log import SORTABLE, Order
+from modelpilot.request_log import Order
 from tests.support import site_rows
-from tests.support.site_rows import HOURS, START_S
+from tests.support.site_rows import ALL, HOURS, SCOPE, START_S, within
 
-# Neither end is a whole hour: both are cut out of hours that are aggregated.
-SCOPE = AnalyticsScope("u1", START_S + 1_800.0, START_S + HOURS * 3_600.0 - 1_800.0)
-ALL = AnalyticsScope(None, START_S, START_S + HOURS * 3_600.0)
 KEYS = tuple(metric.key for metric in METRICS)
 ADDITIVE = tuple(metric.key for metric in METRICS if metric.kind != "percentile")
 
@@ -33,20 +29,6 @@ ADDITIVE = tuple(metric.key for metric in METRICS if metric.kind != "percentile"
 def rows(migrated_url: str) -> list[dict[str, Any]]:
     """What is in the database; nothing of it is aggregated yet."""
     return site_rows.fill(migrated_url)
-
-
-@pytest.fixture
-def pool(migrated_url: str) -> Iterator[SyncPool]:
-    """A pool of the site."""
-    opened = SyncPool(migrated_url)
-    yield opened
-    opened.close()
-
-
-def within(rows: list[dict[str, Any]], scope: AnalyticsScope) -> list[dict[str, Any]]:
-    """The rows of a scope."""
-    mine = (row for row in rows if scope.user_id in (None, row["user_id"]))
-    return [row for row in mine if scope.start_s <= row["created_at"].timestamp() < scope.end_s]
 
 
 def of_group(rows: list[dict[str, Any]], group: str, name: str) -> list[dict[str, Any]]:
@@ -195,51 +177,6 @@ def test_drill_down_counts_equal_the_points(rows: list[dict[str, Any]], pool: Sy
         assert len(log.page(scope, wanted, Order(), 0, 1_000)) == cell.requests
 
 
-def test_list_count_is_the_same_before_and_after_aggregation(
-    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str
-) -> None:
-    """Counting from hourly rows is only quicker."""
-    log = PostgresRequestLogReader(pool)
-    filters = [RequestFilter(), RequestFilter(model="sim/small"), RequestFilter(router=""), RequestFilter(model="")]
-    filters += [RequestFilter(status="failed"), RequestFilter(fallback=True, request_type="code")]
-    before = [log.count(SCOPE, one) for one in filters]
-    asyncio.run(site_rows.aggregate(migrated_url))
-    assert [log.count(SCOPE, one) for one in filters] == before
-    assert before[0] == len(within(rows, SCOPE))
-    assert all(before)
-
-
-@pytest.mark.parametrize("by", SORTABLE)
-@pytest.mark.parametrize("descending", [True, False])
-def test_pages_in_every_order_are_the_whole_list(
-    rows: list[dict[str, Any]], pool: SyncPool, by: str, descending: bool
-) -> None:
-    """Whatever the order, pages neither overlap nor leave anybody out, and unknown values come last."""
-    log, order = PostgresRequestLogReader(pool), Order(by, descending)
-    whole = log.page(ALL, RequestFilter(), order, 0, 1_000)
-    starts = range(0, len(whole), 70)
-    paged = [row for start in starts for row in log.page(ALL, RequestFilter(), order, start, start + 70)]
-    assert [(row.user_id, row.request_id) for row in paged] == [(row.user_id, row.request_id) for row in whole]
-    assert len({(row.user_id, row.request_id) for row in paged}) == len(rows)
-    known = [getattr(row, by) for row in whole if getattr(row, by) is not None]
-    assert known == sorted(known, reverse=descending)
-    assert all(getattr(row, by) is not None for row in whole[: len(known)])
-
-
-def test_unknown_orders_are_refused(pool: SyncPool) -> None:
-    """A column is put into the SQL by name, so only known ones are."""
-    with pytest.raises(ValueError, match="cannot be sorted"):
-        PostgresRequestLogReader(pool).page(ALL, RequestFilter(), Order("1; DROP TABLE requests"), 0, 1)
-
-
-def test_an_id_is_found_at_any_time(rows: list[dict[str, Any]], pool: SyncPool) -> None:
-    """Who has an id, or its beginning, need not know when; wildcards are ordinary characters."""
-    log, never = PostgresRequestLogReader(pool), AnalyticsScope("u1", 0.0, 1.0)
-    assert [row.request_id for row in log.page(never, RequestFilter(request_id="r0007"), Order(), 0, 9)] == ["r0007"]
-    assert log.count(never, RequestFilter(request_id="r000")) == 10
-    assert log.count(never, RequestFilter(request_id="r%")) == 0
-
-
 def test_tenants_see_only_their_own(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
     """Every reader narrows every part to the tenant, before and after the aggregation; an id of another is unknown."""
     log, models = PostgresRequestLogReader(pool), PostgresModelsReader(pool)
@@ -256,24 +193,6 @@ def test_tenants_see_only_their_own(rows: list[dict[str, Any]], pool: SyncPool, 
     assert log.detail("nobody", "r0001", "u1") is None
     assert log.detail("u2", "r0001", "u1") is None
     assert log.latest("nobody") is None
-
-
-def test_detail_has_everything_but_the_text(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
-    """Attempts in order, feedback and verdicts; where owners use the same id, the one that was asked for."""
-    with psycopg.connect(migrated_url) as connection:
-        site_rows.insert(connection, "attempts", site_rows.attempt(rows[1], 1, deployment="other/place"))
-        said = {"user_id": "u1", "request_id": "r0001", "api_key_id": "k", "source": "", "router_id": "support"}
-        site_rows.insert(connection, "feedback", {**said, "model": "sim/large", "score": 0.75})
-    log = PostgresRequestLogReader(pool)
-    found = log.detail(None, "r0001", "u1")
-    assert found is not None
-    assert (found.request.user_id, found.workflow_id) == ("u1", "route/u1/r0001")
-    assert [(one.seq, one.deployment) for one in found.attempts] == [(0, "simulator/sim/large"), (1, "other/place")]
-    assert [(one.source, one.score) for one in found.opinions] == [("feedback", 0.75)]
-    assert dict(found.tags) == {"team": "a"}
-    other = log.detail("u2", "r0001", None)
-    assert other is not None
-    assert (other.request.user_id, len(other.attempts), other.opinions) == ("u2", 1, ())
 
 
 def test_deployments_and_prices(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:

@@ -29,6 +29,7 @@ from modelpilot.profile import profile_request
 from modelpilot.provider_errors import ProviderError, Remedy
 from modelpilot.records import RouterSnapshot
 from tests.support import fakes
+from tests.support.fake_providers import FakeProviders
 from tests.support.routing_samples import PRINCIPAL, chat_body, router, snapshot, spec, stream
 
 A = spec("sim/a", quality_score=0.9)
@@ -71,7 +72,7 @@ class Core:
         self.ledger: fakes.FakeLedger = like.ledger if like else fakes.FakeLedger()
         self.leases: fakes.FakeLeases = like.leases if like else fakes.FakeLeases(instance)
         self.starter: fakes.FakeStarter = like.starter if like else fakes.FakeStarter()
-        self.providers: fakes.FakeProviders = like.providers if like else fakes.FakeProviders()
+        self.providers: FakeProviders = like.providers if like else FakeProviders()
         self.history: fakes.FakeHistory = like.history if like else fakes.FakeHistory()
         self.embedder = fakes.FakeEmbedder()
         self.leases.alive.add(instance)

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
+from modelpilot.analytics import AnalyticsScope
 
 START_S = 1_772_445_600.0  # 2026-03-02 10:00:00 UTC: long over, so that the aggregation takes it
 MODELS = ("sim/small", "sim/large")
@@ -17,6 +18,9 @@ ROUTERS = ("demo", "support", None)
 TYPES = ("chat", "code")
 HOURS = 5
 PER_HOUR = 24  # of each tenant
+# Neither end is a whole hour: both are cut out of hours that are aggregated.
+SCOPE = AnalyticsScope("u1", START_S + 1_800.0, START_S + HOURS * 3_600.0 - 1_800.0)
+ALL = AnalyticsScope(None, START_S, START_S + HOURS * 3_600.0)
 
 _DEFAULTS: Mapping[str, Any] = {
     "api_key_id": "k", "config_version": 1, "provider": "simulator", "overhead_ms": 2.0, "cached_tokens": 0,
@@ -53,6 +57,12 @@ def request(user: str, number: int) -> dict[str, Any]:
         "features": Jsonb({}),
         "tags": Jsonb({"team": "a"}),
     }
+
+
+def within(rows: list[dict[str, Any]], scope: AnalyticsScope) -> list[dict[str, Any]]:
+    """Those of `rows` that are in a scope."""
+    mine = (row for row in rows if scope.user_id in (None, row["user_id"]))
+    return [row for row in mine if scope.start_s <= row["created_at"].timestamp() < scope.end_s]
 
 
 def insert(connection: psycopg.Connection[Any], table: str, row: Mapping[str, Any]) -> None:

@@ -2,17 +2,9 @@
 
 from typing import Any
 
-import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from modelpilot.outcome import Usage
-from modelpilot.provider_errors import ProviderError
 from modelpilot.wire.anthropic import DEFAULT_MAX_TOKENS, messages_request, unsupported_fields
-from modelpilot.wire.anthropic_stream import AnthropicDecoder
-from modelpilot.wire.openai import ChunkAssembler, parse_chunk
-from modelpilot.wire.sse import ServerSentEvent
 
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
@@ -25,27 +17,6 @@ def tool_call(call_id: str, name: str = "f", arguments: str = "{}") -> dict[str,
 
 def request(model: str = "claude-sonnet-4-5", **body: Any) -> dict[str, Any]:
     return messages_request({"messages": [USER], **body}, model)
-
-
-def decoded(events: list[dict[str, Any]]) -> ChunkAssembler:
-    decoder, assembler = AnthropicDecoder(created=7), ChunkAssembler()
-    for event in events:
-        for chunk in decoder.decode(ServerSentEvent(event["type"], orjson.dumps(event))):
-            assembler.add(parse_chunk(ServerSentEvent("", orjson.dumps(chunk))))
-    assert decoder.complete == decoder.ended
-    return assembler
-
-
-def stream(*blocks: list[dict[str, Any]], reason: str = "end_turn", **usage: Any) -> list[dict[str, Any]]:
-    """A stream of blocks, each given as its first state and its deltas."""
-    message = {"id": "msg_1", "model": "claude", "usage": {"input_tokens": 5, "output_tokens": 1}}
-    events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
-    for index, (first, *deltas) in enumerate(blocks):
-        events.append({"type": "content_block_start", "index": index, "content_block": first})
-        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
-        events.append({"type": "content_block_stop", "index": index})
-    last = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9, **usage}}
-    return [*events, last, {"type": "message_stop"}]
 
 
 def test_a_simple_request() -> None:
@@ -203,103 +174,3 @@ def test_thinking_is_left_off_where_its_history_is_missing() -> None:
 def test_unsupported_fields(body: dict[str, Any], fields: list[str]) -> None:
     """What Anthropic cannot do is said by name, and defaults are not held against a client."""
     assert unsupported_fields({"messages": [USER], **body}) == fields
-
-
-def test_a_text_stream() -> None:
-    """Text, identity, finish reason and usage arrive; cached input counts as input."""
-    text = [{"type": "text", "text": ""}, {"type": "text_delta", "text": "Hel"}, {"type": "text_delta", "text": "lo"}]
-    counts: dict[str, Any] = {"cache_read_input_tokens": 3, "cache_creation_input_tokens": 2}
-    assembler = decoded(stream(text, **counts, output_tokens_details={"thinking_tokens": 4}))
-    assert assembler.usage == Usage(10, 9, 3, 4)
-    result = assembler.result()
-    assert (result["id"], result["model"], result["created"]) == ("msg_1", "claude", 7)
-    assert result["choices"] == [
-        {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
-    ]
-
-
-def test_thinking_and_tools() -> None:
-    """Thinking becomes reasoning and can be sent back; parallel calls keep ids, names and streamed arguments."""
-    thinking: list[dict[str, Any]] = [
-        {"type": "thinking", "thinking": ""},
-        {"type": "thinking_delta", "thinking": "Hm"},
-        {"type": "signature_delta", "signature": "sig"},
-    ]
-    first: list[dict[str, Any]] = [
-        {"type": "tool_use", "id": "t1", "name": "f", "input": {}},
-        {"type": "input_json_delta", "partial_json": ""},
-        {"type": "input_json_delta", "partial_json": '{"x":'},
-        {"type": "input_json_delta", "partial_json": "1}"},
-    ]
-    second: list[dict[str, Any]] = [{"type": "tool_use", "id": "t2", "name": "g", "input": {}}]
-    message = decoded(stream(thinking, first, second, reason="tool_use")).result()["choices"][0]
-    assert message["finish_reason"] == "tool_calls"
-    assert message["message"] == {
-        "role": "assistant",
-        "content": None,
-        "reasoning_content": "Hm",
-        "thinking_blocks": [{"type": "thinking", "thinking": "Hm", "signature": "sig"}],
-        "tool_calls": [tool_call("t1", "f", '{"x":1}'), tool_call("t2", "g", "{}")],
-    }
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("end_turn", "stop"),
-        ("stop_sequence", "stop"),
-        ("max_tokens", "length"),
-        ("model_context_window_exceeded", "length"),
-        ("tool_use", "tool_calls"),
-        ("refusal", "content_filter"),
-        ("something_new", "stop"),
-    ],
-)
-def test_finish_reasons(reason: str, expected: str) -> None:
-    """Every stop reason has its counterpart."""
-    assert decoded(stream([{"type": "text", "text": "x"}], reason=reason)).finish_reason == expected
-
-
-def test_unknown_events_are_skipped_and_broken_ones_are_not() -> None:
-    """Anthropic may add events; a delta for a block that never began is a broken stream."""
-    decoder = AnthropicDecoder(0)
-    assert decoder.decode(ServerSentEvent("new", b'{"type": "new"}')) == []
-    with pytest.raises(ProviderError) as caught:
-        decoder.decode(ServerSentEvent("", b'{"type": "content_block_delta", "index": 3, "delta": {}}'))
-    assert caught.value.error_type == "malformed_response"
-
-
-arguments = st.dictionaries(st.text(max_size=5), st.integers(-9, 9) | st.text(max_size=9), max_size=3)
-assistant = st.tuples(
-    st.text(max_size=20),
-    st.lists(st.tuples(st.uuids().map(str), st.text("abc", min_size=1, max_size=5), arguments), max_size=3),
-).filter(lambda message: bool(message[0] or message[1]))
-
-
-@given(assistant, st.booleans())
-def test_openai_to_anthropic_and_back(message: tuple[str, list[Any]], streamed: bool) -> None:
-    """Text, tool calls and their ids survive the way to Anthropic and back, whole or streamed."""
-    text, calls = message
-    wire_calls = [tool_call(call_id, name, orjson.dumps(value).decode()) for call_id, name, value in calls]
-    spoken = {"role": "assistant", "content": text, "tool_calls": wire_calls}
-    blocks = request(messages=[USER, spoken])["messages"][1]["content"]
-    if streamed:
-        result = decoded(stream(*(_as_deltas(block) for block in blocks))).result()
-    else:
-        assembler = ChunkAssembler()
-        whole = {"type": "message", "id": "m", "model": "c", "content": blocks, "stop_reason": "end_turn"}
-        for chunk in AnthropicDecoder(0).decode_whole(whole):
-            assembler.add(chunk)
-        result = assembler.result()
-    answer = result["choices"][0]["message"]
-    assert (answer["content"] or "", answer.get("tool_calls", [])) == (text, wire_calls)
-
-
-def _as_deltas(block: dict[str, Any]) -> list[dict[str, Any]]:
-    if block["type"] == "text":
-        half = len(block["text"]) // 2
-        pieces = (block["text"][:half], block["text"][half:])
-        return [{"type": "text", "text": ""}, *({"type": "text_delta", "text": piece} for piece in pieces)]
-    value = orjson.dumps(block["input"]).decode()
-    pieces = (value[:3], value[3:])
-    return [{**block, "input": {}}, *({"type": "input_json_delta", "partial_json": piece} for piece in pieces)]

@@ -1,0 +1,84 @@
+"""The reader behind Requests on a real Postgres: what it counts, in which order, and one request of it."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+
+from infra.db.request_log_reader import PostgresRequestLogReader
+from infra.db.sync_pool import SyncPool
+from modelpilot.analytics import AnalyticsScope
+from modelpilot.explore import RequestFilter
+from modelpilot.request_log import SORTABLE, Order
+from tests.support import site_rows
+from tests.support.site_rows import ALL, SCOPE, within
+
+
+@pytest.fixture
+def rows(migrated_url: str) -> list[dict[str, Any]]:
+    """What is in the database; nothing of it is aggregated yet."""
+    return site_rows.fill(migrated_url)
+
+
+def test_list_count_is_the_same_before_and_after_aggregation(
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str
+) -> None:
+    """Counting from hourly rows is only quicker."""
+    log = PostgresRequestLogReader(pool)
+    filters = [RequestFilter(), RequestFilter(model="sim/small"), RequestFilter(router=""), RequestFilter(model="")]
+    filters += [RequestFilter(status="failed"), RequestFilter(fallback=True, request_type="code")]
+    before = [log.count(SCOPE, one) for one in filters]
+    asyncio.run(site_rows.aggregate(migrated_url))
+    assert [log.count(SCOPE, one) for one in filters] == before
+    assert before[0] == len(within(rows, SCOPE))
+    assert all(before)
+
+
+@pytest.mark.parametrize("by", SORTABLE)
+@pytest.mark.parametrize("descending", [True, False])
+def test_pages_in_every_order_are_the_whole_list(
+    rows: list[dict[str, Any]], pool: SyncPool, by: str, descending: bool
+) -> None:
+    """Whatever the order, pages neither overlap nor leave anybody out, and unknown values come last."""
+    log, order = PostgresRequestLogReader(pool), Order(by, descending)
+    whole = log.page(ALL, RequestFilter(), order, 0, 1_000)
+    starts = range(0, len(whole), 70)
+    paged = [row for start in starts for row in log.page(ALL, RequestFilter(), order, start, start + 70)]
+    assert [(row.user_id, row.request_id) for row in paged] == [(row.user_id, row.request_id) for row in whole]
+    assert len({(row.user_id, row.request_id) for row in paged}) == len(rows)
+    known = [getattr(row, by) for row in whole if getattr(row, by) is not None]
+    assert known == sorted(known, reverse=descending)
+    assert all(getattr(row, by) is not None for row in whole[: len(known)])
+
+
+def test_unknown_orders_are_refused(pool: SyncPool) -> None:
+    """A column is put into the SQL by name, so only known ones are."""
+    with pytest.raises(ValueError, match="cannot be sorted"):
+        PostgresRequestLogReader(pool).page(ALL, RequestFilter(), Order("1; DROP TABLE requests"), 0, 1)
+
+
+def test_an_id_is_found_at_any_time(rows: list[dict[str, Any]], pool: SyncPool) -> None:
+    """Who has an id, or its beginning, need not know when; wildcards are ordinary characters."""
+    log, never = PostgresRequestLogReader(pool), AnalyticsScope("u1", 0.0, 1.0)
+    assert [row.request_id for row in log.page(never, RequestFilter(request_id="r0007"), Order(), 0, 9)] == ["r0007"]
+    assert log.count(never, RequestFilter(request_id="r000")) == 10
+    assert log.count(never, RequestFilter(request_id="r%")) == 0
+
+
+def test_detail_has_everything_but_the_text(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """Attempts in order, feedback and verdicts; where owners use the same id, the one that was asked for."""
+    with psycopg.connect(migrated_url) as connection:
+        site_rows.insert(connection, "attempts", site_rows.attempt(rows[1], 1, deployment="other/place"))
+        said = {"user_id": "u1", "request_id": "r0001", "api_key_id": "k", "source": "", "router_id": "support"}
+        site_rows.insert(connection, "feedback", {**said, "model": "sim/large", "score": 0.75})
+    log = PostgresRequestLogReader(pool)
+    found = log.detail(None, "r0001", "u1")
+    assert found is not None
+    assert (found.request.user_id, found.workflow_id) == ("u1", "route/u1/r0001")
+    assert [(one.seq, one.deployment) for one in found.attempts] == [(0, "simulator/sim/large"), (1, "other/place")]
+    assert [(one.source, one.score) for one in found.opinions] == [("feedback", 0.75)]
+    assert dict(found.tags) == {"team": "a"}
+    other = log.detail("u2", "r0001", None)
+    assert other is not None
+    assert (other.request.user_id, len(other.attempts), other.opinions) == ("u2", 1, ())
