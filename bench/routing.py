@@ -15,7 +15,7 @@ from modelpilot.catalogue import ModelSpec
 from modelpilot.classify import classify_request
 from modelpilot.estimation import Fit, Prediction, RequestFacts, TrainingRows, fit, predict_all
 from modelpilot.messages_text import estimate_prompt_tokens
-from modelpilot.records import Neighbours, Vector
+from modelpilot.records import Neighbours, Vector, coded
 
 _NOW_S = 1_790_000_000.0  # nothing recorded has a date: all of it is of today
 _MS = 1_000.0
@@ -121,29 +121,24 @@ class RecordedHistory:
 
 def recorded_rows(queries: Sequence[Query], prompts: Prompts) -> TrainingRows:
     """Every outcome of every prompt as columns to learn from."""
-    models = tuple(dict.fromkeys(model for query in queries for model in query.models))
-    index = {model: place for place, model in enumerate(models)}
-    cells = [
-        (prompt, index[model], outcome)
-        for prompt, query in enumerate(queries)
-        for model, outcome in query.outcomes.items()
-    ]
-    ones = np.ones(len(cells))
-    latency_s = [np.nan if outcome.latency_s is None else outcome.latency_s for _, _, outcome in cells]
+    models, model = coded([name for query in queries for name in query.outcomes])
+    outcomes = [outcome for query in queries for outcome in query.outcomes.values()]
+    ones = np.ones(len(outcomes))
+    latency_s = [np.nan if outcome.latency_s is None else outcome.latency_s for outcome in outcomes]
     return TrainingRows(
         vectors=prompts.vectors,
         models=models,
-        prompt=np.array([prompt for prompt, _, _ in cells], np.int64),
-        model=np.array([model for _, model, _ in cells], np.int64),
-        quality=np.array([outcome.quality for _, _, outcome in cells], np.float64),
+        prompt=np.repeat(np.arange(len(queries)), [len(query.outcomes) for query in queries]),
+        model=model,
+        quality=np.array([outcome.quality for outcome in outcomes], np.float64),
         quality_weight=ones,
-        input_tokens=np.array([outcome.input_tokens for _, _, outcome in cells], np.float64),
-        output_tokens=np.array([outcome.output_tokens for _, _, outcome in cells], np.float64),
-        cost_usd=np.array([outcome.cost_usd for _, _, outcome in cells], np.float64),
+        input_tokens=np.array([outcome.input_tokens for outcome in outcomes], np.float64),
+        output_tokens=np.array([outcome.output_tokens for outcome in outcomes], np.float64),
+        cost_usd=np.array([outcome.cost_usd for outcome in outcomes], np.float64),
         latency_ms=np.array(latency_s, np.float64) * _MS,
-        ttft_ms=np.full(len(cells), np.nan),
+        ttft_ms=np.full(len(outcomes), np.nan),
         count=ones,
-        timestamp=np.full(len(cells), _NOW_S),
+        timestamp=np.full(len(outcomes), _NOW_S),
         request_types=prompts.request_types,
     )
 

@@ -42,13 +42,9 @@ class Quality:
 
     @property
     def weight(self) -> float:
-        """How much is learnt from it, in (0, 1]: against one person's word, and never more than that."""
-        return weight(self.confidence)
-
-
-def weight(confidence: float) -> float:
-    """See `Quality.weight`. A passed check alone, which proves the form only, has 0.25."""
-    return min(confidence / (1.0 - confidence), 1.0) if confidence < 1.0 else 1.0
+        """How much is learnt from it, in (0, 1]: against one person's word, and never more than that. A passed check
+        alone, which proves the form only, has 0.25."""
+        return min(self.confidence / (1.0 - self.confidence), 1.0) if self.confidence < 1.0 else 1.0
 
 
 def combine(evidence: Evidence) -> Quality | None:

@@ -34,7 +34,7 @@ ORDER BY keys.created_at, keys.request_id
 
 _NEXT_USER = "SELECT min(user_id) AS user_id FROM requests WHERE user_id > %s"
 
-# The rows that are revised come on top of this with their new values. Weights as `modelpilot.quality.weight` has them.
+# The rows that are revised come on top of this with their new values. Weights as `Quality.weight` has them.
 _OTHERS = """
 SELECT prompt_hash, model, sum(quality * weight) AS total, sum(weight) AS weight FROM requests
 CROSS JOIN LATERAL (SELECT least(quality_confidence / nullif(1.0 - quality_confidence, 0.0), 1.0) AS weight) AS counted

@@ -81,7 +81,7 @@ def _errors(trial: FittedPredictor, rows: TrainingRows, held: Mask) -> tuple[flo
     prompts = np.unique(rows.prompt[held])
     expected = np.zeros((len(rows.vectors), len(rows.models)))
     for prompt in prompts:
-        expected[prompt] = trial.forecast(rows.vectors[prompt], names[prompt]).quality
+        expected[prompt] = trial.forecast(rows.vectors[prompt], names[prompt]).expected[QUALITY]
     # A model without a single graded row has no mean either: both are asked about the others only.
     asked = held & np.isfinite(trial.base[QUALITY][rows.model])
     truth, weight = rows.quality[asked], rows.quality_weight[asked]

@@ -1,8 +1,8 @@
 """A fitted predictor: small arrays that turn a prompt's vector into expectations for every model it has seen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,32 +28,8 @@ class Forecast:
     `quality_sd` is that of the expectation, not of a single outcome.
     """
 
-    expected: Floats  # [heads, models]
+    expected: Floats  # [heads, models] of one answer: see HEADS; quality in [0, 1], latency that of the whole answer
     quality_sd: Floats
-
-    @property
-    def quality(self) -> Floats:
-        """In [0, 1]."""
-        return self._of(QUALITY)
-
-    @property
-    def output_tokens(self) -> Floats:
-        """Of one answer."""
-        return self._of(OUTPUT_TOKENS)
-
-    @property
-    def latency_ms(self) -> Floats:
-        """Of a whole answer."""
-        return self._of(LATENCY)
-
-    @property
-    def cost_usd(self) -> Floats:
-        """Of one call."""
-        return self._of(COST)
-
-    def _of(self, head: int) -> Floats:
-        row: Floats = self.expected[head]
-        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +108,9 @@ class FittedPredictor:
         return Kernel(self.surface_middle, self.surface_spread, self.landmarks)
 
     @cached_property
-    def _standings(self) -> dict[tuple[str, ...], Standing]:
-        return {}
-
-    def standing(self, models: tuple[str, ...]) -> Standing:
+    def standing(self) -> Callable[[tuple[str, ...]], Standing]:
         """What it knows of these models whatever the prompt. Worked out once: a router's candidates seldom change."""
-        found = self._standings.get(models)
-        if found is None:
-            if len(self._standings) >= _KEPT_STANDINGS:
-                self._standings.clear()
-            found = self._standings[models] = self._standing(models)
-        return found
+        return lru_cache(_KEPT_STANDINGS)(self._standing)
 
     def forecast(self, vector: Vector | None, request_type: str = "") -> Forecast:
         """What to expect of every model. Without a vector: the means, by request type."""

@@ -44,7 +44,7 @@ def test_which_model_is_better_where(thinned: bool) -> None:
     rows = training_rows(600)
     predictor = fitted(one_answer_each(rows) if thinned else rows)
     for first, better in ((0.7, 0), (-0.7, 1)):
-        expected = predictor.forecast(vector(first)).quality
+        expected = predictor.forecast(vector(first)).expected[QUALITY]
         assert expected[better] > expected[1 - better] + 0.2
 
 
@@ -56,12 +56,12 @@ def test_lengths_costs_and_times_are_learnt_and_keep_their_mean() -> None:
     tokens = np.where(long, 800.0, 100.0) * (1.0 + rows.model) * np.exp(nature.normal(0.0, 0.5, len(rows)))
     rows = replace(rows, output_tokens=tokens, cost_usd=tokens * 1e-6, latency_ms=tokens * 10.0)
     predictor = fitted(rows)
-    expected = np.array([predictor.forecast(each).output_tokens for each in rows.vectors])
+    expected = np.array([predictor.forecast(each).expected[OUTPUT_TOKENS] for each in rows.vectors])
     assert expected.mean(axis=0) == pytest.approx([tokens[rows.model == m].mean() for m in (0, 1)], rel=0.1)
     lengthy, brief = (predictor.forecast(rows.vectors[np.argmax(sign * rows.vectors[:, 1])]) for sign in (1, -1))
-    assert (lengthy.output_tokens > 2.0 * brief.output_tokens).all()
-    assert (lengthy.cost_usd > 2.0 * brief.cost_usd).all()
-    assert (lengthy.latency_ms > 2.0 * brief.latency_ms).all()
+    assert (lengthy.expected[OUTPUT_TOKENS] > 2.0 * brief.expected[OUTPUT_TOKENS]).all()
+    assert (lengthy.expected[COST] > 2.0 * brief.expected[COST]).all()
+    assert (lengthy.expected[LATENCY] > 2.0 * brief.expected[LATENCY]).all()
 
 
 def test_noise_is_refused_and_so_are_too_few_rows() -> None:
@@ -84,7 +84,7 @@ def test_without_grades_all_but_quality_is_learnt() -> None:
     assert "known quality" in str(made.report.quality_left_out_because)
     assert made.predictor.rows[QUALITY].tolist() == [0.0, 0.0]
     for first in (vector(0.5), None):
-        assert made.predictor.forecast(first).output_tokens == pytest.approx([100.0, 100.0], rel=0.01)
+        assert made.predictor.forecast(first).expected[OUTPUT_TOKENS] == pytest.approx([100.0, 100.0], rel=0.01)
 
 
 def test_a_wordy_tokenizer_is_told_from_long_prompts() -> None:
@@ -118,9 +118,9 @@ def test_unknown_costs_and_times_stay_unknown() -> None:
     rows = training_rows(200)
     unknown = np.full(len(rows), np.nan)
     forecast = fitted(replace(rows, cost_usd=unknown, latency_ms=unknown)).forecast(rows.vectors[0])
-    assert np.isnan(forecast.cost_usd).all()
-    assert np.isnan(forecast.latency_ms).all()
-    assert np.isfinite(forecast.quality).all()
+    assert np.isnan(forecast.expected[COST]).all()
+    assert np.isnan(forecast.expected[LATENCY]).all()
+    assert np.isfinite(forecast.expected[QUALITY]).all()
 
 
 def test_a_model_with_few_rows_is_near_the_means() -> None:
@@ -133,7 +133,7 @@ def test_a_model_with_few_rows_is_near_the_means() -> None:
     quality = rows.quality.copy()
     quality[-3:] = 1.0
     predictor = fitted(replace(rows, models=(*rows.models, "sim/new"), model=model, quality=quality))
-    assert 0.4 < predictor.forecast(None).quality[2] < 0.75
+    assert 0.4 < predictor.forecast(None).expected[QUALITY][2] < 0.75
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
@@ -145,7 +145,9 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     moved = replace(moved, prompt=np.argsort(prompts)[moved.prompt])
     first, second = fitted(rows), fitted(moved)
     for each in rows.vectors[:20]:
-        np.testing.assert_allclose(first.forecast(each).quality, second.forecast(each).quality, atol=1e-3)
+        np.testing.assert_allclose(
+            first.forecast(each).expected[QUALITY], second.forecast(each).expected[QUALITY], atol=1e-3
+        )
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
@@ -161,7 +163,10 @@ def test_storage_keeps_everything() -> None:
     again = FittedPredictor.from_bytes(data)
     assert (again.models, again.request_types, again.fitted_at) == (predictor.models, ("chat",), NOW)
     for first in (-1.0, 0.0, 0.5):
-        assert again.forecast(vector(first)).quality.tolist() == predictor.forecast(vector(first)).quality.tolist()
+        assert (
+            again.forecast(vector(first)).expected[QUALITY].tolist()
+            == predictor.forecast(vector(first)).expected[QUALITY].tolist()
+        )
     assert len(data) < 2**20
 
 
@@ -189,9 +194,9 @@ def test_far_from_everything_is_nearly_the_mean_and_less_sure() -> None:
     strange[::2] = -1e3
     known = predictor.forecast(vector(0.9))
     far = predictor.forecast(None)
-    assert np.abs(far.quality - predictor.base[0]).max() < 0.05
+    assert np.abs(far.expected[QUALITY] - predictor.base[0]).max() < 0.05
     assert (far.quality_sd >= known.quality_sd).all()
-    assert np.isfinite(predictor.forecast(strange).quality).all()
+    assert np.isfinite(predictor.forecast(strange).expected[QUALITY]).all()
 
 
 def test_old_outcomes_count_less() -> None:
@@ -199,7 +204,7 @@ def test_old_outcomes_count_less() -> None:
     rows = training_rows(400)
     aged = replace(rows, timestamp=np.where(rows.prompt < 200, NOW - 900 * 86_400.0, NOW))
     aged = replace(aged, quality=np.where(aged.model == 0, (aged.prompt < 200).astype(float), aged.quality))
-    assert fitted(aged).forecast(None).quality[0] < 0.2
+    assert fitted(aged).forecast(None).expected[QUALITY][0] < 0.2
 
 
 @settings(max_examples=30, deadline=None)

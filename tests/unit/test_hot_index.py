@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.vectors.cool_down import CoolDown
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.rows import HistoryRow, fold, new_row, with_quality
-from infra.vectors.schema import keys_filter, primary_key, scope_filter, scope_key
+from infra.vectors.schema import primary_key, scope_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
 from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
@@ -288,37 +287,3 @@ async def test_a_wrong_dimension_is_named(hot: HotHistory) -> None:
         await hot.query(ALICE, np.zeros(3, np.float32), 5)
     with pytest.raises(EmbedderMismatch):
         await hot.store(point("p", embedding=np.zeros(3, np.float32)))
-
-
-@given(user=st.text(max_size=20), router=st.text(max_size=20))
-def test_filters_hold_no_foreign_characters(user: str, router: str) -> None:
-    """Whatever an id contains, the filter expression consists of our words and hex digits."""
-    scope = HistoryScope(user, router)
-    allowed = set('0123456789abcdef" =scope')
-    assert set(scope_filter(scope)) <= allowed
-    assert keys_filter([primary_key(scope, router, user)]).count('"') == 2
-
-
-@given(st.text(max_size=8), st.text(max_size=8), st.text(max_size=8), st.text(max_size=8))
-def test_different_scopes_have_different_keys(user: str, router: str, user2: str, router2: str) -> None:
-    """No concatenation of ids makes two tenants meet."""
-    same = (user, router) == (user2, router2)
-    assert (scope_key(HistoryScope(user, router)) == scope_key(HistoryScope(user2, router2))) == same
-
-
-def test_a_cool_down_opens_after_failures_and_lets_one_try() -> None:
-    """One slow answer is tolerated; two in a row close the door for a moment, longer each time, up to a bound."""
-    now = [0.0]
-    cool_down = CoolDown(clock=lambda: now[0])
-    cool_down.failed()
-    assert cool_down.remaining_s() == 0.0
-    cool_down.failed()
-    assert cool_down.remaining_s() == 0.5
-    now[0] = 0.5
-    assert cool_down.remaining_s() == 0.0  # this one may try,
-    assert cool_down.remaining_s() > 0.0  # the others wait for it
-    for _ in range(20):
-        cool_down.failed()
-    assert cool_down.remaining_s() == 5.0
-    cool_down.succeeded()
-    assert cool_down.remaining_s() == 0.0
