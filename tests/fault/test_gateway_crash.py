@@ -16,6 +16,8 @@ from infra.db.engine import Database
 from infra.settings import load_settings
 from infra.temporal import starter
 from infra.temporal.codec import data_converter
+from infra.temporal.health import TemporalHealth
+from modelpilot.records import RequestKey
 from tests.support.requests import ask, chat, ended, put_model, put_router
 from tests.support.world import KEYRING, World, eventually
 
@@ -38,6 +40,15 @@ async def _called(world: World, tag: str) -> dict[str, Any] | None:
     return counts if counts["total"] else None
 
 
+async def _under_way(world: World, tag: str) -> bool:
+    """Whether the provider was called and Temporal has the request. Both are told at the same time, and before
+    Temporal has it, nobody has promised the request anything."""
+    if not await _called(world, tag):
+        return False
+    temporal = await Client.connect(world.temporal_address)
+    return await starter.TemporalStarter(temporal, TemporalHealth(temporal)).is_running(RequestKey("admin", tag))
+
+
 async def test_killed_during_the_call_a_restarted_gateway_finishes(world: World) -> None:
     """kill -9 in mid-call: after a restart the workflow finishes, with one row, and the answer can be collected."""
     tag = "kill-during-call"
@@ -45,7 +56,7 @@ async def test_killed_during_the_call_a_restarted_gateway_finishes(world: World)
         async with world.client(first) as client:
             router = await _slow_router(client, 2_000)
             asking = asyncio.create_task(ask(client, router, chat(tag), x_request_id=tag))
-            await eventually(lambda: _called(world, tag), "the provider was not called")
+            await eventually(lambda: _under_way(world, tag), "the request is not under way")
             first.kill()
             with pytest.raises(aiohttp.ClientError):
                 await asking
@@ -131,7 +142,7 @@ async def test_dead_origin_is_taken_over_by_the_other_gateway(world: World) -> N
         async with world.client(origin) as client, world.client(other) as spectator:
             router = await _slow_router(client, 2_000)
             asking = asyncio.create_task(ask(client, router, chat(tag), x_request_id=tag))
-            await eventually(lambda: _called(world, tag), "the provider was not called")
+            await eventually(lambda: _under_way(world, tag), "the request is not under way")
             origin.kill()
             with pytest.raises(aiohttp.ClientError):
                 await asking
@@ -171,7 +182,7 @@ async def test_request_longer_than_the_drain_is_taken_over(world: World) -> None
         async with world.client(origin) as client, world.client(other) as spectator:
             router = await _slow_router(client, 10_000)
             asking = asyncio.create_task(ask(client, router, chat(tag), x_request_id=tag))
-            await eventually(lambda: _called(world, tag), "the provider was not called")
+            await eventually(lambda: _under_way(world, tag), "the request is not under way")
             assert origin.terminate(30.0) == 0
             await asyncio.gather(asking, return_exceptions=True)
             view = await eventually(lambda: ended(spectator, tag), "nobody took over", 90.0)
