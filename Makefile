@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Each test process has servers of its own (2 GiB), and the browser tests alone keep one busy for most of the time.
 WORKERS ?= 2
 STAMP := .venv/.installed
-CODE := $(wildcard modelpilot activities workflows api dashboard infra bench tests)
+CODE := $(wildcard modelpilot activities workflows api dashboard infra processes cli simulator bench tests)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -18,8 +18,6 @@ from bench.dashboard_calls import Visit, of_page, specs_of, timed
 from dashboard import ids
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
-from infra.cli.dashboard import readers
-from infra.cli.workbench import open_workbench
 from infra.crypto.passwords import Argon2Hasher
 from infra.db.migrate import upgrade
 from infra.db.site_access import PostgresSiteAccess
@@ -27,6 +25,8 @@ from infra.db.sync_pool import SyncPool
 from infra.embedded.postgres import PostgresPlan, postgres_service
 from infra.embedded.service import bring_up
 from infra.settings import load_settings
+from processes.dashboard import readers
+from processes.workbench import open_workbench
 
 Progress = Callable[[str], None]
 

@@ -85,7 +85,7 @@ def _spec(directory: Path, variables: dict[str, str]) -> ChildSpec:
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     return ChildSpec(
         name="up",
-        argv=(sys.executable, "-m", "infra.cli", "up"),
+        argv=(sys.executable, "-m", "cli", "up"),
         log_path=directory / "up.log",
         env=foreign_environment({"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **variables}),
         cwd=directory,  # where no .env lies

@@ -56,7 +56,7 @@ class SuffixedVariables(PydanticBaseSettingsSource):
         return {key: value for value, key, _ in found if value is not None}
 
 
-# Read by the commands that talk to a running gateway (`infra/cli/client.py`), not by any process of it.
+# Read by the commands that talk to a running gateway (`cli/client.py`), not by any process of it.
 CLIENT_VARIABLES = {"MODELPILOT_API_KEY", "MODELPILOT_API_URL"}
 
 

@@ -53,7 +53,7 @@ def _pricing(model: Listed, at: datetime) -> Pricing:
 
 
 def _simulated() -> list[ModelSpec]:
-    from infra.simulator.models import MODELS
+    from simulator.models import MODELS
 
     chat = [
         ModelSpec(

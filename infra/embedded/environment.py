@@ -17,7 +17,7 @@ def foreign_environment(extra: Mapping[str, str] | None = None) -> dict[str, str
 
 
 def python_environment() -> dict[str, str]:
-    """For `python -m infra.cli …`: our packages are found, and nothing in the working directory shadows them."""
+    """For `python -m cli …`: our packages are found, and nothing in the working directory shadows them."""
     paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,

@@ -129,7 +129,7 @@ def _roles(settings: Settings, data: DataDir, addresses: Addresses) -> list[Serv
 
 
 def _role_spec(role: str, data: DataDir, environment: dict[str, str], *arguments: str) -> ChildSpec:
-    argv = (sys.executable, "-m", "infra.cli", role, *arguments)
+    argv = (sys.executable, "-m", "cli", role, *arguments)
     return ChildSpec(name=role, argv=argv, log_path=data.logs / f"{role}.log", env=environment, cwd=Path.cwd())
 
 

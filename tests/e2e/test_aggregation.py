@@ -28,7 +28,7 @@ def worker(world: World, **variables: str) -> Iterator[None]:
     ready = DataDir(Path(environment["MODELPILOT_DATA_DIR"])).worker_ready
     log = world.directory / "worker.log"
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "infra.cli", "worker"]
+        command = [sys.executable, "-m", "cli", "worker"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")

@@ -36,7 +36,7 @@ def worker(world: World) -> Iterator[None]:
     """A maintenance worker of the installation."""
     ready = DataDir(world.directory / "data").worker_ready
     with (world.directory / "worker.log").open("wb") as output:
-        command = [sys.executable, "-m", "infra.cli", "worker"]
+        command = [sys.executable, "-m", "cli", "worker"]
         process = subprocess.Popen(command, env=dict(world.environment), stdout=output, stderr=output)
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")
@@ -191,7 +191,7 @@ async def test_the_command_line_shows_the_same(world: World, gateway: Gateway, t
 
     def modelpilot(*arguments: str) -> "subprocess.CompletedProcess[str]":
         environment = {**world.environment, "MODELPILOT_API_URL": gateway.url, "MODELPILOT_API_KEY": world.admin_key}
-        command = [sys.executable, "-m", "infra.cli", "routers", *arguments]
+        command = [sys.executable, "-m", "cli", "routers", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     refitted = await asyncio.to_thread(modelpilot, "refit", "learns")

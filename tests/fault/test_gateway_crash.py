@@ -10,7 +10,6 @@ import pytest
 from aiohttp.test_utils import TestServer
 from temporalio.client import Client
 
-from api.__main__ import build
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.settings import load_settings
@@ -18,6 +17,7 @@ from infra.temporal import starter
 from infra.temporal.codec import data_converter
 from infra.temporal.health import TemporalHealth
 from modelpilot.records import RequestKey
+from processes.gateway import build
 from tests.support.requests import ask, chat, ended, put_model, put_router
 from tests.support.world import KEYRING, World, eventually
 

@@ -8,12 +8,12 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from infra.providers.registry import ProviderRegistry
-from infra.simulator.server import running
-from infra.simulator.state import SimulatorConfig
 from modelpilot.errors import InvalidRequest
 from modelpilot.provider_errors import ProviderError, Remedy
 from modelpilot.records import ProviderEndpoint
 from modelpilot.wire.openai import ChunkAssembler
+from simulator.server import running
+from simulator.state import SimulatorConfig
 from tests.support.provider_calls import BACK, SAME, UP, ask, assert_secret_free, call, failure
 
 PARAMETERS = {"type": "object", "properties": {"x": {"type": "string"}}}

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from infra.catalogue.seed import seed_models
-from infra.cli.workbench import LocalWorkbench, open_workbench
 from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
 from infra.db.job_reader import PostgresJobReader
@@ -26,6 +25,7 @@ from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound
 from modelpilot.job_runs import ScheduleFacts
 from modelpilot.records import HistoryScope
 from modelpilot.refit import FittedArtifact
+from processes.workbench import LocalWorkbench, open_workbench
 from tests.support.metric_samples import HOUR, Requests, decision
 from tests.support.refit_samples import report
 from tests.support.routing_samples import chat_body, router, spec

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
-from infra.simulator.server import running
-from infra.simulator.state import SimulatorConfig
+from simulator.server import running
+from simulator.state import SimulatorConfig
 
 pytestmark = pytest.mark.asyncio
 

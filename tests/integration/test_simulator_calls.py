@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from infra.simulator.faults import FAULTS
-from infra.simulator.server import running
-from infra.simulator.state import SimulatorConfig
+from simulator.faults import FAULTS
+from simulator.server import running
+from simulator.state import SimulatorConfig
 
 pytestmark = pytest.mark.asyncio
 

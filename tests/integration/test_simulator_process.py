@@ -12,16 +12,16 @@ from shutil import which
 import aiohttp
 import pytest
 
-from infra.simulator.faults import FAULTS
-from infra.simulator.models import MODELS
-from infra.simulator.server import running
-from infra.simulator.state import SimulatorConfig
+from simulator.faults import FAULTS
+from simulator.models import MODELS
+from simulator.server import running
+from simulator.state import SimulatorConfig
 
 pytestmark = pytest.mark.asyncio
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "simulator.md").read_text()
-START = "import typer; from infra.cli.simulator import command; typer.run(command)"
+START = "import typer; from cli.simulator import command; typer.run(command)"
 ASK = {"messages": [{"role": "user", "content": "What is 12 * 7?"}]}
 
 

@@ -19,7 +19,7 @@ def users(url: str, directory: Path, *arguments: str, given: str = "") -> subpro
     """Run the command against a database."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MODELPILOT_")}
     environment = {**kept, "MODELPILOT_DATABASE_URL": url, "MODELPILOT_DATA_DIR": str(directory)}
-    command = [sys.executable, "-m", "infra.cli", "users", *arguments]
+    command = [sys.executable, "-m", "cli", "users", *arguments]
     return subprocess.run(
         command, env=environment, input=given, capture_output=True, text=True, timeout=60.0, check=False
     )

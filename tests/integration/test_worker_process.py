@@ -30,7 +30,7 @@ def variables(tmp_path: Path, migrated_url: str, maintained_temporal: str, milvu
 @contextmanager
 def worker(environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "infra.cli", "worker"]
+        command = [sys.executable, "-m", "cli", "worker"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         yield process
@@ -76,7 +76,7 @@ def test_it_can_be_stopped_while_it_waits_for_temporal(variables: dict[str, str]
 def test_a_missing_setting_is_named(variables: dict[str, str]) -> None:
     """Started by hand without its services, it says what is missing."""
     bare = {name: value for name, value in variables.items() if name != "MODELPILOT_MILVUS_URI"}
-    command = [sys.executable, "-m", "infra.cli", "worker"]
+    command = [sys.executable, "-m", "cli", "worker"]
     done = subprocess.run(command, env=bare, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, "MODELPILOT_MILVUS_URI: is not set" in done.stderr) == (2, True)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from infra.cli.main import app
+from cli.main import app
 
 
 def modelpilot(*arguments: str, **options: Any) -> Result:

@@ -82,7 +82,7 @@ def _send(environment: Mapping[str, str], directory: Path, tenant: str, router: 
 @contextmanager
 def _dashboard(environment: Mapping[str, str], directory: Path) -> Iterator[str]:
     port, log = ports.free_port(), directory / "dashboard.log"
-    command = [sys.executable, "-m", "infra.cli", "dashboard"]
+    command = [sys.executable, "-m", "cli", "dashboard"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env={**environment, "MODELPILOT_DASHBOARD_PORT": str(port)}, stdout=output, stderr=output
@@ -111,7 +111,7 @@ def _modelpilot(
 ) -> str:
     known = {**os.environ, **environment, **({"MODELPILOT_API_KEY": key} if key else {})}
     ran = subprocess.run(
-        [sys.executable, "-m", "infra.cli", *arguments],
+        [sys.executable, "-m", "cli", *arguments],
         env=known,
         input=given,
         capture_output=True,

@@ -37,7 +37,7 @@ class Installation:
 
     def modelpilot(self, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run another command of the console script against it."""
-        command = [sys.executable, "-m", "infra.cli", *arguments]
+        command = [sys.executable, "-m", "cli", *arguments]
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
@@ -62,7 +62,7 @@ def running_installation(directory: Path, environment: dict[str, str] | None = N
     environment = environment or new_environment(directory)
     log = directory.with_suffix(".up.log")
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "infra.cli", "up"]
+        command = [sys.executable, "-m", "cli", "up"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     installation = Installation(directory, environment, process, log)
     try:

@@ -14,7 +14,6 @@ from temporalio.worker import Worker
 
 from activities.recording import history_point
 from infra.catalogue.seed import seed_models
-from infra.cli.rescoring_steps import rescoring_steps
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.feedback import PostgresFeedback
@@ -33,6 +32,7 @@ from modelpilot.outcome import Usage
 from modelpilot.records import HistoryScope, RequestKey, RequestRecord, Vector
 from modelpilot.rescore_ports import JobState
 from modelpilot.rescoring import RescoreInput, RescoreResult, RescoreSpec
+from processes.rescoring_steps import rescoring_steps
 from tests.support.database_samples import attempt, outcome, record
 from tests.support.world import KEYRING, eventually
 from workflows.rescore_batch import RescoreBatchWorkflow

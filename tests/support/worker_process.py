@@ -32,7 +32,7 @@ def worker(environment: Mapping[str, str], name: str) -> Iterator["subprocess.Po
     ready, log = DataDir(directory).worker_ready, directory / f"{name}.log"
     ready.unlink(missing_ok=True)
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "infra.cli", "worker"]
+        command = [sys.executable, "-m", "cli", "worker"]
         process = subprocess.Popen(command, env=dict(environment), stdout=output, stderr=output)
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")

@@ -86,7 +86,7 @@ class World:
         overrides = {f"MODELPILOT_{name}": value for name, value in variables.items()}
         environment = {**self.environment, "MODELPILOT_API_PORT": str(port), **overrides}
         with log.open("wb") as output:
-            command = [sys.executable, "-m", "infra.cli", "gateway"]
+            command = [sys.executable, "-m", "cli", "gateway"]
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         gateway = Gateway(f"http://127.0.0.1:{port}", process, log)
         try:
@@ -144,7 +144,7 @@ def running_world(directory: Path) -> Iterator[World]:
             "MODELPILOT_HEARTBEAT_SECONDS": "0.5",
             "MODELPILOT_LEASE_SECONDS": "3",
         }
-        subprocess.run([sys.executable, "-m", "infra.cli", "migrate"], env=environment, check=True, timeout=PATIENCE_S)
+        subprocess.run([sys.executable, "-m", "cli", "migrate"], env=environment, check=True, timeout=PATIENCE_S)
         key = (directory / "data" / "admin.key").read_text().strip()
         yield World(directory, database_url, temporal, milvus, simulator, environment, key)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bench.routing_files import BadRecording, read_history, read_queries
 from bench.routing_gain import Table, mean_gain, recovered_gap
-from infra.cli.bench import app
+from cli.bench import app
 
 MODELS = ("cheap", "dear")
 RUN = CliRunner()

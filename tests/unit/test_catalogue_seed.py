@@ -8,12 +8,12 @@ from pydantic import TypeAdapter
 from infra.catalogue.models import listed_models
 from infra.catalogue.priors import known_ids
 from infra.catalogue.seed import seed_models
-from infra.simulator.models import MODELS
 from modelpilot.catalogue import ModelSpec
 from modelpilot.chat import ChatBody
 from modelpilot.eligibility import cannot_serve
 from modelpilot.profile import profile_request
 from modelpilot.router import ModelId
+from simulator.models import MODELS
 
 SEED = {spec.id: spec for spec in seed_models()}
 

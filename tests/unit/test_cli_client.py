@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.client import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_NOT_REACHABLE, find_target
+from cli.client import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_NOT_REACHABLE, find_target
 from infra.embedded import ports
 from infra.settings import ConfigurationError, Settings
 from tests.support.command_line import modelpilot

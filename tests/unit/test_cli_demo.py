@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 from typer.testing import Result
 
-from infra.cli.demo import baseline
-from infra.cli.demo_prompts import demo_prompts
-from infra.cli.demo_report import Answered, Baseline, rendered, summary
+from cli.demo import baseline
+from cli.demo_prompts import demo_prompts
+from cli.demo_report import Answered, Baseline, rendered, summary
 from modelpilot.outcome import Usage
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import Answer, FakeGateway, refusal, running_gateway

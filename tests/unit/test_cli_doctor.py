@@ -6,16 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli import doctor, doctor_services
-from infra.cli.doctor_checks import (
-    Check,
-    data_dir,
-    key_files,
-    port_checks,
-    provider_keys,
-    python_version,
-    settings_are_known,
-)
+from cli import doctor, doctor_services
+from cli.doctor_checks import Check, data_dir, key_files, port_checks, provider_keys, python_version, settings_are_known
 from infra.embedded import ports
 from infra.embedded.data_dir import DataDir
 from infra.settings import Settings

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.cli import jobs
+from cli import jobs
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import Answer, FakeGateway, refusal, running_gateway
 

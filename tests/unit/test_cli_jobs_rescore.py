@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.cli import jobs
+from cli import jobs
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import FakeGateway, listing, refusal, running_gateway
 

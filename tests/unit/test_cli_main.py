@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from infra.cli import main
+from cli import main
 from infra.embedded.environment import python_environment
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "infra.cli", *arguments]
+    argv = [sys.executable, "-m", "cli", *arguments]
     env = python_environment() | environment
     return subprocess.run(argv, capture_output=True, text=True, env=env, check=False, timeout=60)
 
@@ -19,7 +19,7 @@ def test_help_lists_every_command_and_imports_none() -> None:
     """`modelpilot --help` is quick: it loads no server, no database driver and no Temporal client."""
     code = """
 import sys
-from infra.cli.main import main
+from cli.main import main
 try:
     main()
 finally:
@@ -72,7 +72,7 @@ def test_matrix_products_keep_to_one_thread(given: dict[str, str], expected: str
     """Unless somebody says otherwise: the library reads it when it is loaded, so it has to be there before that."""
     code = """
 import os, sys
-import infra.cli.main as cli
+import cli.main as cli
 assert "numpy" not in sys.modules
 cli.app = lambda **_: print(os.environ["OPENBLAS_NUM_THREADS"])
 cli.main()

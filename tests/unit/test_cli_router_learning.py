@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.cli import router_learning
+from cli import router_learning
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import FakeGateway, refusal, running_gateway
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.secret_file import read_api_key, write_api_key
+from cli.secret_file import read_api_key, write_api_key
 from infra.crypto.api_keys import generate_secret
 from infra.settings import ConfigurationError
 

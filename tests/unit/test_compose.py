@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.cli.main import COMMANDS
+from cli.main import COMMANDS
 from infra.settings import Settings
 from infra.settings_source import variable_name
 

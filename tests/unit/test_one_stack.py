@@ -89,7 +89,7 @@ def test_roles_are_in_the_command_lines(settings: Settings) -> None:
     commands = {service.name: service.spec.argv for service in plan_stack(settings).services}
     [key] = ensure_keyring(settings)
     for role in ("gateway", "worker", "dashboard", "simulator"):
-        assert commands[role][1:4] == ("-m", "infra.cli", role)
+        assert commands[role][1:4] == ("-m", "cli", role)
     assert key not in str(commands)
 
 

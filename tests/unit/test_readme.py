@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 
-from infra.cli.main import COMMANDS
+from cli.main import COMMANDS
 from tests.support.readme import README, snippets
 
 BASH = shutil.which("bash") or "/bin/bash"

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.simulator.errors import SimError
-from infra.simulator.faults import FAULTS, Active, Fault, from_json, parse_faults, split_model
-from infra.simulator.models import MODELS
-from infra.simulator.plan import Hang, Head, Reset, Send, Timing, Wait, plan_error, plan_stream, timing
-from infra.simulator.switches import FaultSwitches
-from infra.simulator.wire import Frame
-from infra.simulator.wire_openai import OpenAI
+from simulator.errors import SimError
+from simulator.faults import FAULTS, Active, Fault, from_json, parse_faults, split_model
+from simulator.models import MODELS
+from simulator.plan import Hang, Head, Reset, Send, Timing, Wait, plan_error, plan_stream, timing
+from simulator.switches import FaultSwitches
+from simulator.wire import Frame
+from simulator.wire_openai import OpenAI
 
 AT_ONCE = Timing(0)
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.simulator.calls import Call, excerpt
-from infra.simulator.errors import SimError
-from infra.simulator.faults import Active, parse_faults
-from infra.simulator.generate import Completion, generate
-from infra.simulator.models import MODELS
-from infra.simulator.request import ChatRequest, Tool
-from infra.simulator.wire import Dialect
-from infra.simulator.wire_anthropic import Anthropic
-from infra.simulator.wire_gemini import Gemini
-from infra.simulator.wire_openai import OpenAI
+from simulator.calls import Call, excerpt
+from simulator.errors import SimError
+from simulator.faults import Active, parse_faults
+from simulator.generate import Completion, generate
+from simulator.models import MODELS
+from simulator.request import ChatRequest, Tool
+from simulator.wire import Dialect
+from simulator.wire_anthropic import Anthropic
+from simulator.wire_gemini import Gemini
+from simulator.wire_openai import OpenAI
 
 DIALECTS: list[Dialect] = [OpenAI(), Anthropic(), Gemini()]
 PATH = {"model": "small", "method": "streamGenerateContent", "alt": "sse"}

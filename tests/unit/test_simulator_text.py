@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from infra.simulator import answers
-from infra.simulator.embeddings import embed
-from infra.simulator.models import DEFAULT, MODELS, find
-from infra.simulator.schema import Maker
-from infra.simulator.text import chunks, count_tokens, cut_at_stop, filler, pieces, resize, seeded
+from simulator import answers
+from simulator.embeddings import embed
+from simulator.models import DEFAULT, MODELS, find
+from simulator.schema import Maker
+from simulator.text import chunks, count_tokens, cut_at_stop, filler, pieces, resize, seeded
 
 
 @given(st.text())

@@ -1,0 +1,142 @@
+"""The management commands' way to the running gateway: plain HTTP with the admin key, and one sentence per problem.
+
+Exit codes of the commands that use it: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 not reachable.
+"""
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
+
+import typer
+
+from cli.secret_file import read_api_key
+from infra.embedded.data_dir import DataDir
+from infra.settings import ConfigurationError, Settings, load_settings, read_variables
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+EXIT_NOT_REACHABLE = 3
+
+KEY_VARIABLE = "MODELPILOT_API_KEY"
+URL_VARIABLE = "MODELPILOT_API_URL"
+_TIMEOUT_S = 30.0
+_PAGE = 200
+
+
+def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    """Say what is wrong on standard error, and end with this exit code."""
+    typer.echo(f"modelpilot: {message}", err=True)
+    raise typer.Exit(code)
+
+
+class Refused(Exception):
+    """The gateway answered with an error; `message` is its own sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which gateway, and as whom."""
+
+    url: str
+    key: str = field(repr=False)
+    key_from: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        return {"authorization": f"Bearer {self.key}", "accept": "application/json"}
+
+
+def find_target(settings: Settings | None = None, variables: Mapping[str, str] | None = None) -> Target:
+    """The gateway of the settings (or MODELPILOT_API_URL) and the key in MODELPILOT_API_KEY or `<data dir>/admin.key`.
+
+    Raises ConfigurationError where there is no key, or something else in its place.
+    """
+    settings = settings or load_settings()
+    variables = read_variables() if variables is None else variables
+    url = (variables.get(URL_VARIABLE) or settings.api_url).rstrip("/")
+    if given := variables.get(KEY_VARIABLE):
+        return Target(url, given.strip(), KEY_VARIABLE)
+    path = DataDir(settings.data_dir).admin_key
+    key = read_api_key(path)
+    if key is None:
+        advice = f"start ModelPilot once with `modelpilot up`, or set {KEY_VARIABLE}"
+        raise ConfigurationError([f"no API key: {path} does not exist; {advice}"])
+    return Target(url, key, str(path))
+
+
+class GatewayClient:
+    """Sends one request at a time. Standard library only: a command should not wait for imports."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of the answer (None for an empty one). Raises Refused; ends the command where nothing answers."""
+        parts = urlsplit(self.target.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.netloc, timeout=_TIMEOUT_S)
+        content = None if body is None else json.dumps(body).encode()
+        headers = self.target.headers | ({} if content is None else {"content-type": "application/json"})
+        try:
+            connection.request(method, parts.path + path, content, headers)
+            answer = connection.getresponse()
+            status, raw = answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            not_reachable(self.target.url, error)
+        finally:
+            connection.close()
+        return self._result(status, raw)
+
+    def items(self, path: str) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        cursor: str | None = None
+        while True:
+            query = urlencode({"limit": _PAGE, **({} if cursor is None else {"cursor": cursor})})
+            page = self.call("GET", f"{path}?{query}")
+            yield from page["items"]
+            cursor = page["nextCursor"]
+            if cursor is None:
+                return
+
+    def _result(self, status: int, raw: bytes) -> Any:
+        try:
+            result = json.loads(raw) if raw.strip() else None
+        except ValueError:
+            fail(f"{self.target.url} answers {status}, but not as ModelPilot does", EXIT_NOT_REACHABLE)
+        if status < http.client.BAD_REQUEST:
+            return result
+        message = error_message(result) or f"the gateway answered {status}"
+        if status == http.client.UNAUTHORIZED:
+            fail(f"{message} The key came from {self.target.key_from}.", EXIT_CONFIGURATION)
+        raise Refused(status, message)
+
+
+def not_reachable(url: str, error: Exception) -> NoReturn:
+    """End the command, saying how to start what is not there."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    fail(f"no gateway answers at {url} ({reason}). Start it with `modelpilot up`.", EXIT_NOT_REACHABLE)
+
+
+def error_message(body: Any) -> str | None:
+    """The sentence in OpenAI's error envelope; None where there is none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return message if isinstance(message, str) else None
+
+
+def segment(text: str, *, slashes: bool = False) -> str:
+    """An id as a part of a path."""
+    return quote(text, safe="/" if slashes else "")
+
+
+def connect() -> GatewayClient:
+    """A client for the configured gateway."""
+    return GatewayClient(find_target())

@@ -1,0 +1,184 @@
+"""The gateway's composition root: HTTP server and routing worker in one process, over the same Temporal client."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from activities.decision_steps import DecisionSteps
+from activities.embedding_calls import EmbeddingCaller
+from activities.flights import FlightController
+from activities.inflight import BackgroundTasks, FlightRegistry
+from activities.model_calls import ModelCaller
+from activities.performance import PerformanceActivities
+from activities.providers import ProviderActivities
+from activities.recovery import Recovery
+from activities.routing import RoutingActivities
+from api.answering import SUBMISSIONS
+from api.app import create_app
+from api.routes import (
+    aggregation_jobs,
+    analytics,
+    chat,
+    codec,
+    deployments,
+    embeddings,
+    feedback,
+    jobs,
+    messages,
+    predictors,
+    replay,
+    requests,
+)
+from api.services import Services
+from api.serving import Gateway, serve
+from api.submissions import Submissions
+from api.upkeep import sweep_flights
+from infra.db.decision_log import PostgresDecisionLog
+from infra.db.feedback import PostgresFeedback
+from infra.db.metrics import PostgresMetrics
+from infra.db.predictors import PostgresPredictors
+from infra.db.repositories.audit import PostgresAuditRepository
+from infra.db.repositories.models import PostgresModelRepository
+from infra.db.repositories.providers import PostgresProviderRepository
+from infra.db.repositories.routers import PostgresRouterRepository
+from infra.db.rescore_jobs import PostgresRescoreJobs
+from infra.db.stored_texts import StoredTexts
+from infra.logs import configure_logging
+from infra.settings import Settings, load_settings
+from infra.temporal.codec import EncryptionCodec
+from infra.temporal.jobs import TemporalJobs
+from infra.temporal.refits import TemporalRefits
+from infra.temporal.rescoring import TemporalRescoring
+from infra.temporal.workers import routing_worker
+from processes.gateway_adapters import Adapters, address_rule, cache_dropper, health_checks, keep_up, open_adapters
+from workflows.route_request import RouteRequestWorkflow
+
+
+async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
+    """Connect everything and wire it; what was opened is closed by `stack`, in reverse order."""
+    instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    adapters = await open_adapters(settings, instance, stack)
+    registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
+    keep_up(stack, sweep_flights(registry, adapters.starter.open_workflow_ids))
+    steps = DecisionSteps(
+        adapters.embedder, adapters.history, health=adapters.deployments, predictors=adapters.predictors
+    )
+    caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments)
+    controller = FlightController(caller, adapters.ledger, background, adapters.keyring.mac)
+    recovery = Recovery(registry, controller, adapters.ledger, adapters.leases)
+    performance = PerformanceActivities(registry, controller, recovery, steps, adapters.history, adapters.ledger)
+    providers = ProviderActivities(registry, controller, recovery, adapters.ledger)
+    activities = [*_methods(RoutingActivities(registry)), *_methods(providers), *_methods(performance)]
+    worker = routing_worker(adapters.client, [RouteRequestWorkflow], activities, settings.max_in_flight)
+    submissions = Submissions(
+        configuration=adapters.configuration,
+        steps=steps,
+        controller=controller,
+        registry=registry,
+        ledger=adapters.ledger,
+        starter=adapters.starter,
+        background=background,
+        mac=adapters.keyring.mac,
+        max_in_flight=settings.max_in_flight,
+    )
+
+    def register(app: web.Application) -> None:
+        app[SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
+        app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
+        app[deployments.HEALTH] = adapters.deployments
+        app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
+        embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
+        app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
+        analytics.register(app, PostgresMetrics(adapters.database))
+        replay.register(app, replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(adapters.database)))
+        learning = predictors.Learning(PostgresPredictors(adapters.database), TemporalRefits(adapters.client))
+        predictors.register(app, learning)
+        aggregation_jobs.register(app, TemporalJobs(adapters.client))
+        _register_learning(app, adapters)
+        for routes in (chat, messages, embeddings, requests, codec, deployments):
+            routes.register(app)
+
+    app = create_app(_services(settings, adapters, draining, register))
+    return Gateway(app, worker, registry, controller, background, draining)
+
+
+def _register_learning(app: web.Application, adapters: Adapters) -> None:
+    """What is learnt after an answer: feedback, stored texts, re-scoring jobs."""
+    app[feedback.FEEDBACK] = PostgresFeedback(adapters.database, adapters.keyring)
+    app[feedback.TEXTS] = StoredTexts(adapters.database, adapters.keyring)
+    app[jobs.RESCORE_JOBS] = PostgresRescoreJobs(adapters.database)
+    app[jobs.JOB_RUNNER] = TemporalRescoring(adapters.client)
+    feedback.register(app)
+    jobs.register(app)
+
+
+def _methods(owner: object) -> list[Callable[..., Any]]:
+    """The activities of an activity class, in the order of their definition."""
+    names = [name for name, value in vars(type(owner)).items() if hasattr(value, "__temporal_activity_definition")]
+    return [getattr(owner, name) for name in names]
+
+
+def _services(
+    settings: Settings, adapters: Adapters, draining: asyncio.Event, register: Callable[[web.Application], None]
+) -> Services:
+    database = adapters.database
+    return Services(
+        authenticator=adapters.authenticator,
+        routers=PostgresRouterRepository(database),
+        models=PostgresModelRepository(database),
+        providers=PostgresProviderRepository(database, adapters.keyring),
+        keys=adapters.keys,
+        audit=PostgresAuditRepository(database),
+        check_base_url=address_rule(settings).check_url,
+        on_change=cache_dropper(adapters.configuration, adapters.authenticator),
+        health_checks=health_checks(database, adapters.health, adapters.milvus),
+        draining=draining.is_set,
+        extra_routes=[register],
+        cors_origins=frozenset({*settings.cors_origins, *_ui_origins(settings)}),
+        max_body_bytes=int(settings.max_body_mb * 1024 * 1024),
+        metrics_public=settings.metrics_public,
+        environment=settings.env,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is in flight and close everything."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    async with AsyncExitStack() as stack:
+        gateway = await build(settings, stack)
+        stopped = await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
+    if not stopped:
+        # The lease is released, so others take over at once; only the Temporal worker would still hold us here.
+        os._exit(0)
+
+
+def _ui_origins(settings: Settings) -> tuple[str, ...]:
+    """Pages of the embedded Web UI, which only a development machine has."""
+    if settings.production:
+        return ()
+    return tuple(f"http://{host}:{settings.temporal_ui_port}" for host in ("127.0.0.1", "localhost"))
+
+
+_SWITCH_INTERVAL_S = 0.0005
+
+
+def command() -> None:
+    """Serve the HTTP API until SIGINT or SIGTERM; then finish what is in flight."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    # Workflow code runs on threads of its own; with the default of 5 ms each of their turns may delay a request.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings))

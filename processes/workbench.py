@@ -1,0 +1,160 @@
+"""The product's own functions for the analytics site, over adapters of the site's process: `modelpilot.workbench`.
+
+Nothing here decides, replays or writes by itself: it calls what the gateway's routes call. See docs/adr/0014.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from activities.decision_steps import DecisionSteps
+from activities.predictor_cache import PredictorCache
+from api.bodies import validate
+from api.routes.replay import ReplayAccess, ReplayBody, replayed
+from api.routes.routers import check_router
+from infra.crypto.keyring import Keyring, generate_key
+from infra.db.configuration import PostgresConfiguration
+from infra.db.decision_log import PostgresDecisionLog
+from infra.db.engine import Database
+from infra.db.predictors import PostgresPredictors
+from infra.db.repositories.models import PostgresModelRepository
+from infra.db.repositories.routers import PostgresRouterRepository
+from infra.environment import provider_endpoints
+from infra.settings import Settings
+from infra.vectors.embedder import EmbedderConfig, create_embedder
+from infra.vectors.milvus import MilvusHistory
+from modelpilot.chat import ChatBody
+from modelpilot.errors import DependencyUnavailable, NotFound
+from modelpilot.frontier import Frontier, frontier
+from modelpilot.ports import History
+from modelpilot.profile import profile_request
+from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from modelpilot.workbench import MOST_DECISIONS
+from processes.event_loop import LoopThread
+
+_PATIENCE_S = 20.0
+# Nobody's answer waits for the sandbox, so that a cold Milvus may take its time.
+_VECTOR_DEADLINE_MS = 2_000.0
+
+
+class NoHistory:
+    """Implements `History` where no Milvus is configured: decisions are made without neighbours, and say so."""
+
+    async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
+        """Raises DependencyUnavailable."""
+        raise DependencyUnavailable("MODELPILOT_MILVUS_URI is not set")
+
+    async def store(self, point: HistoryPoint) -> None:
+        """Raises DependencyUnavailable."""
+        raise DependencyUnavailable("MODELPILOT_MILVUS_URI is not set")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is called, all of one event loop."""
+
+    routers: PostgresRouterRepository
+    models: PostgresModelRepository
+    configuration: PostgresConfiguration
+    log: PostgresDecisionLog
+    access: ReplayAccess
+    predictors: PredictorCache
+    steps: DecisionSteps
+
+
+class LocalWorkbench:
+    """Implements `modelpilot.workbench.Workbench`."""
+
+    def __init__(self, loop: LoopThread, parts: Parts) -> None:
+        self._loop, self._parts = loop, parts
+
+    def explain(self, user_id: str, router_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """See Workbench."""
+        return self._loop.run(_explain(self._parts, HistoryScope(user_id, router_id), dict(body)))
+
+    def replay(self, user_id: str, router_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """See Workbench."""
+        asked = validate(dict(body), ReplayBody)
+        parts, scope = self._parts, HistoryScope(user_id, router_id)
+        return self._loop.run(replayed(parts.access, parts.models, scope, asked))
+
+    def frontier(self, user_id: str, router_id: str, start_s: float, end_s: float) -> Frontier:
+        """See Workbench."""
+        return self._loop.run(_frontier(self._parts, HistoryScope(user_id, router_id), start_s, end_s))
+
+    def restore(self, user_id: str, router_id: str, version: int, actor: str) -> int:
+        """See Workbench."""
+        return self._loop.run(_restore(self._parts, HistoryScope(user_id, router_id), version, actor))
+
+
+async def _explain(parts: Parts, scope: HistoryScope, body: dict[str, Any]) -> dict[str, Any]:
+    profile = profile_request(body, validate(body, ChatBody))
+    # A gateway loads predictors behind its requests; here the newest one is waited for.
+    parts.predictors.announced(scope.user_id, scope.router_id)
+    parts.predictors.get(scope)
+    await parts.predictors.settled()
+    decided = await parts.steps.decide(
+        lambda: parts.configuration.router_snapshot(scope.user_id, scope.router_id), profile, explore=False
+    )
+    return decided.decision.to_wire()
+
+
+async def _frontier(parts: Parts, scope: HistoryScope, start_s: float, end_s: float) -> Frontier:
+    await parts.routers.get(scope.user_id, scope.router_id)
+    logged = await parts.log.decisions(scope, start_s, end_s, MOST_DECISIONS)
+    return await asyncio.to_thread(frontier, logged)
+
+
+async def _restore(parts: Parts, scope: HistoryScope, version: int, actor: str) -> int:
+    await parts.routers.get(scope.user_id, scope.router_id)  # a deleted one is not made anew
+    kept = await parts.routers.versions(scope.user_id, scope.router_id)
+    wanted = next((one.router for one in kept if one.version == version), None)
+    if wanted is None:
+        raise NotFound(f"router {scope.router_id!r} has no version {version}")
+    await check_router(parts.models, scope.user_id, wanted)
+    return (await parts.routers.put(scope.user_id, wanted, actor)).version
+
+
+@contextmanager
+def open_workbench(settings: Settings, url: str) -> Iterator[LocalWorkbench]:
+    """A workbench over the database at `url`, for a `with` block. Opening waits for no service; calls do."""
+    stack = AsyncExitStack()
+    with LoopThread("workbench", _PATIENCE_S) as loop:
+        try:
+            yield LocalWorkbench(loop, loop.run(_parts(settings, url, stack)))
+        finally:
+            loop.run(stack.aclose())
+
+
+async def _parts(settings: Settings, url: str, stack: AsyncExitStack) -> Parts:
+    database = await stack.enter_async_context(Database(url, min_size=0, max_size=4))
+    embedder = create_embedder(EmbedderConfig())
+    stack.push_async_callback(embedder.close)
+    history: History = NoHistory()
+    if settings.milvus_uri is not None:
+        token = settings.milvus_token.get_secret_value() if settings.milvus_token else ""
+        milvus = MilvusHistory(
+            settings.milvus_uri,
+            embedder=embedder.name,
+            dimension=embedder.dimension,
+            token=token,
+            deadline_ms=_VECTOR_DEADLINE_MS,
+        )
+        stack.push_async_callback(milvus.close)
+        history = milvus
+    # A key of its own, that opens nothing: deciding needs no provider's key, and the site shall not have any.
+    configuration = PostgresConfiguration(database, Keyring([generate_key()]), provider_endpoints(settings))
+    predictors = PredictorCache(PostgresPredictors(database))
+    stack.push_async_callback(predictors.close)
+    log = PostgresDecisionLog(database)
+    return Parts(
+        routers=PostgresRouterRepository(database),
+        models=PostgresModelRepository(database),
+        configuration=configuration,
+        log=log,
+        access=ReplayAccess(configuration, log),
+        predictors=predictors,
+        steps=DecisionSteps(embedder, history, predictors=predictors),
+    )

@@ -1,0 +1,140 @@
+"""`modelpilot worker`: the maintenance worker, a composition root of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+import typer
+import uvloop
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities.maintenance import MaintenanceActivities
+from activities.refit import RefitActivities
+from infra.crypto.keyring import Keyring
+from infra.db.engine import Database
+from infra.db.housekeeping import Housekeeping
+from infra.db.outbox import Outbox
+from infra.db.predictors import PostgresPredictors
+from infra.embedded.data_dir import DataDir
+from infra.fitting import ProcessFitter
+from infra.logs import configure_logging
+from infra.settings import ConfigurationError, Settings, load_settings
+from infra.temporal.client import connect
+from infra.temporal.polling import wait_until_polling
+from infra.temporal.workers import maintenance_worker
+from infra.vectors.embedder import EmbedderConfig, create_embedder
+from infra.vectors.milvus import MilvusHistory
+from infra.vectors.training import MilvusTrainingSource
+from modelpilot import names
+from modelpilot.errors import DependencyUnavailable
+from processes.aggregation_steps import aggregation_steps
+from processes.rescoring_steps import rescoring_steps
+from workflows import schedules
+from workflows.aggregate_hourly import AggregateHourlyWorkflow
+from workflows.housekeeping import HousekeepingWorkflow
+from workflows.refit import RefitWorkflow
+from workflows.rescore_batch import RescoreBatchWorkflow
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A job revises thousands of points: flushed by the few hundred, Milvus Lite would mostly merge small segments.
+_FLUSH_ROWS = 4_000
+_NEEDED = ("database_url", "temporal_address", "milvus_uri", "encryption_keys")
+
+
+def command() -> None:
+    """Run scheduled work until SIGINT or SIGTERM. Exit codes: 0 stopped, 1 a service failed, 2 wrong configuration."""
+    settings = load_settings()
+    missing = [name for name in _NEEDED if not getattr(settings, name)]
+    if missing:
+        advice = "is not set; `modelpilot up` starts the service and sets it"
+        raise ConfigurationError([f"MODELPILOT_{name.upper()}: {advice}" for name in missing])
+    configure_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings))
+    typer.echo("worker: stopped")
+
+
+async def run(settings: Settings) -> None:
+    """Work until told to stop. Raises DependencyUnavailable where Temporal is not there at the start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    async with AsyncExitStack() as stack:
+        client = await _unless(stop, _connect(settings))
+        if client is None:
+            return
+        async with await build(settings, client, stack):
+            ready = DataDir(settings.data_dir).worker_ready
+            stack.callback(ready.unlink, missing_ok=True)
+            await _unless(stop, _announce(client, ready))
+            await stop.wait()
+
+
+async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Worker:
+    """The worker over real services; what was opened is closed by `stack`."""
+    embedder = create_embedder(EmbedderConfig())
+    stack.push_async_callback(embedder.close)
+    history = MilvusHistory(
+        str(settings.milvus_uri),
+        embedder=embedder.name,
+        dimension=embedder.dimension,
+        token=settings.milvus_token.get_secret_value() if settings.milvus_token else "",
+        flush_rows=_FLUSH_ROWS,
+    )
+    stack.push_async_callback(history.close)
+    database = await stack.enter_async_context(Database(str(settings.database_url)))
+    maintenance = MaintenanceActivities(Housekeeping(database), Outbox(database), history)
+    steps: list[Callable[..., Any]] = [maintenance.purge_expired, maintenance.replay_outbox, maintenance.flush_vectors]
+    refit = RefitActivities(MilvusTrainingSource(history), PostgresPredictors(database), ProcessFitter())
+    steps += [refit.list_refits, refit.refit_router]
+    steps += aggregation_steps(settings, database)
+    steps += await rescoring_steps(settings, database, history, stack)
+    workflows = [HousekeepingWorkflow, RefitWorkflow, AggregateHourlyWorkflow, RescoreBatchWorkflow]
+    return maintenance_worker(client, workflows, steps)
+
+
+async def _connect(settings: Settings) -> Client:
+    keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
+    client = await connect(settings, keyring, f"worker-{socket.gethostname()}-{os.getpid()}")
+    try:
+        for schedule in schedules.every():
+            await schedules.ensure(client, schedule)
+    except RPCError as error:
+        raise DependencyUnavailable(f"Temporal took no schedule: {error.message}") from error
+    return client
+
+
+async def _announce(client: Client, ready: Path) -> None:
+    """Make the file that `modelpilot up` waits for, once the worker polls."""
+    await wait_until_polling(client, names.MAINTENANCE_QUEUE, client.identity)
+    _touch(ready)
+    log.info("worker_polling", identity=client.identity, queue=names.MAINTENANCE_QUEUE)
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """The result of `work`, or None where the event comes first; the work is canceled then."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return await working
+    working.cancel()
+    await asyncio.wait({working})
+    return None

@@ -1,0 +1,163 @@
+"""Every fault the simulator can play (one table), and the grammar that asks for them. Pure.
+
+    faults := fault ("+" fault)*          in a model name: `small+503x1+retryafter2`
+    fault  := name ["="] [value] ["x" times]
+
+`times` limits a fault to the first so many calls; without it, it lasts for ever. A bare or `fail`-prefixed number from
+400 to 599 is `status`. As JSON: `{"status": 503, "retryafter": "2", "times": 1}`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from simulator.errors import SimError
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpec:
+    """One row of the table: the fault's name, what value it takes, the value if none is given, and what happens."""
+
+    name: str
+    takes: Literal["nothing", "number", "text"]
+    default: float | None
+    does: str
+
+
+_TABLE = (
+    FaultSpec("status", "number", 500, "answers this HTTP status (400…599) with the provider's error body"),
+    FaultSpec("retryafter", "text", None, "adds `Retry-After` with this exact text to an error answer"),
+    FaultSpec("retrydate", "number", 2, "adds `Retry-After` as an HTTP date this many seconds ahead (may be negative)"),
+    FaultSpec("refusekey", "text", None, "answers 401 to calls with exactly this API key"),
+    FaultSpec("context", "nothing", None, "answers 400 `context_length_exceeded`"),
+    FaultSpec("filter", "nothing", None, "answers 400 `content_filter` (Gemini: 200 with `promptFeedback`)"),
+    FaultSpec("filtered", "nothing", None, "answers 200, stops early, finish reason `content_filter`"),
+    FaultSpec("reset", "nothing", None, "resets the connection before any header"),
+    FaultSpec("hang", "nothing", None, "accepts the request and never answers"),
+    FaultSpec("firsttoken", "number", 2000, "sends headers at once, the first token after this many milliseconds"),
+    FaultSpec("latency", "number", 1000, "the whole answer comes at once, after this many milliseconds"),
+    FaultSpec("tokens", "number", 60, "makes the answer exactly this many tokens long"),
+    FaultSpec("cut", "number", 5, "resets the connection after this many tokens (no stream: in mid-body)"),
+    FaultSpec("stall", "number", 5, "goes silent after this many tokens (no stream: in mid-body)"),
+    FaultSpec("malformed", "number", 1, "puts a broken JSON chunk after this many tokens (no stream: a broken body)"),
+    FaultSpec("streamerror", "number", 5, "ends the stream with an error event after this many tokens"),
+    FaultSpec("nodone", "nothing", None, "leaves out `[DONE]` or `message_stop`; the connection closes in order"),
+    FaultSpec("linger", "nothing", None, "sends the whole stream, `[DONE]` included, and keeps the connection open"),
+    FaultSpec("errorbody", "nothing", None, "answers 200 with the body of a 500 error"),
+    FaultSpec("html", "nothing", None, "answers 200 with an HTML page"),
+    FaultSpec("truncated", "nothing", None, "answers 200 with half of the JSON (stream: ends within a chunk)"),
+    FaultSpec("comments", "nothing", None, "answers 200 with SSE comments and nothing else"),
+    FaultSpec("noprefill", "nothing", None, "answers 400 if the last message is the assistant's (no prefill)"),
+    FaultSpec("flap", "number", 60, "the faults beside it hold for this many seconds, then pause as long, and so on"),
+    FaultSpec("wrong", "nothing", None, "answers wrongly, whatever the model's quality"),
+    FaultSpec("refuse", "nothing", None, "answers with a refusal"),
+    FaultSpec("empty", "nothing", None, "answers with empty content"),
+)
+FAULTS = {spec.name: spec for spec in _TABLE}
+
+_TIMES = re.compile(r"(.*?)(?:x(\d{1,9}))?", re.DOTALL)
+_STATUS = re.compile(r"(?:fail)?(\d+)|fail")
+_BY_LENGTH = sorted(FAULTS, key=len, reverse=True)  # `filtered` before `filter`.
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault that was asked for. `times` is on how many calls it plays; None means for ever."""
+
+    name: str
+    value: float | str | None
+    times: int | None = None
+
+
+class Active:
+    """The faults that play on one call, by name."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._values = {fault.name: fault.value for fault in faults}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the faults, in the order in which they were given."""
+        return list(self._values)
+
+    def number(self, name: str) -> float | None:
+        """Return the fault's number, or None if the fault does not play."""
+        value = self._values.get(name)
+        return value if isinstance(value, float) else None
+
+    def text(self, name: str) -> str | None:
+        """Return the fault's text, or None if the fault does not play."""
+        value = self._values.get(name)
+        return value if isinstance(value, str) else None
+
+
+def parse_faults(text: str) -> tuple[Fault, ...]:
+    """Read faults joined by `+`; raises `SimError` (400) on anything that is not in the table."""
+    return tuple(_parse_item(item) for item in text.split("+") if item)
+
+
+def split_model(model: str) -> tuple[str, tuple[Fault, ...]]:
+    """Split `small+503x1` into the model's name and its faults."""
+    name, _, suffix = model.partition("+")
+    return name, parse_faults(suffix)
+
+
+def from_json(value: Any) -> tuple[Fault, ...]:
+    """Read faults from a string in the grammar or an object `{name: value}`, whose `times` holds for all of them."""
+    if isinstance(value, str):
+        return parse_faults(value)
+    if not isinstance(value, Mapping):
+        raise SimError(400, "faults must be a string or an object", param="faults")
+    times = value.get("times")
+    if times is not None and (not isinstance(times, int) or times < 0):
+        raise SimError(400, "times must be a whole number of calls", param="times")
+    wanted = {name: given for name, given in value.items() if name != "times" and given is not False}
+    return tuple(
+        _fault(name, None if given is True or given is None else str(given), times) for name, given in wanted.items()
+    )
+
+
+def _parse_item(item: str) -> Fault:
+    match = _TIMES.fullmatch(item)
+    body, times = match.groups() if match else (item, None)
+    count = None if times is None else int(times)
+    if status := _STATUS.fullmatch(body):
+        return _fault("status", status[1] or None, count)
+    name = next((name for name in _BY_LENGTH if body.startswith(name)), None)
+    if name is None:
+        raise _unknown(item)
+    return _fault(name, body[len(name) :].removeprefix("=") or None, count)
+
+
+def _unknown(name: str) -> SimError:
+    return SimError(400, f"unknown fault {name!r}; known: {', '.join(FAULTS)}", param="faults")
+
+
+def _fault(name: str, given: str | None, times: int | None) -> Fault:
+    spec = FAULTS.get(name)
+    if spec is None:
+        raise _unknown(name)
+    if spec.takes == "text":
+        return Fault(name, given or "", times)
+    if spec.takes == "nothing":
+        if given:
+            raise SimError(400, f"fault {name!r} takes no value", param="faults")
+        return Fault(name, None, times)
+    return Fault(name, _number(spec, given), times)
+
+
+def _number(spec: FaultSpec, given: str | None) -> float:
+    try:
+        value = float(spec.default or 0) if given is None else float(given)
+    except ValueError:
+        raise SimError(400, f"fault {spec.name!r} needs a number, not {given!r}", param="faults") from None
+    # Written so that NaN fails as well; a year is longer than any test waits.
+    if not abs(value) <= 31_536_000 or (value < 0 and spec.name != "retrydate"):
+        raise SimError(400, f"fault {spec.name!r} cannot be {given}", param="faults")
+    if spec.name == "status" and not 400 <= value <= 599:
+        raise SimError(400, "fault 'status' needs a number from 400 to 599", param="faults")
+    return value

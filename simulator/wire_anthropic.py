@@ -1,0 +1,173 @@
+"""Anthropic's messages: parsing, answers, stream events, errors. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from simulator import request as fields
+from simulator.errors import SimError, names
+from simulator.generate import Choice, Completion, ToolCall
+from simulator.request import ChatRequest, Tool, Turn
+from simulator.wire import Frame, named_frame
+
+_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+
+
+class Anthropic:
+    """The dialect of `POST /v1/messages`."""
+
+    name = "anthropic"
+
+    def parse(self, body: Mapping[str, Any], path: Mapping[str, str]) -> ChatRequest:
+        """Read a messages request; `max_tokens` is required, as it is at Anthropic."""
+        model = fields.text_of(body.get("model"), "model")
+        messages = fields.objects(body.get("messages"), "messages")
+        limit = fields.whole(body, "max_tokens", 1)
+        if not messages or limit is None:
+            missing = "max_tokens" if messages else "messages"
+            raise SimError(400, f"{missing}: Field required", param=missing)
+        system = _turn({"role": "system", "content": body.get("system")})
+        prompt, tokens, after_tool, prefilled = fields.conversation([system, *map(_turn, messages)])
+        choice = fields.mapping(body.get("tool_choice"), "tool_choice")
+        kind = str(choice.get("type", "auto"))
+        return ChatRequest(
+            model,
+            prompt,
+            tokens,
+            after_tool,
+            prefilled,
+            stream=bool(body.get("stream")),
+            include_usage=True,
+            max_tokens=limit,
+            stop=fields.strings(body.get("stop_sequences"), "stop_sequences"),
+            tools=tuple(_tools(body)),
+            tool_choice=str(choice.get("name")) if kind == "tool" else {"any": "required"}.get(kind, kind),
+            parallel_tools=not choice.get("disable_parallel_tool_use"),
+            schema=_schema(body),
+            simulator=fields.mapping(body.get("simulator"), "simulator"),
+        )
+
+    def body(self, completion: Completion) -> bytes:
+        """Write a message."""
+        choice = completion.choices[0]
+        usage = _usage(completion, completion.completion_tokens)
+        return orjson.dumps(_message(completion, _blocks(choice), choice, usage))
+
+    def frames(self, completion: Completion) -> list[Frame]:
+        """Write the named events from `message_start` to `message_stop`."""
+        choice = completion.choices[0]
+        start = _message(completion, [], None, _usage(completion, 1))
+        delta = {"stop_reason": _REASONS[choice.finish], "stop_sequence": choice.stop_sequence}
+        if choice.stop_sequence:
+            delta["stop_reason"] = "stop_sequence"
+        last = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": completion.completion_tokens}}
+        return [
+            Frame(named_frame("message_start", {"type": "message_start", "message": start})),
+            *_block_frames(choice),
+            Frame(named_frame("message_delta", last), closing=True),
+            Frame(named_frame("message_stop", {"type": "message_stop"}), closing=True, terminator=True),
+        ]
+
+    def error(self, error: SimError) -> tuple[int, bytes]:
+        """Write Anthropic's error envelope."""
+        return error.status, orjson.dumps(_error(error))
+
+    def error_frame(self, error: SimError) -> bytes:
+        """Write an `error` event."""
+        return named_frame("error", _error(error))
+
+
+def _error(error: SimError) -> dict[str, Any]:
+    shown = {"type": names(error.status)[2], "message": error.message}
+    return {"type": "error", "error": shown, "request_id": "req_simulator"}
+
+
+def _text(content: Any) -> tuple[str, int, bool]:
+    """Return the text of a string or of content blocks, the number of media blocks, and if one is a tool result."""
+    if content is None or isinstance(content, str):
+        return content or "", 0, False
+    blocks = fields.objects(content, "messages.content")
+    texts = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
+    media = sum(block.get("type") in ("image", "document") for block in blocks)
+    return "\n".join(texts), media, any(block.get("type") == "tool_result" for block in blocks)
+
+
+def _turn(message: Mapping[str, Any]) -> Turn:
+    return Turn(str(message.get("role", "")), *_text(message.get("content")))
+
+
+def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
+    for tool in fields.objects(body.get("tools"), "tools"):
+        schema = fields.mapping(tool.get("input_schema"), "tools.input_schema")
+        yield Tool(fields.text_of(tool.get("name"), "tools.name"), schema)
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    config = fields.mapping(body.get("output_config"), "output_config")
+    wanted = fields.mapping(config.get("format") or body.get("output_format"), "output_config.format")
+    return fields.mapping(wanted.get("schema"), "schema") if wanted.get("type") == "json_schema" else None
+
+
+def _usage(completion: Completion, output: int) -> dict[str, int]:
+    return {
+        "input_tokens": completion.request.prompt_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "output_tokens": output,
+    }
+
+
+def _message(
+    completion: Completion, content: list[dict[str, Any]], choice: Choice | None, usage: dict[str, int]
+) -> dict[str, Any]:
+    reason = None if choice is None else "stop_sequence" if choice.stop_sequence else _REASONS[choice.finish]
+    return {
+        "id": f"msg_{completion.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": completion.request.model,
+        "content": content,
+        "stop_reason": reason,
+        "stop_sequence": choice.stop_sequence if choice else None,
+        "usage": usage,
+    }
+
+
+def _tool_use(call: ToolCall, value: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id.replace("call_", "toolu_"), "name": call.name, "input": value}
+
+
+def _blocks(choice: Choice) -> list[dict[str, Any]]:
+    text = [{"type": "text", "text": choice.text}] if choice.pieces else []
+    return text + [_tool_use(call, orjson.loads(call.arguments)) for call in choice.tool_calls]
+
+
+def _block_frames(choice: Choice) -> Iterator[Frame]:
+    ping = Frame(named_frame("ping", {"type": "ping"}))
+    if not choice.tool_calls:
+        yield _start(0, {"type": "text", "text": ""})
+        yield ping
+        yield from (_delta(0, {"type": "text_delta", "text": piece}) for piece in choice.pieces)
+        yield _stop(0)
+        return
+    yield ping
+    for index, call in enumerate(choice.tool_calls):
+        yield _start(index, _tool_use(call, {}))
+        yield from (_delta(index, {"type": "input_json_delta", "partial_json": piece}) for piece in call.deltas)
+        yield _stop(index)
+
+
+def _start(index: int, block: dict[str, Any]) -> Frame:
+    event = "content_block_start"
+    return Frame(named_frame(event, {"type": event, "index": index, "content_block": block}))
+
+
+def _delta(index: int, delta: dict[str, Any]) -> Frame:
+    event = "content_block_delta"
+    return Frame(named_frame(event, {"type": event, "index": index, "delta": delta}), token=True)
+
+
+def _stop(index: int) -> Frame:
+    event = "content_block_stop"
+    return Frame(named_frame(event, {"type": event, "index": index}))

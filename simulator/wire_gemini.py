@@ -1,0 +1,149 @@
+"""Gemini's generateContent: parsing, answers, stream chunks, errors. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from simulator import request as fields
+from simulator.errors import SimError, names
+from simulator.generate import Choice, Completion
+from simulator.request import ChatRequest, Tool, Turn
+from simulator.wire import Frame, data_frame
+
+# Gemini has no reason of its own for tool calls: they end with STOP.
+_REASONS = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}
+_MODES = {"NONE": "none", "ANY": "required"}
+
+
+class Gemini:
+    """The dialect of `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`."""
+
+    name = "gemini"
+
+    def parse(self, body: Mapping[str, Any], path: Mapping[str, str]) -> ChatRequest:
+        """Read a generateContent request; the model and the method come from the URL."""
+        stream = path["method"] == "streamGenerateContent"
+        if stream and path.get("alt") != "sse":
+            raise SimError(400, "the simulator streams with ?alt=sse only", param="alt")
+        contents = fields.objects(body.get("contents"), "contents")
+        if not contents:
+            raise SimError(400, "contents is not specified", param="contents")
+        system = fields.mapping(body.get("systemInstruction"), "systemInstruction")
+        prompt, tokens, after_tool, prefilled = fields.conversation(
+            [_turn(system, "system"), *(_turn(each) for each in contents)]
+        )
+        config = fields.mapping(body.get("generationConfig"), "generationConfig")
+        calling = fields.mapping(body.get("toolConfig"), "toolConfig").get("functionCallingConfig")
+        calling = fields.mapping(calling, "functionCallingConfig")
+        allowed = fields.strings(calling.get("allowedFunctionNames"), "allowedFunctionNames")
+        return ChatRequest(
+            path["model"],
+            prompt,
+            tokens,
+            after_tool,
+            prefilled,
+            stream=stream,
+            include_usage=True,
+            n=fields.whole(config, "candidateCount", 1, fields.MAX_CHOICES) or 1,
+            seed=fields.whole(config, "seed", -(2**63)) or 0,
+            max_tokens=fields.whole(config, "maxOutputTokens", 1),
+            stop=fields.strings(config.get("stopSequences"), "stopSequences"),
+            tools=tuple(tool for tool in _tools(body) if not allowed or tool.name in allowed),
+            tool_choice=_MODES.get(str(calling.get("mode", "")).upper(), "auto"),
+            schema=_schema(config),
+            simulator=fields.mapping(body.get("simulator"), "simulator"),
+        )
+
+    def body(self, completion: Completion) -> bytes:
+        """Write a GenerateContentResponse."""
+        candidates = [
+            _candidate(index, _parts(choice), _REASONS[choice.finish])
+            for index, choice in enumerate(completion.choices)
+        ]
+        return orjson.dumps(_response(completion, candidates, completion.completion_tokens))
+
+    def frames(self, completion: Completion) -> list[Frame]:
+        """Write one GenerateContentResponse per token; the last one has the finish reason. There is no terminator."""
+        found, sent = [], 0
+        for index, choice in enumerate(completion.choices):
+            for part in _stream_parts(choice):
+                sent += 1
+                found.append(_frame(completion, _candidate(index, [part], None), sent, closing=False))
+            last = _candidate(index, [{"text": ""}], _REASONS[choice.finish])
+            found.append(_frame(completion, last, completion.completion_tokens, closing=True))
+        # Closing frames go last, so that a cut in the middle never leaves a finish reason behind.
+        return sorted(found, key=lambda frame: frame.closing)
+
+    def error(self, error: SimError) -> tuple[int, bytes]:
+        """Write Gemini's error envelope; a filtered prompt is a 200 with `promptFeedback`, as it is at Gemini."""
+        if error.code == "content_filter":
+            return 200, orjson.dumps({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": _usage(0, 0)})
+        return error.status, orjson.dumps(_error(error))
+
+    def error_frame(self, error: SimError) -> bytes:
+        """Write a data event that carries the error envelope."""
+        return data_frame(_error(error))
+
+
+def _error(error: SimError) -> dict[str, Any]:
+    return {"error": {"code": error.status, "message": error.message, "status": names(error.status)[3]}}
+
+
+def _turn(content: Mapping[str, Any], role: str = "user") -> Turn:
+    parts = fields.objects(content.get("parts"), "contents.parts")
+    text = "\n".join(str(part["text"]) for part in parts if "text" in part)
+    media = sum("inlineData" in part or "fileData" in part for part in parts)
+    return Turn(str(content.get("role", role)), text, media, any("functionResponse" in part for part in parts))
+
+
+def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
+    for group in fields.objects(body.get("tools"), "tools"):
+        for function in fields.objects(group.get("functionDeclarations"), "functionDeclarations"):
+            schema = function.get("parameters") or function.get("parametersJsonSchema")
+            yield Tool(fields.text_of(function.get("name"), "name"), fields.mapping(schema, "parameters"))
+
+
+def _schema(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if config.get("responseMimeType") != "application/json":
+        return None
+    return fields.mapping(config.get("responseJsonSchema") or config.get("responseSchema"), "responseSchema")
+
+
+def _parts(choice: Choice) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = [
+        {"functionCall": _call(each.name, each.arguments, each.id)} for each in choice.tool_calls
+    ]
+    return calls or [{"text": choice.text}]
+
+
+def _stream_parts(choice: Choice) -> Iterator[dict[str, Any]]:
+    """Yield text token by token; a function call comes whole, as it does at Gemini."""
+    yield from ({"text": piece} for piece in choice.pieces)
+    yield from ({"functionCall": _call(each.name, each.arguments, each.id)} for each in choice.tool_calls)
+
+
+def _call(name: str, arguments: str, call_id: str) -> dict[str, Any]:
+    return {"id": call_id, "name": name, "args": orjson.loads(arguments)}
+
+
+def _candidate(index: int, parts: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": index}
+    return {**shown, "finishReason": reason} if reason else shown
+
+
+def _usage(prompt: int, answer: int) -> dict[str, int]:
+    return {"promptTokenCount": prompt, "candidatesTokenCount": answer, "totalTokenCount": prompt + answer}
+
+
+def _response(completion: Completion, candidates: list[dict[str, Any]], sent: int) -> dict[str, Any]:
+    return {
+        "candidates": candidates,
+        "usageMetadata": _usage(completion.request.prompt_tokens, sent),
+        "modelVersion": completion.request.model,
+        "responseId": completion.id,
+    }
+
+
+def _frame(completion: Completion, candidate: dict[str, Any], sent: int, *, closing: bool) -> Frame:
+    return Frame(data_frame(_response(completion, [candidate], sent)), token=not closing, closing=closing)

@@ -1,0 +1,206 @@
+"""OpenAI's chat completions: parsing, answers, stream chunks, errors. Pure."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from simulator import request as fields
+from simulator.errors import SimError, names
+from simulator.generate import Choice, Completion
+from simulator.request import ChatRequest, Tool, Turn
+from simulator.text import digest
+from simulator.wire import Frame, data_frame
+
+_SLOT = "\x00"  # Stands for the token in a chunk that is serialized once; no JSON text contains it unescaped.
+_SLOT_JSON = orjson.dumps(_SLOT)
+
+
+class OpenAI:
+    """The dialect of `POST /v1/chat/completions`."""
+
+    name = "openai"
+
+    def parse(self, body: Mapping[str, Any], path: Mapping[str, str]) -> ChatRequest:
+        """Read a chat completion request; unknown fields are accepted."""
+        model = fields.text_of(body.get("model"), "model")
+        messages = fields.objects(body.get("messages"), "messages")
+        if not messages:
+            raise SimError(400, "messages must not be empty", param="messages")
+        prompt, tokens, after_tool, prefilled = fields.conversation(map(_turn, messages))
+        options = fields.mapping(body.get("stream_options"), "stream_options")
+        limit = fields.whole(body, "max_completion_tokens", 1) or fields.whole(body, "max_tokens", 1)
+        return ChatRequest(
+            model,
+            prompt,
+            tokens,
+            after_tool,
+            prefilled,
+            stream=bool(body.get("stream")),
+            include_usage=bool(options.get("include_usage")),
+            n=fields.whole(body, "n", 1, fields.MAX_CHOICES) or 1,
+            seed=fields.whole(body, "seed", -(2**63)) or 0,
+            max_tokens=limit,
+            stop=fields.strings(body.get("stop"), "stop"),
+            tools=tuple(_tools(body)),
+            tool_choice=_tool_choice(body.get("tool_choice")),
+            parallel_tools=body.get("parallel_tool_calls") is not False,
+            schema=_schema(body),
+            top_logprobs=(fields.whole(body, "top_logprobs", 0, 20) or 0) if body.get("logprobs") else None,
+            simulator=fields.mapping(body.get("simulator"), "simulator"),
+        )
+
+    def body(self, completion: Completion) -> bytes:
+        """Write a `chat.completion`."""
+        choices = [
+            {
+                "index": index,
+                "message": _message(choice),
+                "logprobs": _logprobs(choice.pieces, completion.request.top_logprobs),
+                "finish_reason": choice.finish,
+            }
+            for index, choice in enumerate(completion.choices)
+        ]
+        return orjson.dumps({**_head(completion, "chat.completion"), "choices": choices, "usage": _usage(completion)})
+
+    def frames(self, completion: Completion) -> list[Frame]:
+        """Write `chat.completion.chunk` events, then `[DONE]`; choices are interleaved token by token."""
+        usage = completion.request.include_usage
+        found = [
+            Frame(_chunk(completion, index, {"role": "assistant", "content": "", "refusal": None}))
+            for index in range(len(completion.choices))
+        ]
+        streams = [_deltas(completion, index, choice) for index, choice in enumerate(completion.choices)]
+        while streams:
+            alive = []
+            for stream in streams:
+                if (data := next(stream, None)) is not None:
+                    found.append(Frame(data, token=True))
+                    alive.append(stream)
+            streams = alive
+        for index, choice in enumerate(completion.choices):
+            found.append(Frame(_chunk(completion, index, {}, finish=choice.finish), closing=True))
+        if usage:
+            last = {**_head(completion, "chat.completion.chunk"), "choices": [], "usage": _usage(completion)}
+            found.append(Frame(data_frame(last), closing=True))
+        return [*found, Frame(b"data: [DONE]\n\n", closing=True, terminator=True)]
+
+    def error(self, error: SimError) -> tuple[int, bytes]:
+        """Write OpenAI's error envelope."""
+        return error.status, orjson.dumps(_error(error))
+
+    def error_frame(self, error: SimError) -> bytes:
+        """Write a data event that carries the error envelope."""
+        return data_frame(_error(error))
+
+
+def _error(error: SimError) -> dict[str, Any]:
+    kind, code, _, _ = names(error.status)
+    shown = {"message": error.message, "type": kind, "param": error.param, "code": error.code or code}
+    return {"error": shown}
+
+
+def _turn(message: Mapping[str, Any]) -> Turn:
+    role = str(message.get("role", ""))
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return Turn(role, content or "", tool_result=role == "tool")
+    parts = fields.objects(content, "messages.content")
+    text = "\n".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
+    return Turn(role, text, sum(part.get("type") != "text" for part in parts), role == "tool")
+
+
+def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
+    for tool in fields.objects(body.get("tools"), "tools"):
+        function = fields.mapping(tool.get("function"), "tools.function")
+        if tool.get("type", "function") == "function":
+            name = fields.text_of(function.get("name"), "tools.function.name")
+            yield Tool(name, fields.mapping(function.get("parameters"), "tools.function.parameters"))
+
+
+def _tool_choice(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(fields.mapping(value.get("function"), "tool_choice").get("name", "required"))
+    return str(value or "auto")
+
+
+def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    wanted = fields.mapping(body.get("response_format"), "response_format")
+    if wanted.get("type") == "json_object":
+        return {}
+    if wanted.get("type") != "json_schema":
+        return None
+    inner = fields.mapping(wanted.get("json_schema"), "response_format.json_schema")
+    return fields.mapping(inner.get("schema"), "response_format.json_schema.schema") or {}
+
+
+def _head(completion: Completion, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{completion.id}",
+        "object": kind,
+        "created": completion.created,
+        "model": completion.request.model,
+        "system_fingerprint": "fp_simulator",
+    }
+
+
+def _usage(completion: Completion) -> dict[str, Any]:
+    prompt, answer = completion.request.prompt_tokens, completion.completion_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer,
+        "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+    }
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.tool_calls:
+        message["content"] = None
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in choice.tool_calls
+        ]
+    return message
+
+
+def _logprobs(tokens: tuple[str, ...], top: int | None) -> dict[str, Any] | None:
+    if top is None:
+        return None
+    return {"content": [_logprob(token, top) for token in tokens], "refusal": None}
+
+
+def _logprob(token: str, top: int) -> dict[str, Any]:
+    share = 0.5 + int(digest("logprob", token)[:4], 16) / 0xFFFF * 0.49
+    best = {"token": token, "logprob": round(math.log(share), 6), "bytes": list(token.encode())}
+    others = [(f"{token}{'~' * rank}", (1 - share) / 2**rank) for rank in range(1, top)]
+    listed = [{"token": text, "logprob": round(math.log(p), 6), "bytes": list(text.encode())} for text, p in others]
+    return {**best, "top_logprobs": [best, *listed] if top else []}
+
+
+def _chunk(
+    completion: Completion, index: int, delta: Mapping[str, Any], *, logprobs: Any = None, finish: str | None = None
+) -> bytes:
+    choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    usage = {"usage": None} if completion.request.include_usage else {}
+    return data_frame({**_head(completion, "chat.completion.chunk"), "choices": [choice], **usage})
+
+
+def _deltas(completion: Completion, index: int, choice: Choice) -> Iterator[bytes]:
+    """Yield one chunk per token: text, or tool calls with their arguments in pieces."""
+    top = completion.request.top_logprobs
+    if top is None:
+        # Serialized once per choice, because benchmarks stream thousands of tokens per second.
+        before, after = _chunk(completion, index, {"content": _SLOT}).split(_SLOT_JSON)
+        yield from (before + orjson.dumps(piece) + after for piece in choice.pieces)
+    else:
+        for piece in choice.pieces:
+            yield _chunk(completion, index, {"content": piece}, logprobs=_logprobs((piece,), top))
+    for position, call in enumerate(choice.tool_calls):
+        for start, piece in enumerate(call.deltas):
+            opening = {"id": call.id, "type": "function"} if start == 0 else {}
+            function = ({"name": call.name} if start == 0 else {}) | {"arguments": piece}
+            yield _chunk(completion, index, {"tool_calls": [{"index": position, **opening, "function": function}]})
