@@ -10,7 +10,8 @@ import structlog
 from temporalio import activity
 
 from modelpilot import names
-from modelpilot.aggregation import (
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.metrics.aggregation import (
     Aggregator,
     Exporter,
     ExportInput,
@@ -22,8 +23,7 @@ from modelpilot.aggregation import (
     PurgeInput,
     Retention,
 )
-from modelpilot.errors import DependencyUnavailable
-from modelpilot.housekeeping import BatchReport
+from modelpilot.requests.housekeeping import BatchReport
 
 log = structlog.get_logger(__name__)
 

@@ -11,17 +11,16 @@ from activities.delivery import Delivery, can_go_on
 from activities.failures import canceled_outcome, failed_outcome
 from activities.health import Deployment
 from activities.inflight import ChunkSink
-from modelpilot.catalogue import ModelSpec
-from modelpilot.deployments import Place, ProviderFacts, places_of
-from modelpilot.eligibility import cannot_honour
-from modelpilot.messages import CallPlan
-from modelpilot.messages_text import CHARACTERS_PER_TOKEN
-from modelpilot.outcome import Attempt, Outcome, Usage
-from modelpilot.pricing import call_cost_usd
-from modelpilot.profile import RequestProfile
-from modelpilot.provider_errors import ProviderError
-from modelpilot.quality_checks import answer_quality
-from modelpilot.records import RequestKey
+from modelpilot.chat.profile import RequestProfile
+from modelpilot.chat.text import CHARACTERS_PER_TOKEN
+from modelpilot.learning.quality import answer_quality
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.deployments import Place, ProviderFacts, places_of
+from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Usage
+from modelpilot.requests.records import RequestKey
+from modelpilot.routing.eligibility import cannot_honour
 from modelpilot.wire.assembler import ChunkAssembler
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from activities.health import DeploymentHealth
-from modelpilot.decision import Decision, PredictorUse
+from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.messages import StepReport
-from modelpilot.ports import Embedder, History
-from modelpilot.profile import RequestProfile
-from modelpilot.records import HistoryScope, Neighbours, RouterSnapshot, Vector
-from modelpilot.refit import Predictors, ServedPredictor
-from modelpilot.selection import Blocked, decide
+from modelpilot.learning.refit import Predictors, ServedPredictor
+from modelpilot.requests.messages import StepReport
+from modelpilot.requests.ports import Embedder, History
+from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
+from modelpilot.routing.decision import Decision, PredictorUse
+from modelpilot.routing.selection import Blocked, decide
 
 Result = TypeVar("Result")
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from activities.inflight import ChunkSink
 from modelpilot.errors import StreamDiverged
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Outcome
-from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
 from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.resume import Diverged, Resume, is_comparable

@@ -7,13 +7,12 @@ from typing import Any, Literal
 
 from activities.health import Deployment, DeploymentHealth
 from activities.targets import Targets, speaks_of_deployment
-from modelpilot.catalogue import ModelSpec, ProviderKind
-from modelpilot.deployments import Place
 from modelpilot.errors import InvalidRequest
-from modelpilot.outcome import Attempt
-from modelpilot.ports import ConfigurationSource, EmbeddingClients
-from modelpilot.provider_errors import ProviderError
-from modelpilot.records import RouterSnapshot
+from modelpilot.providers.catalogue import ModelSpec, ProviderKind
+from modelpilot.providers.deployments import Place
+from modelpilot.requests.outcome import Attempt, ProviderError
+from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients
+from modelpilot.requests.records import RouterSnapshot
 
 # Calls of one request, each at another deployment.
 MAXIMUM_CALLS = 3

@@ -12,8 +12,7 @@ from modelpilot.errors import (
     RequestCanceled,
     StreamDiverged,
 )
-from modelpilot.outcome import Attempt, Outcome, Usage
-from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 
 _TIMEOUTS = frozenset({"timeout_connect", "timeout_first_token", "timeout_idle", "timeout_total"})
 

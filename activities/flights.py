@@ -13,10 +13,10 @@ from activities.inflight import BackgroundTasks, Flight
 from activities.model_calls import ModelCaller
 from activities.recording import Mac, build_record
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.messages import RouteRequestInput
-from modelpilot.outcome import Outcome
-from modelpilot.ports import Ledger
-from modelpilot.records import RequestRecord
+from modelpilot.requests.messages import RouteRequestInput
+from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.ports import Ledger
+from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.jsonb import dump
 
 log = structlog.get_logger(__name__)

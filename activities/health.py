@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from modelpilot.breaker import Breaker, BreakerRules, State, is_healthy
-from modelpilot.deployments import Place
-from modelpilot.outcome import Attempt
+from modelpilot.providers.breaker import Breaker, BreakerRules, State, is_healthy
+from modelpilot.providers.deployments import Place
+from modelpilot.requests.outcome import Attempt
 
 log = structlog.get_logger(__name__)
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activities.health import Deployment
+from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import ModelPilotError
-from modelpilot.messages import RouteRequestInput, StepReport
-from modelpilot.outcome import Outcome
-from modelpilot.profile import RequestProfile
-from modelpilot.records import RequestKey, RequestRecord, RouterSnapshot, Vector
-from modelpilot.wire.transcript import Transcript
+from modelpilot.requests.messages import RouteRequestInput, StepReport
+from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot, Vector
+from modelpilot.wire.resume import Transcript
 
 # A streaming client that reads slower than its provider writes stalls the provider here, not the gateway's memory.
 SINK_CHUNKS = 64

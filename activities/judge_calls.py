@@ -6,18 +6,25 @@ from dataclasses import dataclass
 
 from activities.call_state import CallContext
 from activities.model_calls import ModelCaller
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.errors import NotFound
-from modelpilot.judge import MAX_OUTPUT_TOKENS, judge_body, read_verdict
-from modelpilot.judging import CALL_TOTAL_MS, JudgeOutcome, JudgeTask, same_model
-from modelpilot.learning import StoredText
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Usage
-from modelpilot.ports import ConfigurationSource
-from modelpilot.pricing import call_cost_usd
-from modelpilot.profile import RequestProfile, profile_request
-from modelpilot.records import RequestKey, RouterSnapshot
+from modelpilot.learning.feedback import StoredText
+from modelpilot.learning.judge import (
+    CALL_TOTAL_MS,
+    MAX_OUTPUT_TOKENS,
+    JudgeOutcome,
+    JudgeTask,
+    judge_body,
+    read_verdict,
+    same_model,
+)
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Usage
+from modelpilot.requests.ports import ConfigurationSource
+from modelpilot.requests.records import RequestKey, RouterSnapshot
 
 # Prompts are measured in characters, and some languages have twice as many tokens to them.
 _PROMPT_MARGIN = 2.0

@@ -11,11 +11,10 @@ from temporalio import activity
 from activities.judge_calls import Judge, Question, open_judge
 from activities.model_calls import ModelCaller
 from modelpilot import names
-from modelpilot.judging import MAX_FAILURES_IN_A_ROW, JudgementLedger, JudgeTask, Pacer
-from modelpilot.learning import TextStore
-from modelpilot.ports import ConfigurationSource
-from modelpilot.rescore_ports import RescoreJobs
-from modelpilot.rescoring import JudgeReport, RescoreInput, SliceInput
+from modelpilot.learning.feedback import TextStore
+from modelpilot.learning.judge import MAX_FAILURES_IN_A_ROW, JudgementLedger, JudgeTask, Pacer
+from modelpilot.learning.rescoring import JudgeReport, RescoreInput, RescoreJobs, SliceInput
+from modelpilot.requests.ports import ConfigurationSource
 
 log = structlog.get_logger(__name__)
 

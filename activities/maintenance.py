@@ -10,9 +10,9 @@ from temporalio import activity
 
 from modelpilot import names
 from modelpilot.errors import InvalidRequest
-from modelpilot.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
-from modelpilot.ports import History
-from modelpilot.records import HistoryPoint
+from modelpilot.requests.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
+from modelpilot.requests.ports import History
+from modelpilot.requests.records import HistoryPoint
 
 log = structlog.get_logger(__name__)
 

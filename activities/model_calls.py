@@ -9,15 +9,13 @@ from activities.call_state import CallContext, CallState
 from activities.failures import spent_usd
 from activities.health import Deployment, DeploymentHealth
 from activities.targets import Targets, speaks_of_deployment
-from modelpilot.backoff import same_model_wait_s
-from modelpilot.catalogue import ModelSpec
-from modelpilot.deployments import Place, ProviderFacts, deployments_of
 from modelpilot.errors import ModelPilotError
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Attempt, Outcome
-from modelpilot.ports import ConfigurationSource, ProviderCall, ProviderClients
-from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.retry_budget import RetryBudget
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.deployments import Place, ProviderFacts, deployments_of
+from modelpilot.providers.retries import RetryBudget, same_model_wait_s
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy
+from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 
 
 class ModelCaller:

@@ -11,9 +11,9 @@ from activities.inflight import Flight, FlightRegistry
 from activities.recording import history_point
 from activities.recovery import Recovery
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.messages import StepInput, StepReport
-from modelpilot.ports import History, Ledger
-from modelpilot.records import HistoryPoint, RequestRecord, Vector
+from modelpilot.requests.messages import StepInput, StepReport
+from modelpilot.requests.ports import History, Ledger
+from modelpilot.requests.records import HistoryPoint, RequestRecord, Vector
 
 log = structlog.get_logger(__name__)
 

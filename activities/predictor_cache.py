@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import structlog
 
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
-from modelpilot.estimation import FittedPredictor
-from modelpilot.records import HistoryScope
-from modelpilot.refit import PredictorStore, ServedPredictor
+from modelpilot.learning.estimation import FittedPredictor
+from modelpilot.learning.refit import PredictorStore, ServedPredictor
+from modelpilot.requests.records import HistoryScope
 
 log = structlog.get_logger(__name__)
 

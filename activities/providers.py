@@ -15,11 +15,11 @@ from activities.inflight import Flight, FlightRegistry
 from activities.model_calls import slept
 from activities.recording import without_large_answer
 from activities.recovery import Recovery
-from modelpilot.backoff import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.messages import CallReport, FallbackInput, RouteRequestInput, StepInput
-from modelpilot.outcome import Attempt, Outcome
-from modelpilot.ports import Ledger
+from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
+from modelpilot.requests.messages import CallReport, FallbackInput, RouteRequestInput, StepInput
+from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.requests.ports import Ledger
 
 HEARTBEAT_S = 2.0
 Result = TypeVar("Result")

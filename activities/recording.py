@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from modelpilot.carbon import carbon_g
-from modelpilot.messages import RouteRequestInput
-from modelpilot.messages_text import normalized_prompt
-from modelpilot.outcome import Attempt, Outcome
-from modelpilot.profile import RequestProfile
-from modelpilot.quality import Evidence, combine
-from modelpilot.records import HistoryPoint, HistoryScope, RequestRecord, Vector
+from modelpilot.chat.profile import RequestProfile
+from modelpilot.chat.text import normalized_prompt
+from modelpilot.learning.quality import Evidence, combine
+from modelpilot.providers.pricing import carbon_g
+from modelpilot.requests.messages import RouteRequestInput
+from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestRecord, Vector
 
 # Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
 Mac = Callable[[str, bytes], bytes]

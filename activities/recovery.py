@@ -9,16 +9,16 @@ import structlog
 
 from activities.flights import FlightController
 from activities.inflight import Flight, FlightRegistry
-from modelpilot.backoff import FALLBACK_SEQ
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.messages import RouteRequestInput
-from modelpilot.outcome import Attempt, Outcome
-from modelpilot.ports import Leases, Ledger
-from modelpilot.profile import RequestProfile, profile_request
-from modelpilot.records import RouterSnapshot
-from modelpilot.router import Router
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.retries import FALLBACK_SEQ
+from modelpilot.requests.messages import RouteRequestInput
+from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.requests.ports import Leases, Ledger
+from modelpilot.requests.records import RouterSnapshot
+from modelpilot.routing.router import Router
 
 log = structlog.get_logger(__name__)
 

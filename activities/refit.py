@@ -10,10 +10,8 @@ import structlog
 from temporalio import activity
 
 from modelpilot import names
-from modelpilot.estimation import TrainingRows
-from modelpilot.numbers import finite_json
-from modelpilot.records import HistoryScope
-from modelpilot.refit import (
+from modelpilot.learning.estimation import TrainingRows
+from modelpilot.learning.refit import (
     MAXIMUM_ROWS,
     MINIMUM_ROWS,
     ROUTERS_PER_RUN,
@@ -24,6 +22,8 @@ from modelpilot.refit import (
     RefitReport,
     RefitStatus,
 )
+from modelpilot.requests.records import HistoryScope
+from modelpilot.wire.jsonb import finite_json
 
 log = structlog.get_logger(__name__)
 

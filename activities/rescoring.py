@@ -9,20 +9,22 @@ import structlog
 from temporalio import activity
 
 from modelpilot import names
-from modelpilot.feedback import NO_TRUST, Trust, trust
-from modelpilot.learning import StoredText, TextStore
-from modelpilot.quality import Evidence, combine
-from modelpilot.quality_checks import answer_quality
-from modelpilot.rescore_ports import (
+from modelpilot.learning.feedback import NO_TRUST, StoredText, TextStore, Trust, trust
+from modelpilot.learning.quality import Evidence, answer_quality, combine
+from modelpilot.learning.rescoring import (
+    CloseInput,
     JobState,
     OutcomePage,
     QualityHistory,
+    RescoreInput,
     RescoreJobs,
+    RescoreProgress,
     RescoreRows,
     Revision,
+    SliceInput,
+    SliceReport,
     StoredOutcome,
 )
-from modelpilot.rescoring import CloseInput, RescoreInput, RescoreProgress, SliceInput, SliceReport
 
 log = structlog.get_logger(__name__)
 

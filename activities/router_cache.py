@@ -5,8 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from modelpilot.ports import ConfigurationSource
-from modelpilot.records import ProviderEndpoint, RouterSnapshot
+from modelpilot.requests.ports import ConfigurationSource
+from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
 
 Value = TypeVar("Value")
 

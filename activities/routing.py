@@ -3,7 +3,7 @@
 from temporalio import activity
 
 from activities.inflight import FlightRegistry
-from modelpilot.messages import StepInput, StepReport
+from modelpilot.requests.messages import StepInput, StepReport
 
 
 class RoutingActivities:

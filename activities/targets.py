@@ -4,11 +4,11 @@ import random
 from collections.abc import Collection, Sequence
 
 from activities.health import Deployment, DeploymentHealth
-from modelpilot.breaker import is_healthy, refuses_key
-from modelpilot.deployments import Place, choice, healthy_choice
 from modelpilot.errors import ModelPilotError
-from modelpilot.outcome import Attempt
-from modelpilot.ports import ConfigurationSource
+from modelpilot.providers.breaker import is_healthy, refuses_key
+from modelpilot.providers.deployments import Place, choice, healthy_choice
+from modelpilot.requests.outcome import Attempt
+from modelpilot.requests.ports import ConfigurationSource
 
 
 class Targets:

@@ -9,9 +9,9 @@ from typing import Any
 from activities.decision_steps import Decided
 from activities.inflight import ChunkSink, Flight
 from activities.recording import INLINE_LIMIT_BYTES
-from modelpilot.chat import ChatBody
-from modelpilot.messages import CallPlan, RouteRequestInput
-from modelpilot.records import Principal, RequestKey, RequestRecord
+from modelpilot.chat.body import ChatBody
+from modelpilot.requests.messages import CallPlan, RouteRequestInput
+from modelpilot.requests.records import Principal, RequestKey, RequestRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from activities.failures import attempt_summary
-from modelpilot.outcome import Outcome
-from modelpilot.records import RequestRecord
+from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.records import RequestRecord
 
 Headers = dict[str, str]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelpilot.errors import AuthenticationFailed, DependencyUnavailable, NotFound
-from modelpilot.management import ApiKeyRepository
-from modelpilot.records import Principal
+from modelpilot.management.resources import ApiKeyRepository
+from modelpilot.requests.records import Principal
 
 _KEY_FORMAT = re.compile(r"mp_[0-9a-f]{64}")
 _MAX_ENTRIES = 10_000

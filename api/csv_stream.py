@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from modelpilot.management import Page
-from modelpilot.metrics import Row
-from modelpilot.wire_model import WireModel
+from modelpilot.management.resources import Page
+from modelpilot.metrics.analytics import Row
+from modelpilot.wire.json_model import WireModel
 
 # A spreadsheet has a million lines; whoever needs more wants the warehouse sink.
 MAX_ROWS = 1_000_000

@@ -7,9 +7,9 @@ from aiohttp import web
 
 from api.accepted import Incoming
 from api.middleware import PRINCIPAL
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, PermissionDenied
-from modelpilot.records import Principal
+from modelpilot.requests.records import Principal
 
 ROUTER_PREFIX = "router/"
 _MAX_KEY_CHARACTERS = 255

@@ -13,7 +13,7 @@ from api.errors import error_response, is_unexpected, log_unexpected, openai_env
 from api.registry import ROUTES, Handler, Scope
 from api.services import SERVICES
 from modelpilot.errors import PermissionDenied, RequestCanceled
-from modelpilot.records import Principal
+from modelpilot.requests.records import Principal
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from activities.recording import Mac
 from api.accepted import Incoming
 from modelpilot.errors import Conflict, DependencyUnavailable, IdempotencyMismatch
-from modelpilot.ports import Ledger
-from modelpilot.records import NameKind, Reservation
+from modelpilot.requests.ports import Ledger
+from modelpilot.requests.records import NameKind, Reservation
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from typing import Literal, Protocol
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from modelpilot.management import (
+from modelpilot.management.resources import (
     ApiKeyRepository,
     AuditRepository,
     ModelRepository,
     ProviderRepository,
     RouterRepository,
 )
-from modelpilot.records import Principal
+from modelpilot.requests.records import Principal
 
 ChangeKind = Literal["router", "model", "provider", "api_key"]
 

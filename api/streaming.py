@@ -16,8 +16,8 @@ from api.answers import Headers, modelpilot_object
 from api.errors import ErrorView, describe, openai_envelope
 from api.responses import json_bytes
 from api.submissions import Submissions
-from modelpilot.outcome import Outcome
-from modelpilot.records import RequestRecord
+from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import as_chunks
 
 # Proxies cut idle connections, commonly after 60 s.

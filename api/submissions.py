@@ -16,6 +16,7 @@ from activities.recording import Mac
 from activities.router_cache import RouterCache
 from api.accepted import Incoming, Submission, open_flight
 from api.request_names import Naming, RequestNames
+from modelpilot.chat.profile import profile_request
 from modelpilot.errors import (
     Conflict,
     DependencyUnavailable,
@@ -24,10 +25,9 @@ from modelpilot.errors import (
     NotFound,
     Overloaded,
 )
-from modelpilot.outcome import Outcome
-from modelpilot.ports import Ledger, WorkflowStarter
-from modelpilot.profile import profile_request
-from modelpilot.records import RequestKey, RequestRecord, RouterSnapshot
+from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.ports import Ledger, WorkflowStarter
+from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,8 @@ import aiohttp
 from bench.history import Explained, PastModel
 from bench.installation import Installation
 from bench.targets import BadAnswer, ChatTarget
-from modelpilot.management import OPERATOR_USER
-from modelpilot.records import HistoryScope
+from modelpilot.management.resources import OPERATOR_USER
+from modelpilot.requests.records import HistoryScope
 
 ROUTER_ID = "bench"
 SCOPE = HistoryScope(OPERATOR_USER, ROUTER_ID)

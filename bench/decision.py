@@ -14,12 +14,12 @@ from bench.prompts import prompt
 from bench.statistics import percentiles
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
-from modelpilot.chat import ChatBody
-from modelpilot.estimation import FittedPredictor, RequestFacts, predict
-from modelpilot.ports import Embedder
-from modelpilot.profile import RequestProfile, profile_request
-from modelpilot.records import Neighbours, RouterSnapshot, Vector
-from modelpilot.selection import decide
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import RequestProfile, profile_request
+from modelpilot.learning.estimation import FittedPredictor, RequestFacts, predict
+from modelpilot.requests.ports import Embedder
+from modelpilot.requests.records import Neighbours, RouterSnapshot, Vector
+from modelpilot.routing.selection import decide
 
 EMPTY = "empty"
 _WARM_UP_CALLS = 20

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from bench.history import DAYS_S, PastModel, past_point
 from infra.vectors.rows import HistoryRow, new_row
 from infra.vectors.training import training_rows
-from modelpilot.catalogue import ModelSpec
-from modelpilot.deployments import ProviderFacts
-from modelpilot.estimation import fit
-from modelpilot.ports import Embedder
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, RouterSnapshot, Vector
-from modelpilot.refit import ServedPredictor
-from modelpilot.router import Objective, Router
+from modelpilot.learning.estimation import fit
+from modelpilot.learning.refit import ServedPredictor
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.deployments import ProviderFacts
+from modelpilot.requests.ports import Embedder
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, RouterSnapshot, Vector
+from modelpilot.routing.router import Objective, Router
 
 SCOPE = HistoryScope("bench", "decision")
 _FITTED_ROWS = 4_000  # enough for a predictor of full size
@@ -67,7 +67,7 @@ def _quality(point: HistoryPoint) -> float:
 
 @dataclass(frozen=True, slots=True)
 class FittedOnce:
-    """Implements `modelpilot.refit.Predictors`; None where the fit was refused."""
+    """Implements `modelpilot.learning.refit.Predictors`; None where the fit was refused."""
 
     served: ServedPredictor | None
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
-from modelpilot.profile import profile_request
-from modelpilot.records import Neighbours, RouterSnapshot, coded
-from modelpilot.router import Objective, Router
-from modelpilot.selection import decide
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import profile_request
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.records import Neighbours, RouterSnapshot, coded
+from modelpilot.routing.router import Objective, Router
+from modelpilot.routing.selection import decide
 
 _NEIGHBOURS = 50
 _NOW = 1_790_000_000.0

@@ -15,7 +15,7 @@ from bench.fault_runs import FaultLab, prices, until
 from bench.fault_scenarios import ANSWER_TOKENS
 from bench.fault_verdicts import Answered, Judgement
 from bench.targets import BadAnswer
-from modelpilot.breaker import BreakerRules
+from modelpilot.providers.breaker import BreakerRules
 
 # Two openings, of five and of ten seconds, and as much again.
 PHASE_WITHIN_S = 30.0

@@ -24,7 +24,8 @@ QUICK = "medium+latency5"
 SILENT_AFTER_MS = 1_000
 IMPATIENT = {"firstTokenMs": SILENT_AFTER_MS, "idleMs": SILENT_AFTER_MS, "totalMs": 60_000}
 PATIENT = {"firstTokenMs": 20_000, "idleMs": 20_000, "totalMs": 60_000}
-# The jittered wait before the first and the second repeat is at least half of 250 and 500 ms (modelpilot/backoff.py).
+# The jittered wait before the first and the second repeat is at least half of 250 and 500 ms
+# (modelpilot/providers/retries.py).
 LEAST_JITTERED_S = (0.125, 0.25)
 
 

@@ -12,8 +12,8 @@ from infra.settings import Settings
 from infra.vectors.milvus import MilvusHistory
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.ports import Embedder
-from modelpilot.records import HistoryPoint, HistoryScope, QualityUpdate
+from modelpilot.requests.ports import Embedder
+from modelpilot.requests.records import HistoryPoint, HistoryScope, QualityUpdate
 
 HOT_WITHIN_S = 120.0
 DAYS_S = 30 * 86_400.0

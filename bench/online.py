@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from bench.online_learner import Learner, Prompts, profiles_of
-from bench.online_stream import Floats, Indices, Recording, arrival_order, catalogue, load_recording, utilities
+from bench.online_stream import Recording, arrival_order, catalogue, load_recording, utilities
 from bench.routing import embed_prompts
-from modelpilot.router import Objective
+from modelpilot.arrays import Floats, Indices
+from modelpilot.routing.router import Objective
 
 COMPARED = ("router", "prior", "best_single", "best_per_task", "oracle")
 

@@ -9,14 +9,14 @@ from activities.decision_steps import NEIGHBOUR_ROWS
 from bench.online_stream import Recording
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, new_row, with_quality
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
-from modelpilot.decision import Decision
-from modelpilot.estimation import FittedPredictor, TrainingRows, fit
-from modelpilot.profile import RequestProfile, profile_request
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, RouterSnapshot, Vector
-from modelpilot.router import Objective, Router
-from modelpilot.selection import decide
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import RequestProfile, profile_request
+from modelpilot.learning.estimation import FittedPredictor, TrainingRows, fit
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, RouterSnapshot, Vector
+from modelpilot.routing.decision import Decision
+from modelpilot.routing.router import Objective, Router
+from modelpilot.routing.selection import decide
 
 SCOPE = HistoryScope("bench", "online")
 _SECOND_PER_REQUEST = 60.0

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.routing import outcome_table
 from bench.routing_files import read_history
-from modelpilot.catalogue import ModelSpec
-from modelpilot.scoring import lower_is_better
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
+from modelpilot.arrays import Floats, Indices
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.routing.scoring import lower_is_better
 
 # Of the whole stream: every task but one appears for the first time somewhere in this first part of it.
 _LAST_APPEARANCE = 0.5

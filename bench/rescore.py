@@ -18,7 +18,7 @@ from infra.settings import Settings
 from infra.vectors.embedder import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.records import HistoryPoint, HistoryScope
+from modelpilot.requests.records import HistoryPoint, HistoryScope
 
 USER, ROUTER, MODEL = "admin", "bench-rescore", "sim/small"
 _GROUP_ROWS, _TRIES = 250, 10

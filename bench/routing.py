@@ -11,16 +11,15 @@ from activities.decision_steps import NEIGHBOUR_ROWS
 from bench.routing_files import BadRecording, Query
 from bench.routing_gain import Table
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
-from modelpilot.catalogue import ModelSpec
-from modelpilot.classify import classify_request
-from modelpilot.estimation import Fit, Prediction, RequestFacts, TrainingRows, fit, predict_all
-from modelpilot.messages_text import estimate_prompt_tokens
-from modelpilot.records import Neighbours, Vector, coded
+from modelpilot.chat.profile import classify_request
+from modelpilot.chat.text import estimate_prompt_tokens
+from modelpilot.learning.estimation import Fit, Prediction, RequestFacts, TrainingRows, fit, predict_all
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.records import Neighbours, Vector, coded
 
 _NOW_S = 1_790_000_000.0  # nothing recorded has a date: all of it is of today
 _MS = 1_000.0
 
-Floats = NDArray[np.float64]
 Advance = Callable[[int], None]
 
 

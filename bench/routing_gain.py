@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from modelpilot.arrays import Floats
 
 PRICES = np.concatenate([[0.0], np.logspace(-1, 5.5, 66)])
 _GRID = 2_001

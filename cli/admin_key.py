@@ -11,7 +11,7 @@ from infra.db.seed import SEED_ACTOR, ensure_operator
 from infra.embedded.addresses import join_running_stack
 from infra.embedded.data_dir import DataDir
 from infra.settings import Settings
-from modelpilot.management import ALL_SCOPES, OPERATOR_USER, NewApiKey, StoredApiKey
+from modelpilot.management.resources import ALL_SCOPES, OPERATOR_USER, NewApiKey, StoredApiKey
 
 NEW_KEY = "make a new one with `modelpilot keys create --admin`"
 _MOST_KEYS = 200

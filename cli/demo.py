@@ -15,9 +15,9 @@ from cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, err
 from cli.demo_prompts import DemoPrompt, demo_prompts
 from cli.demo_report import Answered, Baseline, answered, rendered, summary
 from cli.output import AsJson, print_json, show
-from modelpilot.catalogue import ModelSpec
-from modelpilot.outcome import Usage
-from modelpilot.pricing import call_cost_usd
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.requests.outcome import Usage
 
 EXIT_INTERRUPTED = 130
 _TIMEOUT_S = 150.0

@@ -14,7 +14,7 @@ import aiohttp
 
 from cli.client import GatewayClient, Refused, Target, segment
 from cli.demo_progress import Advance
-from modelpilot.messages_text import content_text
+from modelpilot.chat.text import content_text
 from simulator.answers import WRONG_MARKER
 
 # Most people do not rate; a demo needs enough who do. Every third answer stays without a word.

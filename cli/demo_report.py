@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from cli.output import table, usd
-from modelpilot.outcome import Usage
+from modelpilot.requests.outcome import Usage
 
 NOTE = (
     "An estimate: the same token counts at {model}'s catalogue prices. Another model would have written other answers."

@@ -17,8 +17,8 @@ from infra.db.site_users import PostgresSiteUserRepository
 from infra.db.sync_pool import SyncPool
 from infra.embedded.addresses import join_running_stack
 from infra.settings import load_settings
-from modelpilot.management import OPERATOR_USER
-from modelpilot.site import SiteUser, check_password, normalized_username
+from modelpilot.management.resources import OPERATOR_USER
+from modelpilot.management.site import SiteUser, check_password, normalized_username
 
 app = command_group("Manage the users of the analytics site.")
 

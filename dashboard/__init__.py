@@ -1,1 +1,1 @@
-"""The analytics site: Dash pages over `modelpilot.analytics`. No SQL here; rows come from a `DashboardReader`."""
+"""The analytics site: Dash pages over the ports of `modelpilot.metrics`. No SQL here; rows come from its readers."""

@@ -9,8 +9,8 @@ from flask import Flask, Response, request
 from dashboard.config import DashboardConfig
 from dashboard.logins import Logins, csrf_token
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.management import OPERATOR_USER
-from modelpilot.site import LIFETIME_S, Visitor
+from modelpilot.management.resources import OPERATOR_USER
+from modelpilot.management.site import LIFETIME_S, Visitor
 
 LOGIN_PATH, LOGOUT_PATH, HEALTH_PATH = "/login", "/logout", "/healthz"
 # What the login page itself needs. Everything that is not named here needs a session.

@@ -19,7 +19,7 @@ from dashboard.pages import PAGES, PageContext
 from dashboard.readers import Readers
 from dashboard.security import add_security_headers
 from dashboard.shell import page_at, register_shell, shell
-from modelpilot.site import PasswordHasher, SiteAccess
+from modelpilot.management.site import PasswordHasher, SiteAccess
 
 log = logging.getLogger(__name__)
 

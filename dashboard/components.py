@@ -12,7 +12,7 @@ from dashboard.formats import format_ms, format_usd
 from dashboard.labelled import labelled_table
 from dashboard.links import detail_link, workflow_url
 from dashboard.zones import UTC_ZONE, Zone
-from modelpilot.analytics import NO_MODEL, RecentRequest
+from modelpilot.metrics.overview import NO_MODEL, RecentRequest
 
 STATUS_COLORS = {"completed": "green", "failed": "red", "canceled": "gray"}
 REQUEST_COLUMNS = ("Time", "Router", "Model", "Latency", "Cost", "Status", "Workflow")

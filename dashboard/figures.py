@@ -12,7 +12,7 @@ from dashboard.formats import utc
 from dashboard.links import requests_link
 from dashboard.ranges import Window
 from dashboard.zones import Zone, time_ticks
-from modelpilot.analytics import NO_MODEL, ModelShare, RequestBucket
+from modelpilot.metrics.overview import NO_MODEL, ModelShare, RequestBucket
 
 CHART_HEIGHT_PX = 360
 MAX_MODELS = 8

@@ -7,7 +7,7 @@ import dash_mantine_components as dmc
 
 from dashboard.elements import Element
 from dashboard.urls import query
-from modelpilot.analytics import Choices
+from modelpilot.metrics.overview import Choices
 
 NO_CHOICES = Choices()
 

@@ -22,8 +22,8 @@ from dashboard.page import PageContext
 from dashboard.ranges import CUSTOM, RANGES, Window, search_for_range, window_from_url
 from dashboard.urls import query, search_with
 from dashboard.zones import Zone, zone_named
-from modelpilot.analytics import AnalyticsScope, Choices
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.metrics.overview import AnalyticsScope, Choices
 
 # Not display: none, since a chart that is drawn without a width keeps a wrong one.
 CONTENT_HIDDEN, CONTENT_SHOWN = "mp-hidden", ""

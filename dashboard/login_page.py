@@ -20,7 +20,7 @@ from dashboard.access import (
 from dashboard.config import DashboardConfig
 from dashboard.logins import Logins
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.site import TooManyAttempts, WrongCredentials
+from modelpilot.management.site import TooManyAttempts, WrongCredentials
 
 _FORM_LIFETIME_S = 3_600
 

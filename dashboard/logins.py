@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
-from modelpilot.site import (
+from modelpilot.management.site import (
     MAX_PASSWORD_CHARS,
     Credentials,
     PasswordHasher,

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from dashboard.filters import Filter
-from modelpilot.analytics import NO_MODEL
-from modelpilot.explore import DIRECT, RequestFilter
+from modelpilot.metrics.explore import DIRECT, RequestFilter
+from modelpilot.metrics.overview import NO_MODEL
 
 FALLBACK = Filter("fallback", "Fallback", values=(("yes", "Fell back"), ("no", "First choice")))
 TYPES = (

@@ -10,7 +10,7 @@ from dashboard.config import DashboardConfig
 from dashboard.elements import Element
 from dashboard.readers import Readers
 from dashboard.urls import query
-from modelpilot.site import Visitor
+from modelpilot.management.site import Visitor
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dashboard.urls import query, search_with
-from modelpilot.analytics import AnalyticsScope
+from modelpilot.metrics.overview import AnalyticsScope
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 CUSTOM = "custom"

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from modelpilot.analytics import ChoiceReader, OverviewReader
-from modelpilot.explore import ExploreReader
-from modelpilot.job_runs import JobReader
-from modelpilot.model_use import ModelsReader
-from modelpilot.request_log import RequestLogReader
-from modelpilot.router_use import RouterReader
-from modelpilot.workbench import Workbench
+from modelpilot.metrics.explore import ExploreReader
+from modelpilot.metrics.jobs import JobReader
+from modelpilot.metrics.overview import ChoiceReader, OverviewReader
+from modelpilot.metrics.requests import RequestLogReader
+from modelpilot.metrics.use import ModelsReader, RouterReader
+from modelpilot.metrics.workbench import Workbench
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dashboard.frame import Asked
 from dashboard.notices import command, notice
 from dashboard.page import PageContext
 from dashboard.urls import link
-from modelpilot.router_use import RouterUse
+from modelpilot.metrics.use import RouterUse
 
 DETAIL_PATH, WHAT_IF_PATH, FRONTIER_PATH = "/routers/detail", "/what-if", "/frontier"
 

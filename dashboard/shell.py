@@ -11,7 +11,7 @@ from dashboard.notices import notice
 from dashboard.pages import PAGES, Page, PageContext
 from dashboard.urls import link, query, search_with
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.site import Visitor
+from modelpilot.management.site import Visitor
 
 
 def shell(csrf: str | None = None, visitor: Visitor | None = None) -> Element:

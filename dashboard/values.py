@@ -1,7 +1,7 @@
 """Values of metrics in words and on axes, by their unit."""
 
 from dashboard.formats import UNKNOWN, format_count, format_grams, format_ms, format_share, format_usd
-from modelpilot.explore import Metric, Unit, Value
+from modelpilot.metrics.explore import Metric, Unit, Value
 
 # What an axis is called, and its tick format (d3). No exponents and no milli-dollars.
 AXES: dict[Unit, tuple[str, str]] = {

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from infra.db.availability import ConfiguredProvider
 from infra.settings import Settings
-from modelpilot.catalogue import ProviderKind
+from modelpilot.providers.catalogue import ProviderKind
 
 _DEFAULT_URLS: Mapping[ProviderKind, str] = {
     "openai": "https://api.openai.com/v1",

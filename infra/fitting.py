@@ -8,8 +8,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from modelpilot.estimation import TrainingRows, fit
-from modelpilot.refit import FittedArtifact
+from modelpilot.learning.estimation import TrainingRows, fit
+from modelpilot.learning.refit import FittedArtifact
 
 Work = Callable[[TrainingRows, float], FittedArtifact]
 
@@ -26,7 +26,7 @@ def fit_rows(rows: TrainingRows, now: float) -> FittedArtifact:
 
 
 class ProcessFitter:
-    """Implements `modelpilot.refit.Fitter`: one process per fit. An orphan ends with its fit, since nobody reads it."""
+    """Implements `Fitter`: one process per fit. An orphan ends with its fit, since nobody reads it."""
 
     def __init__(self, work: Work = fit_rows) -> None:
         self._work = work

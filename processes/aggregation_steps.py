@@ -8,7 +8,7 @@ from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
 from infra.db.retention import PostgresRetention
 from infra.settings import ConfigurationError, Settings
-from modelpilot.aggregation import Exporter
+from modelpilot.metrics.aggregation import Exporter
 
 
 def aggregation_steps(settings: Settings, database: Database) -> list[Callable[..., Any]]:

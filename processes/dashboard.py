@@ -24,8 +24,8 @@ from infra.db.site_access import PostgresSiteAccess
 from infra.db.sync_pool import SyncPool
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot import names
-from modelpilot.job_runs import ScheduleFacts
-from modelpilot.workbench import Workbench
+from modelpilot.metrics.jobs import ScheduleFacts
+from modelpilot.metrics.workbench import Workbench
 from processes.workbench import open_workbench
 from workflows import schedules
 

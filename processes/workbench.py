@@ -1,4 +1,4 @@
-"""The product's own functions for the analytics site, over adapters of the site's process: `modelpilot.workbench`.
+"""The product's own functions for the analytics site (`Workbench`), over adapters of the site's process.
 
 Nothing here decides, replays or writes by itself: it calls what the gateway's routes call. See docs/adr/0014.
 """
@@ -25,13 +25,13 @@ from infra.environment import provider_endpoints
 from infra.settings import Settings
 from infra.vectors.embedder import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import profile_request
 from modelpilot.errors import DependencyUnavailable, NotFound
-from modelpilot.frontier import Frontier, frontier
-from modelpilot.ports import History
-from modelpilot.profile import profile_request
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
-from modelpilot.workbench import MOST_DECISIONS
+from modelpilot.learning.replay.frontier import Frontier, frontier
+from modelpilot.metrics.workbench import MOST_DECISIONS
+from modelpilot.requests.ports import History
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
 from processes.event_loop import LoopThread
 
 _PATIENCE_S = 20.0
@@ -65,7 +65,7 @@ class Parts:
 
 
 class LocalWorkbench:
-    """Implements `modelpilot.workbench.Workbench`."""
+    """Implements `modelpilot.metrics.workbench.Workbench`."""
 
     def __init__(self, loop: LoopThread, parts: Parts) -> None:
         self._loop, self._parts = loop, parts

@@ -2,6 +2,10 @@
 worker is a session of its own, with services of its own."""
 
 import os
+
+# As the command line does it, and before numpy is imported: how many threads share a product decides its last digits.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.aggregation import AggregationActivities
     from modelpilot import names
-    from modelpilot.aggregation import (
+    from modelpilot.metrics.aggregation import (
         AggregateInput,
         AggregateResult,
         AggregateTotals,
@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
         PlanReport,
         PurgeInput,
     )
-    from modelpilot.jobs import JobProgress
+    from modelpilot.metrics.jobs import JobProgress
     from workflows.steps import try_step
 
 STEP = workflow.ActivityConfig(

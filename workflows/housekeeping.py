@@ -8,7 +8,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.maintenance import MaintenanceActivities
     from modelpilot import names
-    from modelpilot.housekeeping import FlushInput, HousekeepingInput, HousekeepingResult
+    from modelpilot.requests.housekeeping import FlushInput, HousekeepingInput, HousekeepingResult
     from workflows import policies
     from workflows.steps import try_step
 

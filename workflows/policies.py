@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
-from modelpilot.backoff import COEFFICIENT, INITIAL_WAIT_S, MAXIMUM_WAIT_S
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Outcome
+from modelpilot.providers.retries import COEFFICIENT, INITIAL_WAIT_S, MAXIMUM_WAIT_S
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Outcome
 
 # Local steps return their failures as values: a joined failure that Temporal retried would only be joined again.
 ONCE = RetryPolicy(maximum_attempts=1)

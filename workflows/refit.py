@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.refit import RefitActivities
     from modelpilot import names
-    from modelpilot.refit import RefitInput, RefitReport, RefitResult
+    from modelpilot.learning.refit import RefitInput, RefitReport, RefitResult
     from workflows import policies
     from workflows.steps import try_step
 

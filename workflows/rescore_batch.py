@@ -14,8 +14,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.judging import JudgeActivities
     from activities.rescoring import RescoreActivities
     from modelpilot import names
-    from modelpilot.refit import RefitInput
-    from modelpilot.rescoring import (
+    from modelpilot.learning.refit import RefitInput
+    from modelpilot.learning.rescoring import (
         NIGHTLY_DAYS,
         CloseInput,
         JobStatus,

@@ -16,8 +16,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.providers import ProviderActivities
     from activities.routing import RoutingActivities
     from modelpilot import names
-    from modelpilot.backoff import FALLBACK_SEQ
-    from modelpilot.messages import (
+    from modelpilot.providers.retries import FALLBACK_SEQ
+    from modelpilot.requests.messages import (
         CallReport,
         FallbackInput,
         RouteRequestInput,
@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         StepInput,
         StepReport,
     )
-    from modelpilot.outcome import Outcome
+    from modelpilot.requests.outcome import Outcome
     from workflows import policies
 
 MODEL = SearchAttributeKey.for_keyword(names.SEARCH_MODEL)

@@ -19,11 +19,11 @@ from temporalio.client import (
 )
 
 from modelpilot import names
-from modelpilot.aggregation import AggregateInput
-from modelpilot.housekeeping import HousekeepingInput
-from modelpilot.management import OPERATOR_USER
-from modelpilot.refit import RefitInput
-from modelpilot.rescoring import RescoreInput, RescoreSpec
+from modelpilot.learning.refit import RefitInput
+from modelpilot.learning.rescoring import RescoreInput, RescoreSpec
+from modelpilot.management.resources import OPERATOR_USER
+from modelpilot.metrics.aggregation import AggregateInput
+from modelpilot.requests.housekeeping import HousekeepingInput
 
 HOUSEKEEPING_EVERY = timedelta(minutes=1)
 # A run missed while Temporal was away is not worth catching up on, except for the newest: each does all that is due.

@@ -6,7 +6,7 @@ from api.registry import RouteSpec, add_routes
 from api.responses import json_response
 from api.routes import crud
 from api.routes.job_view import JobProgressView, JobView
-from modelpilot.jobs import Job, JobProgress, Jobs, job_workflow_id
+from modelpilot.metrics.jobs import Job, JobProgress, Jobs, job_workflow_id
 
 JOBS: web.AppKey[Jobs] = web.AppKey("jobs", Jobs)
 

@@ -19,8 +19,8 @@ from api.routes.analytics_views import (
     request_view,
     summary_view,
 )
-from modelpilot.metrics import MetricsReader, Row
-from modelpilot.wire_model import WireModel
+from modelpilot.metrics.analytics import MetricsReader, Row
+from modelpilot.wire.json_model import WireModel
 
 METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from api.middleware import PRINCIPAL
 from api.registry import QueryParam
 from modelpilot.errors import InvalidRequest, PermissionDenied
-from modelpilot.metrics import MetricsFilter
+from modelpilot.metrics.analytics import MetricsFilter
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000

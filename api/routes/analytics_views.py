@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import AwareDatetime, Field
 
 from api.routes.crud import Listing
-from modelpilot.metrics import MetricsFilter, Row, Totals
-from modelpilot.savings import STATEMENT, Saving, prediction_ratio, savings
-from modelpilot.wire_model import WireModel
+from modelpilot.metrics.analytics import MetricsFilter, Row, Totals
+from modelpilot.metrics.savings import STATEMENT, Saving, prediction_ratio, savings
+from modelpilot.wire.json_model import WireModel
 
 
 class Tokens(WireModel):

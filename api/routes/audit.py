@@ -8,8 +8,8 @@ from pydantic import AwareDatetime
 from api.registry import RouteSpec
 from api.routes import crud
 from api.services import SERVICES
-from modelpilot.management import AuditEntry
-from modelpilot.wire_model import WireModel
+from modelpilot.management.resources import AuditEntry
+from modelpilot.wire.json_model import WireModel
 
 
 class AuditView(WireModel):

@@ -14,7 +14,7 @@ from api.incoming import incoming_of
 from api.registry import RouteSpec, add_routes
 from api.responses import json_response
 from api.streaming import ChatStream
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
 
 
 class ChatCompletion(BaseModel):

@@ -13,8 +13,8 @@ from api.middleware import PRINCIPAL
 from api.registry import QueryParam
 from api.responses import json_response
 from modelpilot.errors import InvalidRequest, NotFound
-from modelpilot.management import Page
-from modelpilot.wire_model import WireModel
+from modelpilot.management.resources import Page
+from modelpilot.wire.json_model import WireModel
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200

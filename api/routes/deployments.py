@@ -13,8 +13,8 @@ from api.middleware import PRINCIPAL
 from api.registry import RouteSpec, Scope, add_routes
 from api.responses import json_response
 from api.routes.crud import optional_utc
-from modelpilot.breaker import State
-from modelpilot.wire_model import WireModel
+from modelpilot.providers.breaker import State
+from modelpilot.wire.json_model import WireModel
 
 HEALTH: web.AppKey[DeploymentHealth] = web.AppKey("deployments", DeploymentHealth)
 

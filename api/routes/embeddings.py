@@ -20,13 +20,13 @@ from api.incoming import check_allowed
 from api.middleware import PRINCIPAL, REQUEST_ID
 from api.registry import RouteSpec, add_routes
 from api.responses import json_response
-from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import InvalidRequest, ModelPilotError, NoCandidate
-from modelpilot.outcome import Attempt, Usage
-from modelpilot.ports import ConfigurationSource
-from modelpilot.pricing import call_cost_usd
-from modelpilot.records import RouterSnapshot
-from modelpilot.wire.usage import parse_usage
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.requests.outcome import Attempt, Usage
+from modelpilot.requests.ports import ConfigurationSource
+from modelpilot.requests.records import RouterSnapshot
+from modelpilot.wire.chunks import parse_usage
 
 CAPABILITY = "embeddings"
 

@@ -13,11 +13,18 @@ from api.responses import json_response
 from api.routes.crud import deleted
 from api.routes.requests import LEDGER
 from modelpilot.errors import NotFound
-from modelpilot.feedback import MAX_COMMENT_CHARACTERS, MAX_END_USER_CHARACTERS, Thumbs, score_of
-from modelpilot.learning import Feedback, FeedbackStore, TextStore
-from modelpilot.records import RequestKey
-from modelpilot.router import UnitInterval
-from modelpilot.wire_model import WireModel
+from modelpilot.learning.feedback import (
+    MAX_COMMENT_CHARACTERS,
+    MAX_END_USER_CHARACTERS,
+    Feedback,
+    FeedbackStore,
+    TextStore,
+    Thumbs,
+    score_of,
+)
+from modelpilot.requests.records import RequestKey
+from modelpilot.routing.router import UnitInterval
+from modelpilot.wire.json_model import WireModel
 
 FEEDBACK: web.AppKey[FeedbackStore] = web.AppKey("feedback", FeedbackStore)
 TEXTS: web.AppKey[TextStore] = web.AppKey("texts", TextStore)

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
-from modelpilot.jobs import JobStatus
-from modelpilot.wire_model import WireModel
+from modelpilot.metrics.jobs import JobStatus
+from modelpilot.wire.json_model import WireModel
 
 
 class JobProgressView(WireModel):

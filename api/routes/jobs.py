@@ -14,11 +14,10 @@ from api.routes import crud
 from api.routes.job_view import JobProgressView, JobView, JudgeView
 from api.services import SERVICES, Services
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.quality import Source
-from modelpilot.rescore_ports import JobRunner, JobState, RescoreJobs
-from modelpilot.rescoring import NIGHTLY_SOURCES, RescoreInput, RescoreSpec
-from modelpilot.router import ModelId, RouterId
-from modelpilot.wire_model import WireModel
+from modelpilot.learning.quality import Source
+from modelpilot.learning.rescoring import NIGHTLY_SOURCES, JobRunner, JobState, RescoreInput, RescoreJobs, RescoreSpec
+from modelpilot.routing.router import ModelId, RouterId
+from modelpilot.wire.json_model import WireModel
 
 RESCORE_JOBS: web.AppKey[RescoreJobs] = web.AppKey("rescore_jobs", RescoreJobs)
 JOB_RUNNER: web.AppKey[JobRunner] = web.AppKey("job_runner", JobRunner)

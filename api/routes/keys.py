@@ -11,9 +11,9 @@ from api.registry import RouteSpec
 from api.routes import crud
 from api.services import SERVICES
 from modelpilot.errors import InvalidRequest, PermissionDenied
-from modelpilot.management import UNCHANGED, ApiKeyChange, NewApiKey, Scope, StoredApiKey
-from modelpilot.router import RouterId
-from modelpilot.wire_model import WireModel
+from modelpilot.management.resources import UNCHANGED, ApiKeyChange, NewApiKey, Scope, StoredApiKey
+from modelpilot.routing.router import RouterId
+from modelpilot.wire.json_model import WireModel
 
 _PATH = "/api/keys"
 _READ_ONLY = frozenset({"prefix", "userId", "lastUsedAt", "createdAt", "rotatedFrom"})

@@ -19,12 +19,10 @@ from api.incoming import incoming_of
 from api.registry import RouteSpec, add_routes
 from api.responses import json_bytes, json_response
 from api.streaming import AnswerStream, event
-from modelpilot.chat import ChatBody
-from modelpilot.records import RequestRecord
-from modelpilot.wire.anthropic_body import CountTokensBody, MessagesBody
-from modelpilot.wire.anthropic_front import chat_request_of, wants_thinking
-from modelpilot.wire.anthropic_front_answer import message_of
-from modelpilot.wire.anthropic_front_stream import PING, MessageEncoder
+from modelpilot.chat.body import ChatBody
+from modelpilot.requests.records import RequestRecord
+from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
+from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
 
 # Anthropic's own words, by status; the SDKs choose their exception by the status alone.
 _ERROR_TYPES = {

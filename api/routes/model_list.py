@@ -11,8 +11,8 @@ from api.responses import json_response
 from api.routes import crud
 from api.services import SERVICES, Services
 from modelpilot.errors import NotFound
-from modelpilot.management import StoredModel, StoredRouter
-from modelpilot.records import Principal
+from modelpilot.management.resources import StoredModel, StoredRouter
+from modelpilot.requests.records import Principal
 
 _ROUTER_PREFIX = "router/"
 

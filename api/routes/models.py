@@ -7,9 +7,9 @@ from api.routes import crud
 from api.routes.resource import Resource
 from api.routes.routers import named_models
 from api.services import Services
-from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.management import SHARED_OWNER, StoredModel
+from modelpilot.management.resources import SHARED_OWNER, StoredModel
+from modelpilot.providers.catalogue import ModelSpec
 
 
 class ModelView(ModelSpec, crud.Stamps):

@@ -11,9 +11,9 @@ from api.registry import RouteSpec, Scope, add_routes
 from api.responses import json_response
 from api.routes import crud
 from api.services import SERVICES
-from modelpilot.records import HistoryScope
-from modelpilot.refit import PredictorStore, PredictorVersion, RefitReport, RefitRun, Refits, RefitStatus
-from modelpilot.wire_model import WireModel
+from modelpilot.learning.refit import PredictorStore, PredictorVersion, RefitReport, RefitRun, Refits, RefitStatus
+from modelpilot.requests.records import HistoryScope
+from modelpilot.wire.json_model import WireModel
 
 
 @dataclass(frozen=True, slots=True)

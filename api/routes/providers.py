@@ -8,10 +8,10 @@ from api.registry import RouteSpec
 from api.routes import crud
 from api.routes.resource import Resource
 from api.services import Services
-from modelpilot.catalogue import ProviderKind, ProviderSpec
 from modelpilot.errors import InvalidRequest
-from modelpilot.management import StoredProvider
-from modelpilot.wire_model import WireModel
+from modelpilot.management.resources import StoredProvider
+from modelpilot.providers.catalogue import ProviderKind, ProviderSpec
+from modelpilot.wire.json_model import WireModel
 
 # A key becomes a header value; line breaks there would be another header.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,4000}")

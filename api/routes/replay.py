@@ -13,16 +13,16 @@ from api.middleware import PRINCIPAL
 from api.registry import RouteSpec, Scope, add_routes
 from api.responses import json_response
 from api.services import SERVICES
-from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import NotFound
-from modelpilot.management import ModelRepository
-from modelpilot.numbers import finite_json
-from modelpilot.ports import ConfigurationSource
-from modelpilot.records import HistoryScope, RouterSnapshot
-from modelpilot.replay import Proposal, replay
-from modelpilot.replay.port import DecisionLog
-from modelpilot.router import Constraints, ModelId, Objective, UnitInterval
-from modelpilot.wire_model import WireModel
+from modelpilot.learning.replay import Proposal, replay
+from modelpilot.learning.replay.report import DecisionLog
+from modelpilot.management.resources import ModelRepository
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.ports import ConfigurationSource
+from modelpilot.requests.records import HistoryScope, RouterSnapshot
+from modelpilot.routing.router import Constraints, ModelId, Objective, UnitInterval
+from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.jsonb import finite_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from api.middleware import PRINCIPAL
 from api.registry import RouteSpec, add_routes
 from api.responses import json_response
 from modelpilot.errors import NotFound
-from modelpilot.ports import Ledger, WorkflowStarter
-from modelpilot.records import RequestKey
-from modelpilot.wire_model import WireModel
+from modelpilot.requests.ports import Ledger, WorkflowStarter
+from modelpilot.requests.records import RequestKey
+from modelpilot.wire.json_model import WireModel
 
 LEDGER: web.AppKey[Ledger] = web.AppKey("ledger", Ledger)
 REGISTRY: web.AppKey[FlightRegistry] = web.AppKey("flights", FlightRegistry)

@@ -9,10 +9,10 @@ from aiohttp import web
 from api.registry import RouteSpec
 from api.routes import crud
 from api.services import SERVICES, ChangeKind, Services
-from modelpilot.catalogue import ModelSpec, ProviderSpec
-from modelpilot.management import Page
-from modelpilot.router import Router
-from modelpilot.wire_model import WireModel
+from modelpilot.management.resources import Page
+from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.routing.router import Router
+from modelpilot.wire.json_model import WireModel
 
 BodyT = TypeVar("BodyT", bound=Router | ModelSpec | ProviderSpec)
 StoredT = TypeVar("StoredT")
@@ -20,7 +20,7 @@ BodyT_contra = TypeVar("BodyT_contra", contravariant=True)
 
 
 class Repository(Protocol[BodyT_contra, StoredT]):
-    """What the repositories of `modelpilot.management` have in common."""
+    """What the repositories of `modelpilot.management.resources` have in common."""
 
     async def create(self, user_id: str, body: BodyT_contra, actor: str, /) -> StoredT:
         """Raises Conflict."""

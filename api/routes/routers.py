@@ -9,8 +9,8 @@ from api.routes import crud
 from api.routes.resource import Resource
 from api.services import SERVICES, Services
 from modelpilot.errors import InvalidRequest, NotFound
-from modelpilot.management import ModelRepository, Page, StoredRouter
-from modelpilot.router import Router
+from modelpilot.management.resources import ModelRepository, Page, StoredRouter
+from modelpilot.routing.router import Router
 
 
 class RouterView(Router, crud.Stamps):

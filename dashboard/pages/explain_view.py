@@ -11,7 +11,7 @@ from dashboard.formats import UNKNOWN, format_share
 from dashboard.labelled import labelled_table
 from dashboard.pages.request_detail_view import HOW_TO_READ, chart, neighbours_table, part_cell
 from dashboard.pages.request_figures import score_bars
-from modelpilot.decision_view import COMPONENTS, ScoredModel, predictor_of, scored_models, similar_prompts
+from modelpilot.routing.decision import COMPONENTS, ScoredModel, predictor_of, scored_models, similar_prompts
 
 TOOLS, JSON = "tools", "json"
 NEEDS = ((TOOLS, "with tools"), (JSON, "answer as JSON"))

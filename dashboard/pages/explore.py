@@ -17,7 +17,7 @@ from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
 from dashboard.pages.explore_view import AUTO, GROUPS, Shown, csv_table, figure, grid_rows, question_of, shown, what
 from dashboard.tables import Table, csv_button, register_csv
-from modelpilot.explore import METRICS, Answer
+from modelpilot.metrics.explore import METRICS, Answer
 
 FRAME = Frame("explore", "Explore", filters=(ROUTER, MODEL, PROVIDER), skeleton=(360, 320))
 METRIC = Control("metric", "Metric", tuple((one.key, one.label) for one in METRICS), default="requests")

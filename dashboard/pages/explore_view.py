@@ -16,7 +16,7 @@ from dashboard.palette import MOST_SERIES, bar_marker, line_style
 from dashboard.ranges import CUSTOM, DAY_S, HOUR_S, MINUTE_S, Window, moment_in_url
 from dashboard.tables import Table
 from dashboard.values import AXES, format_value, unit_in_csv
-from modelpilot.explore import METRIC_OF, METRICS, Answer, Cell, GroupBy, Metric, Question
+from modelpilot.metrics.explore import METRIC_OF, METRICS, Answer, Cell, GroupBy, Metric, Question
 
 WEEK_S = 7 * DAY_S
 GROUPS: dict[GroupBy, str] = {

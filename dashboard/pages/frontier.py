@@ -14,9 +14,9 @@ from dashboard.page import Page, PageContext
 from dashboard.pages.frontier_view import HEIGHT_PX, csv_rows, plane, summary, table_rows
 from dashboard.router_choice import DETAIL_PATH, FRONTIER_PATH, no_router_notice, read_chosen, router_link
 from dashboard.tables import Table, csv_button, register_csv
-from modelpilot.frontier import Frontier
-from modelpilot.router_use import RouterUse
-from modelpilot.workbench import MOST_DECISIONS
+from modelpilot.learning.replay.frontier import Frontier
+from modelpilot.metrics.use import RouterUse
+from modelpilot.metrics.workbench import MOST_DECISIONS
 
 _INLINE = "mp-link mp-inline"
 FRAME = Frame("frontier", "Frontier", filters=(ROUTER,), skeleton=(520, 200))

@@ -11,8 +11,8 @@ from dashboard.figures import dressed
 from dashboard.formats import UNKNOWN, format_count, format_usd
 from dashboard.palette import COLORS
 from dashboard.tables import Table
-from modelpilot.frontier import MINIMUM_GRADED, Frontier, Point
-from modelpilot.replay.estimates import Interval
+from modelpilot.learning.replay.estimates import Interval
+from modelpilot.learning.replay.frontier import MINIMUM_GRADED, Frontier, Point
 
 HEIGHT_PX = 520
 _PER = 1_000

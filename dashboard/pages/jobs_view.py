@@ -15,7 +15,7 @@ from dashboard.links import workflow_url
 from dashboard.notices import command, notice
 from dashboard.tables import Table
 from dashboard.zones import Zone
-from modelpilot.job_runs import FitRun, HourRun, JobsRead, RescoreRun, ScheduleFacts
+from modelpilot.metrics.jobs import FitRun, HourRun, JobsRead, RescoreRun, ScheduleFacts
 
 # A run is due every five minutes: after three of them somebody should look.
 LATE_S = 900.0

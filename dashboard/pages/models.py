@@ -17,8 +17,8 @@ from dashboard.narrowing import of_names
 from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
 from dashboard.pages.models_view import MOST_ROWS, health_table, heat_bucket_s, heat_rows, heatmap, model_table
-from modelpilot.explore import RequestFilter
-from modelpilot.model_use import ModelsRead
+from modelpilot.metrics.explore import RequestFilter
+from modelpilot.metrics.use import ModelsRead
 
 FRAME = Frame("models", "Models & providers", filters=(MODEL, PROVIDER), skeleton=(240, 160, 360))
 HEAT_COLUMNS = (

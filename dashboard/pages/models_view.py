@@ -21,8 +21,8 @@ from dashboard.pages.explore_view import bucket_starts
 from dashboard.ranges import DAY_S, HOUR_S, Window
 from dashboard.values import format_known
 from dashboard.zones import time_ticks
-from modelpilot.explore import METRIC_OF, Cell
-from modelpilot.model_use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
+from modelpilot.metrics.explore import METRIC_OF, Cell
+from modelpilot.metrics.use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
 
 MODEL_COLUMNS = (
     "Model", "Requests", "Success", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",

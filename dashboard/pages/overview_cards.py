@@ -17,8 +17,8 @@ from dashboard.formats import (
 from dashboard.frame import Asked
 from dashboard.labelled import labelled_table
 from dashboard.links import requests_link
-from modelpilot.analytics import Overview, RequestSummary
-from modelpilot.savings import Saving
+from modelpilot.metrics.overview import Overview, RequestSummary
+from modelpilot.metrics.savings import Saving
 
 # The first one that something is known of is on the card.
 BASELINE_NAMES = {

@@ -12,7 +12,7 @@ from dashboard.links import requests_link
 from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.pages.overview_cards import savings_table, stat_cards
 from dashboard.tables import behind_chart
-from modelpilot.analytics import NO_MODEL, Overview
+from modelpilot.metrics.overview import NO_MODEL, Overview
 
 RECENT_LIMIT = 10
 

@@ -16,7 +16,8 @@ from dashboard.narrowing import shown_name
 from dashboard.pages.request_figures import ended, score_bars, waterfall
 from dashboard.values import format_tokens
 from dashboard.zones import Zone
-from modelpilot.decision_view import (
+from modelpilot.metrics.requests import RequestDetail
+from modelpilot.routing.decision import (
     COMPONENTS,
     Part,
     ScoredModel,
@@ -25,7 +26,6 @@ from modelpilot.decision_view import (
     scored_models,
     similar_prompts,
 )
-from modelpilot.request_log import RequestDetail
 
 HOW_TO_READ = "Prediction → score (0 to 1, more is better) × weight = share of the total"
 

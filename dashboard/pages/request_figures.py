@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 from dashboard.figures import dressed, legend_below
 from dashboard.formats import UNKNOWN, format_ms
 from dashboard.palette import COLORS, bar_marker, hatched
-from modelpilot.decision_view import COMPONENTS, ScoredModel
-from modelpilot.request_log import LoggedAttempt
+from modelpilot.metrics.requests import LoggedAttempt
+from modelpilot.routing.decision import COMPONENTS, ScoredModel
 
 ROW_PX, FRAME_PX, LEAST_ROWS = 44, 104, 2
 WAITING, WRITING, NO_ANSWER = "To the first token", "Writing the answer", "Failed or canceled"

@@ -14,7 +14,7 @@ from dashboard.notices import no_requests_notice, nothing_here_notice
 from dashboard.page import Page, PageContext
 from dashboard.pages.requests_view import COLUMNS, CSV_ROWS, GRID_ROWS, count_text, csv_table, grid_row, order_of
 from dashboard.tables import Table, csv_button, register_csv
-from modelpilot.request_log import Order
+from modelpilot.metrics.requests import Order
 
 FRAME = Frame("requests", "Requests", filters=(ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE), skeleton=(480,))
 CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"),)

@@ -11,7 +11,7 @@ from dashboard.narrowing import shown_name
 from dashboard.tables import Table
 from dashboard.values import format_tokens
 from dashboard.zones import Zone
-from modelpilot.request_log import LoggedRequest, Order
+from modelpilot.metrics.requests import LoggedRequest, Order
 
 GRID_ROWS = 10_000  # nobody scrolls further, and a database would have to sort everything for it
 CSV_ROWS = 20_000

@@ -19,7 +19,7 @@ from dashboard.pages.router_detail_view import changes_table, compared, facts, v
 from dashboard.router_choice import DETAIL_PATH, no_router_notice, read_chosen
 from dashboard.urls import link
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
-from modelpilot.router_use import RouterUse, RouterVersion
+from modelpilot.metrics.use import RouterUse, RouterVersion
 
 ROUTERS_PATH = "/routers"
 FRAME = Frame("router", "Router", ranged=False, skeleton=(92, 320))

@@ -16,8 +16,8 @@ from dashboard.links import requests_link
 from dashboard.pages.routers_view import MODES, predictor_text, weights_text
 from dashboard.router_choice import DETAIL_PATH, FRONTIER_PATH, WHAT_IF_PATH, router_link
 from dashboard.urls import link
+from modelpilot.metrics.use import MOST_VERSIONS, RouterUse, RouterVersion
 from modelpilot.router_diff import FieldChange, added_and_removed, differences
-from modelpilot.router_use import MOST_VERSIONS, RouterUse, RouterVersion
 
 # In the URL: the version that is looked at, and the one that it is compared with.
 OLDER, NEWER = "v", "with"

@@ -13,8 +13,8 @@ from dashboard.labelled import labelled_table
 from dashboard.links import requests_link
 from dashboard.router_choice import DETAIL_PATH, router_link
 from dashboard.tables import Table
-from modelpilot.router import Objective
-from modelpilot.router_use import PredictorState, RouterUse
+from modelpilot.metrics.use import PredictorState, RouterUse
+from modelpilot.routing.router import Objective
 
 COLUMNS = (
     "Router", "Chooses", "Models", "Objective", "Exploration", "Version", "Requests", "Cost", "Predictor",

@@ -23,8 +23,8 @@ from dashboard.router_choice import DETAIL_PATH, WHAT_IF_PATH, no_router_notice,
 from dashboard.tables import Table, behind_chart, csv_button, register_csv
 from dashboard.urls import link, search_with
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
-from modelpilot.router_use import RouterUse
-from modelpilot.workbench import MOST_DECISIONS
+from modelpilot.metrics.use import RouterUse
+from modelpilot.metrics.workbench import MOST_DECISIONS
 
 FRAME = Frame("what-if", "What-if", filters=(ROUTER,), skeleton=(160, 92, 320))
 _LIMITS = (("Highest cost (USD)", 0.001), ("Highest latency (ms)", 100), ("Lowest quality (0 to 1)", 0.05))

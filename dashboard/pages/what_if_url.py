@@ -10,7 +10,7 @@ from typing import Any
 
 from dashboard.frame import Asked
 from dashboard.ranges import moment_in_url
-from modelpilot.router import Objective
+from modelpilot.routing.router import Objective
 
 PARTS = ("cost", "latency", "quality", "carbon")
 LIMITS = ("maxCost", "maxLatency", "minQuality")

@@ -8,7 +8,7 @@ from infra.catalogue.carbon import carbon_g_per_1k_tokens
 from infra.catalogue.models import Listed, listed_models
 from infra.catalogue.prices import Pricing, openrouter_name, pricing
 from infra.catalogue.priors import REFERENCE_PRICES, prior_of
-from modelpilot.catalogue import ModelLimits, ModelSpec
+from modelpilot.providers.catalogue import ModelLimits, ModelSpec
 
 _SIMULATOR_CAPABILITIES = ["chat", "functions", "json", "logprobs", "streaming", "vision"]
 

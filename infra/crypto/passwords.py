@@ -9,7 +9,7 @@ _AT_ONCE = 2  # each takes 64 MiB and a core for a moment: a crowd of guesses ha
 
 
 class Argon2Hasher:
-    """Implements `modelpilot.site.PasswordHasher`. May be used from many threads."""
+    """Implements `modelpilot.management.site.PasswordHasher`. May be used from many threads."""
 
     def __init__(self) -> None:
         self._argon2 = argon2.PasswordHasher()

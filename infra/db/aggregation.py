@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from infra.db.aggregation_sql import BASELINE_TOTALS, BASELINES, METRICS, TOTALS
 from infra.db.engine import Connection, Database
-from modelpilot.aggregation import PlanReport
+from modelpilot.metrics.aggregation import PlanReport
 
 # Rows carry the time at which they were written, but become visible when their transaction commits. Looking back to
 # the start of the oldest writing transaction covers what the server tells us about; the rest are statements between
@@ -83,7 +83,7 @@ _REVISE_FILES = "UPDATE exported_files SET revision = revision + 1 WHERE hour = 
 
 
 class PostgresAggregator:
-    """Implements `modelpilot.aggregation.Aggregator`."""
+    """Implements `modelpilot.metrics.aggregation.Aggregator`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -6,7 +6,7 @@ list of columns each.
 
 from collections.abc import Mapping
 
-from modelpilot.savings import AS_PREDICTED
+from modelpilot.metrics.savings import AS_PREDICTED
 
 _COMPLETED = "FILTER (WHERE status = 'completed')"
 # Percentiles of completed requests only: one that failed at once would make the models look quick.
@@ -73,8 +73,8 @@ METRICS = _statement(
     _COLUMNS,
 )
 
-# Columns of `requests` by their prefix. Where the baseline's model is the one that answered, `modelpilot.baselines` has
-# put the measured figure there.
+# Columns of `requests` by their prefix. Where the baseline's model is the one that answered,
+# `modelpilot.metrics.savings` has put the measured figure there.
 _SIDES: Mapping[str, str] = {
     "alwaysPreferred": "preferred",
     "alwaysBest": "best",

@@ -1,9 +1,9 @@
-"""What there is to filter by on the analytics site: `modelpilot.analytics.ChoiceReader` on Postgres."""
+"""What there is to filter by on the analytics site: `modelpilot.metrics.overview.ChoiceReader` on Postgres."""
 
 from typing import LiteralString
 
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import Choices
+from modelpilot.metrics.overview import Choices
 
 _DAYS = 90
 _MOST = 1_000  # a filter with more is no longer one to choose from
@@ -24,7 +24,7 @@ SELECT array(SELECT DISTINCT router_id FROM named WHERE router_id > '' ORDER BY 
 
 
 class PostgresChoiceReader:
-    """Implements `modelpilot.analytics.ChoiceReader`."""
+    """Implements `modelpilot.metrics.overview.ChoiceReader`."""
 
     def __init__(self, pool: SyncPool) -> None:
         self._pool = pool

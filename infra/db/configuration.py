@@ -7,11 +7,11 @@ from infra.crypto.keyring import Keyring
 from infra.db.availability import ConfiguredProvider, OwnProvider, resolve_provider
 from infra.db.engine import Database
 from infra.db.repositories.providers import key_place, sealed_keys
-from modelpilot.catalogue import ModelSpec
-from modelpilot.deployments import OPENROUTER, ProviderFacts, deployments_of, places_of
 from modelpilot.errors import InvalidRequest, NotFound
-from modelpilot.records import ProviderEndpoint, RouterSnapshot
-from modelpilot.router import Router
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployments_of, places_of
+from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
+from modelpilot.routing.router import Router
 
 # "Descending by owner" prefers the owner's own model over the shared one, whose owner is the empty string.
 _MODELS_AND_PROVIDERS = """
@@ -47,7 +47,7 @@ _PROVIDER = (
 
 
 class PostgresConfiguration:
-    """Implements `modelpilot.ports.ConfigurationSource`.
+    """Implements `modelpilot.requests.ports.ConfigurationSource`.
 
     `environment` maps provider ids (openai, anthropic, google, openrouter, simulator) to what the process was
     configured with; entries without a key tell the base URL alone.

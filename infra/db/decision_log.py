@@ -8,8 +8,8 @@ from psycopg.rows import DictRow
 
 from infra.db.engine import Database
 from infra.db.rows import moment
-from modelpilot.records import HistoryScope
-from modelpilot.replay import LoggedRequest, ModelHistory
+from modelpilot.learning.replay import LoggedRequest, ModelHistory
+from modelpilot.requests.records import HistoryScope
 
 # Neighbours are half of a decision, and a replay has no use for them. As text, so that it is parsed off the event loop.
 _DECISIONS = """
@@ -33,7 +33,7 @@ GROUP BY model
 
 
 class PostgresDecisionLog:
-    """Implements `modelpilot.replay.port.DecisionLog`."""
+    """Implements `modelpilot.learning.replay.report.DecisionLog`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

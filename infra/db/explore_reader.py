@@ -1,4 +1,4 @@
-"""`modelpilot.explore.ExploreReader` on Postgres: hourly rows where they say the same, single requests otherwise.
+"""`ExploreReader` on Postgres: hourly rows where they say the same, single requests otherwise.
 
 Percentiles of many requests come from hourly ones, or, where hours do not tell these requests apart, from a sample.
 """
@@ -15,8 +15,8 @@ from infra.db.measures import GROUPS, columns_of, is_additive, is_in_hours, narr
 from infra.db.samples import SAMPLED, percent_of_pages
 from infra.db.site_scope import latest_request_s, moments
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import AnalyticsScope
-from modelpilot.explore import Answer, Cell, Question, RequestFilter, Value
+from modelpilot.metrics.explore import Answer, Cell, Question, RequestFilter, Value
+from modelpilot.metrics.overview import AnalyticsScope
 
 HOUR_S = 3_600
 # Percentiles of so many requests, and buckets below an hour, are computed in half a second.
@@ -29,7 +29,7 @@ SORT_IN_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
 
 
 class PostgresExploreReader:
-    """Implements `modelpilot.explore.ExploreReader`. May be called from many threads."""
+    """Implements `modelpilot.metrics.explore.ExploreReader`. May be called from many threads."""
 
     def __init__(self, pool: SyncPool) -> None:
         self._pool = pool

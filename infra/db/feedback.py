@@ -9,10 +9,9 @@ from infra.crypto.keyring import Keyring, associate
 from infra.db.aggregation import NOTE_STALE
 from infra.db.engine import Connection, Database
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.feedback import WINDOW_DAYS, SourceTotal
-from modelpilot.learning import Feedback, Rated
-from modelpilot.quality import Evidence, Quality, combine
-from modelpilot.records import RequestKey
+from modelpilot.learning.feedback import WINDOW_DAYS, Feedback, Rated, SourceTotal
+from modelpilot.learning.quality import Evidence, Quality, combine
+from modelpilot.requests.records import RequestKey
 
 _ROUTER = "SELECT coalesce(router_id, '') AS router_id FROM requests WHERE user_id = %s AND request_id = %s"
 
@@ -50,7 +49,7 @@ GROUP BY api_key_id, source
 
 
 class PostgresFeedback:
-    """Implements `modelpilot.learning.FeedbackStore`."""
+    """Implements `modelpilot.learning.feedback.FeedbackStore`."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._keyring = database, keyring

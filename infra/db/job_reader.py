@@ -1,4 +1,4 @@
-"""`modelpilot.job_runs.JobReader` on Postgres: the bookkeeping that scheduled work leaves behind."""
+"""`modelpilot.metrics.jobs.JobReader` on Postgres: the bookkeeping that scheduled work leaves behind."""
 
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 from psycopg.rows import DictRow
 
 from infra.db.sync_pool import SyncPool
-from modelpilot.job_runs import ExportTotals, FitRun, HourRun, JobsRead, Progress, RescoreRun, ScheduleFacts
+from modelpilot.metrics.jobs import ExportTotals, FitRun, HourRun, JobsRead, Progress, RescoreRun, ScheduleFacts
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -35,7 +35,7 @@ ORDER BY created_at DESC, id DESC LIMIT %(limit)s"""
 
 
 class PostgresJobReader:
-    """Implements `modelpilot.job_runs.JobReader`; `schedules` is what the maintenance worker keeps in Temporal."""
+    """Implements `modelpilot.metrics.jobs.JobReader`; `schedules` is what the maintenance worker keeps in Temporal."""
 
     def __init__(self, pool: SyncPool, schedules: tuple[ScheduleFacts, ...] = ()) -> None:
         self._pool, self._schedules = pool, schedules

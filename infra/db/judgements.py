@@ -3,10 +3,8 @@
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Database
 from infra.db.rescore_sql import JUDGEABLE, READ_IN_ORDER, bounds, selection
-from modelpilot.judge import RUBRIC_VERSION
-from modelpilot.judging import RETAKE_S, JudgeOutcome, JudgeSpent, JudgeTask
-from modelpilot.rescore_ports import JobState
-from modelpilot.rescoring import RescoreInput
+from modelpilot.learning.judge import RETAKE_S, RUBRIC_VERSION, JudgeOutcome, JudgeSpent, JudgeTask
+from modelpilot.learning.rescoring import JobState, RescoreInput
 
 # Rows with a text may be rare among many without.
 _FIND_LIMIT_S = 60.0
@@ -40,7 +38,7 @@ FROM judgements WHERE job_user_id = %s AND job_id = %s
 
 
 class PostgresJudgements:
-    """Implements `modelpilot.judging.JudgementLedger`. Reasons are encrypted: they may quote the text."""
+    """Implements `modelpilot.learning.judge.JudgementLedger`. Reasons are encrypted: they may quote the text."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._keyring = database, keyring

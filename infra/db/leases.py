@@ -1,7 +1,7 @@
 """Which gateway instances are alive, and who may call a provider for a request. Time is the database's alone."""
 
 from infra.db.engine import Database
-from modelpilot.records import RequestKey
+from modelpilot.requests.records import RequestKey
 
 _REGISTER = """
 INSERT INTO instances (id, host) VALUES (%s, %s)
@@ -45,7 +45,7 @@ _HOLDER = "SELECT owner FROM claims WHERE user_id = %s AND request_id = %s"
 
 
 class PostgresLeases:
-    """Implements `modelpilot.ports.Leases`. An instance is alive for `lease_seconds` after each heartbeat."""
+    """Implements `modelpilot.requests.ports.Leases`. An instance is alive for `lease_seconds` after each heartbeat."""
 
     def __init__(self, database: Database, *, lease_seconds: float = 15.0) -> None:
         self._database = database

@@ -27,9 +27,9 @@ from infra.db.rows import (
 )
 from infra.db.stored_texts import open_text, seal_text
 from infra.db.tables import AttemptRow, RequestRow
-from modelpilot.learning import StoredText
-from modelpilot.outcome import Attempt
-from modelpilot.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
+from modelpilot.learning.feedback import StoredText
+from modelpilot.requests.outcome import Attempt
+from modelpilot.requests.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
 
 _NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
 _REQUEST_COLUMNS = ", ".join(name for name in RequestRow.model_fields if name != "recorded_at")
@@ -132,7 +132,7 @@ class _Name:
 
 
 class PostgresLedger:
-    """Implements `modelpilot.ports.Ledger`. `retention_hours` bounds how long bodies and answers are kept,
+    """Implements `modelpilot.requests.ports.Ledger`. `retention_hours` bounds how long bodies and answers are kept,
     `text_retention_days` how long the prompts and answers of routers that store them."""
 
     def __init__(

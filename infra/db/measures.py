@@ -1,4 +1,4 @@
-"""The metrics of `modelpilot.explore` in SQL: as a sum and what it is divided by, over requests and over hourly rows.
+"""The metrics of `metrics.explore` in SQL: as a sum and what it is divided by, over requests and over hourly rows.
 
 So parts that come from both are added up, and only then divided.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modelpilot.explore import METRIC_OF, GroupBy, RequestFilter
+from modelpilot.metrics.explore import METRIC_OF, GroupBy, RequestFilter
 
 _COMPLETED = "status = 'completed'"
 _ADDED = "NULL::bigint"

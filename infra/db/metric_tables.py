@@ -53,7 +53,7 @@ class HourlyMetricRow(SQLModel, table=True):
 
 
 class HourlyBaselineRow(SQLModel, table=True):
-    """What a group of `hourly_metrics` would have cost under a baseline: `modelpilot.savings.BaselineSums`."""
+    """What a group of `hourly_metrics` would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`."""
 
     __tablename__ = "hourly_baselines"
     __table_args__ = (Index("hourly_baselines_by_owner", "user_id", desc("hour")),)

@@ -1,4 +1,4 @@
-"""`modelpilot.metrics.MetricsReader` on Postgres."""
+"""`modelpilot.metrics.analytics.MetricsReader` on Postgres."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from infra.db.engine import Database
 from infra.db.repositories.paging import decode_cursor, decode_moment_cursor, encode_cursor, make_page, moment_cursor
 from infra.db.totals import read_totals
 from modelpilot.errors import InvalidRequest
-from modelpilot.management import Page
-from modelpilot.metrics import MetricsFilter, Row, Totals
+from modelpilot.management.resources import Page
+from modelpilot.metrics.analytics import MetricsFilter, Row, Totals
 
 _REQUEST_COLUMNS = """request_id, router_id, api_key_id, created_at, completed_at, model, provider, status, success,
     finish_reason, request_type, latency_ms, ttft_ms, overhead_ms, cost_usd, carbon_g, input_tokens, output_tokens,

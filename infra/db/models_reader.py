@@ -1,4 +1,4 @@
-"""`modelpilot.model_use.ModelsReader` on Postgres."""
+"""`modelpilot.metrics.use.ModelsReader` on Postgres."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,9 +10,9 @@ from psycopg.rows import DictRow
 from infra.db.explore_reader import SORT_IN_MEMORY, ask
 from infra.db.site_scope import latest_request_s, moments
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import AnalyticsScope
-from modelpilot.explore import Question, RequestFilter
-from modelpilot.model_use import HEALTH_S, HEAT_METRIC, MODEL_METRICS, DeploymentUse, ModelsRead, Price
+from modelpilot.metrics.explore import Question, RequestFilter
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.use import HEALTH_S, HEAT_METRIC, MODEL_METRICS, DeploymentUse, ModelsRead, Price
 
 # All calls of the range: a million rows, so as few figures as the page needs.
 _CALLS: LiteralString = """
@@ -46,7 +46,7 @@ ORDER BY id, (user_id = '') = (%(user_id)s::text IS NULL) DESC, user_id"""
 
 
 class PostgresModelsReader:
-    """Implements `modelpilot.model_use.ModelsReader`. May be called from many threads."""
+    """Implements `modelpilot.metrics.use.ModelsReader`. May be called from many threads."""
 
     def __init__(self, pool: SyncPool) -> None:
         self._pool = pool

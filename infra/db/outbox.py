@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from infra.db.engine import Database
-from modelpilot.records import HistoryPoint, HistoryScope
+from modelpilot.requests.records import HistoryPoint, HistoryScope
 
 Replay = Callable[[Sequence[HistoryPoint]], Awaitable[None]]
 

@@ -1,4 +1,4 @@
-"""What the Overview page reads: `modelpilot.analytics.OverviewReader` on Postgres.
+"""What the Overview page reads: `modelpilot.metrics.overview.OverviewReader` on Postgres.
 
 Sums come from the hourly totals where these are up to date, so that a million requests stay some thousand rows;
 percentiles come from the requests themselves, a sample of them where there are many.
@@ -25,7 +25,7 @@ from infra.db.samples import SAMPLED, percent_of_pages
 from infra.db.site_scope import OF_USER, latest_request_s, moments
 from infra.db.sync_pool import SyncPool
 from infra.db.totals import by_baseline
-from modelpilot.analytics import (
+from modelpilot.metrics.overview import (
     NO_MODEL,
     AnalyticsScope,
     ModelShare,
@@ -34,9 +34,9 @@ from modelpilot.analytics import (
     RequestBucket,
     RequestSummary,
 )
-from modelpilot.carbon import carbon_range_g
-from modelpilot.records import RequestKey
-from modelpilot.savings import savings
+from modelpilot.metrics.savings import savings
+from modelpilot.providers.pricing import carbon_range_g
+from modelpilot.requests.records import RequestKey
 
 HOUR_S = 3_600
 # Percentiles of many more requests than this are those of a sample of about as many (`percent_of_pages`).
@@ -86,7 +86,7 @@ ORDER BY created_at DESC, request_id DESC LIMIT %(limit)s"""
 
 
 class PostgresOverviewReader:
-    """Implements `modelpilot.analytics.OverviewReader`. May be called from many threads."""
+    """Implements `modelpilot.metrics.overview.OverviewReader`. May be called from many threads."""
 
     def __init__(self, pool: SyncPool, carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
         """`carbon_ranges` gives the range of each model's carbon as multiples of its figure."""

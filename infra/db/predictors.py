@@ -10,9 +10,9 @@ from psycopg.types.json import Jsonb
 from infra.db.engine import Database
 from infra.db.notifications import CHANNEL
 from infra.db.rows import moment
-from modelpilot.numbers import finite_json
-from modelpilot.records import HistoryScope
-from modelpilot.refit import KEPT_VERSIONS, FittedArtifact, PredictorVersion
+from modelpilot.learning.refit import KEPT_VERSIONS, FittedArtifact, PredictorVersion
+from modelpilot.requests.records import HistoryScope
+from modelpilot.wire.jsonb import finite_json
 
 # An outcome is recorded a while after its request was made: an hour covers the longest request, and the index on
 # (owner, router, creation) does the rest.
@@ -69,7 +69,7 @@ WHERE user_id = %s AND router_id = %s ORDER BY version DESC
 
 
 class PostgresPredictors:
-    """Implements `modelpilot.refit.PredictorStore`."""
+    """Implements `modelpilot.learning.refit.PredictorStore`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -5,8 +5,8 @@ from typing import Any, LiteralString
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from modelpilot.records import RequestKey
-from modelpilot.request_log import LoggedAttempt, LoggedRequest, Opinion, RequestDetail
+from modelpilot.metrics.requests import LoggedAttempt, LoggedRequest, Opinion, RequestDetail
+from modelpilot.requests.records import RequestKey
 
 # Through the owners, since the key begins with them: an id alone has no index.
 _REQUEST: LiteralString = """

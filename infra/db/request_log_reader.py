@@ -1,4 +1,4 @@
-"""`modelpilot.request_log.RequestLogReader` on Postgres. One request as a whole comes from `request_detail`."""
+"""`modelpilot.metrics.requests.RequestLogReader` on Postgres. One request as a whole comes from `request_detail`."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from infra.db.measures import is_in_hours, narrowed
 from infra.db.request_detail import LISTED, logged, read_detail
 from infra.db.site_scope import latest_request_s, moments
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import AnalyticsScope
-from modelpilot.explore import RequestFilter
-from modelpilot.request_log import SORTABLE, LoggedRequest, Order, RequestDetail
+from modelpilot.metrics.explore import RequestFilter
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import SORTABLE, LoggedRequest, Order, RequestDetail
 
 _MOST_WALKED = 50_000  # requests, read one by one through an index; a million at once take about ten times as long
 
@@ -21,7 +21,7 @@ _COLUMNS = ", ".join(LISTED)
 
 
 class PostgresRequestLogReader:
-    """Implements `modelpilot.request_log.RequestLogReader`. May be called from many threads."""
+    """Implements `modelpilot.metrics.requests.RequestLogReader`. May be called from many threads."""
 
     def __init__(self, pool: SyncPool) -> None:
         self._pool = pool

@@ -12,9 +12,8 @@ from infra.db.repositories.paging import decode_moment_cursor, make_page, moment
 from infra.db.rescore_sql import COUNT, LAST_NIGHT, MARK_RATED, SAMPLE, selection
 from infra.db.rows import moment, seconds
 from modelpilot.errors import NotFound
-from modelpilot.management import Page
-from modelpilot.rescore_ports import JobState
-from modelpilot.rescoring import CloseInput, Position, RescoreInput, RescoreProgress, RescoreSpec
+from modelpilot.learning.rescoring import CloseInput, JobState, Position, RescoreInput, RescoreProgress, RescoreSpec
+from modelpilot.management.resources import Page
 
 # Counting may look at every row of a tenant.
 _COUNT_LIMIT_S = 120.0
@@ -70,7 +69,7 @@ WHERE user_id = %s AND id = %s AND status = 'running'
 
 
 class PostgresRescoreJobs:
-    """Implements `modelpilot.rescoring.RescoreJobs`."""
+    """Implements `modelpilot.learning.rescoring.RescoreJobs`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -3,7 +3,7 @@
 from typing import Any, LiteralString
 
 from infra.db.rows import moment
-from modelpilot.rescoring import Position, RescoreSpec
+from modelpilot.learning.rescoring import Position, RescoreSpec
 
 _WHICH = """
     r.status = 'completed'

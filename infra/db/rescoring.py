@@ -11,10 +11,17 @@ from infra.db.engine import Database
 from infra.db.feedback import PostgresFeedback
 from infra.db.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
 from infra.db.rows import moment
-from modelpilot.feedback import SourceTotal
-from modelpilot.records import HistoryScope, QualityUpdate
-from modelpilot.rescore_ports import JobState, Opinion, OutcomePage, Revision, StoredOutcome
-from modelpilot.rescoring import Position, RescoreInput
+from modelpilot.learning.feedback import SourceTotal
+from modelpilot.learning.rescoring import (
+    JobState,
+    Opinion,
+    OutcomePage,
+    Position,
+    RescoreInput,
+    Revision,
+    StoredOutcome,
+)
+from modelpilot.requests.records import HistoryScope, QualityUpdate
 
 _PAGE_LIMIT_S = 30.0
 
@@ -56,7 +63,7 @@ WHERE r.user_id = %(user_id)s AND r.request_id = n.request_id
 
 
 class PostgresRescoring:
-    """Implements `modelpilot.rescoring.RescoreRows`."""
+    """Implements `modelpilot.learning.rescoring.RescoreRows`."""
 
     def __init__(self, database: Database, feedback: PostgresFeedback) -> None:
         self._database, self._feedback = database, feedback

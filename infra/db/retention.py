@@ -48,7 +48,7 @@ SELECT count(*) AS requests FROM gone
 
 
 class PostgresRetention:
-    """Implements `modelpilot.aggregation.Retention`. `exports`: there is a warehouse sink, which must have the rows."""
+    """Implements `Retention`. `exports`: there is a warehouse sink, which must have the rows."""
 
     def __init__(self, database: Database, *, days: float, exports: bool) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""`modelpilot.router_use.RouterReader` on Postgres."""
+"""`modelpilot.metrics.use.RouterReader` on Postgres."""
 
 from collections.abc import Sequence
 from typing import Any, LiteralString
@@ -9,8 +9,8 @@ from psycopg.rows import DictRow
 from infra.db.hour_parts import OF_HOURS, read_parts
 from infra.db.site_scope import OF_USER, moments
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import AnalyticsScope
-from modelpilot.router_use import MOST_VERSIONS, NO_PREDICTOR, PredictorState, RouterUse, RouterVersion
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.use import MOST_VERSIONS, NO_PREDICTOR, PredictorState, RouterUse, RouterVersion
 
 _MOST_ROUTERS = 1_000
 
@@ -48,7 +48,7 @@ WHERE found.user_id = %s AND found.router_id = %s ORDER BY found.version DESC LI
 
 
 class PostgresRouterReader:
-    """Implements `modelpilot.router_use.RouterReader`. May be called from many threads."""
+    """Implements `modelpilot.metrics.use.RouterReader`. May be called from many threads."""
 
     def __init__(self, pool: SyncPool) -> None:
         self._pool = pool

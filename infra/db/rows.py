@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from infra.crypto.keyring import Keyring, associate
-from modelpilot.baselines import NOTHING_KNOWN, Alternative, counterfactuals
-from modelpilot.outcome import Attempt, Outcome, Segment, Usage
-from modelpilot.quality import Evidence, combine
-from modelpilot.records import RequestKey, RequestRecord
+from modelpilot.learning.quality import Evidence, combine
+from modelpilot.metrics.savings import NOTHING_KNOWN, Alternative, counterfactuals
+from modelpilot.requests.outcome import Attempt, Outcome, Segment, Usage
+from modelpilot.requests.records import RequestKey, RequestRecord
 
 _REPLACEMENT = "\ufffd"
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")

@@ -8,10 +8,10 @@ from infra.crypto.api_keys import display_prefix, generate_secret, hash_secret
 from infra.db.engine import Database
 from infra.db.repositories.changes import changing
 from infra.db.repositories.routers import PostgresRouterRepository
-from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.management import ALL_SCOPES, OPERATOR_USER, SHARED_OWNER
-from modelpilot.router import FallbackStrategy, Objective, Router
+from modelpilot.management.resources import ALL_SCOPES, OPERATOR_USER, SHARED_OWNER
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.routing.router import FallbackStrategy, Objective, Router
 
 SEED_ACTOR = "modelpilot"
 _ADMIN_KEY_ID = "key_admin"

@@ -1,10 +1,10 @@
-"""Sessions of the analytics site and its brake on guessed passwords: `modelpilot.site.SiteAccess` on Postgres."""
+"""Sessions of the analytics site and its brake on guessed passwords: `SiteAccess` on Postgres."""
 
 from typing import LiteralString
 
 from infra.db.site_users import stored_user
 from infra.db.sync_pool import SyncPool
-from modelpilot.site import IDLE_S, LIFETIME_S, Credentials, Visitor
+from modelpilot.management.site import IDLE_S, LIFETIME_S, Credentials, Visitor
 
 # A page that refreshes itself asks every few seconds: a write per minute is precise enough for an idle time of hours.
 _TOUCH_AFTER_S = 60.0
@@ -33,7 +33,7 @@ RETURNING attempts, greatest(extract(epoch FROM window_ends_at - clock_timestamp
 
 
 class PostgresSiteAccess:
-    """Implements `modelpilot.site.SiteAccess`. May be used from many threads."""
+    """Implements `modelpilot.management.site.SiteAccess`. May be used from many threads."""
 
     def __init__(self, pool: SyncPool) -> None:
         """`pool` has to allow writes."""

@@ -6,7 +6,7 @@ from typing import LiteralString
 from psycopg import Connection
 from psycopg.rows import DictRow
 
-from modelpilot.analytics import AnalyticsScope
+from modelpilot.metrics.overview import AnalyticsScope
 
 # A condition on any table with tenants: None means all of them.
 OF_USER: LiteralString = "(%(user_id)s::text IS NULL OR user_id = %(user_id)s)"

@@ -1,4 +1,4 @@
-"""The users of the analytics site: `modelpilot.site.SiteUserRepository` on Postgres."""
+"""The users of the analytics site: `modelpilot.management.site.SiteUserRepository` on Postgres."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from infra.db.repositories.users import check_user_id
 from infra.db.sync_pool import SyncPool
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.site import SiteUser
+from modelpilot.management.site import SiteUser
 
 _TENANT: LiteralString = "INSERT INTO users (id, operator) VALUES (%s, false) ON CONFLICT DO NOTHING"
 _ADD: LiteralString = """
@@ -24,7 +24,7 @@ VALUES (%s, %s, %s, 'site_user', %s, %s, %s)"""
 
 
 class PostgresSiteUserRepository:
-    """Implements `modelpilot.site.SiteUserRepository`. A changed user has to log in again."""
+    """Implements `modelpilot.management.site.SiteUserRepository`. A changed user has to log in again."""
 
     def __init__(self, pool: SyncPool) -> None:
         """`pool` has to allow writes."""

@@ -8,8 +8,8 @@ import structlog
 
 from infra.crypto.keyring import DecryptionFailed, Keyring, associate
 from infra.db.engine import Connection, Database
-from modelpilot.learning import StoredText
-from modelpilot.records import RequestKey
+from modelpilot.learning.feedback import StoredText
+from modelpilot.requests.records import RequestKey
 from modelpilot.wire.jsonb import dump
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ async def delete_texts_of_router(connection: Connection, user_id: str, router_id
 
 
 class StoredTexts:
-    """Implements `modelpilot.learning.TextStore`."""
+    """Implements `modelpilot.learning.feedback.TextStore`."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._keyring = database, keyring

@@ -158,7 +158,7 @@ class RequestRow(SQLModel, table=True):
     error_code: str | None
     error_status: int | None
     carbon_g: float | None
-    preferred_model: str | None  # here to predicted_carbon_g: `modelpilot.baselines`
+    preferred_model: str | None  # here to predicted_carbon_g: `modelpilot.metrics.savings`
     preferred_cost_usd: float | None
     preferred_carbon_g: float | None
     best_model: str | None

@@ -13,8 +13,8 @@ from psycopg.rows import DictRow
 from infra.db.aggregation_sql import BASELINE_COLUMNS, BASELINE_ROWS, BASELINE_SUMS, HAS_BASELINE, MEASURES
 from infra.db.engine import Connection, Database
 from infra.db.hour_parts import HOURS_KNOWN, OF_HOURS, Parts, split
-from modelpilot.metrics import MetricsFilter, Totals
-from modelpilot.savings import BaselineSums, added_up
+from modelpilot.metrics.analytics import MetricsFilter, Totals
+from modelpilot.metrics.savings import BaselineSums, added_up
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 import aiohttp
 
 from infra.providers.addresses import AddressRefused
-from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.wire.failures import connection_error, malformed, stream_cut, timed_out
 
 T = TypeVar("T")

@@ -4,11 +4,11 @@ import time
 
 from infra.providers.client import ChatClient
 from infra.providers.http import UpstreamRequest
-from modelpilot.ports import ProviderCall
+from modelpilot.requests.ports import ProviderCall
 from modelpilot.wire.anthropic import messages_request, unsupported_fields
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.jsonb import JsonObject
-from modelpilot.wire.urls import join_url, versioned_url
+from modelpilot.wire.kinds import join_url, versioned_url
 
 _API_VERSION = "2023-06-01"
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 
 from infra.providers.answer import Answer, Patience
 from infra.providers.http import ProviderHttp, UpstreamRequest
-from modelpilot.ports import ProviderCall
-from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.requests.outcome import ProviderError, Remedy
+from modelpilot.requests.ports import ProviderCall
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.reader import AnswerReader, StreamDecoder
 

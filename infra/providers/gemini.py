@@ -7,13 +7,12 @@ from typing import Any
 from infra.providers.client import ChatClient
 from infra.providers.http import UpstreamRequest
 from infra.providers.openai import OpenAIClient
-from modelpilot.ports import ProviderCall
-from modelpilot.records import ProviderEndpoint
-from modelpilot.wire.gemini import generate_request, model_path, unsupported_fields
-from modelpilot.wire.gemini_stream import GeminiDecoder
+from modelpilot.requests.ports import ProviderCall
+from modelpilot.requests.records import ProviderEndpoint
+from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_fields
 from modelpilot.wire.jsonb import JsonObject
+from modelpilot.wire.kinds import join_url, versioned_url
 from modelpilot.wire.support import choice_count
-from modelpilot.wire.urls import join_url, versioned_url
 
 
 class GeminiClient(ChatClient):

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver
 from infra.providers.addresses import AddressRule, GuardedResolver
 from infra.providers.answer import Answer, Patience
 from modelpilot.errors import InvalidRequest
-from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.wire.failures import classify_embedded, classify_response, malformed, rejected, scrub
 from modelpilot.wire.jsonb import JsonObject, dump
 

@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 from infra.providers.client import ChatClient
 from infra.providers.http import ProviderHttp, UpstreamRequest
-from modelpilot.ports import ProviderCall
-from modelpilot.records import ProviderEndpoint
+from modelpilot.requests.ports import ProviderCall
+from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire.failures import malformed
 from modelpilot.wire.jsonb import JsonObject
+from modelpilot.wire.kinds import join_url
 from modelpilot.wire.openai import OpenAIDecoder, chat_request
 from modelpilot.wire.support import choice_count
-from modelpilot.wire.urls import join_url
 
 _AZURE_SUFFIXES = (".azure.com", ".azure.us", ".azure.cn")  # public, US government, China
 

@@ -11,7 +11,7 @@ from infra.providers.http import ProviderHttp
 from infra.providers.openai import OpenAIClient
 from infra.providers.openrouter import OpenRouterClient
 from modelpilot.errors import InvalidRequest
-from modelpilot.ports import ProviderClient
+from modelpilot.requests.ports import ProviderClient
 
 C = TypeVar("C")
 

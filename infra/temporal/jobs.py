@@ -1,4 +1,4 @@
-"""Jobs on demand as Temporal workflows on the maintenance queue: `modelpilot.jobs.Jobs`."""
+"""Jobs on demand as Temporal workflows on the maintenance queue: `modelpilot.metrics.jobs.Jobs`."""
 
 import time
 from datetime import timedelta
@@ -9,8 +9,8 @@ from temporalio.service import RPCError
 
 from infra.temporal.errors import translated
 from modelpilot import names
-from modelpilot.aggregation import AggregateInput
-from modelpilot.jobs import Job, JobProgress, JobStatus, job_workflow_id, new_job_id
+from modelpilot.metrics.aggregation import AggregateInput
+from modelpilot.metrics.jobs import Job, JobProgress, JobStatus, job_workflow_id, new_job_id
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ _STATUS: dict[WorkflowExecutionStatus, JobStatus] = {
 
 
 class TemporalJobs:
-    """See `modelpilot.jobs.Jobs`."""
+    """See `modelpilot.metrics.jobs.Jobs`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -7,8 +7,8 @@ from temporalio.common import WorkflowIDConflictPolicy
 
 from infra.temporal.errors import translated
 from modelpilot import names
-from modelpilot.records import HistoryScope
-from modelpilot.refit import RefitInput, RefitResult, RefitRun
+from modelpilot.learning.refit import RefitInput, RefitResult, RefitRun
+from modelpilot.requests.records import HistoryScope
 
 _ASK_TIMEOUT = timedelta(seconds=3)
 # Fitting one router is bounded by its activity: two tries of a quarter of an hour.
@@ -16,7 +16,7 @@ _RUN_TIMEOUT = timedelta(minutes=40)
 
 
 class TemporalRefits:
-    """Implements `modelpilot.refit.Refits`."""
+    """Implements `modelpilot.learning.refit.Refits`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -7,14 +7,14 @@ from temporalio.common import WorkflowIDReusePolicy
 
 from infra.temporal.errors import translated
 from modelpilot import names
-from modelpilot.rescoring import RescoreInput
+from modelpilot.learning.rescoring import RescoreInput
 
 TIMEOUT = timedelta(seconds=5)
 _GONE = "The job does not run any more."
 
 
 class TemporalRescoring:
-    """`modelpilot.rescore_ports.JobRunner` over a Temporal client."""
+    """`modelpilot.learning.rescoring.JobRunner` over a Temporal client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

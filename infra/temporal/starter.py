@@ -15,8 +15,8 @@ from infra.temporal.errors import translated
 from infra.temporal.health import TemporalHealth
 from modelpilot import names
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.messages import RouteRequestInput
-from modelpilot.records import RequestKey
+from modelpilot.requests.messages import RouteRequestInput
+from modelpilot.requests.records import RequestKey
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ most of their length along them. Whoever shortlists by them compares the whole v
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpilot.records import Vector
+from modelpilot.requests.records import Vector
 
 _ITERATIONS = 4  # of subspace iteration: nothing depends on the last bit of a direction
 _SEED = 20_260_101

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 from infra.vectors.openai_embedder import OpenAIEmbedder
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import InvalidRequest
-from modelpilot.ports import Embedder
+from modelpilot.requests.ports import Embedder
 
 
 class ClosableEmbedder(Embedder, Protocol):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infra.vectors.coarse import captured, coordinates, kth_largest, largest, principal_directions
 from infra.vectors.model_totals import RunningTotals
 from infra.vectors.rows import HistoryRow, fold
-from modelpilot.records import EXPLAINED_NEIGHBOURS, HistoryPoint, Neighbours, Vector
+from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryPoint, Neighbours, Vector
 
 Slots = NDArray[np.intp]
 

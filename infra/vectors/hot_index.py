@@ -15,7 +15,7 @@ from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import primary_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 _log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from infra.vectors.group_commit import GroupCommit
 from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import ALL_FIELDS, partition_of
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 T = TypeVar("T")
 

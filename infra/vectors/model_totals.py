@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.vectors.rows import HistoryRow
-from modelpilot.records import ModelTotals
+from modelpilot.requests.records import ModelTotals
 
 _ROUNDING = 1e-6  # what may be left of weights that were added and taken away again
 

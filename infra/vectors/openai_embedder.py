@@ -8,8 +8,8 @@ import numpy as np
 from infra.vectors.cool_down import CoolDown
 from infra.vectors.text import embeddable
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.estimation.surface import SURFACE_COLUMNS, with_surface
-from modelpilot.records import Vector
+from modelpilot.learning.estimation.surface import SURFACE_COLUMNS, with_surface
+from modelpilot.requests.records import Vector
 
 
 class OpenAIEmbedder:

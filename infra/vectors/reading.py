@@ -8,7 +8,7 @@ from pymilvus import MilvusClient
 from infra.vectors.client import MilvusConfig
 from infra.vectors.rows import to_neighbours
 from infra.vectors.schema import VECTOR_FIELD, partition_of, scope_filter, search_params
-from modelpilot.records import HistoryScope, Neighbours, Vector
+from modelpilot.requests.records import HistoryScope, Neighbours, Vector
 
 BULK_TIMEOUT_S = 30.0
 _NEIGHBOUR_FIELDS = [

@@ -9,8 +9,8 @@ import numpy as np
 
 from infra.vectors.schema import SCALAR_FIELDS, VECTOR_FIELD, primary_key, scope_key, text_limits
 from modelpilot.errors import EmbedderMismatch, InvalidRequest
-from modelpilot.estimation import REPEAT_CAP
-from modelpilot.records import HistoryPoint, Neighbours, QualityUpdate, Vector, coded
+from modelpilot.learning.estimation import REPEAT_CAP
+from modelpilot.requests.records import HistoryPoint, Neighbours, QualityUpdate, Vector, coded
 
 
 @dataclass(frozen=True, slots=True)

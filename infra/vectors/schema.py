@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pymilvus import CollectionSchema, DataType, FieldSchema
 from pymilvus.milvus_client.index import IndexParams
 
-from modelpilot.records import HistoryScope
+from modelpilot.requests.records import HistoryScope
 
 # A Milvus cluster allows 1,024 partitions per collection. Beneath that many routers each has (nearly) its own;
 # beyond, some share one, which costs speed only: the scope filter is applied in any case.

@@ -4,13 +4,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infra.vectors.rows import HistoryRow
-from modelpilot.estimation import TrainingRows
-from modelpilot.records import HistoryScope, coded
-
-Floats = NDArray[np.float64]
+from modelpilot.arrays import Floats
+from modelpilot.learning.estimation import TrainingRows
+from modelpilot.requests.records import HistoryScope, coded
 
 
 class ScannedHistory(Protocol):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from infra.vectors.text import embeddable
-from modelpilot.estimation.surface import SURFACE_COLUMNS, with_surface
-from modelpilot.records import Vector
+from modelpilot.learning.estimation.surface import SURFACE_COLUMNS, with_surface
+from modelpilot.requests.records import Vector
 
 _MEANING = 256
 

@@ -6,7 +6,7 @@ from pymilvus import MilvusClient, MilvusException
 
 from infra.vectors.rows import HistoryRow, fold, quality_fields
 from infra.vectors.schema import ALL_FIELDS, keys_filter, partition_of, primary_key, scope_filter
-from modelpilot.records import HistoryPoint, HistoryScope, QualityUpdate
+from modelpilot.requests.records import HistoryPoint, HistoryScope, QualityUpdate
 
 _TIMEOUT_S = 5.0
 _BULK_TIMEOUT_S = 25.0

@@ -1,4 +1,4 @@
-"""`modelpilot.aggregation.Exporter`: the next due file, from Postgres to the sink."""
+"""`modelpilot.metrics.aggregation.Exporter`: the next due file, from Postgres to the sink."""
 
 from collections.abc import Callable
 

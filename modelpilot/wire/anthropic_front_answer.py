@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Any
 
+from modelpilot.wire.chunks import parse_usage, token_count
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import text_of
-from modelpilot.wire.usage import parse_usage, token_count
 
 # OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
 _STOP_REASONS = {
@@ -75,3 +75,122 @@ def _tool_use(call: JsonObject) -> JsonObject:
     # A model may have written bad JSON; it is kept under one key.
     arguments = object_of(function.get("arguments"), "arguments")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+
+
+# OpenAI chunks as the events of a Messages stream.
+
+PING: JsonObject = {"type": "ping"}
+
+
+class MessageEncoder:
+    """Translates one stream. `with_thinking`: the client asked to see how the model thinks; `stop_sequences`: those
+    that it gave."""
+
+    def __init__(self, *, with_thinking: bool, stop_sequences: Collection[str] = ()) -> None:
+        self._with_thinking = with_thinking
+        self._stop_sequences = stop_sequences
+        self._events: list[JsonObject] = []
+        self._started = False
+        self._blocks = 0
+        self._open: str | None = None  # type of the newest block while it is open
+        self._calls: dict[int, tuple[int, Any]] = {}  # OpenAI's index of a call → index of its block, id
+        self._last: JsonObject = {}  # the choice that said why the answer ended
+        self._usage: JsonObject = {}
+
+    def take(self, chunk: JsonObject) -> list[JsonObject]:
+        """The events of the next chunk."""
+        self._start(chunk.get("id"), chunk.get("model"))
+        self._usage = as_object(chunk.get("usage")) or self._usage
+        for choice in as_objects(chunk.get("choices")):
+            if not choice.get("index"):  # a Message has one choice
+                self._take_delta(as_object(choice.get("delta")))
+                self._last = choice if choice.get("finish_reason") else self._last
+        return self._taken()
+
+    def end(self, message_id: str, model: str, **fields: Any) -> list[JsonObject]:
+        """The events that end the message; `fields` go onto `message_delta`. Id and model serve an empty stream."""
+        self._start(message_id, model)
+        self._close()
+        delta = ending(self._last, self._stop_sequences)
+        usage = usage_of(self._usage)
+        self._events += [{"type": "message_delta", "delta": delta, "usage": usage, **fields}, {"type": "message_stop"}]
+        return self._taken()
+
+    def _taken(self) -> list[JsonObject]:
+        events, self._events = self._events, []
+        return events
+
+    def _start(self, message_id: Any, model: Any) -> None:
+        if self._started:
+            return
+        self._started = True
+        message = {
+            "id": message_id,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_of(None),  # not known yet; `message_delta` has the counts
+        }
+        self._events.append({"type": "message_start", "message": message})
+
+    def _take_delta(self, delta: JsonObject) -> None:
+        if self._with_thinking:
+            self._take_thinking(delta)
+        for text in (text_of(delta.get("content")), delta.get("refusal")):
+            if text:
+                self._continue("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
+        for call in as_objects(delta.get("tool_calls")):
+            self._take_call(call)
+
+    def _take_thinking(self, delta: JsonObject) -> None:
+        reasoning, blocks = reasoning_of(delta), as_objects(delta.get("thinking_blocks"))
+        if reasoning and not blocks:
+            self._continue_thinking({"type": "thinking_delta", "thinking": reasoning})
+        for block in blocks:
+            self._take_thinking_block(block)
+
+    def _take_thinking_block(self, block: JsonObject) -> None:
+        if block.get("type") == "redacted_thinking":
+            self._begin("redacted_thinking", block)
+        else:
+            # A signed block comes behind its text, or instead of it where the answer was stored.
+            if self._open != "thinking":
+                self._continue_thinking({"type": "thinking_delta", "thinking": block.get("thinking") or ""})
+            self._continue_thinking({"type": "signature_delta", "signature": block.get("signature") or ""})
+        self._close()
+
+    def _continue_thinking(self, delta: JsonObject) -> None:
+        self._continue("thinking", {"type": "thinking", "thinking": "", "signature": ""}, delta)
+
+    def _take_call(self, call: JsonObject) -> None:
+        index, function = call.get("index") or 0, as_object(call.get("function"))
+        known = self._calls.get(index)
+        # A new id under a known index is a new call: some servers give every parallel call the index 0.
+        if known is None or call.get("id") not in (None, "", known[1]):
+            name = function.get("name") or ""
+            self._begin("tool_use", {"type": "tool_use", "id": call.get("id"), "name": name, "input": {}})
+            known = self._calls[index] = (self._blocks - 1, call.get("id"))
+        if arguments := function.get("arguments"):
+            # By the call's own block: a server may still continue a call after it has begun the next one.
+            self._delta(known[0], {"type": "input_json_delta", "partial_json": arguments})
+
+    def _continue(self, kind: str, empty: JsonObject, delta: JsonObject) -> None:
+        if self._open != kind:
+            self._begin(kind, empty)
+        self._delta(self._blocks - 1, delta)
+
+    def _begin(self, kind: str, block: JsonObject) -> None:
+        self._close()
+        self._events.append({"type": "content_block_start", "index": self._blocks, "content_block": block})
+        self._open, self._blocks = kind, self._blocks + 1
+
+    def _delta(self, index: int, delta: JsonObject) -> None:
+        self._events.append({"type": "content_block_delta", "index": index, "delta": delta})
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._events.append({"type": "content_block_stop", "index": self._blocks - 1})
+            self._open = None

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelpilot.outcome import Usage
-from modelpilot.wire.chunks import choice_of, chunk_of
-from modelpilot.wire.events import event_object
+from modelpilot.requests.outcome import Usage
+from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
+from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
-from modelpilot.wire.sse import ServerSentEvent
-from modelpilot.wire.usage import token_count, usage_object
 
 _FINISH_REASONS = {
     "end_turn": "stop",

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from modelpilot.outcome import Usage
-from modelpilot.wire.call_positions import CallPositions
+from modelpilot.requests.outcome import Usage
+from modelpilot.wire.chunks import parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object
-from modelpilot.wire.merge import merge_name, merge_object
-from modelpilot.wire.usage import parse_usage
+from modelpilot.wire.merge import CallPositions, merge_name, merge_object
 
 _CHUNK_ONLY = frozenset({"choices", "usage", "object", "obfuscation"})
 _CHOICE_KNOWN = frozenset({"index", "delta", "finish_reason", "logprobs"})

@@ -1,6 +1,7 @@
 """JSON to and from bytes, fast, and still right for the few values that orjson refuses."""
 
 import json
+import math
 from typing import Any
 
 import orjson
@@ -43,3 +44,15 @@ def object_of(text: Any, key: str) -> JsonObject:
         return parse_object(text)
     except ValueError:
         return {key: text}
+
+
+# Numbers for JSON, which has neither NaN nor infinity.
+
+
+def finite_json(value: Any) -> Any:
+    """`value` (plain data) with null for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,12 +3,10 @@
 from typing import Any
 
 from modelpilot.wire.assembler import ChunkAssembler, has_output
-from modelpilot.wire.chunks import as_chunks
-from modelpilot.wire.events import event_object
+from modelpilot.wire.chunks import as_chunks, parse_usage
+from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.jsonb import JsonObject, as_object
-from modelpilot.wire.sse import ServerSentEvent
-from modelpilot.wire.usage import parse_usage
 
 __all__ = [
     "ChunkAssembler",

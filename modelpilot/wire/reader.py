@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import orjson
 
-from modelpilot.provider_errors import ProviderError
+from modelpilot.requests.outcome import ProviderError
 from modelpilot.wire.assembler import has_output
+from modelpilot.wire.events import EventTooLarge, ServerSentEvent, SseParser
 from modelpilot.wire.failures import filtered, malformed, stream_cut
 from modelpilot.wire.jsonb import JsonObject
-from modelpilot.wire.sse import EventTooLarge, ServerSentEvent, SseParser
 
 MAX_WHOLE_ANSWER_BYTES = 32 * 1024 * 1024
 _BLANKS = b" \t\r\n\xef\xbb\xbf"

@@ -16,8 +16,8 @@ from infra.db.predictors import PostgresPredictors
 from infra.embedded.data_dir import DataDir
 from infra.vectors.milvus import MilvusHistory
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
-from modelpilot.records import HistoryScope
-from modelpilot.refit import FittedArtifact
+from modelpilot.learning.refit import FittedArtifact
+from modelpilot.requests.records import HistoryScope
 from tests.support.refit_samples import report
 from tests.support.requests import ask, chat, put_model, put_router
 from tests.support.world import Gateway, World, eventually, wait_until

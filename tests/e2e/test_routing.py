@@ -11,7 +11,7 @@ from infra.db.engine import Database
 from infra.temporal.codec import data_converter
 from infra.vectors.milvus import MilvusHistory
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
-from modelpilot.records import HistoryScope
+from modelpilot.requests.records import HistoryScope
 from tests.support.requests import ask, chat, ended, put_model, put_router
 from tests.support.world import KEYRING, Gateway, World, eventually
 

@@ -16,7 +16,7 @@ from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.temporal.codec import data_converter
 from infra.temporal.jobs import TemporalJobs
-from modelpilot.jobs import Job
+from modelpilot.metrics.jobs import Job
 from tests.support.metric_samples import HOUR, Requests, rows_of
 from tests.support.worker_process import environment, worker
 from tests.support.world import KEYRING, eventually, wait_until

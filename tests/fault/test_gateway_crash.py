@@ -16,7 +16,7 @@ from infra.settings import load_settings
 from infra.temporal import starter
 from infra.temporal.codec import data_converter
 from infra.temporal.health import TemporalHealth
-from modelpilot.records import RequestKey
+from modelpilot.requests.records import RequestKey
 from processes.gateway import build
 from tests.support.requests import ask, chat, ended, put_model, put_router
 from tests.support.world import KEYRING, World, eventually

@@ -9,7 +9,7 @@ from infra.db.engine import Database
 from infra.db.sync_pool import SyncPool
 from infra.providers.addresses import AddressRule
 from infra.providers.registry import ProviderRegistry
-from modelpilot.records import HistoryScope
+from modelpilot.requests.records import HistoryScope
 
 
 @pytest.fixture

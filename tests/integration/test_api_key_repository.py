@@ -11,7 +11,7 @@ from infra.db.repositories.routers import PostgresRouterRepository
 from infra.db.repositories.users import PostgresUserRepository
 from infra.db.seed import demo_router, ensure_demo_router, ensure_operator
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.management import ALL_SCOPES, ApiKeyChange, NewApiKey
+from modelpilot.management.resources import ALL_SCOPES, ApiKeyChange, NewApiKey
 from tests.support.database_samples import table_text
 
 

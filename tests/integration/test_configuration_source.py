@@ -14,10 +14,10 @@ from infra.db.repositories.models import PostgresModelRepository
 from infra.db.repositories.providers import PostgresProviderRepository
 from infra.db.repositories.routers import PostgresRouterRepository
 from infra.db.seed import seed_catalogue
-from modelpilot.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
-from modelpilot.deployments import ProviderFacts
 from modelpilot.errors import NotFound
-from modelpilot.router import FallbackStrategy, Router
+from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
+from modelpilot.providers.deployments import ProviderFacts
+from modelpilot.routing.router import FallbackStrategy, Router
 from tests.support.database_samples import keyring
 
 SIMULATOR = ConfiguredProvider("simulator", "http://127.0.0.1:9")

@@ -12,8 +12,8 @@ from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
 from infra.db.overview_reader import SAMPLE, PostgresOverviewReader
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import NO_MODEL, AnalyticsScope, Overview
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.metrics.overview import NO_MODEL, AnalyticsScope, Overview
 
 START_S = 1_699_999_200.0  # an hour of 2023
 HOUR = AnalyticsScope(None, START_S, START_S + 3_600.0)

@@ -12,8 +12,8 @@ from infra.db.notifications import ConfigurationListener
 from infra.db.repositories.api_keys import PostgresApiKeyRepository
 from infra.db.repositories.routers import PostgresRouterRepository
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.management import NewApiKey
-from modelpilot.router import Router
+from modelpilot.management.resources import NewApiKey
+from modelpilot.routing.router import Router
 from tests.support.database_relay import DatabaseRelay, relayed
 from tests.support.database_samples import keyring, record
 

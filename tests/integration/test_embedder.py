@@ -13,7 +13,7 @@ from infra.vectors.embedder import EmbedderConfig, create_embedder
 from infra.vectors.openai_embedder import OpenAIEmbedder
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
-from modelpilot.estimation.surface import split_surface
+from modelpilot.learning.estimation.surface import split_surface
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from api.openapi import build_openapi
 from api.registry import ROUTES
-from modelpilot.management import OPERATOR_USER
-from modelpilot.rescoring import CloseInput, RescoreInput, RescoreSpec
+from modelpilot.learning.rescoring import CloseInput, RescoreInput, RescoreSpec
+from modelpilot.management.resources import OPERATOR_USER
 from tests.support.learning_site import MakeClient, Site, learning_site
 
 

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from infra.db.housekeeping import Housekeeping
-from modelpilot.management import OPERATOR_USER
-from modelpilot.records import RequestKey
+from modelpilot.management.resources import OPERATOR_USER
+from modelpilot.requests.records import RequestKey
 from tests.support.database_samples import record, table_text
 from tests.support.learning_site import ANSWER, BODY, MakeClient, Site, learning_site
 

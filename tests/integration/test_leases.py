@@ -7,7 +7,7 @@ import pytest
 from infra.db.engine import Database
 from infra.db.housekeeping import Housekeeping
 from infra.db.leases import PostgresLeases
-from modelpilot.records import RequestKey
+from modelpilot.requests.records import RequestKey
 
 KEY = RequestKey("alice", "r1")
 

@@ -13,8 +13,8 @@ from infra.db.engine import Database
 from infra.db.housekeeping import Housekeeping
 from infra.db.ledger import PostgresLedger
 from infra.db.outbox import Outbox
-from modelpilot.outcome import Usage
-from modelpilot.records import HistoryPoint, HistoryScope, RequestKey, Reservation
+from modelpilot.requests.outcome import Usage
+from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, Reservation
 from tests.support.database_samples import attempt, keyring, outcome, record, table_text
 
 KEY = RequestKey("alice", "r1")

@@ -18,7 +18,7 @@ from infra.db.repositories.models import PostgresModelRepository
 from infra.db.repositories.providers import PostgresProviderRepository
 from infra.db.repositories.routers import PostgresRouterRepository
 from infra.db.seed import ensure_operator, seed_catalogue
-from modelpilot.catalogue import ModelSpec
+from modelpilot.providers.catalogue import ModelSpec
 from tests.support.database_samples import keyring
 from tests.support.management_fakes import bearer
 

@@ -10,7 +10,7 @@ from infra.db.engine import Database
 from infra.db.migrate import check
 from infra.db.repositories.api_keys import PostgresApiKeyRepository
 from infra.embedded.data_dir import DataDir
-from modelpilot.records import Principal
+from modelpilot.requests.records import Principal
 from tests.support.command_line import modelpilot
 
 

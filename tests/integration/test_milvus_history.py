@@ -10,7 +10,7 @@ import pytest
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
-from modelpilot.records import HistoryScope, QualityUpdate
+from modelpilot.requests.records import HistoryScope, QualityUpdate
 from tests.support.vector_samples import new_history, point, unit
 
 NASTY = ['a"b', "a' or 1==1 or '", '") or (scope != "', "a\\", "é漢🙂", "a/b", "%", "\ud800", "nul\x00"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.records import HistoryScope
+from modelpilot.requests.records import HistoryScope
 from tests.support.vector_samples import new_history, point, unit
 
 

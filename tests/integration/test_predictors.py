@@ -12,8 +12,8 @@ from infra.db.ledger import PostgresLedger
 from infra.db.notifications import ConfigurationListener
 from infra.db.predictors import PostgresPredictors
 from infra.db.repositories.routers import PostgresRouterRepository
-from modelpilot.records import HistoryScope
-from modelpilot.refit import KEPT_VERSIONS, FittedArtifact
+from modelpilot.learning.refit import KEPT_VERSIONS, FittedArtifact
+from modelpilot.requests.records import HistoryScope
 from tests.support.database_samples import NOW, keyring, outcome, record
 from tests.support.refit_samples import report
 from tests.support.routing_samples import router

@@ -9,8 +9,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from infra.providers.registry import ProviderRegistry
 from modelpilot.errors import InvalidRequest
-from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.records import ProviderEndpoint
+from modelpilot.requests.outcome import ProviderError, Remedy
+from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire.openai import ChunkAssembler
 from simulator.server import running
 from simulator.state import SimulatorConfig

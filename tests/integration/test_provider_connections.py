@@ -12,9 +12,9 @@ from aiohttp.test_utils import TestServer
 
 from infra.providers.addresses import AddressRule
 from infra.providers.registry import ProviderRegistry
-from modelpilot.ports import ProviderCall
-from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.records import ProviderEndpoint
+from modelpilot.requests.outcome import ProviderError, Remedy
+from modelpilot.requests.ports import ProviderCall
+from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire.assembler import ChunkAssembler
 from tests.support.deaf import deaf_server
 

@@ -10,8 +10,8 @@ from aiohttp.test_utils import TestServer
 
 from infra.providers.addresses import AddressRule
 from infra.providers.registry import ProviderRegistry
-from modelpilot.ports import ProviderCall
-from modelpilot.records import ProviderEndpoint
+from modelpilot.requests.ports import ProviderCall
+from modelpilot.requests.records import ProviderEndpoint
 from tests.support.provider_calls import (
     BACK,
     KEY,

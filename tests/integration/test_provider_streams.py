@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from infra.providers.answer import Patience
 from infra.providers.registry import ProviderRegistry
-from modelpilot.provider_errors import ProviderError
+from modelpilot.requests.outcome import ProviderError
 from tests.support.provider_calls import USAGE, ask, call, failure, part, scripted, sse
 
 

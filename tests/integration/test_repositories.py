@@ -16,7 +16,7 @@ from infra.db.repositories.providers import PostgresProviderRepository
 from infra.db.repositories.routers import PostgresRouterRepository
 from infra.db.seed import seed_catalogue
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.management import ApiKeyChange, NewApiKey
+from modelpilot.management.resources import ApiKeyChange, NewApiKey
 from tests.support.configuration_samples import CANARY, sample_model, sample_provider, sample_router
 from tests.support.database_samples import keyring
 

@@ -8,9 +8,9 @@ import pytest
 
 from infra.db.request_log_reader import PostgresRequestLogReader
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import AnalyticsScope
-from modelpilot.explore import RequestFilter
-from modelpilot.request_log import SORTABLE, Order
+from modelpilot.metrics.explore import RequestFilter
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import SORTABLE, Order
 from tests.support import site_rows
 from tests.support.site_rows import ALL, SCOPE, within
 

@@ -11,9 +11,9 @@ from temporalio import workflow
 
 from activities import judging
 from modelpilot import names
-from modelpilot.quality import FEEDBACK_PRECISION, JUDGE_PRECISION
-from modelpilot.refit import RefitInput, RefitResult
-from modelpilot.rescoring import RescoreProgress
+from modelpilot.learning.quality import FEEDBACK_PRECISION, JUDGE_PRECISION
+from modelpilot.learning.refit import RefitInput, RefitResult
+from modelpilot.learning.rescoring import RescoreProgress
 from tests.support.rescoring import RIGHT, WRONG, Learning, learning, rescoring_worker
 from tests.support.world import eventually
 

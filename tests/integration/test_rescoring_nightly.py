@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from modelpilot import names
-from modelpilot.rescoring import RescoreInput, RescoreProgress, RescoreResult, RescoreSpec
+from modelpilot.learning.rescoring import RescoreInput, RescoreProgress, RescoreResult, RescoreSpec
 from tests.support.rescoring import Learning, learning, rescoring_worker
 
 LONG_AGO_S = 7_200.0

@@ -20,11 +20,11 @@ from infra.db.router_reader import PostgresRouterReader
 from infra.db.seed import seed_catalogue
 from infra.db.sync_pool import SyncPool
 from infra.settings import load_settings
-from modelpilot.analytics import AnalyticsScope
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound
-from modelpilot.job_runs import ScheduleFacts
-from modelpilot.records import HistoryScope
-from modelpilot.refit import FittedArtifact
+from modelpilot.learning.refit import FittedArtifact
+from modelpilot.metrics.jobs import ScheduleFacts
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.requests.records import HistoryScope
 from processes.workbench import LocalWorkbench, open_workbench
 from tests.support.metric_samples import HOUR, Requests, decision
 from tests.support.refit_samples import report

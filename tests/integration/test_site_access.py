@@ -10,7 +10,7 @@ from infra.db.site_access import PostgresSiteAccess
 from infra.db.site_users import PostgresSiteUserRepository
 from infra.db.sync_pool import SyncPool
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.site import IDLE_S, LIFETIME_S, SiteUser, Visitor
+from modelpilot.management.site import IDLE_S, LIFETIME_S, SiteUser, Visitor
 from tests.support.database_samples import table_text
 
 ALICE = SiteUser("alice", "team-a", "viewer", active=True, created_at=0.0)

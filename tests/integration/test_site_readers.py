@@ -14,10 +14,10 @@ from infra.db.explore_reader import PostgresExploreReader
 from infra.db.models_reader import PostgresModelsReader
 from infra.db.request_log_reader import PostgresRequestLogReader
 from infra.db.sync_pool import SyncPool
-from modelpilot.analytics import AnalyticsScope
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.explore import METRICS, Cell, Question, RequestFilter
-from modelpilot.request_log import Order
+from modelpilot.metrics.explore import METRICS, Cell, Question, RequestFilter
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import Order
 from tests.support import site_rows
 from tests.support.site_rows import ALL, HOURS, SCOPE, START_S, within
 

@@ -12,19 +12,8 @@ from activities.rescoring import RescoreActivities
 from infra.embedded import temporal as embedded
 from infra.temporal.client import SEARCH_ATTRIBUTES
 from modelpilot import names
-from modelpilot.aggregation import (
-    AggregateInput,
-    AggregateTotals,
-    ExportInput,
-    HoursInput,
-    PlanInput,
-    PurgeInput,
-)
-from modelpilot.jobs import job_workflow_id
-from modelpilot.messages import CallPlan, FallbackInput, RouteRequestInput, StepInput
-from modelpilot.records import HistoryScope, RequestKey
-from modelpilot.refit import RefitInput, RefitList, RefitReport, RefitResult
-from modelpilot.rescoring import (
+from modelpilot.learning.refit import RefitInput, RefitList, RefitReport, RefitResult
+from modelpilot.learning.rescoring import (
     CloseInput,
     JudgeReport,
     Position,
@@ -35,6 +24,17 @@ from modelpilot.rescoring import (
     SliceInput,
     SliceReport,
 )
+from modelpilot.metrics.aggregation import (
+    AggregateInput,
+    AggregateTotals,
+    ExportInput,
+    HoursInput,
+    PlanInput,
+    PurgeInput,
+)
+from modelpilot.metrics.jobs import job_workflow_id
+from modelpilot.requests.messages import CallPlan, FallbackInput, RouteRequestInput, StepInput
+from modelpilot.requests.records import HistoryScope, RequestKey
 from tests.support.aggregation_runs import FakeMetrics
 from tests.support.core import Core
 from tests.support.refit_histories import activities

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from temporalio.client import Client
 
-from modelpilot.aggregation import HOUR_S, AggregateInput
+from modelpilot.metrics.aggregation import HOUR_S, AggregateInput
 from tests.support.aggregation_runs import FakeMetrics, Handle, hours, start, worker
 from tests.support.saved_histories import SavedHistories
 from workflows.aggregate_hourly import AggregateHourlyWorkflow

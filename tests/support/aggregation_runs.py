@@ -13,8 +13,8 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from activities.aggregation import AggregationActivities
-from modelpilot.aggregation import HOUR_S, AggregateInput, AggregateResult, PlanReport
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult, PlanReport
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
 
 Handle = WorkflowHandle[AggregateHourlyWorkflow, AggregateResult]

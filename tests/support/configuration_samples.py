@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from modelpilot.catalogue import ModelSpec, ProviderSpec
-from modelpilot.router import Router
+from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.routing.router import Router
 
 CANARY = "sk-canary-77"
 

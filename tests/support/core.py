@@ -22,12 +22,11 @@ from activities.routing import RoutingActivities
 from api.accepted import Incoming, Submission
 from api.submissions import Submissions
 from infra.crypto.keyring import Keyring
-from modelpilot.chat import ChatBody
-from modelpilot.messages import RouteRequestInput, StepReport
-from modelpilot.outcome import Outcome
-from modelpilot.profile import profile_request
-from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.records import RouterSnapshot
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import profile_request
+from modelpilot.requests.messages import RouteRequestInput, StepReport
+from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
+from modelpilot.requests.records import RouterSnapshot
 from tests.support import fakes
 from tests.support.fake_providers import FakeProviders
 from tests.support.routing_samples import PRINCIPAL, chat_body, router, snapshot, spec, stream

@@ -7,8 +7,8 @@ import psycopg
 from psycopg import sql
 
 from infra.crypto.keyring import Keyring, generate_key
-from modelpilot.outcome import Attempt, Outcome, Usage
-from modelpilot.records import RequestKey, RequestRecord
+from modelpilot.requests.outcome import Attempt, Outcome, Usage
+from modelpilot.requests.records import RequestKey, RequestRecord
 
 NOW = 1_790_000_000.25  # Unix seconds
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelpilot.catalogue import ModelSpec
-from modelpilot.ports import ProviderCall
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.ports import ProviderCall
 
 # What a provider does in one call: yield a chunk, raise, or wait for an event.
 Script = Sequence[dict[str, Any] | Exception | asyncio.Event]

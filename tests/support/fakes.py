@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
-from modelpilot.messages import RouteRequestInput
-from modelpilot.outcome import Attempt
-from modelpilot.records import (
+from modelpilot.requests.messages import RouteRequestInput
+from modelpilot.requests.outcome import Attempt
+from modelpilot.requests.records import (
     HistoryPoint,
     HistoryScope,
     NameKind,

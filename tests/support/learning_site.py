@@ -25,10 +25,10 @@ from infra.db.rescore_jobs import PostgresRescoreJobs
 from infra.db.seed import ensure_operator, seed_catalogue
 from infra.db.stored_texts import StoredTexts
 from modelpilot.errors import DependencyUnavailable, NotFound
-from modelpilot.jobs import Job, JobProgress, new_job_id
-from modelpilot.management import OPERATOR_USER
-from modelpilot.records import RequestKey
-from modelpilot.rescoring import RescoreInput
+from modelpilot.learning.rescoring import RescoreInput
+from modelpilot.management.resources import OPERATOR_USER
+from modelpilot.metrics.jobs import Job, JobProgress, new_job_id
+from modelpilot.requests.records import RequestKey
 from tests.support.database_samples import keyring, outcome, record
 from tests.support.management_fakes import bearer
 
@@ -45,13 +45,13 @@ class FakeJobs:
     worker: bool = True
 
     async def start_aggregation(self, user_id: str) -> Job:
-        """See modelpilot.jobs.Jobs."""
+        """See modelpilot.metrics.jobs.Jobs."""
         job_id = new_job_id("aggregate")
         self.begun[job_id] = user_id
         return Job(job_id, "running", JobProgress(), 1_000.0)
 
     async def find(self, user_id: str, job_id: str) -> Job:
-        """See modelpilot.jobs.Jobs."""
+        """See modelpilot.metrics.jobs.Jobs."""
         if self.begun.get(job_id) != user_id:
             raise NotFound("There is no such job.")
         return Job(job_id, "completed", JobProgress(3, 3) if self.worker else None, 1_000.0, 1_002.0)

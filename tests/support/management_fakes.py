@@ -12,9 +12,8 @@ from aiohttp.test_utils import TestClient
 from api.app import create_app
 from api.auth import CachedAuthenticator
 from api.services import Services
-from modelpilot.catalogue import ModelSpec, ProviderSpec
 from modelpilot.errors import Conflict, DependencyUnavailable, InvalidRequest, NotFound, PermissionDenied
-from modelpilot.management import (
+from modelpilot.management.resources import (
     ALL_SCOPES,
     OPERATOR_USER,
     SHARED_OWNER,
@@ -28,8 +27,9 @@ from modelpilot.management import (
     StoredRouter,
     Unchanged,
 )
-from modelpilot.records import Principal
-from modelpilot.router import Router
+from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.requests.records import Principal
+from modelpilot.routing.router import Router
 
 Item = TypeVar("Item")
 Body = TypeVar("Body")

@@ -8,8 +8,8 @@ from psycopg.rows import dict_row
 
 from infra.db.engine import Database
 from infra.db.ledger import PostgresLedger
-from modelpilot.outcome import Usage
-from modelpilot.records import RequestKey
+from modelpilot.requests.outcome import Usage
+from modelpilot.requests.records import RequestKey
 from tests.support.database_samples import attempt, keyring, outcome, record
 
 # Long over, and no special day anywhere.

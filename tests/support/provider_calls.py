@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from infra.providers.registry import ProviderRegistry
-from modelpilot.ports import ProviderCall
-from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.records import ProviderEndpoint
+from modelpilot.requests.outcome import ProviderError, Remedy
+from modelpilot.requests.ports import ProviderCall
+from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire.openai import ChunkAssembler
 
 KEY = "sk-canary-0123456789"

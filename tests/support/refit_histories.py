@@ -9,8 +9,8 @@ from temporalio.client import Client
 
 from activities import refit as steps
 from activities.refit import RefitActivities
-from modelpilot.records import HistoryScope
-from modelpilot.refit import RefitInput
+from modelpilot.learning.refit import RefitInput
+from modelpilot.requests.records import HistoryScope
 from tests.support.refit_samples import (
     FakeFitter,
     FakePredictorStore,

@@ -15,9 +15,9 @@ from activities.refit import RefitActivities
 from infra.fitting import fit_rows
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.estimation import FitReport, TrainingRows
-from modelpilot.records import HistoryScope, Vector
-from modelpilot.refit import FittedArtifact, PredictorVersion, RefitInput, RefitResult
+from modelpilot.learning.estimation import FitReport, TrainingRows
+from modelpilot.learning.refit import FittedArtifact, PredictorVersion, RefitInput, RefitResult
+from modelpilot.requests.records import HistoryScope, Vector
 from workflows.refit import RefitWorkflow
 
 DIMENSION = 16

@@ -6,7 +6,7 @@ from typing import Any
 from temporalio.client import Client, WorkflowHandle
 
 from modelpilot import names
-from modelpilot.rescoring import JudgeReport, RescoreInput, RescoreResult, RescoreSpec
+from modelpilot.learning.rescoring import JudgeReport, RescoreInput, RescoreResult, RescoreSpec
 from tests.support.rescore_runs import END, JUDGED, FakeSteps, job, running
 from tests.support.saved_histories import SavedHistories
 from workflows.rescore_batch import RescoreBatchWorkflow

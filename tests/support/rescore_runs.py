@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from modelpilot import names
-from modelpilot.rescoring import (
+from modelpilot.learning.rescoring import (
     CloseInput,
     JudgeReport,
     Position,

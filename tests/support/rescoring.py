@@ -27,11 +27,10 @@ from infra.temporal.polling import wait_until_polling
 from infra.temporal.rescoring import TemporalRescoring
 from infra.vectors.milvus import MilvusHistory
 from modelpilot import names
-from modelpilot.learning import Feedback
-from modelpilot.outcome import Usage
-from modelpilot.records import HistoryScope, RequestKey, RequestRecord, Vector
-from modelpilot.rescore_ports import JobState
-from modelpilot.rescoring import RescoreInput, RescoreResult, RescoreSpec
+from modelpilot.learning.feedback import Feedback
+from modelpilot.learning.rescoring import JobState, RescoreInput, RescoreResult, RescoreSpec
+from modelpilot.requests.outcome import Usage
+from modelpilot.requests.records import HistoryScope, RequestKey, RequestRecord, Vector
 from processes.rescoring_steps import rescoring_steps
 from tests.support.database_samples import attempt, outcome, record
 from tests.support.world import KEYRING, eventually

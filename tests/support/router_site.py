@@ -8,10 +8,10 @@ from flask.testing import FlaskClient
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
 from dashboard.readers import Readers
-from modelpilot.analytics import AnalyticsScope, Overview
-from modelpilot.frontier import Frontier, frontier
-from modelpilot.job_runs import JobsRead
-from modelpilot.router_use import RouterUse, RouterVersion
+from modelpilot.learning.replay.frontier import Frontier, frontier
+from modelpilot.metrics.jobs import JobsRead
+from modelpilot.metrics.overview import AnalyticsScope, Overview
+from modelpilot.metrics.use import RouterUse, RouterVersion
 from tests.support.site import NOW_S, FakeAccess, FakeHasher, FakeReader
 
 BODY: Mapping[str, Any] = {
@@ -56,7 +56,7 @@ class FakeRouters:
 
     def replay(self, user_id: str, router_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The replay of nothing."""
-        from modelpilot.replay import Proposal, replay
+        from modelpilot.learning.replay import Proposal, replay
 
         self.replays.append((user_id, router_id, body))
         return replay([], Proposal())

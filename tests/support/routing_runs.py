@@ -17,7 +17,7 @@ from infra.temporal.codec import data_converter
 from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
 from modelpilot import names
-from modelpilot.messages import CallPlan, RouteRequestInput, RouteRequestResult
+from modelpilot.requests.messages import CallPlan, RouteRequestInput, RouteRequestResult
 from tests.support.core import KEYRING, Core
 from tests.support.routing_samples import request
 from workflows.route_request import RouteRequestWorkflow

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
-from modelpilot.messages import CallPlan, RouteRequestInput
-from modelpilot.profile import RequestProfile, profile_request
-from modelpilot.records import Neighbours, Principal, RouterSnapshot, coded
-from modelpilot.router import Router
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import RequestProfile, profile_request
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.messages import CallPlan, RouteRequestInput
+from modelpilot.requests.records import Neighbours, Principal, RouterSnapshot, coded
+from modelpilot.routing.router import Router
 from modelpilot.wire.chunks import as_chunks
 
 NOW = 1_790_000_000.25  # Unix seconds

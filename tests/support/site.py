@@ -10,9 +10,9 @@ from bench.dashboard_calls import body_of, specs_of
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
 from dashboard.readers import Readers
-from modelpilot.analytics import AnalyticsScope, Choices, Overview
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.site import Credentials, Role, SiteUser, Visitor
+from modelpilot.management.site import Credentials, Role, SiteUser, Visitor
+from modelpilot.metrics.overview import AnalyticsScope, Choices, Overview
 
 NOW_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
 PASSWORD = "correct horse battery"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from infra.vectors.milvus import MilvusHistory
-from modelpilot.records import HistoryPoint, HistoryScope, Vector
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Vector
 
 DIMENSION = 16
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from modelpilot.wire.sse import ServerSentEvent
+from modelpilot.wire.events import ServerSentEvent
 
 
 def event(value: Any, name: str = "") -> ServerSentEvent:

@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient
 
 from api.openapi import documented_path
 from api.registry import ROUTES, RouteSpec
-from modelpilot.management import ALL_SCOPES
+from modelpilot.management.resources import ALL_SCOPES
 from tests.support.management_fakes import FakeStores, bearer, secret_of
 
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]

@@ -7,8 +7,8 @@ import pytest
 
 from api.auth import CachedAuthenticator
 from modelpilot.errors import AuthenticationFailed, DependencyUnavailable
-from modelpilot.management import ApiKeyChange, NewApiKey, StoredApiKey
-from modelpilot.records import Principal
+from modelpilot.management.resources import ApiKeyChange, NewApiKey, StoredApiKey
+from modelpilot.requests.records import Principal
 from tests.support.management_fakes import FakeKeys, secret_of
 
 INJECTIONS = [

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from api.bodies import MAX_DEPTH, parse_body, parse_object, refuse_unstorable
 from api.responses import json_bytes
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, MalformedBody
-from modelpilot.router import Router
+from modelpilot.routing.router import Router
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)

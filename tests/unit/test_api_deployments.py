@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 
 from activities.health import Deployment, DeploymentHealth
 from api.routes import deployments
-from modelpilot.deployments import Place
-from modelpilot.outcome import Attempt
+from modelpilot.providers.deployments import Place
+from modelpilot.requests.outcome import Attempt
 from tests.support.management_fakes import FakeStores, bearer
 
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]

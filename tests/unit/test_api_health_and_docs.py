@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Counter
 from api.openapi import build_openapi, documented_path
 from api.registry import ROUTES, RouteSpec
 from api.services import HealthCheck
-from modelpilot.catalogue import ModelSpec, ProviderSpec
-from modelpilot.router import Router
-from modelpilot.wire_model import WireModel
+from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.routing.router import Router
+from modelpilot.wire.json_model import WireModel
 from tests.support.management_fakes import FakeStores, bearer
 
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from modelpilot.management import OPERATOR_USER
+from modelpilot.management.resources import OPERATOR_USER
 from tests.support.management_fakes import Api, FakeStores, bearer
 
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]

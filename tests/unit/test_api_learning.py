@@ -16,11 +16,11 @@ from api.openapi import documented_path
 from api.registry import ROUTES
 from api.routes import predictors, replay
 from modelpilot.errors import NotFound
-from modelpilot.records import HistoryScope, RouterSnapshot
-from modelpilot.refit import FittedArtifact, RefitReport, RefitRun
-from modelpilot.replay import LoggedRequest, ModelHistory
-from modelpilot.router import Router
-from modelpilot.selection import decide
+from modelpilot.learning.refit import FittedArtifact, RefitReport, RefitRun
+from modelpilot.learning.replay import LoggedRequest, ModelHistory
+from modelpilot.requests.records import HistoryScope, RouterSnapshot
+from modelpilot.routing.router import Router
+from modelpilot.routing.selection import decide
 from tests.support.fakes import FakeConfiguration
 from tests.support.management_fakes import FakeStores, bearer
 from tests.support.refit_samples import FakePredictorStore, report

@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient
 
 from api.registry import ROUTES, RouteSpec
 from modelpilot.errors import InvalidRequest
-from modelpilot.management import AuditEntry
+from modelpilot.management.resources import AuditEntry
 from tests.support.management_fakes import NOW, Api, FakeStores, bearer
 
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from api import streaming
 from api.routes.messages import MessagesStream
-from modelpilot.wire.anthropic_front_stream import MessageEncoder
+from modelpilot.wire.anthropic_front_answer import MessageEncoder
 from tests.support.core import A, Core, failure, incoming, routed
 from tests.support.routing_samples import stream
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.backoff import LONGEST_SAME_MODEL_WAIT_S, fallback_model, fallback_wait_s, same_model_wait_s
+from modelpilot.providers.retries import LONGEST_SAME_MODEL_WAIT_S, fallback_model, fallback_wait_s, same_model_wait_s
 
 
 @pytest.mark.parametrize(

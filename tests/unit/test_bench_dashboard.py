@@ -11,9 +11,9 @@ from bench.dashboard_report import show_dashboard
 from bench.decision_rows import decisions
 from bench.job_rows import MODELS
 from dashboard.pages import overview
-from modelpilot.analytics import Overview
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.replay import LoggedRequest, Proposal, replay
+from modelpilot.learning.replay import LoggedRequest, Proposal, replay
+from modelpilot.metrics.overview import Overview
 from tests.support.router_site import FakeRouters, router_site, use
 from tests.support.site import site
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.breaker import Breaker, BreakerRules, is_healthy, refuses_key
+from modelpilot.providers.breaker import Breaker, BreakerRules, is_healthy, refuses_key
 from tests.support.core import ManualClock
 
 RULES = BreakerRules(failures_in_a_row=3, minimum_calls=6, first_open_s=5.0, longest_open_s=20.0)

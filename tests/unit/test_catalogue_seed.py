@@ -8,11 +8,11 @@ from pydantic import TypeAdapter
 from infra.catalogue.models import listed_models
 from infra.catalogue.priors import known_ids
 from infra.catalogue.seed import seed_models
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
-from modelpilot.eligibility import cannot_serve
-from modelpilot.profile import profile_request
-from modelpilot.router import ModelId
+from modelpilot.chat.body import ChatBody
+from modelpilot.chat.profile import profile_request
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.routing.eligibility import cannot_serve
+from modelpilot.routing.router import ModelId
 from simulator.models import MODELS
 
 SEED = {spec.id: spec for spec in seed_models()}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.classify import classify_request, surface_features
+from modelpilot.chat.profile import classify_request, surface_features
 
 KINDS = {
     "tool_use", "vision", "code", "translation", "summarization", "extraction", "math", "creative", "classification",

@@ -9,7 +9,7 @@ from typer.testing import Result
 from cli.demo import baseline
 from cli.demo_prompts import demo_prompts
 from cli.demo_report import Answered, Baseline, rendered, summary
-from modelpilot.outcome import Usage
+from modelpilot.requests.outcome import Usage
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import Answer, FakeGateway, refusal, running_gateway
 

@@ -11,8 +11,8 @@ from dashboard.access import OPEN_PATHS
 from dashboard.config import DashboardConfig, is_loopback
 from dashboard.pages import PAGES
 from dashboard.pages.overview import FRAME
-from modelpilot.analytics import Overview
-from modelpilot.site import Visitor
+from modelpilot.management.site import Visitor
+from modelpilot.metrics.overview import Overview
 from tests.support.site import FakeAccess, call, callback_body, log_in, site, user
 
 ALICE, BOB, ROOT = user("alice", "team-a"), user("bob", "team-b"), user("root", "admin", "admin")

@@ -21,8 +21,8 @@ from dashboard.pages import PAGES
 from dashboard.pages.overview import FRAME
 from dashboard.readers import Readers
 from dashboard.server import serve
-from modelpilot.analytics import ModelShare, Overview, RecentRequest, RequestBucket, RequestSummary
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.metrics.overview import ModelShare, Overview, RecentRequest, RequestBucket, RequestSummary
 from tests.support.site import NOW_S, FakeAccess, FakeHasher, FakeReader, call, site
 
 CONFIG = DashboardConfig(temporal_ui_url="http://127.0.0.1:8233")

@@ -33,10 +33,10 @@ from dashboard.ranges import CUSTOM, DAY_S, HOUR_S, Window
 from dashboard.urls import query
 from dashboard.values import format_tokens, format_value
 from dashboard.zones import UTC_ZONE
-from modelpilot.analytics import NO_MODEL
-from modelpilot.explore import DIRECT, METRICS, Answer, Cell, RequestFilter, Value
-from modelpilot.model_use import DeploymentUse, Price
-from modelpilot.request_log import LoggedRequest
+from modelpilot.metrics.explore import DIRECT, METRICS, Answer, Cell, RequestFilter, Value
+from modelpilot.metrics.overview import NO_MODEL
+from modelpilot.metrics.requests import LoggedRequest
+from modelpilot.metrics.use import DeploymentUse, Price
 
 START_S = 1_800_010_800.0  # 2027-01-15 11:00:00 UTC, a Friday
 WINDOW = Window(CUSTOM, "", START_S, START_S + 3 * HOUR_S, HOUR_S)

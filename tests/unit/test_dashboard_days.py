@@ -10,7 +10,7 @@ from dashboard.days import days_in_url, search_for_days
 from dashboard.pages.overview import FRAME
 from dashboard.ranges import window_from_url
 from dashboard.zones import UTC_ZONE, zone_named
-from modelpilot.analytics import Overview
+from modelpilot.metrics.overview import Overview
 from tests.support.site import NOW_S, call, site
 
 RANGE, DAYS, URL = FRAME.id("range"), FRAME.id("days-target"), FRAME.id("url")

@@ -19,7 +19,7 @@ from dashboard.ranges import (
     window_from_url,
 )
 from dashboard.zones import UTC_ZONE
-from modelpilot.analytics import ModelShare, RequestBucket
+from modelpilot.metrics.overview import ModelShare, RequestBucket
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
 WINDOW = Window(CUSTOM, "", NOON_S - 300.0, NOON_S, 60)

@@ -5,7 +5,7 @@ import pytest
 from dashboard.config import DashboardConfig
 from dashboard.pages.jobs_view import late_notice, runs, runs_csv, runs_table, schedule_url, schedules_table
 from dashboard.zones import UTC_ZONE
-from modelpilot.job_runs import FitRun, JobsRead, Progress, RescoreRun, ScheduleFacts
+from modelpilot.metrics.jobs import FitRun, JobsRead, Progress, RescoreRun, ScheduleFacts
 from tests.support.site import NOW_S
 
 CONFIG = DashboardConfig(temporal_ui_url="http://127.0.0.1:8233", temporal_namespace="a/b")

@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 
 from dashboard.config import DashboardConfig
 from dashboard.logins import ATTEMPTS_PER_ADDRESS, ATTEMPTS_PER_USERNAME, csrf_token
-from modelpilot.analytics import Overview
+from modelpilot.metrics.overview import Overview
 from tests.support.site import FakeAccess, FakeHasher, log_in, site, user
 
 ALICE = user("alice", "team-a")

@@ -16,9 +16,9 @@ from dashboard.pages.frontier_view import OBSERVED, PREDICTED, plane
 from dashboard.tables import csv_text, safe_cell
 from dashboard.urls import link, query, search_with
 from dashboard.zones import UTC_ZONE, time_ticks, zone_named
-from modelpilot.analytics import Choices
-from modelpilot.frontier import Frontier, ModelPoint, Point
-from modelpilot.replay.estimates import Interval
+from modelpilot.learning.replay.estimates import Interval
+from modelpilot.learning.replay.frontier import Frontier, ModelPoint, Point
+from modelpilot.metrics.overview import Choices
 
 BERLIN = zone_named("Europe/Berlin")
 COLUMNS = (Column("time", "Time", sortable=True), Column("model", "Model"))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboard.pages.request_figures import score_bars, waterfall
-from modelpilot.decision_view import predictor_of, scored_models, similar_prompts
-from modelpilot.request_log import LoggedAttempt
+from modelpilot.metrics.requests import LoggedAttempt
+from modelpilot.routing.decision import predictor_of, scored_models, similar_prompts
 
 START_S = 1_800_010_800.0  # 2027-01-15 11:00:00 UTC, a Friday
 DECISION: dict[str, Any] = {

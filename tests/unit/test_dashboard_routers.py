@@ -12,7 +12,7 @@ from dashboard.pages.router_detail import FRAME
 from dashboard.pages.router_detail_view import value_text
 from dashboard.pages.routers_view import predictor_text, weights_text
 from dashboard.router_choice import chosen, router_link
-from modelpilot.router_use import PredictorState
+from modelpilot.metrics.use import PredictorState
 from tests.support.router_site import FakeRouters, router_site, use
 from tests.support.site import NOW_S, FakeAccess, call, log_in, user
 

@@ -12,8 +12,8 @@ from dashboard.pages import what_if_view as view
 from dashboard.pages.what_if import FRAME
 from dashboard.pages.what_if_url import LIMITS, NAMES, Shown, changes, proposal, proposed_router, shown
 from dashboard.urls import query, search_with
-from modelpilot.replay import Proposal, replay
-from modelpilot.router import Objective, Router
+from modelpilot.learning.replay import Proposal, replay
+from modelpilot.routing.router import Objective, Router
 from tests.support.router_site import BODY, FakeRouters, router_site, use
 from tests.support.site import FakeAccess, call, log_in, user
 from tests.unit.test_replay import SPECS, logged

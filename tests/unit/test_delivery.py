@@ -10,9 +10,8 @@ from activities.call_state import CallContext
 from activities.delivery import can_go_on, rest_of
 from activities.inflight import ChunkSink
 from api.answers import modelpilot_object
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Attempt, Outcome, Segment
-from modelpilot.provider_errors import Remedy
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Attempt, Outcome, Remedy, Segment
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.routing_samples import completion, plan, profile, request, stream
 

@@ -10,11 +10,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.health import Deployment
 from activities.model_calls import ModelCaller
-from modelpilot.deployments import Place, ProviderFacts
-from modelpilot.messages import FallbackInput
-from modelpilot.outcome import Attempt
-from modelpilot.provider_errors import ProviderError, Remedy
-from modelpilot.retry_budget import BudgetRules, RetryBudget
+from modelpilot.providers.deployments import Place, ProviderFacts
+from modelpilot.providers.retries import BudgetRules, RetryBudget
+from modelpilot.requests.messages import FallbackInput
+from modelpilot.requests.outcome import Attempt, ProviderError, Remedy
 from tests.support.core import A, B, Core, ManualClock, failure, incoming, routed
 from tests.support.routing_samples import OWNER, plan, request, spec, stream
 

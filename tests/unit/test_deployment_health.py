@@ -9,11 +9,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.health import KEY_COOL_DOWN_S, Deployment
 from activities.model_calls import ModelCaller
-from modelpilot.deployments import Place
-from modelpilot.messages import FallbackInput
-from modelpilot.outcome import Attempt
-from modelpilot.provider_errors import Remedy
-from modelpilot.retry_budget import BudgetRules, RetryBudget
+from modelpilot.providers.deployments import Place
+from modelpilot.providers.retries import BudgetRules, RetryBudget
+from modelpilot.requests.messages import FallbackInput
+from modelpilot.requests.outcome import Attempt, Remedy
 from tests.support.core import A, B, C, Core, ManualClock, failure, incoming, routed
 from tests.support.routing_samples import OWNER, plan, request, stream
 

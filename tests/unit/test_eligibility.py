@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from modelpilot.eligibility import breaks_constraint, cannot_serve
-from modelpilot.estimation import Prediction
-from modelpilot.router import Constraints
+from modelpilot.learning.estimation import Prediction
+from modelpilot.routing.eligibility import breaks_constraint, cannot_serve
+from modelpilot.routing.router import Constraints
 from tests.support.routing_samples import profile, spec
 
 EXPECTED = Prediction(cost_usd=0.01, latency_ms=500.0, quality=0.7, carbon_g=0.2, output_tokens=100.0, evidence=3)

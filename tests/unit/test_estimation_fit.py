@@ -8,11 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelpilot.errors import InvalidRequest
-from modelpilot.estimation import FittedPredictor, TrainingRows, fit
-from modelpilot.estimation.archive import FORMAT_VERSION
-from modelpilot.estimation.fitted import COST, LATENCY, OUTPUT_TOKENS, QUALITY
-from modelpilot.estimation.ridge import PENALTIES, Factor, non_negative
-from modelpilot.estimation.sharing import Design, Observed, contrast
+from modelpilot.learning.estimation import FittedPredictor, TrainingRows, fit
+from modelpilot.learning.estimation.fitted import COST, FORMAT_VERSION, LATENCY, OUTPUT_TOKENS, QUALITY
+from modelpilot.learning.estimation.sharing import PENALTIES, Design, Factor, Observed, contrast, non_negative
 from tests.support.refit_samples import training_rows, vector
 
 NOW = 1_790_100_000.0
@@ -180,7 +178,7 @@ def test_damaged_bytes_are_an_error(damage: object) -> None:
 
 def test_another_format_asks_for_a_new_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An artifact of an older version is refused with what to do about it."""
-    monkeypatch.setattr("modelpilot.estimation.archive.FORMAT_VERSION", FORMAT_VERSION - 1)
+    monkeypatch.setattr("modelpilot.learning.estimation.fitted.FORMAT_VERSION", FORMAT_VERSION - 1)
     old = fitted(training_rows(100)).to_bytes()
     monkeypatch.undo()
     with pytest.raises(InvalidRequest, match="fit again"):

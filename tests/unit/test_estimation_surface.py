@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.estimation.surface import SURFACE_COLUMNS, split_surface, with_surface
+from modelpilot.learning.estimation.surface import SURFACE_COLUMNS, split_surface, with_surface
 
 MEANING = np.eye(64, dtype=np.float32)[3]
 PROMPTS = (

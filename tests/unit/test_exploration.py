@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.decision import Decision
-from modelpilot.exploration import DRAWS, UNIFORM_PART, winning_shares
-from modelpilot.scoring import lower_is_better, lower_is_better_draws, lower_is_better_rows
-from modelpilot.selection import decide
+from modelpilot.routing.decision import Decision
+from modelpilot.routing.exploration import DRAWS, UNIFORM_PART, winning_shares
+from modelpilot.routing.scoring import lower_is_better, lower_is_better_draws, lower_is_better_rows
+from modelpilot.routing.selection import decide
 from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
 
 QUALITY_ONLY = np.array([0.0, 0.0, 1.0, 0.0])

@@ -10,9 +10,9 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.testing import ActivityEnvironment
 
 from activities.inflight import Flight
-from modelpilot.catalogue import ModelSpec
-from modelpilot.messages import CallPlan, FallbackInput
-from modelpilot.provider_errors import Remedy
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.messages import CallPlan, FallbackInput
+from modelpilot.requests.outcome import Remedy
 from tests.support.core import A, B, C, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request, stream

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.feedback import (
+from modelpilot.learning.feedback import (
     KEY_SHARE,
     PRIOR_SCORE,
     PRIOR_WEIGHT,

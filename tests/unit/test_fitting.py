@@ -13,9 +13,9 @@ import pytest
 from infra.fitting import ProcessFitter, Work, fit_rows
 from infra.vectors.rows import HistoryRow, new_row
 from infra.vectors.training import training_rows
-from modelpilot.estimation import FittedPredictor, TrainingRows
-from modelpilot.records import HistoryPoint, HistoryScope
-from modelpilot.refit import FittedArtifact
+from modelpilot.learning.estimation import FittedPredictor, TrainingRows
+from modelpilot.learning.refit import FittedArtifact
+from modelpilot.requests.records import HistoryPoint, HistoryScope
 from tests.support import refit_samples
 from tests.support.world import eventually
 

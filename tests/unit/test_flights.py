@@ -7,8 +7,8 @@ import pytest
 
 from activities import flights
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.messages import StepInput
-from modelpilot.outcome import Outcome
+from modelpilot.requests.messages import StepInput
+from modelpilot.requests.outcome import Outcome
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request, stream

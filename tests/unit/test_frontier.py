@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.frontier import MINIMUM_GRADED, frontier, upper_hull
-from modelpilot.replay import LoggedRequest
+from modelpilot.learning.replay import LoggedRequest
+from modelpilot.learning.replay.frontier import MINIMUM_GRADED, frontier, upper_hull
 
 CHEAP, GOOD = "cheap", "good"
 

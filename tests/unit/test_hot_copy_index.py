@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from infra.vectors.coarse import coordinates, kth_largest, largest, principal_directions
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, new_row
-from modelpilot.records import EXPLAINED_NEIGHBOURS, HistoryPoint, HistoryScope, Vector
+from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryPoint, HistoryScope, Vector
 
 DIMENSION, ROWS, NEAREST = 96, 3_000, 40
 SCOPE = HistoryScope("alice", "r")

@@ -15,7 +15,7 @@ from infra.vectors.hot_index import HotHistory
 from infra.vectors.rows import HistoryRow, fold, new_row, with_quality
 from infra.vectors.schema import primary_key, scope_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 DIMENSION = 8
 ALICE, BOB = HistoryScope("alice", "r"), HistoryScope("bob", "r")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from activities.inflight import SINK_CHUNKS, BackgroundTasks, ChunkSink, Flight, FlightRegistry
-from modelpilot.outcome import Outcome
+from modelpilot.requests.outcome import Outcome
 from tests.support.core import A, Core
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request

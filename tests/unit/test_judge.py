@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.catalogue import ModelSpec
-from modelpilot.chat import ChatBody
-from modelpilot.judge import MAX_CHARACTERS, MAX_REASON_CHARACTERS, answer_text, conversation, judge_body, read_verdict
-from modelpilot.judging import Pacer, same_model
+from modelpilot.chat.body import ChatBody
+from modelpilot.learning.judge import (
+    MAX_CHARACTERS,
+    MAX_REASON_CHARACTERS,
+    Pacer,
+    answer_text,
+    conversation,
+    judge_body,
+    read_verdict,
+    same_model,
+)
+from modelpilot.providers.catalogue import ModelSpec
 
 FENCE = "0f1e2d3c4b5a6978"
 

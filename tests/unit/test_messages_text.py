@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.messages_text import (
+from modelpilot.chat.text import (
     TOKENS_PER_IMAGE,
     content_text,
     estimate_prompt_tokens,

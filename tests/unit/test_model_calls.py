@@ -10,9 +10,8 @@ from activities.call_state import CallContext
 from activities.inflight import ChunkSink
 from activities.model_calls import ModelCaller
 from modelpilot.errors import NotFound
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Usage
-from modelpilot.provider_errors import Remedy
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Remedy, Usage
 from tests.support.core import COST_USD, A, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, profile, request, stream

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, new_row
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours
 
 QUERY = np.ones(2, np.float32)
 

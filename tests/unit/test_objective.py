@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.catalogue import ModelSpec
-from modelpilot.decision import Candidate, Decision
-from modelpilot.estimation import FittedPredictor
-from modelpilot.records import Neighbours, Vector
-from modelpilot.selection import decide
+from modelpilot.learning.estimation import FittedPredictor
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.records import Neighbours, Vector
+from modelpilot.routing.decision import Candidate, Decision
+from modelpilot.routing.selection import decide
 from tests.support.refit_samples import DIMENSION, artifact
 from tests.support.routing_samples import NOW, neighbours, profile, router, snapshot, spec
 

@@ -11,9 +11,9 @@ from dashboard.frame import Asked
 from dashboard.pages.overview_cards import savings_table, stat_cards
 from dashboard.ranges import window_from_url
 from dashboard.zones import UTC_ZONE
-from modelpilot.analytics import Overview, RequestSummary
-from modelpilot.carbon import carbon_range_g
-from modelpilot.savings import BaselineSums, savings
+from modelpilot.metrics.overview import Overview, RequestSummary
+from modelpilot.metrics.savings import BaselineSums, savings
+from modelpilot.providers.pricing import carbon_range_g
 
 NOW_S = 1_800_014_400.0
 WINDOW = window_from_url("?range=1h", NOW_S)

@@ -7,14 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
-from modelpilot.estimation import REPEAT_CAP, Prediction, RequestFacts, predict_all
-from modelpilot.estimation.combine import (
-    DEFAULT_OUTPUT_TOKENS,
-    PSEUDO_COUNT_COMMON,
-    PSEUDO_COUNT_QUALITY,
-)
-from modelpilot.records import Neighbours
+from modelpilot.learning.estimation import REPEAT_CAP, Prediction, RequestFacts, predict_all
+from modelpilot.learning.estimation.combine import DEFAULT_OUTPUT_TOKENS, PSEUDO_COUNT_COMMON, PSEUDO_COUNT_QUALITY
+from modelpilot.providers.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
+from modelpilot.requests.records import Neighbours
 from tests.support.routing_samples import neighbours, spec
 
 MODEL = spec("sim/a", avg_latency_ms=2_000.0, quality_score=0.6)

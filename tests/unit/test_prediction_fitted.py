@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelpilot.estimation import FittedPredictor, RequestFacts, predict_all
-from modelpilot.estimation.combine import PSEUDO_COUNT_LEVEL
-from modelpilot.records import ModelTotals, Neighbours
+from modelpilot.learning.estimation import FittedPredictor, RequestFacts, predict_all
+from modelpilot.learning.estimation.combine import PSEUDO_COUNT_LEVEL
+from modelpilot.requests.records import ModelTotals, Neighbours
 from tests.support.refit_samples import artifact, training_rows, vector
 from tests.support.routing_samples import NOW, neighbours, spec
 

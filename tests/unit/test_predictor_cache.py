@@ -9,8 +9,8 @@ import pytest
 from activities import predictor_cache
 from activities.decision_steps import DecisionSteps
 from activities.predictor_cache import REFRESH_S, RETRY_S, PredictorCache
-from modelpilot.records import HistoryScope, Neighbours, RouterSnapshot, Vector
-from modelpilot.refit import FittedArtifact
+from modelpilot.learning.refit import FittedArtifact
+from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
 from tests.support.fakes import FakeEmbedder, FakeHistory
 from tests.support.refit_samples import DIMENSION, FakePredictorStore, artifact, report, vector
 from tests.support.routing_samples import OWNER, profile, router, snapshot, spec

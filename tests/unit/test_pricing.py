@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.listing import Listing
-from modelpilot.outcome import Usage
-from modelpilot.pricing import call_cost_usd, call_costs_usd
+from modelpilot.providers.catalogue import Listing
+from modelpilot.providers.pricing import call_cost_usd, call_costs_usd
+from modelpilot.requests.outcome import Usage
 from tests.support.routing_samples import spec
 
 PRICED = spec(cost_per_input_token=3e-5, cost_per_output_token=6e-5)

@@ -2,8 +2,8 @@
 
 import json
 
-from modelpilot.chat import ChatBody, RequestOptions
-from modelpilot.profile import profile_request
+from modelpilot.chat.body import ChatBody, RequestOptions
+from modelpilot.chat.profile import profile_request
 from tests.support.routing_samples import chat_body, profile
 
 

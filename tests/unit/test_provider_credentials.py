@@ -3,7 +3,7 @@
 import pytest
 
 from infra.providers.openai import _credentials
-from modelpilot.records import ProviderEndpoint
+from modelpilot.requests.records import ProviderEndpoint
 
 
 def headers_for(base_url: str, key: str | None = "secret") -> dict[str, str]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from modelpilot.decision import Decision
-from modelpilot.deployments import ProviderFacts
 from modelpilot.errors import NoCandidate
-from modelpilot.records import Neighbours, RouterSnapshot
-from modelpilot.selection import decide
+from modelpilot.providers.deployments import ProviderFacts
+from modelpilot.requests.records import Neighbours, RouterSnapshot
+from modelpilot.routing.decision import Decision
+from modelpilot.routing.selection import decide
 from tests.support.routing_samples import profile, router, snapshot, spec
 
 NONE = Neighbours.empty()

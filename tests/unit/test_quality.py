@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.quality import Evidence, combine
+from modelpilot.learning.quality import Evidence, combine
 
 values = st.none() | st.floats(0.0, 1.0)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.quality_checks import TRUNCATED_QUALITY, answer_quality
+from modelpilot.learning.quality import TRUNCATED_QUALITY, answer_quality
 
 TOOLS = {"tools": [{"type": "function", "function": {"name": "weather"}}]}
 JSON = {"response_format": {"type": "json_object"}}

@@ -11,8 +11,8 @@ from activities.recording import (
     prompt_hash,
     without_large_answer,
 )
-from modelpilot.outcome import Attempt, Outcome, Usage
-from modelpilot.records import RequestRecord
+from modelpilot.requests.outcome import Attempt, Outcome, Usage
+from modelpilot.requests.records import RequestRecord
 from tests.support.core import KEYRING, A, B
 from tests.support.routing_samples import NOW, plan, profile, request
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.replay import LoggedRequest, ModelHistory, Proposal, replay
-from modelpilot.replay.estimates import off_policy
-from modelpilot.router import Constraints, Objective
-from modelpilot.selection import decide
+from modelpilot.learning.replay import LoggedRequest, ModelHistory, Proposal, replay
+from modelpilot.learning.replay.estimates import off_policy
+from modelpilot.routing.router import Constraints, Objective
+from modelpilot.routing.selection import decide
 from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
 
 CHEAP = spec("cheap", cost_per_output_token=1e-6, quality_score=0.5, avg_latency_ms=500.0)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.retry_budget import BudgetRules, RetryBudget
+from modelpilot.providers.retries import BudgetRules, RetryBudget
 from tests.support.core import ManualClock
 
 RULES = BudgetRules()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modelpilot.chat import ChatBody
-from modelpilot.router import Constraints, Objective, Router
+from modelpilot.chat.body import ChatBody
+from modelpilot.routing.router import Constraints, Objective, Router
 
 WEIGHTS = ("costWeight", "latencyWeight", "qualityWeight", "carbonWeight")
 # The example of product.md, section 4.

@@ -9,10 +9,19 @@ from hypothesis import strategies as st
 
 from infra.db.rows import request_row
 from infra.db.tables import RequestRow
-from modelpilot.baselines import NO_ALTERNATIVE, NOTHING_KNOWN, Alternative, counterfactuals
-from modelpilot.carbon import carbon_g
-from modelpilot.outcome import Usage
-from modelpilot.savings import AS_PREDICTED, BaselineSums, added_up, prediction_ratio, savings
+from modelpilot.metrics.savings import (
+    AS_PREDICTED,
+    NO_ALTERNATIVE,
+    NOTHING_KNOWN,
+    Alternative,
+    BaselineSums,
+    added_up,
+    counterfactuals,
+    prediction_ratio,
+    savings,
+)
+from modelpilot.providers.pricing import carbon_g
+from modelpilot.requests.outcome import Usage
 from tests.support.database_samples import attempt, outcome, record
 from tests.support.metric_samples import decision
 

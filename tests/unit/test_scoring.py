@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.router import Objective
-from modelpilot.scoring import lower_is_better, weighted_total
+from modelpilot.routing.router import Objective
+from modelpilot.routing.scoring import lower_is_better, weighted_total
 
 VALUES = st.floats(min_value=0.0, max_value=1e12, allow_nan=False)
 PRICES = st.just(0.0) | st.floats(min_value=1e-9, max_value=1e6)

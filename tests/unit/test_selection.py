@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.catalogue import ModelSpec
-from modelpilot.decision import Candidate, Decision
 from modelpilot.errors import NoCandidate
-from modelpilot.records import Neighbours, RouterSnapshot
-from modelpilot.router import Router
-from modelpilot.selection import decide
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.records import Neighbours, RouterSnapshot
+from modelpilot.routing.decision import Candidate, Decision
+from modelpilot.routing.router import Router
+from modelpilot.routing.selection import decide
 from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
 
 NONE = Neighbours.empty()

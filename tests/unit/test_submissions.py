@@ -6,7 +6,7 @@ import pytest
 
 from activities.recording import INLINE_LIMIT_BYTES
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NoCandidate, NotFound, Overloaded
-from modelpilot.provider_errors import Remedy
+from modelpilot.requests.outcome import Remedy
 from tests.support.core import COST_USD, A, Core, failure, routed
 from tests.support.processes import until
 from tests.support.routing_samples import stream

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelpilot.errors import Conflict, DependencyUnavailable, IdempotencyMismatch, NotFound
-from modelpilot.records import Principal, RouterSnapshot, Vector
+from modelpilot.requests.records import Principal, RouterSnapshot, Vector
 from tests.support.core import A, Core
 from tests.support.processes import until
 from tests.support.routing_samples import stream

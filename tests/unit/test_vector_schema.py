@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.vectors.schema import keys_filter, primary_key, scope_filter, scope_key
-from modelpilot.records import HistoryScope
+from modelpilot.requests.records import HistoryScope
 
 
 @given(user=st.text(max_size=20), router=st.text(max_size=20))

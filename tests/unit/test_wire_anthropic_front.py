@@ -9,12 +9,11 @@ from anthropic.types import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.chat import ChatBody
+from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.anthropic import messages_request
 from modelpilot.wire.anthropic_front import chat_request_of, wants_thinking
-from modelpilot.wire.anthropic_front_answer import message_of
-from modelpilot.wire.anthropic_front_stream import MessageEncoder
+from modelpilot.wire.anthropic_front_answer import MessageEncoder, message_of
 from modelpilot.wire.chunks import as_chunks, choice_of, chunk_of
 from tests.support.routing_samples import stream
 

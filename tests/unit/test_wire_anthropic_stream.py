@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.outcome import Usage
-from modelpilot.provider_errors import ProviderError
+from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.anthropic import messages_request
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
+from modelpilot.wire.events import ServerSentEvent
 from modelpilot.wire.openai import ChunkAssembler, parse_chunk
-from modelpilot.wire.sse import ServerSentEvent
 
 USER = {"role": "user", "content": "Hi"}
 

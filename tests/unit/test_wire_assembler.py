@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.outcome import Usage
+from modelpilot.requests.outcome import Usage
+from modelpilot.wire.chunks import usage_object
 from modelpilot.wire.openai import ChunkAssembler, as_chunks, parse_chunk
-from modelpilot.wire.usage import usage_object
 from tests.support.wire_samples import chunk, delta, event
 
 

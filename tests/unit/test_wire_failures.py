@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.provider_errors import ProviderError, Remedy
+from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.wire.failures import (
     classify_embedded,
     classify_error_event,

@@ -7,12 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.outcome import Usage
-from modelpilot.provider_errors import ProviderError
-from modelpilot.wire.gemini import generate_request, model_path, unsupported_fields
-from modelpilot.wire.gemini_stream import GeminiDecoder
+from modelpilot.requests.outcome import ProviderError, Usage
+from modelpilot.wire.events import ServerSentEvent
+from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_fields
 from modelpilot.wire.openai import ChunkAssembler, parse_chunk
-from modelpilot.wire.sse import ServerSentEvent
 
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.outcome import Usage
-from modelpilot.provider_errors import ProviderError
+from modelpilot.requests.outcome import ProviderError, Usage
+from modelpilot.wire.chunks import usage_object
+from modelpilot.wire.events import ServerSentEvent
 from modelpilot.wire.openai import OpenAIDecoder, as_chunks, chat_request, completion_chunks, parse_chunk, parse_usage
-from modelpilot.wire.sse import ServerSentEvent
-from modelpilot.wire.usage import usage_object
 from tests.support.wire_samples import chunk, delta, event
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.provider_errors import ProviderError
+from modelpilot.requests.outcome import ProviderError
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
-from modelpilot.wire.gemini_stream import GeminiDecoder
+from modelpilot.wire.gemini import GeminiDecoder
 from modelpilot.wire.openai import ChunkAssembler, OpenAIDecoder
 from modelpilot.wire.reader import AnswerReader, StreamDecoder
 

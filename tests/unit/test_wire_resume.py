@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import as_chunks, choice_of, chunk_of
-from modelpilot.wire.resume import Diverged, Resume, characters, is_comparable
-from modelpilot.wire.transcript import Transcript
+from modelpilot.wire.resume import Diverged, Resume, Transcript, characters, is_comparable
 
 BASE = {"id": "first", "created": 1, "model": "a"}
 AGAIN = {"id": "second", "created": 2, "model": "b"}

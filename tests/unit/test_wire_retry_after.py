@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.wire.retry_after import MAX_RETRY_AFTER_S, parse_retry_after, retry_after_of
+from modelpilot.wire.failures import MAX_RETRY_AFTER_S, parse_retry_after, retry_after_of
 
 NOW = 784_111_770.0  # Sun, 06 Nov 1994 08:49:30 GMT
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.wire.sse import EventTooLarge, ServerSentEvent, SseParser
+from modelpilot.wire.events import EventTooLarge, ServerSentEvent, SseParser
 
 EVENTS = [
     pytest.param(b"data: a\n\n", [("", b"a")], id="plain"),

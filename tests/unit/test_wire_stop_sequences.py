@@ -5,11 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from modelpilot.wire.anthropic_front_answer import message_of
-from modelpilot.wire.anthropic_front_stream import MessageEncoder
+from modelpilot.wire.anthropic_front_answer import MessageEncoder, message_of
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.sse import ServerSentEvent
+from modelpilot.wire.events import ServerSentEvent
 
 END_TURN = {"stop_reason": "end_turn", "stop_sequence": None}
 STOPPED = {"stop_reason": "stop_sequence", "stop_sequence": "END"}

@@ -12,8 +12,8 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from activities import aggregation
 from infra.temporal.polling import wait_until_polling
 from modelpilot import names
-from modelpilot.aggregation import HOUR_S, AggregateInput, AggregateResult
-from modelpilot.jobs import JobProgress
+from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult
+from modelpilot.metrics.jobs import JobProgress
 from tests.support.aggregation_runs import FakeMetrics, hours, start, worker
 from tests.support.routing_runs import connect
 from tests.support.world import eventually

@@ -12,10 +12,9 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from activities import providers
-from modelpilot import backoff
-from modelpilot.messages import CallPlan
-from modelpilot.outcome import Outcome
-from modelpilot.provider_errors import Remedy
+from modelpilot.providers import retries
+from modelpilot.requests.messages import CallPlan
+from modelpilot.requests.outcome import Outcome, Remedy
 from tests.support.core import COST_USD, A, B, C, Core, failure
 from tests.support.processes import until
 from tests.support.routing_runs import accepted, connect, fly, of_type, ordinary_steps, start, worker
@@ -34,7 +33,7 @@ async def client(temporal_address: str) -> Client:
 @pytest.fixture
 async def core(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
     """One gateway with its worker, whose first model always fails; the backoff begins at a tenth of a second."""
-    monkeypatch.setattr(backoff, "INITIAL_WAIT_S", WAIT_S)
+    monkeypatch.setattr(retries, "INITIAL_WAIT_S", WAIT_S)
     monkeypatch.setattr(providers, "HEARTBEAT_S", 0.05)
     gateway = Core()
     gateway.providers.will(A, [failure(http_status=503)])
@@ -175,7 +174,7 @@ async def test_canceling_between_two_attempts_calls_nothing_more(
     client: Client, core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Canceled during the wait: no further call, and the failed attempt's cost is in the canceled row."""
-    monkeypatch.setattr(backoff, "INITIAL_WAIT_S", 30.0)
+    monkeypatch.setattr(retries, "INITIAL_WAIT_S", 30.0)
     core.providers.will(B, [*stream(tokens=None)[:2], failure("stream_cut")])
     told = accepted(plan(A, B))
     handle = await fly(client, core, told)

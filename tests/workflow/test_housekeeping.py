@@ -18,8 +18,8 @@ from infra.temporal.codec import data_converter
 from infra.temporal.polling import wait_until_polling
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
-from modelpilot.housekeeping import BatchLimit, BatchReport, HousekeepingInput, HousekeepingResult
-from modelpilot.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from modelpilot.requests.housekeeping import BatchLimit, BatchReport, HousekeepingInput, HousekeepingResult
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
 from tests.support.world import eventually
 from workflows import schedules
 from workflows.housekeeping import HousekeepingWorkflow

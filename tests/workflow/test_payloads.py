@@ -10,7 +10,7 @@ from temporalio.converter import DefaultPayloadConverter
 from activities import flights
 from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
 from infra.temporal.codec import ENCODING, EncryptionCodec
-from modelpilot import backoff
+from modelpilot.providers import retries
 from tests.support.core import KEYRING, A, B, Core, failure
 from tests.support.routing_runs import Handle, accepted, connect, fly, of_type, worker
 from tests.support.routing_samples import chat_body, plan, stream
@@ -22,7 +22,7 @@ SECRETS = (PROMPT, ANSWER, SAID, "provider-secret", "sim/b: server_error", "Post
 @pytest.fixture
 async def core(temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
     """A gateway whose first model always fails, with a short backoff."""
-    monkeypatch.setattr(backoff, "INITIAL_WAIT_S", 0.05)
+    monkeypatch.setattr(retries, "INITIAL_WAIT_S", 0.05)
     monkeypatch.setattr(flights, "COMMIT_RETRY_WAIT_S", 0.0)
     gateway = Core()
     gateway.providers.will(A, [failure(http_status=503)])

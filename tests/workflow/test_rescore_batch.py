@@ -6,7 +6,7 @@ from temporalio.client import Client, ScheduleOverlapPolicy
 from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
 from modelpilot import names
-from modelpilot.rescoring import JudgeReport, RescoreInput, RescoreProgress, RescoreSpec
+from modelpilot.learning.rescoring import JudgeReport, RescoreInput, RescoreProgress, RescoreSpec
 from tests.support.rescore_runs import END, JUDGED, FakeSteps, job, running
 from workflows import schedules
 

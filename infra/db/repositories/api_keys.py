@@ -14,8 +14,8 @@ from infra.db.repositories.paging import decode_moment_cursor, make_page, moment
 from infra.db.repositories.users import ensure_user
 from infra.db.rows import clean_text, moment, seconds
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.management import UNCHANGED, ApiKeyChange, NewApiKey, Page, StoredApiKey
-from modelpilot.records import Principal
+from modelpilot.management.resources import UNCHANGED, ApiKeyChange, NewApiKey, Page, StoredApiKey
+from modelpilot.requests.records import Principal
 
 _GET = "SELECT *, (expires_at <= now()) IS TRUE AS expired FROM api_keys WHERE user_id = %s AND id = %s"
 
@@ -76,7 +76,7 @@ def _audited(row: DictRow) -> dict[str, Any]:
 
 
 class PostgresApiKeyRepository:
-    """Implements `modelpilot.management.ApiKeyRepository`."""
+    """Implements `modelpilot.management.resources.ApiKeyRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

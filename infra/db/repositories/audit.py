@@ -4,7 +4,7 @@ from psycopg.rows import DictRow
 
 from infra.db.engine import Database
 from infra.db.repositories.paging import decode_cursor, encode_cursor, make_page
-from modelpilot.management import AuditEntry, Page
+from modelpilot.management.resources import AuditEntry, Page
 
 _LIST = """
 SELECT * FROM audit_log
@@ -28,7 +28,7 @@ def _entry(row: DictRow) -> AuditEntry:
 
 
 class PostgresAuditRepository:
-    """Implements `modelpilot.management.AuditRepository`."""
+    """Implements `modelpilot.management.resources.AuditRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -8,9 +8,9 @@ from psycopg.types.json import Jsonb
 from infra.db.engine import Database
 from infra.db.repositories.changes import changing
 from infra.db.repositories.paging import decode_cursor, encode_cursor, make_page
-from modelpilot.catalogue import ModelSpec
 from modelpilot.errors import Conflict, NotFound, PermissionDenied
-from modelpilot.management import SHARED_OWNER, Page, StoredModel
+from modelpilot.management.resources import SHARED_OWNER, Page, StoredModel
+from modelpilot.providers.catalogue import ModelSpec
 
 # The empty owner (shared) sorts before every other, so "descending" puts the owner's own model first.
 _GET = "SELECT * FROM models WHERE user_id IN (%s, '') AND id = %s ORDER BY user_id DESC LIMIT 1"
@@ -36,7 +36,7 @@ def _stored(row: DictRow) -> StoredModel:
 
 
 class PostgresModelRepository:
-    """Implements `modelpilot.management.ModelRepository`."""
+    """Implements `modelpilot.management.resources.ModelRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -10,7 +10,7 @@ import orjson
 from psycopg.rows import DictRow
 
 from modelpilot.errors import InvalidRequest
-from modelpilot.management import Page
+from modelpilot.management.resources import Page
 
 Item = TypeVar("Item")
 

@@ -10,9 +10,9 @@ from infra.crypto.keyring import HEADER_BYTES, Keyring, associate
 from infra.db.engine import Connection, Database
 from infra.db.repositories.changes import changing
 from infra.db.repositories.paging import decode_moment_cursor, make_page, moment_cursor
-from modelpilot.catalogue import ProviderSpec
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.management import Page, StoredProvider
+from modelpilot.management.resources import Page, StoredProvider
+from modelpilot.providers.catalogue import ProviderSpec
 
 _COLUMNS = """id, kind, base_url, created_at, updated_at,
     (api_key_encrypted IS NOT NULL)::int + cardinality(further_keys_encrypted) AS key_count"""
@@ -78,7 +78,7 @@ def _audited(row: DictRow | None, *, key_given: bool = False) -> dict[str, Any] 
 
 
 class PostgresProviderRepository:
-    """Implements `modelpilot.management.ProviderRepository`."""
+    """Implements `modelpilot.management.resources.ProviderRepository`."""
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database

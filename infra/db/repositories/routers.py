@@ -11,8 +11,8 @@ from infra.db.repositories.changes import changing
 from infra.db.repositories.paging import decode_moment_cursor, make_page, moment_cursor
 from infra.db.stored_texts import delete_texts_of_router
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.management import Page, StoredRouter
-from modelpilot.router import Router
+from modelpilot.management.resources import Page, StoredRouter
+from modelpilot.routing.router import Router
 
 _GET = "SELECT * FROM routers WHERE user_id = %s AND id = %s"
 
@@ -55,7 +55,7 @@ def _stored(row: DictRow) -> StoredRouter:
 
 
 class PostgresRouterRepository:
-    """Implements `modelpilot.management.RouterRepository`."""
+    """Implements `modelpilot.management.resources.RouterRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -7,7 +7,7 @@ from psycopg.rows import DictRow
 from infra.db.engine import Connection, Database
 from infra.db.repositories.changes import changing
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.management import StoredUser
+from modelpilot.management.resources import StoredUser
 
 # User ids appear in workflow ids and notifications, where ":" and "/" separate.
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -33,7 +33,7 @@ def _stored(row: DictRow) -> StoredUser:
 
 
 class PostgresUserRepository:
-    """Implements `modelpilot.management.UserRepository`."""
+    """Implements `modelpilot.management.resources.UserRepository`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

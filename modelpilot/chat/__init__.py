@@ -1,0 +1,1 @@
+"""Chat requests: what they contain and what they ask of a model."""

@@ -1,0 +1,56 @@
+"""An incoming OpenAI-style chat request: checked where routing needs it, passed through untouched elsewhere."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelpilot.routing.router import CallFormat, Constraints, Objective
+from modelpilot.wire.json_model import WireModel
+
+
+class RequestOptions(WireModel):
+    """The `modelpilot` object of a request body: it narrows a router's settings for this request only."""
+
+    objective: Objective | None = None
+    constraints: Constraints | None = None
+    call_format: CallFormat | None = None
+    tags: dict[str, str] = Field(default_factory=dict, max_length=32)
+    session_id: Annotated[str, Field(max_length=200)] | None = None
+
+    def overrides(self) -> dict[str, Any] | None:
+        """What the request lays down about its own decision, as the decision records it; None: nothing."""
+        if self.objective is None and self.constraints is None:
+            return None
+        constraints = None if self.constraints is None else self.constraints.to_wire()
+        return {"objective": self.objective is not None, "constraints": constraints}
+
+
+class _OpenAIModel(BaseModel):
+    """OpenAI keeps its snake_case names; fields that we do not know are kept for the provider."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class Message(_OpenAIModel):
+    """One message; `content` is text, a list of parts, or null beside tool calls."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class ChatBody(_OpenAIModel):
+    """The fields of a chat request that routing reads. Everything else travels to the provider as it came."""
+
+    model: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
+    reasoning_effort: str | None = None
+    modelpilot: RequestOptions | None = None

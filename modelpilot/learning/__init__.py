@@ -1,0 +1,1 @@
+"""What outcomes teach: quality, feedback, judges, re-scoring, predictors and replays."""

@@ -1,0 +1,123 @@
+"""One quality out of what checks, people and a judge say about an answer. Pure.
+
+Each says a value in [0, 1] with a precision (the inverse of a variance): the quality is their precision-weighted mean.
+A check that proves an answer useless (empty, refused, not parseable) overrules everybody.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Source = Literal["checks", "feedback", "judge"]
+
+# Standard deviations in brackets. A failed check is a proof (0.1). A passed one proves the form, not the content
+# (0.4). One person's taste differs from the next one's by about a fifth (0.2). Rubric judges agree less with people
+# than people do with each other (0.3).
+FAILED_CHECK_PRECISION = 100.0
+CHECK_PRECISION = 6.25
+FEEDBACK_PRECISION = 25.0
+JUDGE_PRECISION = 11.0
+# One person's word makes us half sure.
+HALF_CONFIDENCE_PRECISION = FEEDBACK_PRECISION
+HARD_FAIL = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about one answer, each in [0, 1] or None. `voices` is how many people the feedback stands for; less
+    than one where most of what they say was capped (`modelpilot.learning.feedback`)."""
+
+    checks: float | None = None
+    feedback: float | None = None
+    judge: float | None = None
+    voices: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """A quality in [0, 1], the sources that it comes from (joined by `+`), and the confidence in it, in (0, 1)."""
+
+    value: float
+    source: str
+    confidence: float
+
+    @property
+    def weight(self) -> float:
+        """How much is learnt from it, in (0, 1]: against one person's word, and never more than that. A passed check
+        alone, which proves the form only, has 0.25."""
+        return min(self.confidence / (1.0 - self.confidence), 1.0) if self.confidence < 1.0 else 1.0
+
+
+def combine(evidence: Evidence) -> Quality | None:
+    """The quality, or None where nobody has said anything."""
+    if evidence.checks == HARD_FAIL:
+        return _quality(HARD_FAIL, "checks", FAILED_CHECK_PRECISION)
+    said = _said(evidence)
+    if not said:
+        return None
+    precision = sum(weight for _, _, weight in said)
+    value = sum(value * weight for _, value, weight in said) / precision
+    return _quality(value, "+".join(source for source, _, _ in said), precision)
+
+
+def _said(evidence: Evidence) -> list[tuple[Source, float, float]]:
+    values: tuple[tuple[Source, float | None, float], ...] = (
+        ("checks", evidence.checks, CHECK_PRECISION),
+        ("feedback", evidence.feedback, FEEDBACK_PRECISION * max(evidence.voices, 1e-3)),
+        ("judge", evidence.judge, JUDGE_PRECISION),
+    )
+    return [(source, value, precision) for source, value, precision in values if value is not None]
+
+
+def _quality(value: float, source: str, precision: float) -> Quality:
+    confidence = precision / (precision + HALF_CONFIDENCE_PRECISION)
+    # Rounded, so that the same evidence gives the same row, whatever the order of the sums.
+    return Quality(round(min(max(value, 0.0), 1.0), 6), source, round(confidence, 6))
+
+
+# Deterministic quality of an answer, computed at request time, so that it exists where no text is stored.
+#
+# A check that can prove an answer right or wrong gives 1 or 0. Fluent text that nothing speaks against stays unknown
+# (None): calling it right would teach the router that every model is perfect.
+
+TRUNCATED_QUALITY = 0.5  # the part that came may still be of use
+
+_REFUSAL = re.compile(
+    r"^\s*(i['’]?m sorry,? but i|i (can(no|['’])t|am (not able|unable) to) (assist|help|comply|do that|provide)"
+    r"|as an ai( language model)?,? i (can(no|['’])t))",
+    re.IGNORECASE,
+)
+
+
+def answer_quality(body: dict[str, Any], answer: dict[str, Any]) -> float | None:
+    """Quality in [0, 1] of the first choice, or None where the checks cannot tell."""
+    choices = answer.get("choices") or []
+    if not choices:
+        return 0.0
+    message = choices[0].get("message") or {}
+    calls = message.get("tool_calls") or []
+    if calls:
+        return 1.0 if _tool_calls_valid(body, calls) else 0.0
+    text = message.get("content") or ""
+    if message.get("refusal") or _REFUSAL.search(text) or not text.strip():
+        return 0.0
+    if choices[0].get("finish_reason") == "length":
+        return TRUNCATED_QUALITY
+    if (body.get("response_format") or {}).get("type") in ("json_object", "json_schema"):
+        return 1.0 if _parses(text) is not None else 0.0
+    return None
+
+
+def _parses(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _tool_calls_valid(body: dict[str, Any], calls: list[dict[str, Any]]) -> bool:
+    offered = {(tool.get("function") or {}).get("name") for tool in body.get("tools") or []}
+    functions = [call.get("function") or {} for call in calls]
+    return all(f.get("name") in offered and _parses(f.get("arguments") or "{}") is not None for f in functions)

@@ -1,0 +1,142 @@
+"""The quality-cost plane of one router: what each model alone would have done with its logged requests.
+
+Predictions are those of the logged decisions, so they say of every model what it would have cost and been worth on the
+same prompts. Observations exist for the model that was chosen only; models see different prompts, so observed points
+of two models are not comparable, and the page says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelpilot.arrays import Floats
+from modelpilot.learning.replay.estimates import Interval, common_error_variance, interval_of
+from modelpilot.learning.replay.table import COST, QUALITY, Flags, Frame, LoggedRequest, build_frame
+
+# Fewer graded answers than this say nothing about a model's quality.
+MINIMUM_GRADED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Means per request, each with how many requests it stands on: cost in USD, quality in [0, 1]."""
+
+    cost_usd: Interval
+    quality: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPoint:
+    """One model. `observed` is None below MINIMUM_GRADED graded answers of its own; `graded` counts them."""
+
+    model: str
+    predicted: Point | None
+    observed: Point | None
+    graded: int
+    chosen: int  # requests for which it was the router's choice
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Everything on the plane; None where nothing is known. `left_out` requests had no decision that could be used.
+
+    `predicted` is the router by its own predictions, `random` an equal draw among the models that could serve each
+    request, `per_request` the best predicted model of each request: an upper bound in prediction, not in fact.
+    `hull` has the corners (cost, quality) of what mixing single models can reach, from the cheapest on.
+    """
+
+    requests: int
+    left_out: int
+    models: tuple[ModelPoint, ...] = ()
+    observed: Point | None = None
+    predicted: Point | None = None
+    random: Point | None = None
+    per_request: Point | None = None
+    best_single: str | None = None
+    hull: tuple[tuple[float, float], ...] = ()
+
+
+def frontier(logged: Sequence[LoggedRequest]) -> Frontier:
+    """The plane of these requests of one router."""
+    frame = build_frame(logged)
+    usable = frame.able & np.isfinite(frame.mean[:, :, COST]) & np.isfinite(frame.mean[:, :, QUALITY])
+    models = tuple(_model(frame, usable, place) for place in range(len(frame.models)))
+    known = {one.model: one.predicted for one in models if one.predicted is not None}
+    best = max(known, key=lambda name: (known[name].quality.mean, -known[name].cost_usd.mean), default=None)
+    chosen = np.zeros(usable.shape)
+    chosen[np.arange(len(frame)), frame.chosen] = 1.0
+    return Frontier(
+        requests=len(frame),
+        left_out=len(logged) - len(frame),
+        models=models,
+        observed=_observed(frame, np.ones(len(frame), np.bool_)),
+        predicted=_expected(frame, usable, chosen),
+        random=_expected(frame, usable, usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)),
+        per_request=_expected(frame, usable, _best_each(frame, usable)),
+        best_single=best,
+        hull=upper_hull([(point.cost_usd.mean, point.quality.mean) for point in known.values()]),
+    )
+
+
+def upper_hull(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """The upper left convex hull of (cost, quality): dearer corners that are better, with falling gain per dollar."""
+    corners: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda one: (one[0], -one[1])):
+        if corners and point[1] <= corners[-1][1]:
+            continue
+        while len(corners) > 1 and _is_below(corners[-1], corners[-2], point):
+            corners.pop()
+        corners.append(point)
+    return tuple(corners)
+
+
+def _is_below(corner: tuple[float, float], left: tuple[float, float], right: tuple[float, float]) -> bool:
+    """Whether the line from `left` to `right` passes above the corner between them, or through it."""
+    rise, run = right[1] - left[1], right[0] - left[0]
+    return (corner[1] - left[1]) * run <= rise * (corner[0] - left[0])
+
+
+def _model(frame: Frame, usable: Flags, place: int) -> ModelPoint:
+    share = np.zeros(usable.shape)
+    share[usable[:, place], place] = 1.0
+    taken = frame.chosen == place
+    graded = int(np.isfinite(frame.observed[taken, QUALITY]).sum())
+    return ModelPoint(
+        model=frame.models[place],
+        predicted=_expected(frame, usable, share),
+        observed=_observed(frame, taken) if graded >= MINIMUM_GRADED else None,
+        graded=graded,
+        chosen=int(taken.sum()),
+    )
+
+
+def _expected(frame: Frame, usable: Flags, share: Floats) -> Point | None:
+    """The mean predictions of a policy that takes model m for request n with probability `share` [n, m]."""
+    rows = np.where(usable, share, 0.0).sum(axis=1) > 0.0
+    intervals = []
+    for part in (COST, QUALITY):
+        mean = np.where(usable, share * frame.mean[:, :, part], 0.0).sum(axis=1)[rows]
+        intervals.append(interval_of(mean, common_error_variance(share[rows], frame.sd[rows, :, part])))
+    return _point(*intervals)
+
+
+def _observed(frame: Frame, rows: Flags) -> Point | None:
+    values = [frame.observed[rows, part] for part in (COST, QUALITY)]
+    return _point(*(interval_of(one[np.isfinite(one)]) for one in values))
+
+
+def _point(cost: Interval | None, quality: Interval | None) -> Point | None:
+    return None if cost is None or quality is None else Point(cost, quality)
+
+
+def _best_each(frame: Frame, usable: Flags) -> Floats:
+    """[n, m] one for the model with the best predicted quality of each request, the cheaper of equal ones."""
+    quality = np.where(usable, frame.mean[:, :, QUALITY], -np.inf)
+    share = np.zeros(usable.shape)
+    served = np.flatnonzero(usable.any(axis=1))
+    if len(served):
+        tied = usable[served] & (quality[served] == quality[served].max(axis=1, keepdims=True))
+        cost = np.where(tied, frame.mean[served, :, COST], np.inf)
+        share[served, cost.argmin(axis=1)] = 1.0
+    return share

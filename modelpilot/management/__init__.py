@@ -1,0 +1,1 @@
+"""What people administer: routers, models, providers, keys, and the users of the site."""

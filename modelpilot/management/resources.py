@@ -1,0 +1,274 @@
+"""What the management API reads and writes, and the repositories that it needs. Adapters live in `infra/db`.
+
+Times are Unix seconds. Every method is scoped to one owner: another tenant's thing does not exist. All methods raise
+DependencyUnavailable when the database is away. `actor` names who makes a change in the audit log (an API key id).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from modelpilot.providers.catalogue import ModelSpec, ProviderKind, ProviderSpec
+from modelpilot.requests.records import Principal
+from modelpilot.routing.router import Router
+
+Item = TypeVar("Item")
+Scope = Literal["route", "admin", "analytics"]
+
+ALL_SCOPES: tuple[Scope, ...] = ("route", "admin", "analytics")
+SHARED_OWNER = ""  # owner of the seeded catalogue, which everybody reads and nobody changes
+OPERATOR_USER = "admin"  # owner of the admin key that the first start makes
+
+
+class Unchanged:
+    """Type of `UNCHANGED`: tells "leave it as it is" from null in a partial update."""
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED = Unchanged()
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a list, newest first. `next_cursor` is opaque; None on the last page."""
+
+    items: tuple[Item, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRouter:
+    """A router at one version. In `versions`, both times are those of that version."""
+
+    router: Router
+    version: int
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model as its owner sees it. `shared`: it comes from the seeded catalogue and is not overridden."""
+
+    spec: ModelSpec
+    shared: bool
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProvider:
+    """A provider without its keys, which are never returned."""
+
+    id: str
+    kind: ProviderKind
+    base_url: str | None
+    has_key: bool
+    created_at: float
+    updated_at: float
+    key_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """What is wanted of a new API key. `allowed_routers` None: all routers of the owner."""
+
+    name: str = ""
+    scopes: frozenset[Scope] = frozenset({"route"})
+    allowed_routers: frozenset[str] | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyChange:
+    """A partial update of an API key: fields left UNCHANGED keep their value, None clears them."""
+
+    name: str | Unchanged = UNCHANGED
+    active: bool | Unchanged = UNCHANGED
+    expires_at: float | Unchanged | None = UNCHANGED
+    allowed_routers: frozenset[str] | Unchanged | None = UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class StoredApiKey:
+    """An API key without its secret; `prefix` is its beginning, for people to recognize it."""
+
+    id: str
+    user_id: str
+    name: str
+    prefix: str
+    scopes: frozenset[str]
+    allowed_routers: frozenset[str] | None
+    active: bool
+    expires_at: float | None
+    last_used_at: float | None
+    created_at: float
+    rotated_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUser:
+    """A tenant. `operator` may create keys for other users."""
+
+    id: str
+    operator: bool
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One management change: who did what to which thing, with the state before and after, without secrets."""
+
+    id: int
+    at: float
+    user_id: str
+    actor: str
+    action: str  # create, update, delete, rotate, revoke ...
+    kind: str  # router, model, provider, api_key, user
+    subject: str  # the thing's id
+    before: dict[str, Any] | None = field(default=None)
+    after: dict[str, Any] | None = field(default=None)
+
+
+class RouterRepository(Protocol):
+    """Routers and their versions."""
+
+    async def create(self, user_id: str, router: Router, actor: str) -> StoredRouter:
+        """Raises Conflict where the owner has this id already."""
+        ...
+
+    async def put(self, user_id: str, router: Router, actor: str) -> StoredRouter:
+        """Create or replace. The version grows only where the body changed."""
+        ...
+
+    async def get(self, user_id: str, router_id: str) -> StoredRouter:
+        """Raises NotFound."""
+        ...
+
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredRouter]:
+        """Newest first. Raises InvalidRequest (param "cursor") for a cursor that we did not make."""
+        ...
+
+    async def delete(self, user_id: str, router_id: str, actor: str) -> None:
+        """Its versions stay readable. Raises NotFound."""
+        ...
+
+    async def versions(self, user_id: str, router_id: str) -> Sequence[StoredRouter]:
+        """Every version, newest first, also of a deleted router. Raises NotFound where there never was one."""
+        ...
+
+
+class ModelRepository(Protocol):
+    """The owner's models over the shared catalogue; an own one hides the shared one of the same id."""
+
+    async def create(self, user_id: str, spec: ModelSpec, actor: str) -> StoredModel:
+        """Raises Conflict where the owner has this id already (a shared one is overridden instead)."""
+        ...
+
+    async def put(self, user_id: str, spec: ModelSpec, actor: str) -> StoredModel:
+        """Create or replace the owner's model."""
+        ...
+
+    async def get(self, user_id: str, model_id: str) -> StoredModel:
+        """Own, else shared. Raises NotFound."""
+        ...
+
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredModel]:
+        """Own and shared, by id."""
+        ...
+
+    async def delete(self, user_id: str, model_id: str, actor: str) -> None:
+        """Remove the owner's model; a shared one shows again. Raises NotFound, PermissionDenied (shared only)."""
+        ...
+
+
+class ProviderRepository(Protocol):
+    """The owner's providers; keys go in and never come out."""
+
+    async def create(self, user_id: str, spec: ProviderSpec, actor: str) -> StoredProvider:
+        """Raises Conflict."""
+        ...
+
+    async def put(self, user_id: str, spec: ProviderSpec, actor: str) -> StoredProvider:
+        """Create or replace; without any key the stored ones are kept, otherwise all of them are replaced."""
+        ...
+
+    async def get(self, user_id: str, provider_id: str) -> StoredProvider:
+        """Raises NotFound."""
+        ...
+
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredProvider]:
+        """Newest first."""
+        ...
+
+    async def delete(self, user_id: str, provider_id: str, actor: str) -> None:
+        """Raises NotFound."""
+        ...
+
+
+class ApiKeyRepository(Protocol):
+    """API keys. Secrets exist in clear only in the answer to `create` and `rotate`.
+
+    `actor` None stands for the owner.
+    """
+
+    async def create(self, user_id: str, new: NewApiKey, actor: str | None = None) -> tuple[StoredApiKey, str]:
+        """The key and its secret, shown this once. The owner is made where absent."""
+        ...
+
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredApiKey]:
+        """Newest first."""
+        ...
+
+    async def get(self, user_id: str, key_id: str) -> StoredApiKey:
+        """Raises NotFound."""
+        ...
+
+    async def update(self, user_id: str, key_id: str, change: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
+        """Raises NotFound."""
+        ...
+
+    async def rotate(
+        self, user_id: str, key_id: str, overlap_seconds: float, actor: str | None = None
+    ) -> tuple[StoredApiKey, str]:
+        """A new key with the same rights; the old one expires after the overlap. Raises NotFound, and Conflict
+        where the old one is inactive or expired."""
+        ...
+
+    async def revoke(self, user_id: str, key_id: str, actor: str | None = None) -> StoredApiKey:
+        """Make the key inactive. Raises NotFound."""
+        ...
+
+    async def delete(self, user_id: str, key_id: str, actor: str | None = None) -> None:
+        """Remove the key. Raises NotFound."""
+        ...
+
+    async def authenticate(self, secret: str) -> Principal | None:
+        """Who holds this secret; None for every reason to refuse it. A malformed one costs no query."""
+        ...
+
+    def touch(self, api_key_id: str) -> None:
+        """Note that the key was used now; written in batches. For callers that cache `authenticate`."""
+        ...
+
+
+class UserRepository(Protocol):
+    """Tenants."""
+
+    async def create(self, user_id: str, actor: str, *, operator: bool = False) -> StoredUser:
+        """Raises Conflict, InvalidRequest for an id outside of [A-Za-z0-9._-]."""
+        ...
+
+    async def get(self, user_id: str) -> StoredUser:
+        """Raises NotFound."""
+        ...
+
+
+class AuditRepository(Protocol):
+    """The audit log of one owner."""
+
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[AuditEntry]:
+        """Newest first."""
+        ...

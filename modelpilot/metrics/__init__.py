@@ -1,0 +1,1 @@
+"""What is counted and shown: hourly metrics, savings, and what the site and the analytics API read."""

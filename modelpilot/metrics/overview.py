@@ -1,0 +1,141 @@
+"""What the analytics site reads: typed rows, and the port that delivers them. The SQL behind it is in `infra/db`."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from modelpilot.metrics.savings import Saving
+
+# The site labels the share of requests that no model answered like this.
+NO_MODEL = "(none)"
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyticsScope:
+    """Whose requests, and from when to when: `start_s` inclusive, `end_s` exclusive, Unix seconds.
+
+    `user_id` None means every tenant. Only the operator may see that, so whoever builds a scope has to say it.
+    """
+
+    user_id: str | None
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSummary:
+    """Totals of the terminal rows in a scope. Percentiles are of completed requests, None where there are none.
+
+    `cost_usd` adds up the known costs; `unknown_cost` counts the requests whose cost nobody knows, which is never 0.
+    """
+
+    requests: int = 0
+    failed: int = 0
+    canceled: int = 0
+    fallbacks: int = 0  # requests that were not answered by the model decided first
+    cost_usd: float = 0.0
+    unknown_cost: int = 0
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    overhead_p50_ms: float | None = None
+    ttft_p50_ms: float | None = None
+    carbon_g: float = 0.0  # of the requests where it is known
+    unknown_carbon: int = 0
+    carbon_range_g: tuple[float, float] | None = None  # None: no model's figure has a range
+    sampled: int | None = None  # percentiles are those of so many requests; None: of all
+
+    @property
+    def error_share(self) -> float | None:
+        """Failed requests per request in [0, 1]; None without any request. A cancellation is not an error."""
+        return self.failed / self.requests if self.requests else None
+
+    @property
+    def fallback_share(self) -> float | None:
+        """Requests that fell back, per request in [0, 1]; None without any request."""
+        return self.fallbacks / self.requests if self.requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShare:
+    """What one model had of a scope."""
+
+    model: str
+    requests: int
+    failed: int
+    cost_usd: float
+    carbon_g: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBucket:
+    """Requests that arrived in [start_s, start_s + width). Unix seconds, a multiple of the width."""
+
+    start_s: float
+    requests: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRequest:
+    """One finished request. `cost_usd` None: unknown. Times in Unix seconds."""
+
+    user_id: str
+    request_id: str
+    workflow_id: str
+    created_at: float
+    router_id: str | None
+    model: str
+    provider: str
+    latency_ms: float
+    overhead_ms: float
+    cost_usd: float | None
+    status: str
+    fallback_used: bool = False
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything on the Overview page, read in one snapshot so that its figures agree with each other.
+
+    `latest_request_s` is when the newest request of the tenant arrived, whatever the range; None: never.
+    Buckets without requests are left out, `shares` is sorted by requests, `recent` has the newest first.
+    `aggregated_through_s`: what was recorded before is in the hourly sums (None: never aggregated).
+    """
+
+    summary: RequestSummary = field(default_factory=RequestSummary)
+    shares: tuple[ModelShare, ...] = ()
+    buckets: tuple[RequestBucket, ...] = ()
+    recent: tuple[RecentRequest, ...] = ()
+    latest_request_s: float | None = None
+    savings: tuple[Saving, ...] = ()
+    aggregated_through_s: float | None = None
+
+
+class OverviewReader(Protocol):
+    """Reads for the Overview page. Synchronous, since Dash is; called from several threads at once."""
+
+    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+        """The Overview page of a scope. `bucket_s` is the width of a time bucket. Raises DependencyUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The names that filters offer, each sorted."""
+
+    routers: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()  # for admins only
+
+
+class ChoiceReader(Protocol):
+    """Reads what there is to filter by."""
+
+    def choices(self, user_id: str | None) -> Choices:
+        """Names in a tenant's requests, of every tenant for None. Raises DependencyUnavailable."""
+        ...
+
+    def tenants(self) -> tuple[str, ...]:
+        """Every tenant, by name; for admins only. Raises DependencyUnavailable."""
+        ...

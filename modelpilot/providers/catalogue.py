@@ -1,0 +1,144 @@
+"""The catalogue ("capability matrix"): what each model can do, costs, and is expected to deliver."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_validator
+
+from modelpilot.arrays import Floats
+from modelpilot.routing.router import ModelId, RouterId, UnitInterval
+from modelpilot.wire.json_model import WireModel
+
+ProviderKind = Literal["openai", "anthropic", "google", "openrouter", "simulator"]
+Price = Annotated[float, Field(ge=0.0)]
+ProviderModel = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+# Neutral priors for what nobody has told us; `scoring` widens their uncertainty.
+NEUTRAL_QUALITY = 0.5
+NEUTRAL_LATENCY_MS = 2_000.0
+
+MAXIMUM_KEYS = 16  # per provider
+MAXIMUM_DEPLOYMENTS = 32  # per model
+
+
+class ModelLimits(WireModel):
+    """Token limits; null means unknown (and is then not enforced)."""
+
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    context_window: Annotated[int, Field(gt=0)] | None = None
+
+
+class DeploymentSpec(WireModel):
+    """One place where a model is served. Lower `priority` numbers come first; among equals `weight` shares the load.
+
+    `provider_model` null: the model's own. `cooldown_seconds`: how long it is left alone after a 429 that does not say.
+    """
+
+    provider: RouterId
+    provider_model: ProviderModel | None = None
+    weight: Annotated[float, Field(gt=0.0, le=1_000_000.0)] = 1.0
+    priority: Annotated[int, Field(ge=0, le=1_000)] = 0
+    cooldown_seconds: Annotated[float, Field(ge=0.0, le=3_600.0)] = 60.0
+
+
+class ModelSpec(WireModel):
+    """One model. Prices are USD per token; null means unknown, which is never zero.
+
+    Without `deployments` it has one: `provider` under the name `provider_model`. With them, `provider` is what lists
+    show, and `provider_model` the default of their names.
+    """
+
+    id: ModelId
+    provider: RouterId
+    provider_model: ProviderModel
+    deployments: list[DeploymentSpec] = Field(default_factory=list, max_length=MAXIMUM_DEPLOYMENTS)
+    capabilities: list[str] = Field(default_factory=lambda: ["chat"], max_length=32)
+    avg_latency_ms: Annotated[float, Field(gt=0.0)] | None = None
+    cost_per_input_token: Price | None = None
+    cost_per_cached_input_token: Price | None = None
+    cost_per_output_token: Price | None = None
+    openrouter_model: str | None = None
+    quality_score: UnitInterval | None = None
+    carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0)] | None = Field(default=None, alias="carbonGPer1kTokens")
+    limits: ModelLimits = Field(default_factory=ModelLimits)
+
+    @field_validator("deployments")
+    @classmethod
+    def _differ(cls, deployments: list[DeploymentSpec], info: ValidationInfo) -> list[DeploymentSpec]:
+        own = info.data.get("provider_model")
+        if len({(each.provider, each.provider_model or own) for each in deployments}) < len(deployments):
+            raise ValueError("each deployment needs a provider or a provider's model of its own")
+        return deployments
+
+
+class ProviderSpec(WireModel):
+    """One provider as its owner wrote it; `api_key` and `api_keys` are write-only."""
+
+    id: RouterId
+    kind: ProviderKind
+    base_url: Annotated[str, StringConstraints(max_length=2_000)] | None = None
+    api_key: SecretStr | None = None
+    api_keys: Annotated[list[SecretStr], Field(min_length=1, max_length=MAXIMUM_KEYS)] | None = None
+
+    @property
+    def given_keys(self) -> tuple[str, ...]:
+        """Every given key in clear, `api_key` first, none twice; empty where the stored ones are to be kept."""
+        given = [*([] if self.api_key is None else [self.api_key]), *(self.api_keys or [])]
+        return tuple(dict.fromkeys(key.get_secret_value() for key in given))
+
+    @field_validator("api_keys")
+    @classmethod
+    def _bounded(cls, keys: list[SecretStr] | None, info: ValidationInfo) -> list[SecretStr] | None:
+        if keys is not None and info.data.get("api_key") is not None and len(keys) >= MAXIMUM_KEYS:
+            raise ValueError(f"at most {MAXIMUM_KEYS} keys, apiKey included")
+        return keys
+
+
+# What the catalogue says of a router's models, as columns: worked out once per version, not with every request.
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Arrays are [models]. Unknown qualities and latencies are neutral; unknown prices (USD per token), all of a model
+    where that of input or output is, and `carbon_g_per_1k_tokens` are NaN."""
+
+    models: tuple[str, ...]
+    places: Mapping[str, int]  # where each model stands
+    quality: Floats
+    quality_listed: NDArray[np.bool_]
+    latency_ms: Floats
+    input_price: Floats
+    cached_price: Floats
+    output_price: Floats
+    carbon_g_per_1k_tokens: Floats
+
+    @classmethod
+    def of(cls, specs: Sequence[ModelSpec]) -> "Listing":
+        """The models in this order."""
+        models = tuple(spec.id for spec in specs)
+        input_price = _column([spec.cost_per_input_token for spec in specs])
+        output_price = _column([spec.cost_per_output_token for spec in specs])
+        priced = ~np.isnan(input_price + output_price)
+        cached_price = _column([spec.cost_per_cached_input_token for spec in specs])
+        quality = _column([spec.quality_score for spec in specs])
+        latency = _column([spec.avg_latency_ms for spec in specs])
+        listed = ~np.isnan(quality)
+        return cls(
+            models=models,
+            places={model: place for place, model in enumerate(models)},
+            quality=np.where(listed, quality, NEUTRAL_QUALITY),
+            quality_listed=listed,
+            latency_ms=np.where(np.isnan(latency), NEUTRAL_LATENCY_MS, latency),
+            input_price=np.where(priced, input_price, np.nan),
+            # The input price where the catalogue has none.
+            cached_price=np.where(np.isnan(cached_price), input_price, cached_price),
+            output_price=np.where(priced, output_price, np.nan),
+            carbon_g_per_1k_tokens=_column([spec.carbon_g_per_1k_tokens for spec in specs]),
+        )
+
+
+def _column(values: Sequence[float | None]) -> Floats:
+    return np.array(values, np.float64)  # None becomes NaN

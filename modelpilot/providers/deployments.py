@@ -1,0 +1,135 @@
+"""Where a model can be called: its deployments times their providers' keys, and which of them the next call takes.
+
+Pure. What is healthy just now is told by the caller (`activities/health.py` knows).
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderKind
+
+OPENROUTER = "openrouter"
+
+# Says which fields of a request a provider of this kind cannot honour, as a sentence; None where it can serve it.
+Dishonours = Callable[[ProviderKind | None], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFacts:
+    """What a decision knows of a provider. `unavailable`: why it cannot be called at all. The defaults are what is
+    assumed of one that nobody has looked up."""
+
+    kind: ProviderKind | None = None
+    key_count: int = 1
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One deployment with one of its provider's keys. Two are equal where the same model would be called with the same
+    key, whatever their rank and weight."""
+
+    provider: str
+    provider_model: str
+    key_index: int = 0
+    key_count: int = field(default=1, compare=False)
+    weight: float = field(default=1.0, compare=False)
+    priority: int = field(default=0, compare=False)
+    cooldown_s: float = field(default=60.0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """`provider/providerModel`, and `#2` for the second key of several; never the key."""
+        name = f"{self.provider}/{self.provider_model}"
+        return name if self.key_count == 1 else f"{name}#{self.key_index + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a request for one model can go, and why nowhere else; `why_none` is set exactly where that is nowhere."""
+
+    usable: tuple[Place, ...]
+    why_none: str | None = None
+
+
+_UNKNOWN = ProviderFacts()
+
+
+@lru_cache(maxsize=4_096)
+def _implied(provider: str, provider_model: str) -> tuple[DeploymentSpec, ...]:
+    # Unchecked: these names have been checked with their model, by its own rules.
+    return (DeploymentSpec.model_construct(provider=provider, provider_model=provider_model),)
+
+
+def deployments_of(spec: ModelSpec, call_format: str | None = None) -> Sequence[DeploymentSpec]:
+    """The deployments of a model; `callFormat: "openrouter"` sends any model through OpenRouter, and only there."""
+    if call_format == OPENROUTER:
+        return _implied(OPENROUTER, spec.openrouter_model or spec.id)
+    return spec.deployments or _implied(spec.provider, spec.provider_model)
+
+
+def places_of(
+    spec: ModelSpec,
+    call_format: str | None = None,
+    providers: Mapping[str, ProviderFacts] | None = None,
+    dishonours: Dishonours = lambda kind: None,
+) -> Places:
+    """The places of a model that can be called and can serve the request.
+
+    `dishonours` is what keeps a kind of provider from serving this request.
+    """
+    usable: list[Place] = []
+    reasons: dict[str, None] = {}
+    for deployment in deployments_of(spec, call_format):
+        facts = (providers or {}).get(deployment.provider, _UNKNOWN)
+        reason = facts.unavailable or dishonours(facts.kind)
+        if reason is None:
+            usable += _with_keys(spec, deployment, facts.key_count)
+        else:
+            reasons[reason] = None
+    return Places(tuple(usable), None if usable else "; ".join(reasons))
+
+
+def _with_keys(spec: ModelSpec, deployment: DeploymentSpec, key_count: int) -> tuple[Place, ...]:
+    name = deployment.provider_model or spec.provider_model
+    settings = deployment.weight, deployment.priority, deployment.cooldown_seconds
+    return _places(deployment.provider, name, max(key_count, 1), *settings)
+
+
+@lru_cache(maxsize=4_096)
+def _places(
+    provider: str, provider_model: str, key_count: int, weight: float, priority: int, cooldown_s: float
+) -> tuple[Place, ...]:
+    # The same for every request, of which each asks for the places of every candidate.
+    keys = range(key_count)
+    return tuple(Place(provider, provider_model, key, key_count, weight, priority, cooldown_s) for key in keys)
+
+
+def healthy_choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place | None:
+    """One of the places that nothing is known against; None where there is none.
+
+    `blocked_s` has the seconds until each of the others may be called. The lowest priority number with anybody healthy
+    serves; within it a deployment is drawn by weight, and then one of its healthy keys, all alike.
+    """
+    healthy = [place for place in places if place not in blocked_s]
+    if len(healthy) < 2:
+        return healthy[0] if healthy else None
+    first = min(place.priority for place in healthy)
+    keys_of: dict[tuple[str, str], list[Place]] = {}
+    for place in healthy:
+        if place.priority == first:
+            keys_of.setdefault((place.provider, place.provider_model), []).append(place)
+    deployments = list(keys_of.values())
+    (keys,) = draw.choices(deployments, [keys[0].weight for keys in deployments])
+    return draw.choice(keys)
+
+
+def choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place:
+    """A healthy place, or where there is none the one that is soonest to be called again: a late answer beats none.
+
+    `places` must not be empty.
+    """
+    healthy = healthy_choice(places, blocked_s, draw)
+    return healthy or min(places, key=lambda place: (blocked_s[place], place.priority, -place.weight, place.key_index))

@@ -1,0 +1,69 @@
+"""When and with which model a failed request is tried again."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from modelpilot.providers.breaker import RollingCount
+
+INITIAL_WAIT_S = 1.0
+COEFFICIENT = 2.0
+MAXIMUM_WAIT_S = 60.0
+# Waits between calls of the same model before any fallback: short, since a client is waiting, and jittered.
+SAME_MODEL_WAIT_S = 0.25
+# A provider that asks for a longer wait than this is left for the fallback.
+LONGEST_SAME_MODEL_WAIT_S = 5.0
+FALLBACK_SEQ = 100  # attempts of the fallback phase are numbered from here
+
+
+def fallback_model(models: Sequence[str], attempt: int) -> str:
+    """The model of fallback attempt `attempt` (0-based): the list again and again."""
+    return models[attempt % len(models)]
+
+
+def fallback_wait_s(attempt: int) -> float:
+    """Seconds to wait after fallback attempt `attempt` (0-based) failed: 1000 * 2^i ms, exactly, at most 60 s."""
+    return min(INITIAL_WAIT_S * COEFFICIENT**attempt, MAXIMUM_WAIT_S)
+
+
+def same_model_wait_s(retry: int, retry_after_s: float | None, jitter: float) -> float | None:
+    """Seconds before the same model is called again (`retry` 0-based), or None when it should not be.
+
+    `jitter` in [0, 1) spreads clients that failed together over half to all of the wait. The provider's own
+    Retry-After overrides it.
+    """
+    if retry_after_s is not None:
+        return retry_after_s if retry_after_s <= LONGEST_SAME_MODEL_WAIT_S else None
+    return SAME_MODEL_WAIT_S * COEFFICIENT**retry * (0.5 + 0.5 * jitter)
+
+
+# How many quick repeats of the same model a process allows itself: repeats must not double an outage's load.
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRules:
+    """Repeats may be `share` of the first calls of the last `window_s` seconds, and `floor` in any case."""
+
+    share: float = 0.2
+    floor: int = 10
+    window_s: float = 60.0
+
+
+class RetryBudget:
+    """Fallbacks are not counted: they go elsewhere, and `retryAttempts` bounds them."""
+
+    def __init__(self, rules: BudgetRules | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rules = rules or BudgetRules()
+        self._calls = RollingCount(self._rules.window_s, clock)
+        self._repeats = RollingCount(self._rules.window_s, clock)
+
+    def note_call(self) -> None:
+        """A first call of a request."""
+        self._calls.add()
+
+    def try_spend(self) -> bool:
+        """Take one repeat from the budget; false where none is left."""
+        allowed = self._repeats.total() < max(self._rules.floor, self._rules.share * self._calls.total())
+        if allowed:
+            self._repeats.add()
+        return allowed

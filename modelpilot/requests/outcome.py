@@ -1,0 +1,132 @@
+"""What happened to a request: every provider call (attempt) and the terminal outcome."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+OutcomeStatus = Literal["completed", "failed", "canceled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one provider call."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output; cached and reasoning tokens are parts of those."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One provider call. `seq` orders the calls of a request and, with its id, identifies this one.
+
+    `deployment` is where it went, `provider/providerModel` and the number of the key where there are several ("#2").
+    """
+
+    seq: int
+    model: str
+    provider: str
+    status: Literal["ok", "error", "canceled"]
+    error_type: str | None = None
+    http_status: int | None = None
+    message: str | None = None
+    latency_ms: float = 0.0
+    ttft_ms: float | None = None
+    cost_usd: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    started_at: float = 0.0  # Unix seconds
+    deployment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a streamed answer that one provider call (`seq`) wrote, in characters of its output."""
+
+    seq: int
+    model: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of the provider step of a request.
+
+    `answer` is the assembled OpenAI-shaped completion (None on failure, or where it lives in the ledger because it
+    is larger than a Temporal payload should be: then `answer_stored` is true). `can_fall_back` says whether another
+    model may still be tried. `quality` is what the deterministic checks say, None when they say nothing.
+    """
+
+    status: OutcomeStatus
+    model: str
+    provider: str
+    attempts: tuple[Attempt, ...] = ()
+    answer: dict[str, Any] | None = None
+    answer_stored: bool = False
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float | None = None
+    ttft_ms: float | None = None
+    quality: float | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    error_status: int | None = None
+    retry_after_s: float | None = None
+    can_fall_back: bool = False
+    transient: bool = False  # the same model may answer in a moment
+    segments: tuple[Segment, ...] = ()  # only where more than one call wrote what the client got
+    remaining_ms: float = 0.0  # what is left of the request's total time, for the fallbacks
+
+    @property
+    def latency_ms(self) -> float:
+        """The providers' time over all attempts, milliseconds."""
+        return sum(attempt.latency_ms for attempt in self.attempts)
+
+    @property
+    def success(self) -> bool:
+        """A request succeeded when its answer ended by itself (`stop`) or in a tool call."""
+        return self.status == "completed" and self.finish_reason in ("stop", "tool_calls")
+
+
+# How a provider call can fail, classified once, by status and body, into what may be done about it.
+
+
+class Remedy(StrEnum):
+    """What can help after a failed call."""
+
+    RETRY_SAME = "retry_same"  # transient: the same model may answer in a moment; falling back helps as well
+    FALL_BACK = "fall_back"  # this model will not answer this request now; another one may
+    GIVE_UP = "give_up"  # the request itself is at fault: no other model will take it either
+
+
+class ProviderError(Exception):
+    """A failed provider call.
+
+    `error_type` is one of: connection_error, timeout_connect, timeout_first_token, timeout_idle, timeout_total,
+    stream_cut, malformed_response, rate_limited, server_error, overloaded, authentication, permission, not_found,
+    context_length, content_filter, bad_request. `retry_after_s` is None where the provider gave no usable value.
+    `unhealthy_key` says that the provider's key itself was refused.
+    """
+
+    def __init__(
+        self,
+        error_type: str,
+        message: str,
+        remedy: Remedy,
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        unhealthy_key: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.message = message
+        self.remedy = remedy
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.unhealthy_key = unhealthy_key

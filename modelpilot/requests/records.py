@@ -1,0 +1,249 @@
+"""Rows and points that outlive a request: the terminal row, the point in the vector history, and what is read back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelpilot.providers.catalogue import Listing, ModelSpec, ProviderKind
+from modelpilot.providers.deployments import Dishonours, Places, ProviderFacts, places_of
+from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.routing.router import CallFormat, Router
+
+Vector = NDArray[np.float32]
+
+EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
+
+_KEPT_PLACES = 16  # sets of them per snapshot: requests differ little in what only some kinds of providers can serve
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """Identifies a request: ids are unique per owner, so both parts are needed everywhere."""
+
+    user_id: str
+    request_id: str
+
+    @property
+    def workflow_id(self) -> str:
+        """The Temporal workflow id of this request."""
+        return f"route/{self.user_id}/{self.request_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """The one terminal row of a request. Times are Unix seconds; `decision` is JSON without prompt text."""
+
+    key: RequestKey
+    router_id: str | None
+    api_key_id: str | None
+    config_version: int
+    created_at: float
+    completed_at: float
+    outcome: Outcome
+    overhead_ms: float
+    request_type: str
+    stream: bool
+    decision: dict[str, Any]
+    propensity: float
+    explored: bool
+    fallback_used: bool
+    prompt_hash: str
+    degraded: tuple[str, ...] = ()
+    features: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    session_id: str | None = None
+    carbon_g: float | None = None  # of all calls together; None: unknown
+    # The request's body, to be stored with the answer; None where the router does not say so.
+    stored_body: dict[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """What the ledger knows of a finished request. `outcome.answer` is there while it is retained."""
+
+    record: RequestRecord
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Whoever asked first for a client-given name (an Idempotency-Key or an x-request-id) holds it.
+
+    `fresh`: this call reserved it. Otherwise `request_id` and `body_digest` are those of the holder.
+    """
+
+    fresh: bool
+    request_id: str
+    body_digest: bytes
+
+
+NameKind = Literal["idempotency-key", "request-id"]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryScope:
+    """Whose past prompts may be looked at: never another tenant's, never another router's."""
+
+    user_id: str
+    router_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """One (prompt, model) outcome. `point_id` is the same for the same prompt, so that a repeat updates its point:
+    counts add up and means run. `quality` is None where nobody has said anything about it yet; `quality_weight` is how
+    much it counts against one person's word (`modelpilot.learning.quality`)."""
+
+    point_id: str
+    scope: HistoryScope
+    model: str
+    request_id: str
+    embedding: Vector  # [dimension], unit length
+    latency_ms: float
+    cost_usd: float | None
+    quality: float | None
+    ttft_ms: float | None
+    input_tokens: int
+    output_tokens: int
+    request_type: str
+    timestamp: float  # Unix seconds
+    quality_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class QualityUpdate:
+    """A revised quality of one point: the mean over requests whose weights add up to `weight` (see
+    `HistoryPoint.quality_weight`), or None: nobody knows after all."""
+
+    point_id: str
+    model: str
+    quality: float | None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTotals:
+    """What a router has seen of one model altogether, each prompt counted once however often it came.
+
+    `quality` is the mean over those that have one, by their weights, which add up to `graded`; NaN where there is none.
+    """
+
+    prompts: int
+    graded: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Past outcomes similar to a prompt, most similar first. Arrays are aligned, [k]; NaN means unknown.
+
+    `quality_weight` is the share of each one's weight that its quality has (None: all of it). `totals` has what the
+    router has seen of each model altogether, where the store keeps that at hand (None: it does not).
+    """
+
+    similarity: NDArray[np.float32]
+    models: tuple[str, ...]  # each once; there may be some of which no neighbour is
+    model: NDArray[np.intp]  # [k] index into `models`
+    request_ids: tuple[str, ...]  # of the nearest EXPLAINED_NEIGHBOURS at least
+    quality: NDArray[np.float32]
+    cost_usd: NDArray[np.float32]
+    latency_ms: NDArray[np.float32]
+    output_tokens: NDArray[np.float32]
+    count: NDArray[np.float32]  # how many requests the point stands for
+    timestamp: NDArray[np.float64]
+    totals: Mapping[str, ModelTotals] | None = None
+    quality_weight: NDArray[np.float32] | None = None
+
+    @classmethod
+    def empty(cls) -> "Neighbours":
+        """No history at all."""
+        none, times = np.zeros(0, np.float32), np.zeros(0, np.float64)
+        return cls(none, (), np.zeros(0, np.intp), (), none, none, none, none, none, times)
+
+    def __len__(self) -> int:
+        return len(self.model)
+
+
+def coded(names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Each of the names once, and [k] which of these each one is."""
+    codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
+    return tuple(codes), np.array([codes[name] for name in names], np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEndpoint:
+    """Where and how to call a provider. `api_key` is in clear: never log it, never let it into a payload.
+
+    It is the provider's key number `key_index` of `key_count` (1 also where none is needed).
+    """
+
+    id: str
+    kind: ProviderKind
+    base_url: str
+    api_key: str | None = field(repr=False)
+    key_index: int = 0
+    key_count: int = 1
+
+
+@dataclass(frozen=True)
+class RouterSnapshot:
+    """A router at one version with all that a decision needs.
+
+    `models` has every model named by the router (available, preferred, fallback) that the catalogue knows;
+    `unavailable` maps a model id to the reason why it cannot be called at all (unknown, no provider of its deployments
+    with a key). `providers` has what is known of the providers behind the models, and of OpenRouter, through which
+    a single request may ask to be sent.
+    """
+
+    user_id: str
+    router: Router
+    version: int
+    models: dict[str, ModelSpec]
+    unavailable: dict[str, str]
+    providers: dict[str, ProviderFacts] = field(default_factory=dict)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The catalogue's columns of `models`, in their order."""
+        return Listing.of(list(self.models.values()))
+
+    def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
+        """Why the model cannot be called at all in this format; None where it can be."""
+        if model_id in self.models and call_format == "openrouter":
+            return self.providers.get("openrouter", ProviderFacts()).unavailable
+        return self.unavailable.get(model_id)
+
+    def places(self, spec: ModelSpec, call_format: CallFormat | None, dishonours: Dishonours) -> Places:
+        """Where a request that not every kind of provider can serve may call the model."""
+        return places_of(spec, call_format, self.providers, dishonours)
+
+    def all_places(self, call_format: CallFormat | None, dishonours: Dishonours) -> Mapping[str, Places]:
+        """`places` of every model by its id: the same for all requests that the same kinds of providers can serve."""
+        kinds = dict.fromkeys((None, *(facts.kind for facts in self.providers.values())))
+        wanted = (call_format, *map(dishonours, kinds))
+        found = self._places.get(wanted)
+        if found is None:
+            if len(self._places) >= _KEPT_PLACES:
+                self._places.clear()
+            found = {model: self.places(spec, call_format, dishonours) for model, spec in self.models.items()}
+            self._places[wanted] = found
+        return found
+
+    @cached_property
+    def _places(self) -> dict[tuple[str | None, ...], Mapping[str, Places]]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is calling: the API key's owner and rights. `operator` may create keys for other users."""
+
+    user_id: str
+    api_key_id: str
+    scopes: frozenset[str]
+    allowed_routers: frozenset[str] | None  # None: all of the owner's routers
+    operator: bool = False

@@ -1,0 +1,258 @@
+"""The decision: every named model scored for this request, and the choice among those that can serve it."""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modelpilot.chat.profile import RequestProfile
+from modelpilot.errors import NoCandidate
+from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestFacts, predict
+from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.deployments import Place
+from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
+from modelpilot.routing.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
+from modelpilot.routing.eligibility import breaks_constraint, cannot_honour, cannot_serve
+from modelpilot.routing.exploration import winning_shares
+from modelpilot.routing.router import Constraints, Router
+from modelpilot.routing.scoring import lower_is_better, weighted_total
+
+_UNITS = ("USD", "ms", "share", "gCO2e")  # of cost, latency, quality and carbon, as everywhere below
+_UNSCORED = (0.0, 0.0, 0.0, 0.0)
+_UNKNOWN = (None, None, None, None)
+_NO_CONSTRAINTS = Constraints()
+
+# Says of a model and the places where it can be called why it should not be just now (every breaker open, every key
+# refused, every deployment rate limited), or None.
+Blocked = Callable[[str, Sequence[Place]], str | None]
+
+
+class _Assessed(NamedTuple):  # made in half the time of a frozen dataclass, once per candidate
+    model: str
+    spec: ModelSpec | None
+    predicted: Prediction | None
+    excluded_because: str | None
+    excluded_by: Exclusion | None = None
+
+
+def nothing_blocked(model: str, places: Sequence[Place]) -> None:
+    """A `Blocked` that has nothing against anybody."""
+
+
+def decide(
+    snapshot: RouterSnapshot,
+    profile: RequestProfile,
+    neighbours: Neighbours,
+    draw: random.Random | None,
+    degraded: tuple[str, ...] = (),
+    blocked: Blocked = nothing_blocked,
+    fitted: FittedPredictor | None = None,
+    vector: Vector | None = None,
+    now: float = 0.0,
+) -> Decision:
+    """Choose a model. Raises NoCandidate with the reason for each model when none can serve the request.
+
+    Ties break by the cheaper model, then by name. With probability `exploration` a candidate is drawn by Thompson
+    sampling instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
+    `blocked` is left out while anything else can serve; otherwise the best of it is tried rather than failing.
+    `fitted` and the prompt's `vector` bring the router's regressions in; `now` (Unix s) dates the neighbours.
+    """
+    router = snapshot.router
+    preferred = router.mode == "preferredModel" and router.preferred_model
+    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now)
+    assess = _assessor(snapshot, profile, predicted)
+    assessed = [assess(name, blocked) for name in _named(router)]
+    shares = (profile.options.objective or router.objective).shares()
+    exploration = 0.0 if preferred else router.exploration
+    candidates = _score(assessed, shares)
+    ranked = _ranked(candidates)
+    chances = _chances(ranked, exploration)
+    candidates = [c._replace(probability=chances[c.model]) if c.model in chances else c for c in candidates]
+    chosen, explored = _choose(ranked, chances, exploration, draw)
+    propensity = 1.0 if chosen is None else chances[chosen]
+    named = router.fallback_strategy.fallback_models
+    if chosen is None and preferred:
+        chosen = next((name for name in named if assess(name, blocked).excluded_because is None), None)
+    if chosen is None:
+        candidates, chosen = _best_blocked(assessed, shares)
+    return Decision(
+        selected=chosen,
+        candidates=tuple(candidates),
+        neighbours=_explained(neighbours),
+        propensity=propensity,
+        explored=explored,
+        degraded=degraded,
+        # What is blocked now may be well again when its turn comes.
+        fallbacks=tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None),
+        **_asked(profile, snapshot),
+    )
+
+
+def _named(router: Router) -> Sequence[str]:
+    if router.mode == "preferredModel" and router.preferred_model:
+        return [router.preferred_model]
+    return list(dict.fromkeys(router.available_models))
+
+
+def _asked(profile: RequestProfile, snapshot: RouterSnapshot) -> dict[str, Any]:
+    """What a decision records of its request and router."""
+    return {
+        "mode": snapshot.router.mode,
+        "config_version": snapshot.version,
+        "preferred": snapshot.router.preferred_model,
+        "prompt_tokens": profile.prompt_tokens,
+        "request_type": profile.request_type,
+        "requires": {"capabilities": sorted(profile.capabilities), "maxOutputTokens": profile.max_output_tokens},
+        "overrides": profile.options.overrides(),
+    }
+
+
+def no_candidate(candidates: Sequence[Candidate]) -> NoCandidate:
+    """The error that says for each model why it cannot serve the request."""
+    reasons = [{"model": c.model, "excludedBecause": c.excluded_because} for c in candidates]
+    listing = "; ".join(f"{reason['model']}: {reason['excludedBecause']}" for reason in reasons)
+    return NoCandidate(f"No model can serve this request. {listing}", param="model", details={"candidates": reasons})
+
+
+def _predictions(
+    snapshot: RouterSnapshot,
+    profile: RequestProfile,
+    neighbours: Neighbours,
+    fitted: FittedPredictor | None,
+    vector: Vector | None,
+    now: float,
+) -> dict[str, Prediction]:
+    facts = RequestFacts(profile.prompt_tokens, profile.max_output_tokens, profile.request_type, vector=vector, now=now)
+    return dict(zip(snapshot.models, predict(snapshot.listing, facts, neighbours, fitted), strict=True))
+
+
+def _assessor(
+    snapshot: RouterSnapshot, profile: RequestProfile, predictions: Mapping[str, Prediction]
+) -> Callable[[str, Blocked], _Assessed]:
+    # What is the same for every candidate of a request is worked out once.
+    call_format = profile.options.call_format or snapshot.router.call_format
+    constraints = snapshot.router.constraints
+    if profile.options.constraints is not None:
+        constraints = constraints.narrowed(profile.options.constraints)
+    constrained = constraints != _NO_CONSTRAINTS
+    places = snapshot.all_places(call_format, lambda kind: cannot_honour(kind, profile.body))
+
+    def assess(name: str, blocked: Blocked) -> _Assessed:
+        spec = snapshot.models.get(name)
+        if spec is None:
+            unknown = snapshot.unavailable.get(name, "is not in the catalogue")
+            return _Assessed(name, None, None, unknown, "unavailable")
+        predicted = predictions[name]
+        by: Exclusion = "unavailable"
+        reason = snapshot.why_unavailable(name, call_format)
+        if not reason:
+            by, reason = "request", cannot_serve(spec, profile) or places[name].why_none
+        if not reason and constrained:
+            by, reason = "constraint", breaks_constraint(spec, predicted, constraints)
+        if not reason:
+            by, reason = "blocked", blocked(name, places[name].usable)
+        return _Assessed(name, spec, predicted, reason, by) if reason else _Assessed(name, spec, predicted, None)
+
+    return assess
+
+
+def _best_blocked(assessed: Sequence[_Assessed], shares: Sequence[float]) -> tuple[list[Candidate], str]:
+    """The best of those that are only blocked. Raises NoCandidate where there is none."""
+    freed = [a._replace(excluded_because=None) if a.excluded_by == "blocked" else a for a in assessed]
+    ranked = _ranked(_score(freed, shares))
+    if not ranked:
+        raise no_candidate(_score(assessed, shares))
+    chosen = ranked[0].model
+    tried = [free if free.model == chosen else a for a, free in zip(assessed, freed, strict=True)]
+    return _score(tried, shares), chosen
+
+
+def _score(assessed: Sequence[_Assessed], shares: Sequence[float]) -> list[Candidate]:
+    # Excluded models are scored for the explanation, but must not influence the others' normalization.
+    running = [a for a in assessed if a.excluded_because is None]
+    scores = _component_scores([a.predicted for a in running if a.predicted is not None])
+    scored = dict(zip((a.model for a in running), scores, strict=True))
+    return [_candidate(a, scored.get(a.model), shares) for a in assessed]
+
+
+def _component_scores(predicted: Sequence[Prediction]) -> list[tuple[float, float, float, float]]:
+    cost = lower_is_better([p.cost_usd for p in predicted])
+    latency = lower_is_better([p.latency_ms for p in predicted])
+    carbon = lower_is_better([p.carbon_g for p in predicted])
+    quality = [min(max(p.quality, 0.0), 1.0) for p in predicted]
+    return list(zip(cost, latency, quality, carbon, strict=True))
+
+
+def _candidate(
+    assessed: _Assessed, scores: tuple[float, float, float, float] | None, shares: Sequence[float]
+) -> Candidate:
+    p = assessed.predicted
+    raw = (p.cost_usd, p.latency_ms, p.quality, p.carbon_g) if p else _UNKNOWN
+    sds = (p.cost_sd_usd, p.latency_sd_ms, p.quality_sd, p.carbon_sd_g) if p else _UNKNOWN
+    cost, latency, quality, carbon = map(Component, raw, _UNITS, scores or _UNSCORED, shares, sds)
+    return Candidate(
+        model=assessed.model,
+        provider=assessed.spec.provider if assessed.spec else "",
+        cost=cost,
+        latency=latency,
+        quality=quality,
+        carbon=carbon,
+        total=weighted_total(scores, shares) if scores else None,
+        excluded_because=assessed.excluded_because,
+        evidence=p.evidence if p else 0,
+        excluded_by=assessed.excluded_by if assessed.excluded_because else None,
+    )
+
+
+def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted((c for c in candidates if c.total is not None), key=_rank)
+
+
+def _rank(candidate: Candidate) -> tuple[float, float, str]:
+    cost = candidate.cost.raw
+    # Rounded, so that two sums that differ in their last bit count as the tie they are.
+    return (-round(candidate.total or 0.0, 12), float("inf") if cost is None else cost, candidate.model)
+
+
+def _chances(ranked: Sequence[Candidate], exploration: float) -> dict[str, float]:
+    """The probability of each under the whole policy: the best, or in the `exploration` share Thompson's draw."""
+    if not ranked:
+        return {}
+    chances = {ranked[0].model: 0.0}
+    if exploration > 0.0:
+        # In order of rank, so that the order in which a router names its models changes nothing.
+        parts = [(c.cost, c.latency, c.quality, c.carbon) for c in ranked]
+        mean = np.array([[math.nan if p.raw is None else p.raw for p in part] for part in parts])
+        sd = np.array([[p.sd or 0.0 for p in part] for part in parts])
+        weights, evidence = np.array([p.weight for p in parts[0]]), np.array([float(c.evidence) for c in ranked])
+        shares = winning_shares(mean, sd, weights, evidence)
+        chances = {c.model: exploration * share for c, share in zip(ranked, shares.tolist(), strict=True)}
+    chances[ranked[0].model] += 1.0 - exploration
+    return chances
+
+
+def _choose(
+    ranked: Sequence[Candidate], chances: Mapping[str, float], exploration: float, draw: random.Random | None
+) -> tuple[str | None, bool]:
+    """Who serves, and whether that was explored."""
+    if not ranked:
+        return None, False
+    explored = draw is not None and exploration > 0.0 and draw.random() < exploration
+    chosen = ranked[0].model
+    if draw is not None and explored:
+        names, greedy = [c.model for c in ranked], 1.0 - exploration
+        shares = [chances[name] - (greedy if name == chosen else 0.0) for name in names]
+        chosen = draw.choices(names, [max(share, 0.0) for share in shares])[0]
+    return chosen, explored
+
+
+def _explained(neighbours: Neighbours) -> tuple[NeighbourUse, ...]:
+    similarity, quality = (
+        [round(value, 4) for value in column[:EXPLAINED_NEIGHBOURS].tolist()]
+        for column in (neighbours.similarity, neighbours.quality)
+    )
+    models = [neighbours.models[model] for model in neighbours.model[:EXPLAINED_NEIGHBOURS].tolist()]
+    listed = zip(neighbours.request_ids, models, similarity, quality, strict=False)
+    return tuple(NeighbourUse(who, model, near, None if q != q else q) for who, model, near, q in listed)
