@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from activities.decision_steps import Decided
-from activities.inflight import ChunkSink, Flight
-from activities.recording import INLINE_LIMIT_BYTES
+from activities.requests.decision import Decided
+from activities.requests.flight import ChunkSink, Flight
+from activities.requests.recording import INLINE_LIMIT_BYTES
 from modelpilot.chat.body import ChatBody
 from modelpilot.requests.messages import CallPlan, RouteRequestInput
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord

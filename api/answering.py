@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from activities.failures import outcome_error
+from activities.requests.failures import outcome_error
 from api.accepted import Incoming, Submission
 from api.answers import Headers, answer_headers, modelpilot_object
 from api.middleware import REQUEST_ID

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from activities.failures import attempt_summary
+from activities.requests.failures import attempt_summary
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
 

@@ -4,7 +4,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 
-from activities.recording import Mac
+from activities.requests.recording import Mac
 from api.accepted import Incoming
 from modelpilot.errors import Conflict, DependencyUnavailable, IdempotencyMismatch
 from modelpilot.requests.ports import Ledger

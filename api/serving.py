@@ -8,8 +8,8 @@ import structlog
 from aiohttp import web
 from temporalio.worker import Worker
 
-from activities.flights import FlightController
-from activities.inflight import BackgroundTasks, FlightRegistry
+from activities.requests.controller import FlightController
+from activities.requests.flight import BackgroundTasks, FlightRegistry
 from api.app import RUNNER_OPTIONS
 
 log = structlog.get_logger(__name__)

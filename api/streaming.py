@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from aiohttp import web
 
-from activities.delivery import rest_of
-from activities.failures import outcome_error
-from activities.inflight import ChunkSink
+from activities.requests.delivery import rest_of
+from activities.requests.failures import outcome_error
+from activities.requests.flight import ChunkSink
 from api.accepted import Submission
 from api.answers import Headers, modelpilot_object
 from api.errors import ErrorView, describe, openai_envelope

@@ -9,11 +9,11 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from activities.decision_steps import Decided, DecisionSteps
-from activities.flights import FlightController
-from activities.inflight import BackgroundTasks, Flight, FlightRegistry
-from activities.recording import Mac
-from activities.router_cache import RouterCache
+from activities.requests.caches import RouterCache
+from activities.requests.controller import FlightController
+from activities.requests.decision import Decided, DecisionSteps
+from activities.requests.flight import BackgroundTasks, Flight, FlightRegistry
+from activities.requests.recording import Mac
 from api.accepted import Incoming, Submission, open_flight
 from api.request_names import Naming, RequestNames
 from modelpilot.chat.profile import profile_request

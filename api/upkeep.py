@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import Gauge
 
-from activities.inflight import FlightRegistry
+from activities.requests.flight import FlightRegistry
 from modelpilot.errors import DependencyUnavailable
 
 log = structlog.get_logger(__name__)

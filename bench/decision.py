@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from activities.decision_steps import NEIGHBOUR_ROWS, Decided, DecisionSteps
+from activities.requests.decision import NEIGHBOUR_ROWS, Decided, DecisionSteps
 from bench import machine
 from bench.decision_past import SCOPE, FittedOnce, StoredRows, models, past_rows, snapshot
 from bench.prompts import prompt

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from activities.decision_steps import NEIGHBOUR_ROWS
+from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.online_stream import Recording
 from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, new_row, with_quality

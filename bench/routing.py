@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from activities.decision_steps import NEIGHBOUR_ROWS
+from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.routing_files import BadRecording, Query
 from bench.routing_gain import Table
 from infra.vectors.wordllama_embedder import WordLlamaEmbedder

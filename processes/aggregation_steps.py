@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from activities.aggregation import AggregationActivities
+from activities.jobs.aggregation import AggregationActivities
 from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
 from infra.db.retention import PostgresRetention

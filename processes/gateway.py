@@ -13,15 +13,14 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from activities.decision_steps import DecisionSteps
-from activities.embedding_calls import EmbeddingCaller
-from activities.flights import FlightController
-from activities.inflight import BackgroundTasks, FlightRegistry
-from activities.model_calls import ModelCaller
-from activities.performance import PerformanceActivities
-from activities.providers import ProviderActivities
-from activities.recovery import Recovery
-from activities.routing import RoutingActivities
+from activities.requests.call import ModelCaller
+from activities.requests.controller import FlightController
+from activities.requests.decision import DecisionSteps, RoutingActivities
+from activities.requests.embeddings import EmbeddingCaller
+from activities.requests.flight import BackgroundTasks, FlightRegistry
+from activities.requests.performance import PerformanceActivities
+from activities.requests.provider_steps import ProviderActivities
+from activities.requests.recovery import Recovery
 from api.answering import SUBMISSIONS
 from api.app import create_app
 from api.routes import (

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from temporalio.client import Client
 
-from activities.health import DeploymentHealth
-from activities.predictor_cache import PredictorCache
-from activities.router_cache import RouterCache
+from activities.requests.caches import PredictorCache, RouterCache
+from activities.requests.deployments import DeploymentHealth
 from api.auth import CachedAuthenticator
 from api.services import HealthCheck
 from api.upkeep import keep_lease

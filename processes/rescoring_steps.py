@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from activities.judging import JudgeActivities
-from activities.model_calls import ModelCaller
-from activities.rescoring import RescoreActivities
+from activities.jobs.judging import JudgeActivities
+from activities.jobs.rescoring import RescoreActivities
+from activities.requests.call import ModelCaller
 from infra.crypto.keyring import Keyring
 from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from activities.decision_steps import DecisionSteps
-from activities.predictor_cache import PredictorCache
+from activities.requests.caches import PredictorCache
+from activities.requests.decision import DecisionSteps
 from api.bodies import validate
 from api.routes.replay import ReplayAccess, ReplayBody, replayed
 from api.routes.routers import check_router

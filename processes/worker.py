@@ -16,8 +16,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
-from activities.maintenance import MaintenanceActivities
-from activities.refit import RefitActivities
+from activities.jobs.housekeeping import MaintenanceActivities
+from activities.jobs.refit import RefitActivities
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.housekeeping import Housekeeping

@@ -8,7 +8,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.aggregation import AggregationActivities
+    from activities.jobs.aggregation import AggregationActivities
     from modelpilot import names
     from modelpilot.metrics.aggregation import (
         AggregateInput,
@@ -23,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
         PurgeInput,
     )
     from modelpilot.metrics.jobs import JobProgress
-    from workflows.steps import try_step
+    from workflows.policies import try_step
 
 STEP = workflow.ActivityConfig(
     # 24 hours of a million rows each: 24 × 30 s = 12 min. One file of a million rows takes minutes, and none is begun

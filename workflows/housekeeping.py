@@ -6,11 +6,11 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.maintenance import MaintenanceActivities
+    from activities.jobs.housekeeping import MaintenanceActivities
     from modelpilot import names
     from modelpilot.requests.housekeeping import FlushInput, HousekeepingInput, HousekeepingResult
     from workflows import policies
-    from workflows.steps import try_step
+    from workflows.policies import try_step
 
 STEP = workflow.ActivityConfig(
     # Healthy stores need seconds. Three steps of at most 100 s: a run is over within five minutes, whatever is slow.

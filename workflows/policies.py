@@ -1,8 +1,12 @@
 """Timeouts and retry policies, with their arithmetic."""
 
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from typing import Any, TypeVar
 
+from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from modelpilot.providers.retries import COEFFICIENT, INITIAL_WAIT_S, MAXIMUM_WAIT_S
 from modelpilot.requests.messages import CallPlan
@@ -44,3 +48,26 @@ def fallback_retries(plan: CallPlan) -> RetryPolicy:
 def fallback_timeout(failed: Outcome) -> timedelta:
     """What the first phase left of the total time, and a moment for the result to be committed."""
     return timedelta(milliseconds=failed.remaining_ms) + timedelta(seconds=15)
+
+
+# Steps whose failure does not end their workflow at once.
+
+Told = TypeVar("Told")
+Report = TypeVar("Report")
+
+
+async def try_step(
+    step: Callable[[Any, Told], Coroutine[Any, Any, Report]],
+    told: Told,
+    config: workflow.ActivityConfig,
+    note_failure: Callable[[str], None],
+) -> Report | None:
+    """What the activity reports; None where it failed, after its name was noted. Raises ActivityError where it was
+    canceled, since its workflow is then."""
+    try:
+        return await workflow.execute_activity_method(step, told, **config)
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        note_failure(error.activity_type)
+        return None

@@ -8,11 +8,11 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.refit import RefitActivities
+    from activities.jobs.refit import RefitActivities
     from modelpilot import names
     from modelpilot.learning.refit import RefitInput, RefitReport, RefitResult
     from workflows import policies
-    from workflows.steps import try_step
+    from workflows.policies import try_step
 
 # Once more, since the next schedule is half an hour away; a fit that fails twice needs a person.
 FIT_RETRIES = RetryPolicy(maximum_attempts=2, initial_interval=timedelta(seconds=5))

@@ -11,8 +11,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.judging import JudgeActivities
-    from activities.rescoring import RescoreActivities
+    from activities.jobs.judging import JudgeActivities
+    from activities.jobs.rescoring import RescoreActivities
     from modelpilot import names
     from modelpilot.learning.refit import RefitInput
     from modelpilot.learning.rescoring import (

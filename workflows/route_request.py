@@ -12,9 +12,9 @@ from temporalio.exceptions import FailureError, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as StepTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.performance import PerformanceActivities
-    from activities.providers import ProviderActivities
-    from activities.routing import RoutingActivities
+    from activities.requests.decision import RoutingActivities
+    from activities.requests.performance import PerformanceActivities
+    from activities.requests.provider_steps import ProviderActivities
     from modelpilot import names
     from modelpilot.providers.retries import FALLBACK_SEQ
     from modelpilot.requests.messages import (

@@ -8,7 +8,7 @@ from aiohttp import web
 from prometheus_client import Gauge
 from pydantic import AwareDatetime
 
-from activities.health import DeploymentHealth, DeploymentReport
+from activities.requests.deployments import DeploymentHealth, DeploymentReport
 from api.middleware import PRINCIPAL
 from api.registry import RouteSpec, Scope, add_routes
 from api.responses import json_response

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.embedding_calls import Embedded, EmbeddingCaller
-from activities.failures import attempt_summary, failed_outcome, outcome_error
+from activities.requests.embeddings import Embedded, EmbeddingCaller
+from activities.requests.failures import attempt_summary, failed_outcome, outcome_error
 from api.bodies import read_body
 from api.incoming import check_allowed
 from api.middleware import PRINCIPAL, REQUEST_ID

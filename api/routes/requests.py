@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from activities.inflight import FlightRegistry
+from activities.requests.flight import FlightRegistry
 from api.answers import request_view
 from api.middleware import PRINCIPAL
 from api.registry import RouteSpec, add_routes

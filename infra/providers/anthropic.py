@@ -5,10 +5,10 @@ import time
 from infra.providers.client import ChatClient
 from infra.providers.http import UpstreamRequest
 from modelpilot.requests.ports import ProviderCall
-from modelpilot.wire.anthropic import messages_request, unsupported_fields
+from modelpilot.wire.anthropic import messages_request
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.jsonb import JsonObject
-from modelpilot.wire.kinds import join_url, versioned_url
+from modelpilot.wire.kinds import join_url, unsupported_fields, versioned_url
 
 _API_VERSION = "2023-06-01"
 
@@ -33,4 +33,4 @@ class AnthropicClient(ChatClient):
 
     def unsupported(self, body: JsonObject) -> list[str]:
         """What Anthropic cannot honour."""
-        return unsupported_fields(body)
+        return unsupported_fields("anthropic", body)

@@ -9,9 +9,9 @@ from infra.providers.http import UpstreamRequest
 from infra.providers.openai import OpenAIClient
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint
-from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_fields
+from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path
 from modelpilot.wire.jsonb import JsonObject
-from modelpilot.wire.kinds import join_url, versioned_url
+from modelpilot.wire.kinds import join_url, unsupported_fields, versioned_url
 from modelpilot.wire.support import choice_count
 
 
@@ -35,7 +35,7 @@ class GeminiClient(ChatClient):
 
     def unsupported(self, body: JsonObject) -> list[str]:
         """What Gemini cannot honour."""
-        return unsupported_fields(body)
+        return unsupported_fields("google", body)
 
 
 class GeminiEmbedder(OpenAIClient):

@@ -24,7 +24,7 @@ class ScannedHistory(Protocol):
 
 
 class MilvusTrainingSource:
-    """Implements `activities.refit.TrainingSource`."""
+    """Implements `activities.jobs.refit.TrainingSource`."""
 
     def __init__(self, history: ScannedHistory) -> None:
         self._history = history

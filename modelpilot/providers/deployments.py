@@ -1,6 +1,6 @@
 """Where a model can be called: its deployments times their providers' keys, and which of them the next call takes.
 
-Pure. What is healthy just now is told by the caller (`activities/health.py` knows).
+Pure. What is healthy just now is told by the caller (`activities/requests/deployments.py` knows).
 """
 
 import random

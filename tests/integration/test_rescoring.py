@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from temporalio import workflow
 
-from activities import judging
+from activities.jobs import judging
 from modelpilot import names
 from modelpilot.learning.quality import FEEDBACK_PRECISION, JUDGE_PRECISION
 from modelpilot.learning.refit import RefitInput, RefitResult

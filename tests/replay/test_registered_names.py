@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from temporalio import activity, workflow
 
-from activities.judging import JudgeActivities
-from activities.rescoring import RescoreActivities
+from activities.jobs.judging import JudgeActivities
+from activities.jobs.rescoring import RescoreActivities
 from infra.embedded import temporal as embedded
 from infra.temporal.client import SEARCH_ATTRIBUTES
 from modelpilot import names

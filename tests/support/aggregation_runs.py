@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from activities.aggregation import AggregationActivities
+from activities.jobs.aggregation import AggregationActivities
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult, PlanReport
 from workflows.aggregate_hourly import AggregateHourlyWorkflow

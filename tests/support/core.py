@@ -9,16 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from activities.decision_steps import DecisionSteps
-from activities.flights import FlightController
-from activities.health import DeploymentHealth
-from activities.inflight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
-from activities.model_calls import ModelCaller
-from activities.performance import PerformanceActivities
-from activities.providers import ProviderActivities
-from activities.recovery import Recovery, snapshot_of
-from activities.router_cache import RouterCache
-from activities.routing import RoutingActivities
+from activities.requests.caches import RouterCache
+from activities.requests.call import ModelCaller
+from activities.requests.controller import FlightController
+from activities.requests.decision import DecisionSteps, RoutingActivities
+from activities.requests.deployments import DeploymentHealth
+from activities.requests.flight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
+from activities.requests.performance import PerformanceActivities
+from activities.requests.provider_steps import ProviderActivities
+from activities.requests.recovery import Recovery, snapshot_of
 from api.accepted import Incoming, Submission
 from api.submissions import Submissions
 from infra.crypto.keyring import Keyring

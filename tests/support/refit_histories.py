@@ -7,8 +7,8 @@ from unittest.mock import patch
 
 from temporalio.client import Client
 
-from activities import refit as steps
-from activities.refit import RefitActivities
+from activities.jobs import refit as steps
+from activities.jobs.refit import RefitActivities
 from modelpilot.learning.refit import RefitInput
 from modelpilot.requests.records import HistoryScope
 from tests.support.refit_samples import (

@@ -11,7 +11,7 @@ import numpy as np
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from activities.refit import RefitActivities
+from activities.jobs.refit import RefitActivities
 from infra.fitting import fit_rows
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 
 from temporalio.client import Client
 
-from activities import flights
+from activities.requests import controller
 from modelpilot.providers import retries
 from tests.support.core import A, B, C, Core, failure
 from tests.support.processes import until
@@ -92,5 +92,5 @@ async def run(client: Client, name: str) -> Handle:
 HISTORIES = SavedHistories(RouteRequestWorkflow, "route/alice/saved", "histories", SCENARIOS, run)
 
 if __name__ == "__main__":
-    retries.INITIAL_WAIT_S, flights.COMMIT_RETRY_WAIT_S = 0.05, 0.001
+    retries.INITIAL_WAIT_S, controller.COMMIT_RETRY_WAIT_S = 0.05, 0.001
     HISTORIES.make_missing()

@@ -12,7 +12,7 @@ import numpy as np
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from activities.recording import history_point
+from activities.requests.recording import history_point
 from infra.catalogue.seed import seed_models
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database

@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
-from activities.health import Deployment, DeploymentHealth
+from activities.requests.deployments import Deployment, DeploymentHealth
 from api.routes import deployments
 from modelpilot.providers.deployments import Place
 from modelpilot.requests.outcome import Attempt

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from activities.router_cache import RouterCache
+from activities.requests.caches import RouterCache
 from api.openapi import documented_path
 from api.registry import ROUTES
 from api.routes import predictors, replay

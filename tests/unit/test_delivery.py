@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from activities.call_state import CallContext
-from activities.delivery import can_go_on, rest_of
-from activities.inflight import ChunkSink
+from activities.requests.call import CallContext
+from activities.requests.delivery import can_go_on, rest_of
+from activities.requests.flight import ChunkSink
 from api.answers import modelpilot_object
 from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Attempt, Outcome, Remedy, Segment

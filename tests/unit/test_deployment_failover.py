@@ -8,8 +8,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.health import Deployment
-from activities.model_calls import ModelCaller
+from activities.requests.call import ModelCaller
+from activities.requests.deployments import Deployment
 from modelpilot.providers.deployments import Place, ProviderFacts
 from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.messages import FallbackInput
@@ -39,7 +39,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def slept(wait_s: float) -> bool:
         raise AssertionError(f"waited for {wait_s} s")
 
-    monkeypatch.setattr("activities.model_calls.slept", slept)
+    monkeypatch.setattr("activities.requests.call.slept", slept)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.health import KEY_COOL_DOWN_S, Deployment
-from activities.model_calls import ModelCaller
+from activities.requests.call import ModelCaller
+from activities.requests.deployments import KEY_COOL_DOWN_S, Deployment
 from modelpilot.providers.deployments import Place
 from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.messages import FallbackInput
@@ -99,7 +99,7 @@ def test_a_changed_provider_has_a_clean_breaker() -> None:
 
 def test_the_deployment_seen_first_is_forgotten_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins again as healthy, its open breaker included."""
-    monkeypatch.setattr("activities.health.MAXIMUM_DEPLOYMENTS", 1)
+    monkeypatch.setattr("activities.requests.deployments.MAXIMUM_DEPLOYMENTS", 1)
     core = Core()
     break_down(core, AT_A)
     break_down(core, AT_B)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from activities import flights
+from activities.requests import controller
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.messages import StepInput
 from modelpilot.requests.outcome import Outcome
@@ -98,7 +98,7 @@ async def test_a_careful_flight_calls_nothing_before_the_acknowledgement() -> No
 
 async def test_a_short_outage_of_postgres_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commit is tried again by itself, and a careful answer waits for it."""
-    monkeypatch.setattr(flights, "COMMIT_RETRY_WAIT_S", 0.001)
+    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.001)
     core = Core()
     core.ledger.failures = 5
     flight = core.flight(request(plan(A)), careful=True)
@@ -109,7 +109,7 @@ async def test_a_short_outage_of_postgres_is_waited_out(monkeypatch: pytest.Monk
 
 async def test_a_long_outage_leaves_the_row_to_the_workflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer goes out, the entry keeps the row, and the store step commits it when Postgres is back."""
-    monkeypatch.setattr(flights, "COMMIT_RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.0)
     core = Core()
     core.ledger.down = True
     flight = core.flight(request(plan(A)))

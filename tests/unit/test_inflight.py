@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activities.inflight import SINK_CHUNKS, BackgroundTasks, ChunkSink, Flight, FlightRegistry
+from activities.requests.flight import SINK_CHUNKS, BackgroundTasks, ChunkSink, Flight, FlightRegistry
 from modelpilot.requests.outcome import Outcome
 from tests.support.core import A, Core
 from tests.support.processes import until

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from activities.call_state import CallContext
-from activities.inflight import ChunkSink
-from activities.model_calls import ModelCaller
+from activities.requests.call import CallContext, ModelCaller
+from activities.requests.flight import ChunkSink
 from modelpilot.errors import NotFound
 from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Remedy, Usage

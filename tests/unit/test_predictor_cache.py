@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from activities import predictor_cache
-from activities.decision_steps import DecisionSteps
-from activities.predictor_cache import REFRESH_S, RETRY_S, PredictorCache
+from activities.requests import caches
+from activities.requests.caches import REFRESH_S, RETRY_S, PredictorCache
+from activities.requests.decision import DecisionSteps
 from modelpilot.learning.refit import FittedArtifact
 from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
 from tests.support.fakes import FakeEmbedder, FakeHistory
@@ -116,7 +116,7 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The router unused for longest makes room, and is loaded anew when it is asked for again."""
     store, made = FakePredictorStore(), artifact()
     assert made.artifact is not None
-    monkeypatch.setattr(predictor_cache, "MAXIMUM_BYTES", 2 * len(made.artifact))
+    monkeypatch.setattr(caches, "MAXIMUM_BYTES", 2 * len(made.artifact))
     cache = PredictorCache(store)
     scopes = [HistoryScope(OWNER, name) for name in ("a", "b", "c")]
     for scope in scopes:

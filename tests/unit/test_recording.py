@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from activities.recording import (
+from activities.requests.recording import (
     INLINE_LIMIT_BYTES,
     answering_attempt,
     build_record,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from activities import recovery
-from activities.recording import INLINE_LIMIT_BYTES
+from activities.requests import recovery
+from activities.requests.recording import INLINE_LIMIT_BYTES
 from modelpilot.requests.messages import RouteRequestInput, StepInput
 from modelpilot.requests.outcome import Attempt, Outcome
 from tests.support.core import A, B, Core

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from activities.router_cache import MAXIMUM_ENTRIES, RouterCache, SingleFlightCache
+from activities.requests.caches import MAXIMUM_ENTRIES, RouterCache, SingleFlightCache
 from modelpilot.errors import DependencyUnavailable, NotFound
 from tests.support.core import routed
 from tests.support.fakes import FakeConfiguration

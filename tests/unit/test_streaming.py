@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from activities.failures import with_earlier
+from activities.requests.failures import with_earlier
 from api import streaming
 from api.errors import describe, openai_envelope
 from api.streaming import ChatStream

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from activities.recording import INLINE_LIMIT_BYTES
+from activities.requests.recording import INLINE_LIMIT_BYTES
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NoCandidate, NotFound, Overloaded
 from modelpilot.requests.outcome import Remedy
 from tests.support.core import COST_USD, A, Core, failure, routed

@@ -9,7 +9,7 @@ from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy, Wor
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from activities import aggregation
+from activities.jobs import aggregation
 from infra.temporal.polling import wait_until_polling
 from modelpilot import names
 from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult

@@ -12,7 +12,7 @@ from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy, Wor
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from activities.maintenance import MaintenanceActivities
+from activities.jobs.housekeeping import MaintenanceActivities
 from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
 from infra.temporal.polling import wait_until_polling

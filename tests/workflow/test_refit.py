@@ -10,8 +10,8 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from activities import refit as steps
-from activities.refit import RefitActivities
+from activities.jobs import refit as steps
+from activities.jobs.refit import RefitActivities
 from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
 from modelpilot.learning.refit import FittedArtifact, RefitInput, RefitResult

@@ -8,7 +8,7 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from activities import flights, recovery
+from activities.requests import controller, recovery
 from infra.temporal import starter
 from modelpilot import names
 from modelpilot.errors import Conflict
@@ -155,7 +155,7 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client
 
 async def test_storing_goes_on_when_postgres_is_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The local step gives up, an ordinary activity retries until the row is in; nothing is called again."""
-    monkeypatch.setattr(flights, "COMMIT_RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.0)
     core = Core()
     core.ledger.down = True
     told = accepted(plan(A))

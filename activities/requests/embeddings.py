@@ -5,8 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from activities.health import Deployment, DeploymentHealth
-from activities.targets import Targets, speaks_of_deployment
+from activities.requests.deployments import Deployment, DeploymentHealth, Targets, speaks_of_deployment
 from modelpilot.errors import InvalidRequest
 from modelpilot.providers.catalogue import ModelSpec, ProviderKind
 from modelpilot.providers.deployments import Place

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from activities.inflight import ChunkSink
+from activities.requests.flight import ChunkSink
 from modelpilot.errors import StreamDiverged
 from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Outcome, ProviderError, Remedy

@@ -8,13 +8,12 @@ from typing import TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.call_state import CallContext
-from activities.failures import canceled_outcome, with_earlier
-from activities.flights import FlightController, answer_size
-from activities.inflight import Flight, FlightRegistry
-from activities.model_calls import slept
-from activities.recording import without_large_answer
-from activities.recovery import Recovery
+from activities.requests.call import CallContext, slept
+from activities.requests.controller import FlightController, answer_size
+from activities.requests.failures import canceled_outcome, with_earlier
+from activities.requests.flight import Flight, FlightRegistry
+from activities.requests.recording import without_large_answer
+from activities.requests.recovery import Recovery
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
 from modelpilot.requests.messages import CallReport, FallbackInput, RouteRequestInput, StepInput

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import structlog
 
-from activities.flights import FlightController
-from activities.inflight import Flight, FlightRegistry
+from activities.requests.controller import FlightController
+from activities.requests.flight import Flight, FlightRegistry
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.errors import DependencyUnavailable

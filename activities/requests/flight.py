@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.health import Deployment
+from activities.requests.deployments import Deployment
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import ModelPilotError
 from modelpilot.requests.messages import RouteRequestInput, StepReport

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import structlog
 
-from activities.call_state import CallContext
-from activities.failures import canceled_outcome, unacknowledged_outcome, with_earlier
-from activities.inflight import BackgroundTasks, Flight
-from activities.model_calls import ModelCaller
-from activities.recording import Mac, build_record
+from activities.requests.call import CallContext, ModelCaller
+from activities.requests.failures import canceled_outcome, unacknowledged_outcome, with_earlier
+from activities.requests.flight import BackgroundTasks, Flight
+from activities.requests.recording import Mac, build_record
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.outcome import Outcome

@@ -5,11 +5,11 @@ import time
 import structlog
 from temporalio import activity
 
-from activities.decision_steps import DecisionSteps
-from activities.flights import FlightController
-from activities.inflight import Flight, FlightRegistry
-from activities.recording import history_point
-from activities.recovery import Recovery
+from activities.requests.controller import FlightController
+from activities.requests.decision import DecisionSteps
+from activities.requests.flight import Flight, FlightRegistry
+from activities.requests.recording import history_point
+from activities.requests.recovery import Recovery
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.messages import StepInput, StepReport
 from modelpilot.requests.ports import History, Ledger

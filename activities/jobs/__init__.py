@@ -1,0 +1,1 @@
+"""The steps of batch work: aggregation, refits, re-scoring, housekeeping."""

@@ -1,0 +1,1 @@
+"""The steps of one request: decide, call, deliver, record, recover."""
