@@ -4,9 +4,10 @@ from typing import Any
 
 from aiohttp import web
 
-from api.middleware import answer_preflight, authorize, identify, map_errors, stamp
-from api.registry import ROUTES, RouteTable, add_routes
-from api.routes import audit, health, keys, model_list, models, openapi, providers, routers
+from api.http import openapi
+from api.http.middleware import answer_preflight, authorize, identify, map_errors, stamp
+from api.http.registry import ROUTES, RouteTable, add_routes
+from api.routes import audit, health, keys, model_list, models, providers, routers
 from api.services import SERVICES, Services
 
 # For web.AppRunner: a client that leaves cancels its request, and nothing inflates the bodies that we refuse anyway.

@@ -1,4 +1,4 @@
-"""One family of coded errors. Nothing here knows HTTP: `api/errors.py` maps each class to a status."""
+"""One family of coded errors. Nothing here knows HTTP: `api/http/errors.py` maps each class to a status."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -21,10 +21,11 @@ from activities.requests.flight import BackgroundTasks, FlightRegistry
 from activities.requests.performance import PerformanceActivities
 from activities.requests.provider_steps import ProviderActivities
 from activities.requests.recovery import Recovery
-from api.answering import SUBMISSIONS
 from api.app import create_app
+from api.gateway.answer import SUBMISSIONS
+from api.gateway.serving import Gateway, serve, sweep_flights
+from api.gateway.submit import Submissions
 from api.routes import (
-    aggregation_jobs,
     analytics,
     chat,
     codec,
@@ -38,9 +39,6 @@ from api.routes import (
     requests,
 )
 from api.services import Services
-from api.serving import Gateway, serve
-from api.submissions import Submissions
-from api.upkeep import sweep_flights
 from infra.db.decision_log import PostgresDecisionLog
 from infra.db.feedback import PostgresFeedback
 from infra.db.metrics import PostgresMetrics
@@ -101,7 +99,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         replay.register(app, replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(adapters.database)))
         learning = predictors.Learning(PostgresPredictors(adapters.database), TemporalRefits(adapters.client))
         predictors.register(app, learning)
-        aggregation_jobs.register(app, TemporalJobs(adapters.client))
+        jobs.register_aggregation(app, TemporalJobs(adapters.client))
         _register_learning(app, adapters)
         for routes in (chat, messages, embeddings, requests, codec, deployments):
             routes.register(app)

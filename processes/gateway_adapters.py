@@ -10,9 +10,9 @@ from temporalio.client import Client
 
 from activities.requests.caches import PredictorCache, RouterCache
 from activities.requests.deployments import DeploymentHealth
-from api.auth import CachedAuthenticator
+from api.gateway.serving import keep_lease
+from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck
-from api.upkeep import keep_lease
 from infra.crypto.keyring import Keyring
 from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database

@@ -11,7 +11,7 @@ from typing import Any
 
 from activities.requests.caches import PredictorCache
 from activities.requests.decision import DecisionSteps
-from api.bodies import validate
+from api.http.bodies import validate
 from api.routes.replay import ReplayAccess, ReplayBody, replayed
 from api.routes.routers import check_router
 from infra.crypto.keyring import Keyring, generate_key

@@ -1,14 +1,16 @@
 """`/api/analytics/*`: single requests, hourly metrics and totals of one's own routers."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from aiohttp import web
 
-from api.csv_stream import columns_of, stream_csv
-from api.registry import Handler, QueryParam, RouteSpec, add_routes
-from api.responses import json_response
-from api.routes import analytics_query as query
+from api.http.middleware import PRINCIPAL
+from api.http.registry import Handler, QueryParam, RouteSpec, add_routes
+from api.http.responses import columns_of, json_response, stream_csv
 from api.routes.analytics_views import (
     HourlyItem,
     HourlyListing,
@@ -19,8 +21,113 @@ from api.routes.analytics_views import (
     request_view,
     summary_view,
 )
-from modelpilot.metrics.analytics import MetricsReader, Row
+from modelpilot.errors import InvalidRequest, PermissionDenied
+from modelpilot.metrics.analytics import MetricsFilter, MetricsReader, Row
 from modelpilot.wire.json_model import WireModel
+
+# The query parameters of the analytics routes: filters, range of time, page, format.
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 1_000
+
+FILTERS = (
+    QueryParam("routerId", "Only this router; empty for requests that named a model directly."),
+    QueryParam("model", "Only this model."),
+    QueryParam("provider", "Only this provider."),
+    QueryParam("from", "Beginning of the range, inclusive: ISO 8601 (UTC where it names no offset) or Unix seconds."),
+    QueryParam("to", "End of the range, exclusive; written like `from`."),
+)
+PAGING = (
+    QueryParam("cursor", "`nextCursor` of the page before; left out for the first page."),
+    QueryParam("limit", f"Items per page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} when left out.", "integer"),
+    QueryParam("format", "`json` (the default) or `csv`: all pages from the cursor on, as one file."),
+)
+
+_LIMIT = re.compile(r"[0-9]{1,4}")
+_SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_LONGEST_NAME = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which part of a list, and how to write it."""
+
+    cursor: str | None
+    limit: int
+    csv: bool
+
+
+def asked_filters(request: web.Request, also: Collection[QueryParam] = ()) -> MetricsFilter:
+    """The filters of a request, within what its key may see. `also`: parameters that are read elsewhere.
+
+    Raises InvalidRequest (also for a parameter that does not exist: ignored, it would show too much), PermissionDenied.
+    """
+    _refuse_unknown(request, {item.name for item in (*FILTERS, *also)})
+    principal = request[PRINCIPAL]
+    router_id = _name(request, "routerId")
+    if principal.allowed_routers is not None and router_id is not None and router_id not in principal.allowed_routers:
+        raise PermissionDenied("This API key may not see the analytics of that router.", param="routerId")
+    start, end = _moment(request, "from"), _moment(request, "to")
+    if start is not None and end is not None and start > end:
+        raise InvalidRequest("from: it must not be after `to`", param="from")
+    return MetricsFilter(
+        user_id=principal.user_id,
+        routers=principal.allowed_routers,
+        router_id=router_id,
+        model=_name(request, "model"),
+        provider=_name(request, "provider"),
+        start=start,
+        end=end,
+    )
+
+
+def asked_page(request: web.Request) -> PageRequest:
+    """Cursor, limit and format. Raises InvalidRequest."""
+    text, kind = request.query.get("limit"), request.query.get("format", "json")
+    if text is not None and not (_LIMIT.fullmatch(text) and 1 <= int(text) <= MAX_LIMIT):
+        raise InvalidRequest(f"limit: an integer from 1 to {MAX_LIMIT} was expected", param="limit")
+    if kind not in ("json", "csv"):
+        raise InvalidRequest("format: `json` or `csv` was expected", param="format")
+    limit = DEFAULT_LIMIT if text is None else int(text)
+    return PageRequest(request.query.get("cursor") or None, limit, kind == "csv")
+
+
+def _refuse_unknown(request: web.Request, known: Collection[str]) -> None:
+    for name in request.query:
+        if name not in known:
+            raise InvalidRequest(f"{name[:100]}: there is no such parameter", param=name[:100])
+        if len(request.query.getall(name)) > 1:
+            raise InvalidRequest(f"{name}: it was given more than once", param=name)
+
+
+def _name(request: web.Request, name: str) -> str | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if len(text) > _LONGEST_NAME or "\0" in text or not text.isprintable():
+        raise InvalidRequest(f"{name}: it is not a name that anything here has", param=name)
+    return text
+
+
+def _moment(request: web.Request, name: str) -> datetime | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(float(text), UTC) if _SECONDS.fullmatch(text) else _iso(text)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None or not _EARLIEST <= moment <= _LATEST:
+        raise InvalidRequest(f"{name}: a time was expected, as ISO 8601 or as Unix seconds", param=name)
+    return moment
+
+
+def _iso(text: str) -> datetime:
+    # An unescaped + of a query is a blank by the time it arrives here.
+    moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
 
 METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
 
@@ -28,13 +135,13 @@ METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
 def register(app: web.Application, metrics: MetricsReader) -> None:
     """Add the routes over `metrics`."""
     app[METRICS] = metrics
-    listed = (*query.FILTERS, *query.PAGING)
+    listed = (*FILTERS, *PAGING)
     add_routes(
         app,
         [
             _spec("requests", _requests, "Single requests, newest first", RequestListing, listed),
             _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, listed),
-            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, query.FILTERS),
+            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, FILTERS),
         ],
     )
 
@@ -57,7 +164,7 @@ def _spec(
 
 
 async def _requests(request: web.Request) -> web.StreamResponse:
-    wanted, page = query.filters(request, query.PAGING), query.page(request)
+    wanted, page = asked_filters(request, PAGING), asked_page(request)
     pages = partial(request.app[METRICS].requests, wanted)
     if page.csv:
         return await stream_csv(request, "requests", _REQUEST_COLUMNS, pages, _request_row, page.cursor)
@@ -66,7 +173,7 @@ async def _requests(request: web.Request) -> web.StreamResponse:
 
 
 async def _hourly(request: web.Request) -> web.StreamResponse:
-    wanted, page = query.filters(request, query.PAGING), query.page(request)
+    wanted, page = asked_filters(request, PAGING), asked_page(request)
     pages = partial(request.app[METRICS].hourly, wanted)
     if page.csv:
         return await stream_csv(request, "hourly", _HOURLY_COLUMNS, pages, _hourly_row, page.cursor)
@@ -75,7 +182,7 @@ async def _hourly(request: web.Request) -> web.StreamResponse:
 
 
 async def _summary(request: web.Request) -> web.StreamResponse:
-    wanted = query.filters(request)
+    wanted = asked_filters(request)
     totals = await request.app[METRICS].totals(wanted)
     return json_response(summary_view(wanted, totals).to_wire())
 

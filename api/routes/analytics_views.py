@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
-from api.routes.crud import Listing
+from api.routes.resource import Listing
 from modelpilot.metrics.analytics import MetricsFilter, Row, Totals
 from modelpilot.metrics.savings import STATEMENT, Saving, prediction_ratio, savings
 from modelpilot.wire.json_model import WireModel

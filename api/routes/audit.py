@@ -5,8 +5,8 @@ from typing import Any
 from aiohttp import web
 from pydantic import AwareDatetime
 
-from api.registry import RouteSpec
-from api.routes import crud
+from api.http.registry import RouteSpec
+from api.routes import resource
 from api.services import SERVICES
 from modelpilot.management.resources import AuditEntry
 from modelpilot.wire.json_model import WireModel
@@ -25,7 +25,7 @@ class AuditView(WireModel):
     after: dict[str, Any] | None
 
 
-class AuditListing(crud.Listing[AuditView]):
+class AuditListing(resource.Listing[AuditView]):
     """Changes, newest first."""
 
 
@@ -42,20 +42,20 @@ def routes() -> list[RouteSpec]:
             None,
             AuditListing,
             200,
-            crud.PAGING,
+            resource.PAGING,
         )
     ]
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
     audit = request.app[SERVICES].audit
-    return crud.listed(await audit.list(crud.owner_of(request), *crud.paging(request)), _view)
+    return resource.listed(await audit.list(resource.owner_of(request), *resource.paging(request)), _view)
 
 
 def _view(entry: AuditEntry) -> AuditView:
     return AuditView(
         id=entry.id,
-        timestamp=crud.utc(entry.at),
+        timestamp=resource.utc(entry.at),
         actor=entry.actor,
         action=entry.action,
         kind=entry.kind,

@@ -7,13 +7,11 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from api.accepted import Incoming
-from api.answering import SUBMISSIONS, Format, answer
-from api.bodies import parse_object, read_bytes, validate
-from api.incoming import incoming_of
-from api.registry import RouteSpec, add_routes
-from api.responses import json_response
-from api.streaming import ChatStream
+from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer
+from api.gateway.receive import Incoming, incoming_of
+from api.http.bodies import parse_object, read_bytes, validate
+from api.http.registry import RouteSpec, add_routes
+from api.http.responses import json_response
 from modelpilot.chat.body import ChatBody
 
 

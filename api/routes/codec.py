@@ -14,9 +14,9 @@ from google.protobuf import json_format
 from temporalio.api.common.v1 import Payloads
 from temporalio.converter import PayloadCodec
 
-from api.bodies import read_bytes
-from api.middleware import presented_key
-from api.registry import RouteSpec, add_routes
+from api.http.bodies import read_bytes
+from api.http.middleware import presented_key
+from api.http.registry import RouteSpec, add_routes
 from api.services import SERVICES
 from modelpilot.errors import InvalidRequest, MalformedBody, PermissionDenied
 

@@ -9,10 +9,10 @@ from prometheus_client import Gauge
 from pydantic import AwareDatetime
 
 from activities.requests.deployments import DeploymentHealth, DeploymentReport
-from api.middleware import PRINCIPAL
-from api.registry import RouteSpec, Scope, add_routes
-from api.responses import json_response
-from api.routes.crud import optional_utc
+from api.http.middleware import PRINCIPAL
+from api.http.registry import RouteSpec, Scope, add_routes
+from api.http.responses import json_response
+from api.routes.resource import optional_utc
 from modelpilot.providers.breaker import State
 from modelpilot.wire.json_model import WireModel
 

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from activities.requests.embeddings import Embedded, EmbeddingCaller
 from activities.requests.failures import attempt_summary, failed_outcome, outcome_error
-from api.bodies import read_body
-from api.incoming import check_allowed
-from api.middleware import PRINCIPAL, REQUEST_ID
-from api.registry import RouteSpec, add_routes
-from api.responses import json_response
+from api.gateway.receive import check_allowed
+from api.http.bodies import read_body
+from api.http.middleware import PRINCIPAL, REQUEST_ID
+from api.http.registry import RouteSpec, add_routes
+from api.http.responses import json_response
 from modelpilot.errors import InvalidRequest, ModelPilotError, NoCandidate
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Self
 from aiohttp import web
 from pydantic import Field, model_validator
 
-from api.bodies import read_json, validate
-from api.incoming import check_allowed
-from api.middleware import PRINCIPAL
-from api.registry import RouteSpec, add_routes
-from api.responses import json_response
-from api.routes.crud import deleted
+from api.gateway.receive import check_allowed
+from api.http.bodies import read_json, validate
+from api.http.middleware import PRINCIPAL
+from api.http.registry import RouteSpec, add_routes
+from api.http.responses import json_response
 from api.routes.requests import LEDGER
+from api.routes.resource import deleted
 from modelpilot.errors import NotFound
 from modelpilot.learning.feedback import (
     MAX_COMMENT_CHARACTERS,

@@ -7,8 +7,8 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
-from api.registry import RouteSpec, Scope
-from api.responses import json_response
+from api.http.registry import RouteSpec, Scope
+from api.http.responses import json_response
 from api.services import SERVICES, HealthCheck, Services
 
 # Shorter than the timeout of common health checkers (Kubernetes: usually set to a few seconds).

@@ -2,22 +2,62 @@
 
 import secrets
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import AwareDatetime, Field
 
-from api.bodies import validate
-from api.registry import RouteSpec, add_routes
-from api.responses import json_response
-from api.routes import crud
-from api.routes.job_view import JobProgressView, JobView, JudgeView
+from api.http.bodies import validate
+from api.http.registry import RouteSpec, add_routes
+from api.http.responses import json_response
+from api.routes import resource
 from api.services import SERVICES, Services
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
 from modelpilot.learning.quality import Source
 from modelpilot.learning.rescoring import NIGHTLY_SOURCES, JobRunner, JobState, RescoreInput, RescoreJobs, RescoreSpec
+from modelpilot.metrics.jobs import Job, JobProgress, Jobs, JobStatus, job_workflow_id
 from modelpilot.routing.router import ModelId, RouterId
 from modelpilot.wire.json_model import WireModel
+
+# A batch job as `/api/jobs` shows it, whatever kind it is.
+
+
+class JobProgressView(WireModel):
+    """Units done (rows of a re-scoring, hours of an aggregation), of how many. 0 where nobody knows yet or can be
+    asked."""
+
+    done: int
+    total: int
+
+
+class JudgeView(WireModel):
+    """What judging came to. `costUsd` has calls whose outcome is not known at their estimate."""
+
+    model: str
+    judged: int
+    cost_usd: float
+    budget_usd: float
+    stopped: str | None
+
+
+class JobView(WireModel):
+    """A job of any kind; the fields after `progress` are null where they do not apply or are not known.
+
+    A paused one is `running` with `paused: true`. `scored` rows have a quality.
+    """
+
+    id: str
+    kind: Literal["rescore", "aggregate"]
+    status: JobStatus
+    progress: JobProgressView
+    paused: bool = False
+    scored: int | None = None
+    judge: JudgeView | None = None
+    error: str | None = None
+    workflow_id: str
+    created_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+
 
 RESCORE_JOBS: web.AppKey[RescoreJobs] = web.AppKey("rescore_jobs", RescoreJobs)
 JOB_RUNNER: web.AppKey[JobRunner] = web.AppKey("job_runner", JobRunner)
@@ -41,7 +81,7 @@ class RescoreBody(WireModel):
     allow_self_judging: bool = False
 
 
-class JobListing(crud.Listing[JobView]):
+class JobListing(resource.Listing[JobView]):
     """Jobs, newest first."""
 
 
@@ -54,7 +94,7 @@ def register(app: web.Application) -> None:
                 "POST", "/api/jobs/rescore", _rescore, "admin", "Score stored outcomes again", "jobs",
                 RescoreBody, JobView, 202,
             ),
-            RouteSpec("GET", "/api/jobs", _list, "admin", "List jobs", "jobs", None, JobListing, 200, crud.PAGING),
+            RouteSpec("GET", "/api/jobs", _list, "admin", "List jobs", "jobs", None, JobListing, 200, resource.PAGING),
             RouteSpec("GET", "/api/jobs/{id}", _get, "admin", "Read a job", "jobs", None, JobView),
             RouteSpec("POST", "/api/jobs/{id}/pause", _pause, "admin", "Let a job wait", "jobs", None, JobView),
             RouteSpec("POST", "/api/jobs/{id}/resume", _resume, "admin", "Let a job go on", "jobs", None, JobView),
@@ -64,8 +104,8 @@ def register(app: web.Application) -> None:
 
 
 async def _rescore(request: web.Request) -> web.StreamResponse:
-    owner = crud.owner_of(request)
-    spec = _spec(await crud.read_new(request, RescoreBody) if request.can_read_body else validate({}, RescoreBody))
+    owner = resource.owner_of(request)
+    spec = _spec(await resource.read_new(request, RescoreBody) if request.can_read_body else validate({}, RescoreBody))
     await _check(request.app[SERVICES], owner, spec)
     job = RescoreInput(owner, f"rescore_{secrets.token_hex(12)}", spec)
     # Started first: a job that Temporal has makes its own row, where this process dies before it does.
@@ -121,15 +161,17 @@ async def _check(services: Services, owner: str, spec: RescoreSpec) -> None:
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
-    return crud.listed(await request.app[RESCORE_JOBS].list(crud.owner_of(request), *crud.paging(request)), _view)
+    return resource.listed(
+        await request.app[RESCORE_JOBS].list(resource.owner_of(request), *resource.paging(request)), _view
+    )
 
 
 async def _found(request: web.Request) -> JobState:
-    return await request.app[RESCORE_JOBS].job(crud.owner_of(request), crud.path_id(request, "job"))
+    return await request.app[RESCORE_JOBS].job(resource.owner_of(request), resource.path_id(request, "job"))
 
 
 async def _get(request: web.Request) -> web.StreamResponse:
-    return crud.shown(_view(await _found(request)))
+    return resource.shown(_view(await _found(request)))
 
 
 async def _running(request: web.Request) -> JobState:
@@ -153,14 +195,14 @@ async def _resume(request: web.Request) -> web.StreamResponse:
 
 async def _paused(request: web.Request, state: JobState, *, paused: bool) -> web.StreamResponse:
     await request.app[RESCORE_JOBS].set_paused(state.user_id, state.id, paused=paused)
-    return crud.shown(_view(await request.app[RESCORE_JOBS].job(state.user_id, state.id)))
+    return resource.shown(_view(await request.app[RESCORE_JOBS].job(state.user_id, state.id)))
 
 
 async def _cancel(request: web.Request) -> web.StreamResponse:
     """The workflow writes the end itself, once what is under way has been recorded: until then it is `running`."""
     state = await _running(request)
     await request.app[JOB_RUNNER].cancel(state.workflow_id)
-    return crud.shown(_view(await request.app[RESCORE_JOBS].job(state.user_id, state.id)))
+    return resource.shown(_view(await request.app[RESCORE_JOBS].job(state.user_id, state.id)))
 
 
 def _view(state: JobState) -> JobView:
@@ -183,6 +225,48 @@ def _view(state: JobState) -> JobView:
         judge=judge,
         error=state.error,
         workflow_id=state.workflow_id,
-        created_at=crud.utc(state.created_at),
-        finished_at=crud.optional_utc(state.finished_at),
+        created_at=resource.utc(state.created_at),
+        finished_at=resource.optional_utc(state.finished_at),
     )
+
+
+# `POST /api/jobs/aggregate`, and `GET /api/jobs/{id}` for what it started: jobs that live in Temporal alone.
+
+JOBS: web.AppKey[Jobs] = web.AppKey("jobs", Jobs)
+
+
+def register_aggregation(app: web.Application, jobs: Jobs) -> None:
+    """Add the routes over `jobs`. Before those of other jobs: the ids that these answer for are a part of theirs."""
+    app[JOBS] = jobs
+    one, begun = "/api/jobs/{id:aggregate-[0-9a-f]+}", "/api/jobs/aggregate"
+    add_routes(
+        app,
+        [
+            RouteSpec("POST", begun, _aggregate, "admin", "Aggregate now", "jobs", None, JobView, 202),
+            RouteSpec("GET", one, _show, "admin", "Read a job", "jobs", None, JobView),
+        ],
+    )
+
+
+def _aggregation_view(owner: str, job: Job) -> JobView:
+    told = job.progress or JobProgress()
+    return JobView(
+        id=job.id,
+        kind="aggregate",
+        status=job.status,
+        progress=JobProgressView(done=told.done, total=told.total),
+        workflow_id=job_workflow_id(owner, job.id),
+        created_at=resource.optional_utc(job.created_at),
+        finished_at=resource.optional_utc(job.finished_at),
+    )
+
+
+async def _aggregate(request: web.Request) -> web.StreamResponse:
+    owner = resource.owner_of(request)
+    job = await request.app[JOBS].start_aggregation(owner)
+    return json_response(_aggregation_view(owner, job).to_wire(), 202, {"location": f"/api/jobs/{job.id}"})
+
+
+async def _show(request: web.Request) -> web.StreamResponse:
+    owner, job_id = resource.owner_of(request), resource.path_id(request, "job")
+    return resource.shown(_aggregation_view(owner, await request.app[JOBS].find(owner, job_id)))

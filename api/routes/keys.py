@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
-from api.middleware import PRINCIPAL
-from api.registry import RouteSpec
-from api.routes import crud
+from api.http.middleware import PRINCIPAL
+from api.http.registry import RouteSpec
+from api.routes import resource
 from api.services import SERVICES
 from modelpilot.errors import InvalidRequest, PermissionDenied
 from modelpilot.management.resources import UNCHANGED, ApiKeyChange, NewApiKey, Scope, StoredApiKey
@@ -92,7 +92,7 @@ class NewKeyView(KeyView):
     key: str
 
 
-class KeyListing(crud.Listing[KeyView]):
+class KeyListing(resource.Listing[KeyView]):
     """API keys, newest first."""
 
 
@@ -101,7 +101,7 @@ def routes() -> list[RouteSpec]:
     one, tag = f"{_PATH}/{{id}}", "keys"
     return [
         RouteSpec("POST", _PATH, _create, "admin", "Create an API key", tag, KeyBody, NewKeyView, 201),
-        RouteSpec("GET", _PATH, _list, "admin", "List API keys", tag, None, KeyListing, 200, crud.PAGING),
+        RouteSpec("GET", _PATH, _list, "admin", "List API keys", tag, None, KeyListing, 200, resource.PAGING),
         RouteSpec("GET", one, _get, "admin", "Read an API key", tag, None, KeyView),
         RouteSpec("PUT", one, _put, "admin", "Change an API key", tag, KeyChangeBody, KeyView),
         RouteSpec("DELETE", one, _delete, "admin", "Delete an API key", tag, status=204),
@@ -111,58 +111,58 @@ def routes() -> list[RouteSpec]:
 
 async def _create(request: web.Request) -> web.StreamResponse:
     services, caller = request.app[SERVICES], request[PRINCIPAL]
-    body = await crud.read_new(request, KeyBody)
+    body = await resource.read_new(request, KeyBody)
     owner = body.user_id or caller.user_id
     if owner != caller.user_id and not caller.operator:
         raise PermissionDenied("Only an operator may create keys for other users.", param="userId")
     new = NewApiKey(body.name, frozenset(body.scopes), _as_set(body.allowed_routers), _as_unix(body.expires_at))
     stored, secret = await services.keys.create(owner, new, caller.api_key_id)
     services.on_change("api_key", owner, stored.id)
-    return crud.created(_new_view(stored, secret), f"{_PATH}/{stored.id}")
+    return resource.created(_new_view(stored, secret), f"{_PATH}/{stored.id}")
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
     keys = request.app[SERVICES].keys
-    return crud.listed(await keys.list(crud.owner_of(request), *crud.paging(request)), _view)
+    return resource.listed(await keys.list(resource.owner_of(request), *resource.paging(request)), _view)
 
 
 async def _get(request: web.Request) -> web.StreamResponse:
     keys = request.app[SERVICES].keys
-    return crud.shown(_view(await keys.get(crud.owner_of(request), crud.path_id(request, "key"))))
+    return resource.shown(_view(await keys.get(resource.owner_of(request), resource.path_id(request, "key"))))
 
 
 async def _put(request: web.Request) -> web.StreamResponse:
-    owner, subject = crud.owner_of(request), crud.path_id(request, "key")
-    body = await crud.read_replacement(request, KeyChangeBody, _READ_ONLY)
+    owner, subject = resource.owner_of(request), resource.path_id(request, "key")
+    body = await resource.read_replacement(request, KeyChangeBody, _READ_ONLY)
     keys = request.app[SERVICES].keys
     if body.scopes is not None and frozenset(body.scopes) != (await keys.get(owner, subject)).scopes:
         raise InvalidRequest("scopes: those of a key never change; make a new key", param="scopes")
-    stored = await keys.update(owner, subject, _change(body), crud.actor_of(request))
+    stored = await keys.update(owner, subject, _change(body), resource.actor_of(request))
     _forget(request, subject)
-    return crud.shown(_view(stored))
+    return resource.shown(_view(stored))
 
 
 async def _delete(request: web.Request) -> web.StreamResponse:
-    owner, subject = crud.owner_of(request), crud.path_id(request, "key")
-    await request.app[SERVICES].keys.delete(owner, subject, crud.actor_of(request))
+    owner, subject = resource.owner_of(request), resource.path_id(request, "key")
+    await request.app[SERVICES].keys.delete(owner, subject, resource.actor_of(request))
     _forget(request, subject)
-    return crud.deleted()
+    return resource.deleted()
 
 
 async def _rotate(request: web.Request) -> web.StreamResponse:
-    owner, subject = crud.owner_of(request), crud.path_id(request, "key")
-    body = await crud.read_new(request, RotateBody)
+    owner, subject = resource.owner_of(request), resource.path_id(request, "key")
+    body = await resource.read_new(request, RotateBody)
     keys = request.app[SERVICES].keys
-    stored, secret = await keys.rotate(owner, subject, body.overlap_seconds, crud.actor_of(request))
+    stored, secret = await keys.rotate(owner, subject, body.overlap_seconds, resource.actor_of(request))
     _forget(request, subject)
-    return crud.created(_new_view(stored, secret), f"{_PATH}/{stored.id}")
+    return resource.created(_new_view(stored, secret), f"{_PATH}/{stored.id}")
 
 
 def _forget(request: web.Request, subject: str) -> None:
     """What this process remembers of the key is out of date."""
     services = request.app[SERVICES]
     services.authenticator.drop(subject)
-    services.on_change("api_key", crud.owner_of(request), subject)
+    services.on_change("api_key", resource.owner_of(request), subject)
 
 
 def _change(body: KeyChangeBody) -> ApiKeyChange:
@@ -193,9 +193,9 @@ def _fields(stored: StoredApiKey) -> dict[str, Any]:
         "scopes": sorted(stored.scopes),
         "allowed_routers": None if stored.allowed_routers is None else sorted(stored.allowed_routers),
         "active": stored.active,
-        "expires_at": crud.optional_utc(stored.expires_at),
-        "last_used_at": crud.optional_utc(stored.last_used_at),
-        "created_at": crud.utc(stored.created_at),
+        "expires_at": resource.optional_utc(stored.expires_at),
+        "last_used_at": resource.optional_utc(stored.last_used_at),
+        "created_at": resource.utc(stored.created_at),
         "rotated_from": stored.rotated_from,
     }
 

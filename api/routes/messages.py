@@ -11,14 +11,12 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from api.accepted import Incoming
-from api.answering import SUBMISSIONS, Format, answer
-from api.bodies import parse_object, read_bytes, validate
-from api.errors import ErrorView
-from api.incoming import incoming_of
-from api.registry import RouteSpec, add_routes
-from api.responses import json_bytes, json_response
-from api.streaming import AnswerStream, event
+from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
+from api.gateway.receive import Incoming, incoming_of
+from api.http.bodies import parse_object, read_bytes, validate
+from api.http.errors import ErrorView
+from api.http.registry import RouteSpec, add_routes
+from api.http.responses import json_bytes, json_response
 from modelpilot.chat.body import ChatBody
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking

@@ -5,10 +5,10 @@ from typing import Literal
 from aiohttp import web
 from pydantic import BaseModel
 
-from api.middleware import PRINCIPAL
-from api.registry import RouteSpec
-from api.responses import json_response
-from api.routes import crud
+from api.http.middleware import PRINCIPAL
+from api.http.registry import RouteSpec
+from api.http.responses import json_response
+from api.routes import resource
 from api.services import SERVICES, Services
 from modelpilot.errors import NotFound
 from modelpilot.management.resources import StoredModel, StoredRouter
@@ -46,18 +46,18 @@ async def _list(request: web.Request) -> web.StreamResponse:
     services, caller = request.app[SERVICES], request[PRINCIPAL]
     entries = [
         _router_entry(stored)
-        async for stored in crud.every(lambda cursor, limit: services.routers.list(caller.user_id, cursor, limit))
+        async for stored in resource.every(lambda cursor, limit: services.routers.list(caller.user_id, cursor, limit))
         if _may_use(caller, stored.router.id)
     ]
     entries += [
         _model_entry(stored)
-        async for stored in crud.every(lambda cursor, limit: services.models.list(caller.user_id, cursor, limit))
+        async for stored in resource.every(lambda cursor, limit: services.models.list(caller.user_id, cursor, limit))
     ]
     return json_response(OpenAIModelList(data=entries).model_dump())
 
 
 async def _get(request: web.Request) -> web.StreamResponse:
-    entry = await _find(request.app[SERVICES], request[PRINCIPAL], crud.path_id(request, "model"))
+    entry = await _find(request.app[SERVICES], request[PRINCIPAL], resource.path_id(request, "model"))
     return json_response(entry.model_dump())
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from api.registry import RouteSpec
-from api.routes import crud
+from api.http.registry import RouteSpec
+from api.routes import resource
 from api.routes.resource import Resource
 from api.routes.routers import named_models
 from api.services import Services
@@ -12,13 +12,13 @@ from modelpilot.management.resources import SHARED_OWNER, StoredModel
 from modelpilot.providers.catalogue import ModelSpec
 
 
-class ModelView(ModelSpec, crud.Stamps):
+class ModelView(ModelSpec, resource.Stamps):
     """A model. `shared`: it comes from the seeded catalogue and is not overridden."""
 
     shared: bool
 
 
-class ModelListing(crud.Listing[ModelView]):
+class ModelListing(resource.Listing[ModelView]):
     """Models by id."""
 
 
@@ -50,7 +50,7 @@ async def _refuse_where_used(services: Services, owner: str, model: str) -> None
 
 
 async def _routers_naming(services: Services, owner: str, model: str) -> AsyncIterator[str]:
-    async for stored in crud.every(lambda cursor, limit: services.routers.list(owner, cursor, limit)):
+    async for stored in resource.every(lambda cursor, limit: services.routers.list(owner, cursor, limit)):
         if any(name == model for _, name in named_models(stored.router)):
             yield stored.router.id
 
@@ -59,8 +59,8 @@ def _view(stored: StoredModel) -> ModelView:
     return ModelView(
         **stored.spec.model_dump(),
         shared=stored.shared,
-        created_at=crud.utc(stored.created_at),
-        updated_at=crud.utc(stored.updated_at),
+        created_at=resource.utc(stored.created_at),
+        updated_at=resource.utc(stored.updated_at),
     )
 
 

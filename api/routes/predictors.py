@@ -7,9 +7,9 @@ from aiohttp import web
 from pydantic import AwareDatetime
 from pydantic.alias_generators import to_camel
 
-from api.registry import RouteSpec, Scope, add_routes
-from api.responses import json_response
-from api.routes import crud
+from api.http.registry import RouteSpec, Scope, add_routes
+from api.http.responses import json_response
+from api.routes import resource
 from api.services import SERVICES
 from modelpilot.learning.refit import PredictorStore, PredictorVersion, RefitReport, RefitRun, Refits, RefitStatus
 from modelpilot.requests.records import HistoryScope
@@ -105,7 +105,7 @@ async def _predictor(request: web.Request) -> web.StreamResponse:
         report=served.report if served else None,
         versions=[_view(version) for version in versions],
     )
-    return crud.shown(view)
+    return resource.shown(view)
 
 
 async def _start(request: web.Request) -> web.StreamResponse:
@@ -120,7 +120,7 @@ async def _latest(request: web.Request) -> web.StreamResponse:
 
 async def _scope(request: web.Request) -> HistoryScope:
     """The router in the path. Raises NotFound where the caller has none of this id."""
-    owner, router_id = crud.owner_of(request), crud.path_id(request, "router")
+    owner, router_id = resource.owner_of(request), resource.path_id(request, "router")
     await request.app[SERVICES].routers.get(owner, router_id)
     return HistoryScope(owner, router_id)
 
@@ -144,7 +144,7 @@ def _report(report: RefitReport) -> RefitReportView:
 def _view(version: PredictorVersion) -> PredictorVersionView:
     return PredictorVersionView(
         version=version.version,
-        fitted_at=crud.utc(version.fitted_at),
+        fitted_at=resource.utc(version.fitted_at),
         rows=version.rows,
         accepted=version.accepted,
         report=_camel(version.report),

@@ -4,8 +4,8 @@ import re
 
 from pydantic import AwareDatetime
 
-from api.registry import RouteSpec
-from api.routes import crud
+from api.http.registry import RouteSpec
+from api.routes import resource
 from api.routes.resource import Resource
 from api.services import Services
 from modelpilot.errors import InvalidRequest
@@ -29,7 +29,7 @@ class ProviderView(WireModel):
     updated_at: AwareDatetime
 
 
-class ProviderListing(crud.Listing[ProviderView]):
+class ProviderListing(resource.Listing[ProviderView]):
     """Providers, newest first."""
 
 
@@ -54,8 +54,8 @@ def _view(stored: StoredProvider) -> ProviderView:
         base_url=stored.base_url,
         has_key=stored.has_key,
         key_count=stored.key_count,
-        created_at=crud.utc(stored.created_at),
-        updated_at=crud.utc(stored.updated_at),
+        created_at=resource.utc(stored.created_at),
+        updated_at=resource.utc(stored.updated_at),
     )
 
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self
 from aiohttp import web
 from pydantic import AwareDatetime, Field, model_validator
 
-from api.bodies import read_body
-from api.incoming import check_allowed
-from api.middleware import PRINCIPAL
-from api.registry import RouteSpec, Scope, add_routes
-from api.responses import json_response
+from api.gateway.receive import check_allowed
+from api.http.bodies import read_body
+from api.http.middleware import PRINCIPAL
+from api.http.registry import RouteSpec, Scope, add_routes
+from api.http.responses import json_response
 from api.services import SERVICES
 from modelpilot.errors import NotFound
 from modelpilot.learning.replay import Proposal, replay

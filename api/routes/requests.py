@@ -5,10 +5,10 @@ from typing import Any
 from aiohttp import web
 
 from activities.requests.flight import FlightRegistry
-from api.answers import request_view
-from api.middleware import PRINCIPAL
-from api.registry import RouteSpec, add_routes
-from api.responses import json_response
+from api.gateway.answer import request_view
+from api.http.middleware import PRINCIPAL
+from api.http.registry import RouteSpec, add_routes
+from api.http.responses import json_response
 from modelpilot.errors import NotFound
 from modelpilot.requests.ports import Ledger, WorkflowStarter
 from modelpilot.requests.records import RequestKey

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from api.registry import RouteSpec
-from api.routes import crud
+from api.http.registry import RouteSpec
+from api.routes import resource
 from api.routes.resource import Resource
 from api.services import SERVICES, Services
 from modelpilot.errors import InvalidRequest, NotFound
@@ -13,13 +13,13 @@ from modelpilot.management.resources import ModelRepository, Page, StoredRouter
 from modelpilot.routing.router import Router
 
 
-class RouterView(Router, crud.Stamps):
+class RouterView(Router, resource.Stamps):
     """A router at one version."""
 
     version: int
 
 
-class RouterListing(crud.Listing[RouterView]):
+class RouterListing(resource.Listing[RouterView]):
     """Routers, or versions of one router, newest first."""
 
 
@@ -40,8 +40,8 @@ def routes() -> list[RouteSpec]:
 
 async def _versions(request: web.Request) -> web.StreamResponse:
     routers = request.app[SERVICES].routers
-    versions = await routers.versions(crud.owner_of(request), crud.path_id(request, "router"))
-    return crud.listed(Page(tuple(versions)), _view)
+    versions = await routers.versions(resource.owner_of(request), resource.path_id(request, "router"))
+    return resource.listed(Page(tuple(versions)), _view)
 
 
 def named_models(router: Router) -> Iterator[tuple[str, str]]:
@@ -80,8 +80,8 @@ def _view(stored: StoredRouter) -> RouterView:
     return RouterView(
         **stored.router.model_dump(),
         version=stored.version,
-        created_at=crud.utc(stored.created_at),
-        updated_at=crud.utc(stored.updated_at),
+        created_at=resource.utc(stored.created_at),
+        updated_at=resource.utc(stored.updated_at),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from api import csv_stream
+from api.http import responses
 from api.routes import analytics
 from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
@@ -184,14 +184,14 @@ async def test_scopes(site: Site, kind: str) -> None:
 
 async def test_csv_is_the_list(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every page of it, with the columns of the JSON, and no cell that a spreadsheet would run."""
-    monkeypatch.setattr(csv_stream, "PAGE_ROWS", 2)
+    monkeypatch.setattr(responses, "PAGE_ROWS", 2)
     await site.requests.add(HOUR, count=5, session_id='=HYPERLINK("x"), "quoted"', cost_usd=None)
     await site.requests.add(HOUR, session_id="@cmd", degraded=("vector", "x"))
     rows = await site.csv("requests")
     _, page = await site.get("requests")
     assert [row["requestId"] for row in rows] == [item["requestId"] for item in page["items"]]
     (first, *_), last = page["items"], rows[-1]
-    assert list(rows[0]) == list(csv_stream.flattened(first))
+    assert list(rows[0]) == list(responses.flattened(first))
     assert (rows[0]["sessionId"], rows[0]["degraded"]) == ("'@cmd", "vector x")
     assert (last["sessionId"], last["costUsd"]) == ('\'=HYPERLINK("x"), "quoted"', "")
     assert (last["tokens.total"], last["success"], float(last["latencyMs"])) == ("46", "true", 800.0)
@@ -201,8 +201,8 @@ async def test_csv_is_the_list(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_csv_ends_at_its_cap(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """No export is endless."""
-    monkeypatch.setattr(csv_stream, "PAGE_ROWS", 2)
-    monkeypatch.setattr(csv_stream, "MAX_ROWS", 3)
+    monkeypatch.setattr(responses, "PAGE_ROWS", 2)
+    monkeypatch.setattr(responses, "MAX_ROWS", 3)
     await site.requests.add(HOUR, count=5)
     assert len(await site.csv("requests")) == 3
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from api.openapi import build_openapi
-from api.registry import ROUTES
+from api.http.openapi import build_openapi
+from api.http.registry import ROUTES
 from modelpilot.learning.rescoring import CloseInput, RescoreInput, RescoreSpec
 from modelpilot.management.resources import OPERATOR_USER
 from tests.support.learning_site import MakeClient, Site, learning_site

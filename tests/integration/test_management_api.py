@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from api.app import create_app
-from api.auth import CachedAuthenticator
+from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck, Services
 from infra.db.engine import Database
 from infra.db.repositories.api_keys import PostgresApiKeyRepository

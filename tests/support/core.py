@@ -18,8 +18,8 @@ from activities.requests.flight import BackgroundTasks, ChunkSink, Flight, Fligh
 from activities.requests.performance import PerformanceActivities
 from activities.requests.provider_steps import ProviderActivities
 from activities.requests.recovery import Recovery, snapshot_of
-from api.accepted import Incoming, Submission
-from api.submissions import Submissions
+from api.gateway.receive import Incoming, Submission
+from api.gateway.submit import Submissions
 from infra.crypto.keyring import Keyring
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request

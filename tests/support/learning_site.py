@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from api.app import create_app
-from api.auth import CachedAuthenticator
-from api.routes import aggregation_jobs, feedback, jobs, requests
+from api.http.auth import CachedAuthenticator
+from api.routes import feedback, jobs, requests
 from api.services import Services
 from infra.catalogue.seed import seed_models
 from infra.db.engine import Database
@@ -133,7 +133,7 @@ async def learning_site(url: str, aiohttp_client: MakeClient) -> AsyncIterator[S
             app[feedback.FEEDBACK], app[feedback.TEXTS] = PostgresFeedback(database, ring), StoredTexts(database, ring)
             app[jobs.RESCORE_JOBS], app[jobs.JOB_RUNNER] = stored, runner
             feedback.register(app)
-            aggregation_jobs.register(app, aggregations)
+            jobs.register_aggregation(app, aggregations)
             jobs.register(app)
 
         services = Services(

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from api.app import create_app
-from api.auth import CachedAuthenticator
+from api.http.auth import CachedAuthenticator
 from api.services import Services
 from modelpilot.errors import Conflict, DependencyUnavailable, InvalidRequest, NotFound, PermissionDenied
 from modelpilot.management.resources import (

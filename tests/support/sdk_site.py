@@ -8,7 +8,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from api.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec, add_routes
 from api.routes.messages import anthropic_envelope
 from modelpilot.errors import RateLimited
 from tests.sdk_scenarios.site import Site

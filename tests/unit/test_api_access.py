@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from api.openapi import documented_path
-from api.registry import ROUTES, RouteSpec
+from api.http.openapi import documented_path
+from api.http.registry import ROUTES, RouteSpec
 from modelpilot.management.resources import ALL_SCOPES
 from tests.support.management_fakes import FakeStores, bearer, secret_of
 

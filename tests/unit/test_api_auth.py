@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from api.auth import CachedAuthenticator
+from api.http.auth import CachedAuthenticator
 from modelpilot.errors import AuthenticationFailed, DependencyUnavailable
 from modelpilot.management.resources import ApiKeyChange, NewApiKey, StoredApiKey
 from modelpilot.requests.records import Principal

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.bodies import MAX_DEPTH, parse_body, parse_object, refuse_unstorable
-from api.responses import json_bytes
+from api.http.bodies import MAX_DEPTH, parse_body, parse_object, refuse_unstorable
+from api.http.responses import json_bytes
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, MalformedBody
 from modelpilot.routing.router import Router

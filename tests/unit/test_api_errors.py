@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from api.app import RUNNER_OPTIONS
-from api.errors import UnsupportedEncoding, describe, error_response, openai_envelope
-from api.registry import RouteSpec, add_routes
+from api.http.errors import UnsupportedEncoding, describe, error_response, openai_envelope
+from api.http.registry import RouteSpec, add_routes
 from modelpilot import errors
 from tests.support.management_fakes import FakeStores, bearer
 

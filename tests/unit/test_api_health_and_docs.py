@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry, Counter
 
-from api.openapi import build_openapi, documented_path
-from api.registry import ROUTES, RouteSpec
+from api.http.openapi import build_openapi, documented_path
+from api.http.registry import ROUTES, RouteSpec
 from api.services import HealthCheck
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
 from modelpilot.routing.router import Router

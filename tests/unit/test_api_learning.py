@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from activities.requests.caches import RouterCache
-from api.openapi import documented_path
-from api.registry import ROUTES
+from api.http.openapi import documented_path
+from api.http.registry import ROUTES
 from api.routes import predictors, replay
 from modelpilot.errors import NotFound
 from modelpilot.learning.refit import FittedArtifact, RefitReport, RefitRun

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from api.registry import ROUTES, RouteSpec
+from api.http.registry import ROUTES, RouteSpec
 from modelpilot.errors import InvalidRequest
 from modelpilot.management.resources import AuditEntry
 from tests.support.management_fakes import NOW, Api, FakeStores, bearer

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from api import streaming
+from api.gateway import answer
 from api.routes.messages import MessagesStream
 from modelpilot.wire.anthropic_front_answer import MessageEncoder
 from tests.support.core import A, Core, failure, incoming, routed
@@ -64,7 +64,7 @@ async def test_a_whole_stream_has_our_object_at_its_end(client: Client) -> None:
 
 async def test_silence_is_filled_with_pings(client: Client, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anthropic's SDKs skip pings; proxies see that the connection lives."""
-    monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
     gate = asyncio.Event()
     core.providers.will(A, [*WORDS[:2], gate, *WORDS[2:]])
     response = await client.post("/")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.csv_stream import cell, columns_of, flattened
+from api.http.responses import cell, columns_of, flattened
 from api.routes.analytics_views import HourlyItem, RequestItem
 
 

@@ -9,7 +9,7 @@ import pytest
 from activities.requests.call import CallContext
 from activities.requests.delivery import can_go_on, rest_of
 from activities.requests.flight import ChunkSink
-from api.answers import modelpilot_object
+from api.gateway.answer import modelpilot_object
 from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Attempt, Outcome, Remedy, Segment
 from tests.support.core import COST_USD, A, B, Core, failure

@@ -10,9 +10,9 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from activities.requests.failures import with_earlier
-from api import streaming
-from api.errors import describe, openai_envelope
-from api.streaming import ChatStream
+from api.gateway import answer
+from api.gateway.answer import ChatStream
+from api.http.errors import describe, openai_envelope
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from tests.support.core import A, B, Core, failure, incoming, routed
 from tests.support.processes import until
@@ -266,7 +266,7 @@ async def test_a_repeat_beside_the_running_stream_gets_the_whole_answer(served: 
 
 async def test_idle_connections_are_kept_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comment lines, which SSE clients ignore, while the provider thinks."""
-    monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
     gate = asyncio.Event()
     served.core.providers.will(A, [gate, *WORDS])
     response = await served.post()

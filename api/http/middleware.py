@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
-from api.errors import error_response, is_unexpected, log_unexpected, openai_envelope
-from api.registry import ROUTES, Handler, Scope
+from api.http.errors import error_response, is_unexpected, log_unexpected, openai_envelope
+from api.http.registry import ROUTES, Handler, Scope
 from api.services import SERVICES
 from modelpilot.errors import PermissionDenied, RequestCanceled
 from modelpilot.requests.records import Principal

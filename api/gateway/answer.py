@@ -1,24 +1,102 @@
-"""Server-sent events to a client: chunks as they come, our object at the end, an error event instead of a lie."""
+"""Submitting a request and answering it, whole or as a stream, in the client's wire format."""
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from aiohttp import web
 
 from activities.requests.delivery import rest_of
-from activities.requests.failures import outcome_error
+from activities.requests.failures import attempt_summary, outcome_error
 from activities.requests.flight import ChunkSink
-from api.accepted import Submission
-from api.answers import Headers, modelpilot_object
-from api.errors import ErrorView, describe, openai_envelope
-from api.responses import json_bytes
-from api.submissions import Submissions
+from api.gateway.receive import Incoming, Submission
+from api.gateway.submit import Submissions
+from api.http.errors import ErrorView, describe, openai_envelope
+from api.http.middleware import REQUEST_ID
+from api.http.responses import json_bytes, json_response
+from modelpilot.errors import NotFound
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import as_chunks
+
+# What a client gets back: the provider's answer with our `modelpilot` object, and the headers.
+
+Headers = dict[str, str]
+
+
+def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool) -> dict[str, Any]:
+    """The `modelpilot` object of an answer (product.md, section 4)."""
+    described: dict[str, Any] = {
+        "requestId": record.key.request_id,
+        "routerId": record.router_id,
+        "configVersion": record.config_version,
+        "selectedModel": outcome.model,
+        "provider": outcome.provider,
+        "costUsd": outcome.cost_usd,
+        "latencyMs": round(outcome.latency_ms, 1),
+        "overheadMs": round(record.overhead_ms, 2),
+        "attempts": [attempt_summary(attempt) for attempt in outcome.attempts],
+        "degraded": list(record.degraded),
+        "workflowId": record.key.workflow_id,
+    }
+    if outcome.segments:
+        described["segments"] = _segments(outcome)
+    if explain:
+        described["decision"] = record.decision
+    return described
+
+
+def _segments(outcome: Outcome) -> list[dict[str, Any]]:
+    """Which call wrote which part of a streamed answer that was cut and went on, and what that call cost."""
+    costs = {attempt.seq: attempt.cost_usd for attempt in outcome.attempts}
+    return [
+        {"model": part.model, "attempt": part.seq, "costUsd": costs.get(part.seq), "characters": part.characters}
+        for part in outcome.segments
+    ]
+
+
+def answer_headers(record: RequestRecord, outcome: Outcome) -> Headers:
+    """The headers of a whole answer."""
+    headers = {
+        "x-modelpilot-model": outcome.model,
+        "x-modelpilot-overhead-ms": f"{record.overhead_ms:.2f}",
+        "x-modelpilot-attempts": str(len(outcome.attempts)),
+        "server-timing": f"provider;dur={outcome.latency_ms:.1f}, modelpilot;dur={record.overhead_ms:.2f}",
+    }
+    if record.degraded:
+        headers["x-modelpilot-degraded"] = ",".join(record.degraded)
+    return headers
+
+
+def request_view(record: RequestRecord) -> dict[str, Any]:
+    """A finished request as `GET /v1/requests/{id}` shows it, with the answer while that is retained."""
+    outcome = record.outcome
+    view = {
+        **modelpilot_object(record, outcome, explain=True),
+        "status": outcome.status,
+        "createdAt": record.created_at,
+        "completedAt": record.completed_at,
+        "finishReason": outcome.finish_reason,
+        "tokens": {
+            "input": outcome.usage.input_tokens,
+            "output": outcome.usage.output_tokens,
+            "total": outcome.usage.total_tokens,
+        },
+        "requestType": record.request_type,
+        "success": outcome.success,
+        "quality": outcome.quality,
+        "tags": record.tags,
+        "answer": outcome.answer,
+    }
+    if outcome.status != "completed":
+        view["error"] = {"code": outcome.error_code, "message": outcome.error_message}
+    return view
+
+
+# Server-sent events to a client: chunks as they come, our object at the end, an error event instead of a lie.
 
 # Proxies cut idle connections, commonly after 60 s.
 KEEP_ALIVE_S = 10.0
@@ -189,3 +267,76 @@ def _empty_chunk(record: RequestRecord) -> dict[str, Any]:
         "model": record.outcome.model,
         "choices": [],
     }
+
+
+SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
+
+_EXPLAIN_HEADER = "x-modelpilot-explain"
+
+
+class StreamMaker(Protocol):
+    """Makes the stream of one answer, in its format."""
+
+    def __call__(
+        self,
+        http_request: web.Request,
+        submissions: Submissions,
+        submission: Submission,
+        *,
+        explain: bool,
+        headers: Headers,
+    ) -> AnswerStream:
+        """The stream, not begun."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How answers look: `whole` makes the body of a completion, without our object; `headers` are further ones."""
+
+    whole: Callable[[dict[str, Any]], dict[str, Any]]
+    stream: StreamMaker
+    headers: Callable[[str], Headers] = lambda request_id: {}
+
+
+async def answer(request: web.Request, incoming: Incoming, form: Format) -> web.StreamResponse:
+    """Submit `incoming` and write its answer. Raises what stands in its way, and the outcome's error."""
+    submissions = request.app[SUBMISSIONS]
+    submission = await submissions.submit(incoming)
+    request[REQUEST_ID] = submission.key.request_id
+    try:
+        if incoming.checked.stream:
+            return await _stream(request, submission, form)
+        return await _whole(request, submission, form)
+    except BaseException:
+        # Cancellation (the client left) above all; whatever else ends the handler ends the spending too.
+        await submissions.abandon(submission)
+        raise
+
+
+async def _whole(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:
+    outcome, record = await request.app[SUBMISSIONS].outcome(submission)
+    if outcome.status != "completed":
+        raise outcome_error(outcome, record.key.request_id)
+    if outcome.answer is None:
+        raise NotFound("The answer is no longer retained (MODELPILOT_RESULT_RETENTION_HOURS)")
+    described = modelpilot_object(record, outcome, explain=_wants_explanation(request))
+    headers = {**answer_headers(record, outcome), **form.headers(record.key.request_id)}
+    return json_response({**form.whole(outcome.answer), "modelpilot": described}, headers=headers)
+
+
+async def _stream(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:
+    flight = submission.flight
+    model = flight.request.plan.model if flight else submission.record.outcome.model if submission.record else ""
+    stream = form.stream(
+        request,
+        request.app[SUBMISSIONS],
+        submission,
+        explain=_wants_explanation(request),
+        headers={"x-modelpilot-model": model, **form.headers(submission.key.request_id)},
+    )
+    return await stream.run()
+
+
+def _wants_explanation(request: web.Request) -> bool:
+    return request.headers.get(_EXPLAIN_HEADER, "").lower() == "true"

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
 
-from api.errors import UnsupportedEncoding
+from api.http.errors import UnsupportedEncoding
 from modelpilot.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 
 # orjson writes at most 254 levels, and the body has to be written again for the provider.

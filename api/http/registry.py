@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import AbstractRoute
 from pydantic import BaseModel
 
-from api.errors import Envelope, openai_envelope
+from api.http.errors import Envelope, openai_envelope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Scope = Literal["public", "route", "admin", "analytics"]

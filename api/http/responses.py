@@ -1,15 +1,33 @@
-"""Lists as CSV: streamed page by page, with cells that no spreadsheet takes for a formula."""
+"""JSON answers: orjson where it can, the standard library where only that is faithful."""
 
 import csv
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from modelpilot.management.resources import Page
 from modelpilot.metrics.analytics import Row
 from modelpilot.wire.json_model import WireModel
+
+
+def json_bytes(data: Any) -> bytes:
+    """UTF-8 JSON. Lone surrogates, which UTF-8 cannot carry, come out as the `\\ud800` escapes that they came in as."""
+    try:
+        return orjson.dumps(data)
+    except TypeError:  # orjson refuses lone surrogates and integers over 64 bits; the standard library does not
+        return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A complete JSON answer."""
+    return web.Response(body=json_bytes(data), status=status, headers=headers, content_type="application/json")
+
+
+# Lists as CSV: streamed page by page, with cells that no spreadsheet takes for a formula.
 
 # A spreadsheet has a million lines; whoever needs more wants the warehouse sink.
 MAX_ROWS = 1_000_000

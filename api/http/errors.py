@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.responses import json_response
+from api.http.responses import json_response
 from modelpilot import errors
 
 _log = logging.getLogger(__name__)

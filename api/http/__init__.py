@@ -1,0 +1,1 @@
+"""HTTP as such: bodies, errors, authentication, the table of routes and its documentation."""
