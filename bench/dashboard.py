@@ -18,12 +18,12 @@ from bench.dashboard_calls import Visit, of_page, specs_of, timed
 from dashboard import ids
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
-from infra.crypto.passwords import Argon2Hasher
+from infra.crypto.secrets import Argon2Hasher
+from infra.db.management.site_users import PostgresSiteAccess
+from infra.db.metrics.reading import SyncPool
 from infra.db.migrate import upgrade
-from infra.db.site_access import PostgresSiteAccess
-from infra.db.sync_pool import SyncPool
-from infra.embedded.postgres import PostgresPlan, postgres_service
-from infra.embedded.service import bring_up
+from infra.local.postgres import PostgresPlan, postgres_service
+from infra.local.service import bring_up
 from infra.settings import load_settings
 from processes.dashboard import readers
 from processes.workbench import open_workbench

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from bench import decision_rows, job_rows
-from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.seed import seed_catalogue
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import seed_catalogue
+from infra.db.metrics.aggregation import PostgresAggregator
 
 # One call per request; every 25th fell back after a first one that failed, every third of those by a rate limit.
 _ATTEMPTS = """

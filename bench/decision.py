@@ -12,8 +12,8 @@ from bench import machine
 from bench.decision_past import SCOPE, FittedOnce, StoredRows, models, past_rows, snapshot
 from bench.prompts import prompt
 from bench.statistics import percentiles
+from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.hot_index import HotHistory
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.learning.estimation import FittedPredictor, RequestFacts, predict

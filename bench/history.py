@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from bench.prompts import prompt
 from infra.settings import Settings
+from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.milvus import MilvusHistory
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.ports import Embedder
 from modelpilot.requests.records import HistoryPoint, HistoryScope, QualityUpdate

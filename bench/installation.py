@@ -14,13 +14,11 @@ from pathlib import Path
 import aiohttp
 
 from infra.crypto.keyring import Keyring
-from infra.embedded import ports
-from infra.embedded.addresses import join_running_stack
-from infra.embedded.child import Child, ChildSpec
-from infra.embedded.data_dir import DataDir
-from infra.embedded.environment import CHECKOUT, foreign_environment
-from infra.embedded.errors import StackError
-from infra.embedded.keys import ensure_keyring
+from infra.local import ports
+from infra.local.child import Child, ChildSpec
+from infra.local.data_dir import DataDir
+from infra.local.environment import CHECKOUT, ensure_keyring, foreign_environment, join_running_stack
+from infra.local.errors import StackError
 from infra.settings import Settings, load_settings
 
 READY_WITHIN_S = 180.0

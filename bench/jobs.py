@@ -13,9 +13,9 @@ from bench.installation import Installation, fresh_installation
 from bench.job_runs import JobFailed, api_session, rate, run_job
 from bench.rescore import measure_rescoring
 from infra.db.engine import Database
-from infra.db.export import ExportLedger
+from infra.db.metrics.export import ExportLedger
 from infra.temporal.client import connect
-from infra.warehouse.exporter import ParquetExporter
+from infra.warehouse.parquet import ParquetExporter
 from infra.warehouse.sink import FileSink
 from modelpilot import names
 from workflows.schedules import aggregation, refits

@@ -15,7 +15,7 @@ import psycopg
 from bench.installation import Installation
 from bench.job_runs import JobFailed, run_job
 from infra.settings import Settings
-from infra.vectors.embedder import EmbedderConfig, create_embedder
+from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.records import HistoryPoint, HistoryScope

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.routing_files import BadRecording, Query
 from bench.routing_gain import Table
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
+from infra.vectors.embedders import WordLlamaEmbedder
 from modelpilot.chat.profile import classify_request
 from modelpilot.chat.text import estimate_prompt_tokens
 from modelpilot.learning.estimation import Fit, Prediction, RequestFacts, TrainingRows, fit, predict_all

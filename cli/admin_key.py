@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from cli.secret_file import read_api_key, write_api_key
-from infra.crypto.api_keys import display_prefix, generate_secret
+from infra.crypto.secrets import display_prefix, generate_secret
 from infra.db.engine import Database
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.db.seed import SEED_ACTOR, ensure_operator
-from infra.embedded.addresses import join_running_stack
-from infra.embedded.data_dir import DataDir
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.management.seed import SEED_ACTOR, ensure_operator
+from infra.local.data_dir import DataDir
+from infra.local.environment import join_running_stack
 from infra.settings import Settings
 from modelpilot.management.resources import ALL_SCOPES, OPERATOR_USER, NewApiKey, StoredApiKey
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import typer
 
 from cli.secret_file import read_api_key
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from infra.settings import ConfigurationError, Settings, load_settings, read_variables
 
 EXIT_FAILED = 1

@@ -9,7 +9,7 @@ from cli.client import EXIT_FAILED
 from cli.doctor_checks import Check, data_dir, key_files, port_checks, provider_keys, python_version, settings_are_known
 from cli.doctor_services import services
 from cli.output import AsJson, print_json
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from infra.settings import ConfigurationError, load_settings, read_variables
 
 

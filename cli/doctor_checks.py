@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from infra.embedded import ports
-from infra.embedded.data_dir import DataDir
-from infra.embedded.lock import running_pid
-from infra.embedded.stack import fixed_ports
-from infra.settings import Settings
-from infra.settings_source import unknown_variables
+from infra.local import ports
+from infra.local.data_dir import DataDir, running_pid
+from infra.local.stack import fixed_ports
+from infra.settings import Settings, unknown_variables
 
 OLDEST_PYTHON = (3, 11)
 _PROVIDERS = ("openai", "anthropic", "google", "openrouter")

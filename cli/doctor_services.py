@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cli.doctor_checks import Check
-from infra.embedded.addresses import join_running_stack
+from infra.local.environment import join_running_stack
 from infra.settings import ConfigurationError, Settings
 from modelpilot.errors import DependencyUnavailable
 
@@ -70,8 +70,8 @@ async def temporal(settings: Settings) -> Check:
 
 def milvus(settings: Settings) -> Check:
     """Reachable, and with vectors of the configured embedder. Missing Milvus only degrades a request."""
-    from infra.vectors.embedder import EmbedderConfig, create_embedder
-    from infra.vectors.inspection import recorded_embedder
+    from infra.vectors.client import recorded_embedder
+    from infra.vectors.embedders import EmbedderConfig, create_embedder
 
     token = settings.milvus_token.get_secret_value() if settings.milvus_token else ""
     try:

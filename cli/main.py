@@ -97,7 +97,7 @@ def main() -> NoReturn:
     # Before numpy is imported, which reads it: products of a request's small matrices gain nothing from threads, which
     # fight for the cores with everything else (ADR 3).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from infra.embedded.errors import StackError
+    from infra.local.errors import StackError
     from infra.settings import ConfigurationError
     from modelpilot.errors import ModelPilotError
 

@@ -7,9 +7,9 @@ import typer
 from cli.admin_key import ensure_admin_key
 from infra.catalogue.seed import seed_models
 from infra.db.engine import Database
+from infra.db.management.seed import ensure_demo_router, seed_catalogue
 from infra.db.migrate import upgrade
-from infra.db.seed import ensure_demo_router, seed_catalogue
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from infra.settings import ConfigurationError, Settings, load_settings
 
 

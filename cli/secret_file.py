@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from infra.crypto.api_keys import is_well_formed
+from infra.crypto.secrets import is_well_formed
 from infra.settings import ConfigurationError
 
 

@@ -6,8 +6,8 @@ import time
 import typer
 
 from cli.up_display import Display, LineDisplay, LiveDisplay, summary
-from infra.embedded.errors import StackError
-from infra.embedded.stack import run_stack
+from infra.local.errors import StackError
+from infra.local.stack import run_stack
 from infra.settings import load_settings, read_variables
 
 
@@ -35,7 +35,6 @@ def command() -> None:
 
 
 def _warnings() -> list[str]:
-    from infra.settings import Settings
-    from infra.settings_source import unknown_variables
+    from infra.settings import Settings, unknown_variables
 
     return list(unknown_variables(Settings, read_variables()))

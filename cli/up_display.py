@@ -7,8 +7,8 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from infra.embedded.data_dir import DataDir
-from infra.embedded.supervisor import Event, State
+from infra.local.data_dir import DataDir
+from infra.local.supervisor import Event, State
 from infra.settings import Settings
 
 QUIET = {State.STARTING, State.STOPPING}

@@ -12,10 +12,10 @@ import typer
 
 from cli.command_group import command_group
 from cli.output import AsJson, print_json, show, table
-from infra.crypto.passwords import Argon2Hasher
-from infra.db.site_users import PostgresSiteUserRepository
-from infra.db.sync_pool import SyncPool
-from infra.embedded.addresses import join_running_stack
+from infra.crypto.secrets import Argon2Hasher
+from infra.db.management.site_users import PostgresSiteUserRepository
+from infra.db.metrics.reading import SyncPool
+from infra.local.environment import join_running_stack
 from infra.settings import load_settings
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.management.site import SiteUser, check_password, normalized_username

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from activities.jobs.aggregation import AggregationActivities
-from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
-from infra.db.retention import PostgresRetention
+from infra.db.metrics.aggregation import PostgresAggregator
+from infra.db.requests.housekeeping import PostgresRetention
 from infra.settings import ConfigurationError, Settings
 from modelpilot.metrics.aggregation import Exporter
 
@@ -21,11 +21,11 @@ def aggregation_steps(settings: Settings, database: Database) -> list[Callable[.
 
 
 def _exporter(settings: Settings, database: Database) -> Exporter:
-    from infra.warehouse.exporter import NoExporter, ParquetExporter
+    from infra.warehouse.parquet import NoExporter, ParquetExporter
 
     if settings.export_url is None:
         return NoExporter()
-    from infra.db.export import ExportLedger
+    from infra.db.metrics.export import ExportLedger
     from infra.warehouse.sink import FileSink
 
     try:

@@ -11,17 +11,15 @@ from dashboard.app import create_app
 from dashboard.config import DashboardConfig, is_loopback
 from dashboard.readers import Readers
 from dashboard.server import serve
-from infra.catalogue.carbon import carbon_ranges
-from infra.crypto.passwords import Argon2Hasher
-from infra.db.choice_reader import PostgresChoiceReader
-from infra.db.explore_reader import PostgresExploreReader
-from infra.db.job_reader import PostgresJobReader
-from infra.db.models_reader import PostgresModelsReader
-from infra.db.overview_reader import PostgresOverviewReader
-from infra.db.request_log_reader import PostgresRequestLogReader
-from infra.db.router_reader import PostgresRouterReader
-from infra.db.site_access import PostgresSiteAccess
-from infra.db.sync_pool import SyncPool
+from infra.catalogue.prices import carbon_ranges
+from infra.crypto.secrets import Argon2Hasher
+from infra.db.management.site_users import PostgresSiteAccess
+from infra.db.metrics.explore import PostgresExploreReader
+from infra.db.metrics.jobs import PostgresJobReader
+from infra.db.metrics.overview import PostgresChoiceReader, PostgresOverviewReader
+from infra.db.metrics.reading import SyncPool
+from infra.db.metrics.requests import PostgresRequestLogReader
+from infra.db.metrics.use import PostgresModelsReader, PostgresRouterReader
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot import names
 from modelpilot.metrics.jobs import ScheduleFacts

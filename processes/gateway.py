@@ -39,22 +39,20 @@ from api.routes import (
     requests,
 )
 from api.services import Services
-from infra.db.decision_log import PostgresDecisionLog
-from infra.db.feedback import PostgresFeedback
-from infra.db.metrics import PostgresMetrics
-from infra.db.predictors import PostgresPredictors
-from infra.db.repositories.audit import PostgresAuditRepository
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.providers import PostgresProviderRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.rescore_jobs import PostgresRescoreJobs
-from infra.db.stored_texts import StoredTexts
+from infra.db.learning.decision_log import PostgresDecisionLog
+from infra.db.learning.feedback import PostgresFeedback
+from infra.db.learning.predictors import PostgresPredictors
+from infra.db.learning.rescore_jobs import PostgresRescoreJobs
+from infra.db.learning.stored_texts import StoredTexts
+from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.providers import PostgresProviderRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.metrics.analytics import PostgresMetrics
 from infra.logs import configure_logging
 from infra.settings import Settings, load_settings
 from infra.temporal.codec import EncryptionCodec
-from infra.temporal.jobs import TemporalJobs
-from infra.temporal.refits import TemporalRefits
-from infra.temporal.rescoring import TemporalRescoring
+from infra.temporal.jobs import TemporalJobs, TemporalRefits, TemporalRescoring
 from infra.temporal.workers import routing_worker
 from processes.gateway_adapters import Adapters, address_rule, cache_dropper, health_checks, keep_up, open_adapters
 from workflows.route_request import RouteRequestWorkflow

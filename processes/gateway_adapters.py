@@ -14,21 +14,21 @@ from api.gateway.serving import keep_lease
 from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck
 from infra.crypto.keyring import Keyring
-from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database
-from infra.db.leases import PostgresLeases
-from infra.db.ledger import PostgresLedger
-from infra.db.notifications import ConfigurationListener
-from infra.db.predictors import PostgresPredictors
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.environment import provider_endpoints
+from infra.db.learning.predictors import PostgresPredictors
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.requests.leases import PostgresLeases
+from infra.db.requests.ledger import PostgresLedger
+from infra.db.routing.configuration import PostgresConfiguration
+from infra.db.routing.notifications import ConfigurationListener
 from infra.providers.addresses import AddressRule
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
+from infra.providers.environment import provider_endpoints
 from infra.settings import ConfigurationError, Settings
 from infra.temporal.client import connect, ensure_search_attributes
 from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
-from infra.vectors.embedder import ClosableEmbedder, EmbedderConfig, create_embedder
+from infra.vectors.embedders import ClosableEmbedder, EmbedderConfig, create_embedder
 from infra.vectors.hot_index import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable

@@ -8,16 +8,16 @@ from activities.jobs.judging import JudgeActivities
 from activities.jobs.rescoring import RescoreActivities
 from activities.requests.call import ModelCaller
 from infra.crypto.keyring import Keyring
-from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database
-from infra.db.feedback import PostgresFeedback
-from infra.db.judgements import PostgresJudgements
-from infra.db.rescore_jobs import PostgresRescoreJobs
-from infra.db.rescoring import PostgresRescoring
-from infra.db.stored_texts import StoredTexts
-from infra.environment import provider_endpoints
+from infra.db.learning.feedback import PostgresFeedback
+from infra.db.learning.judgements import PostgresJudgements
+from infra.db.learning.rescore_jobs import PostgresRescoreJobs
+from infra.db.learning.rescoring import PostgresRescoring
+from infra.db.learning.stored_texts import StoredTexts
+from infra.db.routing.configuration import PostgresConfiguration
 from infra.providers.addresses import AddressRule
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
+from infra.providers.environment import provider_endpoints
 from infra.settings import Settings
 from infra.vectors.milvus import MilvusHistory
 

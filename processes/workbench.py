@@ -15,15 +15,15 @@ from api.http.bodies import validate
 from api.routes.replay import ReplayAccess, ReplayBody, replayed
 from api.routes.routers import check_router
 from infra.crypto.keyring import Keyring, generate_key
-from infra.db.configuration import PostgresConfiguration
-from infra.db.decision_log import PostgresDecisionLog
 from infra.db.engine import Database
-from infra.db.predictors import PostgresPredictors
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.environment import provider_endpoints
+from infra.db.learning.decision_log import PostgresDecisionLog
+from infra.db.learning.predictors import PostgresPredictors
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.routing.configuration import PostgresConfiguration
+from infra.providers.environment import provider_endpoints
 from infra.settings import Settings
-from infra.vectors.embedder import EmbedderConfig, create_embedder
+from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request

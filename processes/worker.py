@@ -20,17 +20,15 @@ from activities.jobs.housekeeping import MaintenanceActivities
 from activities.jobs.refit import RefitActivities
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
-from infra.db.housekeeping import Housekeeping
-from infra.db.outbox import Outbox
-from infra.db.predictors import PostgresPredictors
-from infra.embedded.data_dir import DataDir
+from infra.db.learning.predictors import PostgresPredictors
+from infra.db.requests.housekeeping import Housekeeping, Outbox
 from infra.fitting import ProcessFitter
+from infra.local.data_dir import DataDir
 from infra.logs import configure_logging
 from infra.settings import ConfigurationError, Settings, load_settings
 from infra.temporal.client import connect
-from infra.temporal.polling import wait_until_polling
-from infra.temporal.workers import maintenance_worker
-from infra.vectors.embedder import EmbedderConfig, create_embedder
+from infra.temporal.workers import maintenance_worker, wait_until_polling
+from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from infra.vectors.training import MilvusTrainingSource
 from modelpilot import names

@@ -14,7 +14,7 @@ from hypothesis import settings
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra.embedded.postgres import PostgresPlan
+from infra.local.postgres import PostgresPlan
 from tests.support import servers
 from tests.support.databases import temporary_database
 from tests.support.workers import ByServers

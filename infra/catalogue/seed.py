@@ -3,10 +3,8 @@
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from infra.catalogue.capabilities import capabilities_of
-from infra.catalogue.carbon import carbon_g_per_1k_tokens
-from infra.catalogue.models import Listed, listed_models
-from infra.catalogue.prices import Pricing, openrouter_name, pricing
+from infra.catalogue.models import Listed, capabilities_of, listed_models
+from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, openrouter_name, pricing
 from infra.catalogue.priors import REFERENCE_PRICES, prior_of
 from modelpilot.providers.catalogue import ModelLimits, ModelSpec
 

@@ -1,13 +1,15 @@
 """Whether Temporal is up, known before a request needs it: a strict request is refused before anything is spent."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from modelpilot.errors import DependencyUnavailable
+from modelpilot.errors import DependencyUnavailable, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -67,3 +69,19 @@ class TemporalHealth:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+
+# What a failed call of Temporal's means to the project.
+
+
+@contextmanager
+def translated(missing: str = "") -> Iterator[None]:
+    """Raise a failed call as NotFound, with the message given, where there is no such workflow; otherwise, and without
+    a message always, as DependencyUnavailable."""
+    try:
+        yield
+    except RPCError as error:
+        if missing and error.status == RPCStatusCode.NOT_FOUND:
+            raise NotFound(missing) from error
+        log.warning("temporal_call_failed", status=error.status.name)
+        raise DependencyUnavailable("Temporal did not acknowledge in time", retry_after_s=RETRY_AFTER_S) from error

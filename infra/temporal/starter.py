@@ -11,8 +11,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from infra.temporal.errors import translated
-from infra.temporal.health import TemporalHealth
+from infra.temporal.health import TemporalHealth, translated
 from modelpilot import names
 from modelpilot.errors import Conflict, NotFound
 from modelpilot.requests.messages import RouteRequestInput

@@ -7,19 +7,18 @@ from typing import TypeVar
 
 from pymilvus import MilvusClient
 
-from infra.vectors import reading, writing
+from infra.vectors import operations
 from infra.vectors.client import MilvusCollection, MilvusConfig
-from infra.vectors.flusher import Flusher
-from infra.vectors.group_commit import GroupCommit
 from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import ALL_FIELDS, partition_of
+from infra.vectors.writes import Flusher, GroupCommit
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 T = TypeVar("T")
 
 _WRITE_DEADLINE_S = 3.0
-_BULK_DEADLINE_S = reading.BULK_TIMEOUT_S
+_BULK_DEADLINE_S = operations.BULK_TIMEOUT_S
 # Small pages: while pymilvus unpacks one, a thread holds the GIL that requests need, too.
 _PAGE_ROWS = 2_000
 
@@ -78,7 +77,7 @@ class MilvusHistory:
             raise EmbedderMismatch(f"the history holds vectors of {self.dimension} numbers, not {vector.shape}")
 
         def search(client: MilvusClient) -> Neighbours:
-            return reading.search(client, self._collection.config, scope, vector, limit, self._deadline_s)
+            return operations.search(client, self._collection.config, scope, vector, limit, self._deadline_s)
 
         return await self._read("search", self._deadline_s, scope, search, Neighbours.empty())
 
@@ -98,13 +97,17 @@ class MilvusHistory:
     async def count(self, scope: HistoryScope) -> int:
         """Number of rows of the scope."""
         return await self._read(
-            "bulk", _BULK_DEADLINE_S, scope, lambda client: reading.count_rows(client, self._name, scope), 0
+            "bulk", _BULK_DEADLINE_S, scope, lambda client: operations.count_rows(client, self._name, scope), 0
         )
 
     async def newest_since(self, scope: HistoryScope, rows: int) -> float:
         """The smallest timestamp (Unix s) of the scope's newest `rows` rows; 0.0 where it has no more than that."""
         return await self._read(
-            "bulk", _BULK_DEADLINE_S, scope, lambda client: reading.newest_since(client, self._name, scope, rows), 0.0
+            "bulk",
+            _BULK_DEADLINE_S,
+            scope,
+            lambda client: operations.newest_since(client, self._name, scope, rows),
+            0.0,
         )
 
     async def scan(
@@ -127,7 +130,7 @@ class MilvusHistory:
         """Forget everything about a router."""
 
         def delete(client: MilvusClient) -> None:
-            writing.delete_scope(client, self._name, scope, _BULK_DEADLINE_S)
+            operations.delete_scope(client, self._name, scope, _BULK_DEADLINE_S)
 
         async with self._writing:
             await self._read("bulk", _BULK_DEADLINE_S, scope, delete, None)
@@ -155,7 +158,7 @@ class MilvusHistory:
 
     async def _page(self, scope: HistoryScope, after: str, conditions: Sequence[str]) -> list[HistoryRow]:
         def read(client: MilvusClient) -> list[HistoryRow]:
-            page = reading.read_page(client, self._name, scope, ALL_FIELDS, _PAGE_ROWS, after, conditions)
+            page = operations.read_page(client, self._name, scope, ALL_FIELDS, _PAGE_ROWS, after, conditions)
             return [HistoryRow.from_entity(entity) for entity in page]
 
         return await self._read("bulk", _BULK_DEADLINE_S, scope, read, [])
@@ -176,7 +179,7 @@ class MilvusHistory:
     async def _write_partition(self, partition: str, points: list[HistoryPoint]) -> None:
         def write(client: MilvusClient) -> None:
             self._collection.ensure_partition(client, partition)
-            writing.fold_points(client, self._name, partition, points, time.time())
+            operations.fold_points(client, self._name, partition, points, time.time())
 
         async with self._writing:
             await self._collection.call("write", _WRITE_DEADLINE_S, write)
@@ -184,7 +187,7 @@ class MilvusHistory:
 
     async def _revise(self, scope: HistoryScope, updates: Sequence[QualityUpdate]) -> int:
         def revise(client: MilvusClient) -> int:
-            return writing.revise_quality(client, self._name, scope, updates, time.time())
+            return operations.revise_quality(client, self._name, scope, updates, time.time())
 
         async with self._writing:
             found = await self._read("write", _BULK_DEADLINE_S, scope, revise, 0)

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from tests.support.requests import ask, chat, put_model, put_router
 from tests.support.world import World, eventually, wait_until
 

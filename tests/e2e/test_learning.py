@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from infra.db.engine import Database
-from infra.db.predictors import PostgresPredictors
-from infra.embedded.data_dir import DataDir
+from infra.db.learning.predictors import PostgresPredictors
+from infra.local.data_dir import DataDir
+from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.milvus import MilvusHistory
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.learning.refit import FittedArtifact
 from modelpilot.requests.records import HistoryScope
 from tests.support.refit_samples import report

@@ -9,8 +9,8 @@ from temporalio.client import Client
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.temporal.codec import data_converter
+from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.milvus import MilvusHistory
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 from modelpilot.requests.records import HistoryScope
 from tests.support.requests import ask, chat, ended, put_model, put_router
 from tests.support.world import KEYRING, Gateway, World, eventually

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from infra.embedded import ports
+from infra.local import ports
 from tests.support.requests import chat, put_model, put_router, request_view
 from tests.support.world import Gateway, World, eventually
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 import pytest
 
 from infra.db.engine import Database
-from infra.db.sync_pool import SyncPool
+from infra.db.metrics.reading import SyncPool
 from infra.providers.addresses import AddressRule
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
 from modelpilot.requests.records import HistoryScope
 
 

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from infra.db.aggregation import NOTE_STALE, PostgresAggregator
 from infra.db.engine import Database
+from infra.db.metrics.aggregation import NOTE_STALE, PostgresAggregator
 from tests.support.metric_samples import HOUR, Requests, rows_of
 
 # Whole numbers are exact. The rest are sums of floats, whose last bit depends on the order of adding.

@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient
 
 from api.http import responses
 from api.routes import analytics
-from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
-from infra.db.metrics import PostgresMetrics
+from infra.db.metrics.aggregation import PostgresAggregator
+from infra.db.metrics.analytics import PostgresMetrics
 from tests.support.management_fakes import FakeStores, bearer
 from tests.support.metric_samples import HOUR, Requests
 

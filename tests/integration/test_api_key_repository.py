@@ -6,10 +6,10 @@ import time
 import pytest
 
 from infra.db.engine import Database
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.repositories.users import PostgresUserRepository
-from infra.db.seed import demo_router, ensure_demo_router, ensure_operator
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import demo_router, ensure_demo_router, ensure_operator
+from infra.db.management.users import PostgresUserRepository
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
 from modelpilot.management.resources import ALL_SCOPES, ApiKeyChange, NewApiKey
 from tests.support.database_samples import table_text

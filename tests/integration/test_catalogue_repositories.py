@@ -4,11 +4,11 @@ import pytest
 from pydantic import SecretStr
 
 from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
-from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.providers import PostgresProviderRepository
-from infra.db.seed import seed_catalogue
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.providers import PostgresProviderRepository
+from infra.db.management.seed import seed_catalogue
+from infra.db.routing.configuration import PostgresConfiguration
 from modelpilot.errors import Conflict, NotFound, PermissionDenied
 from tests.support.configuration_samples import CANARY, sample_model, sample_provider
 from tests.support.database_samples import keyring, table_text

@@ -7,13 +7,12 @@ import pytest
 from pydantic import SecretStr
 
 from infra.crypto.keyring import DecryptionFailed, Keyring
-from infra.db.availability import ConfiguredProvider
-from infra.db.configuration import PostgresConfiguration
 from infra.db.engine import Database
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.providers import PostgresProviderRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.seed import seed_catalogue
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.providers import PostgresProviderRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import seed_catalogue
+from infra.db.routing.configuration import ConfiguredProvider, PostgresConfiguration
 from modelpilot.errors import NotFound
 from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
 from modelpilot.providers.deployments import ProviderFacts

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from infra.db import overview_reader
-from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
-from infra.db.overview_reader import SAMPLE, PostgresOverviewReader
-from infra.db.sync_pool import SyncPool
+from infra.db.metrics import overview as overview_reader
+from infra.db.metrics.aggregation import PostgresAggregator
+from infra.db.metrics.overview import SAMPLE, PostgresOverviewReader
+from infra.db.metrics.reading import SyncPool
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.overview import NO_MODEL, AnalyticsScope, Overview
 

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from infra.db.engine import Database
-from infra.db.ledger import PostgresLedger
-from infra.db.notifications import ConfigurationListener
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.db.repositories.routers import PostgresRouterRepository
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.requests.ledger import PostgresLedger
+from infra.db.routing.notifications import ConfigurationListener
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.resources import NewApiKey
 from modelpilot.routing.router import Router

@@ -13,18 +13,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.embedded import ports
-from infra.embedded.data_dir import DataDir
-from infra.embedded.environment import python_environment
-from infra.embedded.milvus import MilvusPlan, milvus_service
-from infra.embedded.postgres import PostgresPlan, postgres_service
-from infra.embedded.service import Service, bring_up
-from infra.embedded.temporal import SEARCH_ATTRIBUTES, TemporalPlan, temporal_service
+from infra.local import ports
+from infra.local.data_dir import DataDir
+from infra.local.environment import python_environment
+from infra.local.milvus import MilvusPlan, milvus_service
+from infra.local.postgres import PostgresPlan, postgres_service
+from infra.local.service import Service, bring_up
+from infra.local.temporal import SEARCH_ATTRIBUTES, TemporalPlan, temporal_service
 from tests.support.processes import alive, until
 
 HOLDER = """
 import asyncio, pathlib, signal, sys
-from infra.embedded.service import bring_up
+from infra.local.service import bring_up
 from tests.integration import test_embedded
 child = asyncio.run(bring_up(getattr(test_embedded, sys.argv[1])(pathlib.Path(sys.argv[2])).service))
 print(child.pid, flush=True)

@@ -9,9 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from infra.vectors.embedder import EmbedderConfig, create_embedder
-from infra.vectors.openai_embedder import OpenAIEmbedder
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
+from infra.vectors.embedders import EmbedderConfig, OpenAIEmbedder, WordLlamaEmbedder, create_embedder
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
 from modelpilot.learning.estimation.surface import split_surface
 

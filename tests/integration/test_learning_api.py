@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.db.housekeeping import Housekeeping
+from infra.db.requests.housekeeping import Housekeeping
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.requests.records import RequestKey
 from tests.support.database_samples import record, table_text

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from infra.db.engine import Database
-from infra.db.housekeeping import Housekeeping
-from infra.db.leases import PostgresLeases
+from infra.db.requests.housekeeping import Housekeeping
+from infra.db.requests.leases import PostgresLeases
 from modelpilot.requests.records import RequestKey
 
 KEY = RequestKey("alice", "r1")

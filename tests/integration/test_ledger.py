@@ -10,9 +10,8 @@ import pytest
 
 from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
 from infra.db.engine import Database
-from infra.db.housekeeping import Housekeeping
-from infra.db.ledger import PostgresLedger
-from infra.db.outbox import Outbox
+from infra.db.requests.housekeeping import Housekeeping, Outbox
+from infra.db.requests.ledger import PostgresLedger
 from modelpilot.requests.outcome import Usage
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, Reservation
 from tests.support.database_samples import attempt, keyring, outcome, record, table_text

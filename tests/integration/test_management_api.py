@@ -12,12 +12,12 @@ from api.app import create_app
 from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck, Services
 from infra.db.engine import Database
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.db.repositories.audit import PostgresAuditRepository
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.providers import PostgresProviderRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.seed import ensure_operator, seed_catalogue
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.providers import PostgresProviderRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import ensure_operator, seed_catalogue
 from modelpilot.providers.catalogue import ModelSpec
 from tests.support.database_samples import keyring
 from tests.support.management_fakes import bearer

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import Result
 
 from infra.db.engine import Database
+from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.migrate import check
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from modelpilot.requests.records import Principal
 from tests.support.command_line import modelpilot
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from infra.db.decision_log import PostgresDecisionLog
 from infra.db.engine import Database
-from infra.db.ledger import PostgresLedger
-from infra.db.notifications import ConfigurationListener
-from infra.db.predictors import PostgresPredictors
-from infra.db.repositories.routers import PostgresRouterRepository
+from infra.db.learning.decision_log import PostgresDecisionLog
+from infra.db.learning.predictors import PostgresPredictors
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.requests.ledger import PostgresLedger
+from infra.db.routing.notifications import ConfigurationListener
 from modelpilot.learning.refit import KEPT_VERSIONS, FittedArtifact
 from modelpilot.requests.records import HistoryScope
 from tests.support.database_samples import NOW, keyring, outcome, record

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
 from modelpilot.errors import InvalidRequest
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.requests.records import ProviderEndpoint

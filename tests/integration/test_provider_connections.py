@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
 
 from infra.providers.addresses import AddressRule
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint

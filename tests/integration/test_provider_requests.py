@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from infra.providers.addresses import AddressRule
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint
 from tests.support.provider_calls import (

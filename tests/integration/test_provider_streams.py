@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from infra.providers.answer import Patience
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
+from infra.providers.http import Patience
 from modelpilot.requests.outcome import ProviderError
 from tests.support.provider_calls import USAGE, ask, call, failure, part, scripted, sse
 

@@ -8,13 +8,13 @@ import pytest
 from pydantic import SecretStr
 
 from infra.db.engine import Database
-from infra.db.notifications import ConfigurationListener
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.db.repositories.audit import PostgresAuditRepository
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.providers import PostgresProviderRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.seed import seed_catalogue
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.providers import PostgresProviderRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import seed_catalogue
+from infra.db.routing.notifications import ConfigurationListener
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
 from modelpilot.management.resources import ApiKeyChange, NewApiKey
 from tests.support.configuration_samples import CANARY, sample_model, sample_provider, sample_router

@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.db.request_log_reader import PostgresRequestLogReader
-from infra.db.sync_pool import SyncPool
+from infra.db.metrics.reading import SyncPool
+from infra.db.metrics.requests import PostgresRequestLogReader
 from modelpilot.metrics.explore import RequestFilter
 from modelpilot.metrics.overview import AnalyticsScope
 from modelpilot.metrics.requests import SORTABLE, Order

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from infra.db.engine import Database
-from infra.db.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
+from infra.db.learning.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
 from modelpilot.learning.rescoring import Position, RescoreSpec
 
 # As one tenant's router looks to the planner: user, model and time go together, which its statistics do not tell.

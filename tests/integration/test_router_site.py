@@ -8,17 +8,17 @@ import psycopg
 import pytest
 
 from infra.catalogue.seed import seed_models
-from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
-from infra.db.job_reader import PostgresJobReader
-from infra.db.notifications import ConfigurationListener
-from infra.db.predictors import PostgresPredictors
-from infra.db.repositories.audit import PostgresAuditRepository
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.router_reader import PostgresRouterReader
-from infra.db.seed import seed_catalogue
-from infra.db.sync_pool import SyncPool
+from infra.db.learning.predictors import PostgresPredictors
+from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import seed_catalogue
+from infra.db.metrics.aggregation import PostgresAggregator
+from infra.db.metrics.jobs import PostgresJobReader
+from infra.db.metrics.reading import SyncPool
+from infra.db.metrics.use import PostgresRouterReader
+from infra.db.routing.notifications import ConfigurationListener
 from infra.settings import load_settings
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound
 from modelpilot.learning.refit import FittedArtifact

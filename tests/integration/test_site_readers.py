@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from infra.db import explore_reader
-from infra.db.explore_reader import PostgresExploreReader
-from infra.db.models_reader import PostgresModelsReader
-from infra.db.request_log_reader import PostgresRequestLogReader
-from infra.db.sync_pool import SyncPool
+from infra.db.metrics import explore
+from infra.db.metrics.explore import PostgresExploreReader
+from infra.db.metrics.reading import SyncPool
+from infra.db.metrics.requests import PostgresRequestLogReader
+from infra.db.metrics.use import PostgresModelsReader
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.explore import METRICS, Cell, Question, RequestFilter
 from modelpilot.metrics.overview import AnalyticsScope
@@ -106,7 +106,7 @@ def test_percentiles_of_many_requests_are_means_of_hours(
     reader, scope = PostgresExploreReader(pool), replace(ALL, user_id="u1")
     exact = reader.explore(scope, Question(("p50",), "none", 300))
     assert (exact.averaged, exact.bucket_s) == (False, 300)
-    monkeypatch.setattr(explore_reader, "MOST_SINGLE_REQUESTS", 10)
+    monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 10)
     mean = reader.explore(scope, Question(("p50",), "none", 300))
     assert (mean.averaged, mean.bucket_s, len(mean.cells)) == (True, 3_600, HOURS)
     with psycopg.connect(migrated_url) as connection:
@@ -130,8 +130,8 @@ def test_percentiles_that_hours_do_not_have_are_sampled(
     question = Question(("requests", "p50", "cost"), "type", 3_600)
     exact = PostgresExploreReader(pool).explore(ALL, question)
     assert (exact.sampled, exact.requests) == (None, copies * len(rows))
-    monkeypatch.setattr(explore_reader, "MOST_SINGLE_REQUESTS", 15_000)
-    monkeypatch.setattr(explore_reader, "SAMPLE", 10_000)
+    monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 15_000)
+    monkeypatch.setattr(explore, "SAMPLE", 10_000)
     found = PostgresExploreReader(pool).explore(ALL, question)
     assert found.sampled
     assert 5_000 < found.sampled < 20_000
@@ -155,8 +155,8 @@ def test_a_group_that_no_sample_has_is_counted(
     with psycopg.connect(migrated_url, autocommit=True) as connection:
         site_rows.multiply(connection, 100)
         connection.execute("UPDATE requests SET request_type = 'rare' WHERE user_id = 'u1' AND request_id = 'r0001'")
-    monkeypatch.setattr(explore_reader, "MOST_SINGLE_REQUESTS", 200)
-    monkeypatch.setattr(explore_reader, "SAMPLE", 200)
+    monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 200)
+    monkeypatch.setattr(explore, "SAMPLE", 200)
     answer = PostgresExploreReader(pool).explore(ALL, Question(("p50",), "type"))
     assert answer.requests == 100 * len(rows)
     (rare,) = (cell for cell in answer.cells if cell.group == "rare")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.crypto.passwords import Argon2Hasher
-from infra.db.site_access import PostgresSiteAccess
-from infra.db.sync_pool import SyncPool
+from infra.crypto.secrets import Argon2Hasher
+from infra.db.management.site_users import PostgresSiteAccess
+from infra.db.metrics.reading import SyncPool
 
 PASSWORD = "correct horse battery"
 

@@ -11,12 +11,12 @@ import fsspec
 import pyarrow.parquet
 import pytest
 
-from infra.db.aggregation import NOTE_STALE, PostgresAggregator
 from infra.db.engine import Database
-from infra.db.export import COLUMNS, DueFile, ExportLedger
-from infra.db.retention import PostgresRetention
-from infra.db.tables import RequestRow
-from infra.warehouse.exporter import ParquetExporter
+from infra.db.metrics.aggregation import NOTE_STALE, PostgresAggregator
+from infra.db.metrics.export import COLUMNS, DueFile, ExportLedger
+from infra.db.requests.housekeeping import PostgresRetention
+from infra.db.schema.tables import RequestRow
+from infra.warehouse.parquet import ParquetExporter
 from infra.warehouse.sink import FileSink
 from tests.support.metric_samples import HOUR, Requests, rows_of
 

@@ -13,7 +13,7 @@ import pytest
 from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy
 
 from infra.crypto.keyring import Keyring
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from infra.temporal.codec import data_converter
 from tests.support.worker_process import environment
 from tests.support.world import KEYRING, eventually, wait_until

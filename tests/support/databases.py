@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
-from infra.embedded.postgres import PostgresPlan
+from infra.local.postgres import PostgresPlan
 
 
 @contextmanager

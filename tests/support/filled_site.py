@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.embedded import ports
+from infra.local import ports
 from tests.support.world import PATIENCE_S, World, running_world, wait_until
 
 PASSWORD = "correct horse battery"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.embedded import ports
+from infra.local import ports
 from tests.support.world import wait_until
 
 READY_PATIENCE_S = 90.0

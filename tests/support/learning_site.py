@@ -14,16 +14,16 @@ from api.routes import feedback, jobs, requests
 from api.services import Services
 from infra.catalogue.seed import seed_models
 from infra.db.engine import Database
-from infra.db.feedback import PostgresFeedback
-from infra.db.ledger import PostgresLedger
-from infra.db.repositories.api_keys import PostgresApiKeyRepository
-from infra.db.repositories.audit import PostgresAuditRepository
-from infra.db.repositories.models import PostgresModelRepository
-from infra.db.repositories.providers import PostgresProviderRepository
-from infra.db.repositories.routers import PostgresRouterRepository
-from infra.db.rescore_jobs import PostgresRescoreJobs
-from infra.db.seed import ensure_operator, seed_catalogue
-from infra.db.stored_texts import StoredTexts
+from infra.db.learning.feedback import PostgresFeedback
+from infra.db.learning.rescore_jobs import PostgresRescoreJobs
+from infra.db.learning.stored_texts import StoredTexts
+from infra.db.management.api_keys import PostgresApiKeyRepository
+from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.models import PostgresModelRepository
+from infra.db.management.providers import PostgresProviderRepository
+from infra.db.management.routers import PostgresRouterRepository
+from infra.db.management.seed import ensure_operator, seed_catalogue
+from infra.db.requests.ledger import PostgresLedger
 from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.learning.rescoring import RescoreInput
 from modelpilot.management.resources import OPERATOR_USER

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from infra.db.engine import Database
-from infra.db.ledger import PostgresLedger
+from infra.db.requests.ledger import PostgresLedger
 from modelpilot.requests.outcome import Usage
 from modelpilot.requests.records import RequestKey
 from tests.support.database_samples import attempt, keyring, outcome, record

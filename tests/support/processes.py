@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from infra.embedded.child import ChildSpec
-from infra.embedded.probes import file_exists
-from infra.embedded.service import Service
-from infra.embedded.supervisor import Event, State
+from infra.local.child import ChildSpec
+from infra.local.service import Service, file_exists
+from infra.local.supervisor import Event, State
 
 PATIENCE_SECONDS = 20.0
 PAUSE = "import signal, sys\nsignal.pause()"

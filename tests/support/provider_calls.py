@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.providers.registry import ProviderRegistry
+from infra.providers.clients import ProviderRegistry
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint

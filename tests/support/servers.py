@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.embedded import ports
-from infra.embedded.child import Child
-from infra.embedded.data_dir import DataDir
-from infra.embedded.milvus import MilvusPlan, milvus_service
-from infra.embedded.postgres import PostgresPlan, postgres_service
-from infra.embedded.service import Service, bring_up
-from infra.embedded.stack import simulator_service
-from infra.embedded.temporal import TemporalPlan, temporal_service
+from infra.local import ports
+from infra.local.child import Child
+from infra.local.data_dir import DataDir
+from infra.local.milvus import MilvusPlan, milvus_service
+from infra.local.postgres import PostgresPlan, postgres_service
+from infra.local.service import Service, bring_up
+from infra.local.stack import simulator_service
+from infra.local.temporal import TemporalPlan, temporal_service
 
 # What the tests check does not depend on surviving a power cut.
 FAST = (("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off"))

@@ -8,8 +8,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from infra.db.aggregation import PostgresAggregator
 from infra.db.engine import Database
+from infra.db.metrics.aggregation import PostgresAggregator
 from modelpilot.metrics.overview import AnalyticsScope
 
 START_S = 1_772_445_600.0  # 2026-03-02 10:00:00 UTC: long over, so that the aggregation takes it

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.embedded.data_dir import DataDir
+from infra.local.data_dir import DataDir
 from tests.support.world import KEYRING, wait_until
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from infra.embedded import ports
+from infra.local import ports
 from tests.support import servers
 
 PATIENCE_S = 60.0

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from infra.crypto.api_keys import display_prefix, generate_secret, hash_secret, is_well_formed
+from infra.crypto.secrets import display_prefix, generate_secret, hash_secret, is_well_formed
 
 
 def test_a_generated_key_is_well_formed_and_unique() -> None:

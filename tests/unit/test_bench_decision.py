@@ -8,8 +8,8 @@ import pytest
 from bench.decision import Decider, DecisionOptions, bench_decision, results
 from bench.decision_past import SCOPE, FittedOnce, StoredRows, models, past_rows, snapshot
 from bench.decision_report import show_decision
+from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.hot_index import HotHistory
-from infra.vectors.wordllama_embedder import WordLlamaEmbedder
 
 
 async def test_every_step_is_measured_and_explained() -> None:

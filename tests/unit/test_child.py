@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded.child import LOG_ROTATE_BYTES, Child
-from infra.embedded.environment import foreign_environment, python_environment, role_environment
+from infra.local.child import LOG_ROTATE_BYTES, Child
+from infra.local.environment import foreign_environment, python_environment, role_environment
 from tests.support.processes import PAUSE, alive, spec, until
 
 PARENT = """
 import os, pathlib, signal, sys
-from infra.embedded.child import Child
+from infra.local.child import Child
 from tests.support.processes import spec
 child = Child(spec(pathlib.Path(sys.argv[1]), "orphan"))
 print(child.pid, flush=True)
@@ -107,7 +107,7 @@ def test_foreign_servers_see_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_roles_get_keys_in_the_environment_and_never_on_the_command_line(tmp_path: Path) -> None:
     """A command line can be read by every user of the machine."""
-    from infra.embedded.addresses import Addresses
+    from infra.local.environment import Addresses
     from infra.settings import load_settings
 
     settings = load_settings({"MODELPILOT_DATA_DIR": str(tmp_path)})

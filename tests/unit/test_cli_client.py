@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.client import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_NOT_REACHABLE, find_target
-from infra.embedded import ports
+from infra.local import ports
 from infra.settings import ConfigurationError, Settings
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import FakeGateway, listing, refusal, running_gateway

@@ -8,8 +8,8 @@ import pytest
 
 from cli import doctor, doctor_services
 from cli.doctor_checks import Check, data_dir, key_files, port_checks, provider_keys, python_version, settings_are_known
-from infra.embedded import ports
-from infra.embedded.data_dir import DataDir
+from infra.local import ports
+from infra.local.data_dir import DataDir
 from infra.settings import Settings
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import FakeGateway, running_gateway

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cli import main
-from infra.embedded.environment import python_environment
+from infra.local.environment import python_environment
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from cli.main import COMMANDS
-from infra.settings import Settings
-from infra.settings_source import variable_name
+from infra.settings import Settings, variable_name
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()

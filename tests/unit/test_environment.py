@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra.db.availability import CallableProvider, resolve_provider
-from infra.environment import provider_endpoints
+from infra.db.routing.configuration import CallableProvider, resolve_provider
+from infra.providers.environment import provider_endpoints
 from infra.settings import load_settings
 
 

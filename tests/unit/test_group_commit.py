@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from infra.db.group_commit import GroupCommitter
+from infra.db.requests.group_commit import GroupCommitter
 from modelpilot.errors import DependencyUnavailable, Overloaded
 
 

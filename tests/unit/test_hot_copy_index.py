@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.vectors.coarse import coordinates, kth_largest, largest, principal_directions
-from infra.vectors.hot_copy import HotCopy
+from infra.vectors.hot_copy import HotCopy, coordinates, kth_largest, largest, principal_directions
 from infra.vectors.rows import HistoryRow, new_row
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryPoint, HistoryScope, Vector
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.db.hour_parts import only_raw, split
+from infra.db.metrics.hour_parts import only_raw, split
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded import lock, ports
-from infra.embedded.addresses import Addresses, join_running_stack, publish
-from infra.embedded.data_dir import DataDir
-from infra.embedded.errors import AlreadyRunning, PortTaken, StackError
-from infra.embedded.keys import ensure_keyring
-from infra.embedded.postgres import SOCKET_FILE, SOCKET_PATH_BYTES, PostgresPlan
-from infra.embedded.postgres_leftovers import PID_FILE, end_leftover_server
-from infra.embedded.postgres_user import own_directory
-from infra.embedded.stack import fixed_ports, plan_stack
+from infra.local import data_dir, ports
+from infra.local.data_dir import DataDir
+from infra.local.environment import Addresses, ensure_keyring, join_running_stack, publish
+from infra.local.errors import AlreadyRunning, PortTaken, StackError
+from infra.local.postgres import (
+    PID_FILE,
+    SOCKET_FILE,
+    SOCKET_PATH_BYTES,
+    PostgresPlan,
+    end_leftover_server,
+    own_directory,
+)
+from infra.local.stack import fixed_ports, plan_stack
 from infra.settings import ConfigurationError, Settings, load_settings
 
 ADDRESSES = Addresses("postgresql://x", "127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
@@ -31,15 +35,15 @@ def settings(tmp_path: Path) -> Settings:
 def test_a_second_start_is_refused_by_process_id(tmp_path: Path) -> None:
     """Two supervisors on one directory would destroy its databases; the message says whom to stop."""
     path = tmp_path / "lock"
-    with lock.exclusive(path):
+    with data_dir.exclusive(path):
         with (
             pytest.raises(AlreadyRunning, match=rf"process {os.getpid()}\).*MODELPILOT_DATA_DIR"),
-            lock.exclusive(path),
+            data_dir.exclusive(path),
         ):
             pass
-        assert lock.running_pid(path) == os.getpid()
-    assert lock.running_pid(path) is None
-    with lock.exclusive(path):
+        assert data_dir.running_pid(path) == os.getpid()
+    assert data_dir.running_pid(path) is None
+    with data_dir.exclusive(path):
         pass
 
 
@@ -130,7 +134,7 @@ def test_commands_join_a_running_stack(settings: Settings) -> None:
     publish(ADDRESSES, data.addresses)
     with pytest.raises(ConfigurationError, match="make up"):
         join_running_stack(settings)  # left over by a killed supervisor
-    with lock.exclusive(data.lock):
+    with data_dir.exclusive(data.lock):
         joined = join_running_stack(settings.model_copy(update={"milvus_uri": "http://given"}))
     assert (joined.database_url, joined.milvus_uri) == ("postgresql://x", "http://given")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.providers.openai import _credentials
+from infra.providers.clients import _credentials
 from modelpilot.requests.records import ProviderEndpoint
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded import lock, stack
-from infra.embedded.addresses import Addresses, join_running_stack
-from infra.embedded.data_dir import DataDir
-from infra.embedded.errors import AlreadyRunning, ServiceFailed
-from infra.embedded.service import Service
-from infra.embedded.stack import Stack, run_stack
-from infra.embedded.supervisor import State
+from infra.local import data_dir, stack
+from infra.local.data_dir import DataDir
+from infra.local.environment import Addresses, join_running_stack
+from infra.local.errors import AlreadyRunning, ServiceFailed
+from infra.local.service import Service
+from infra.local.stack import Stack, run_stack
+from infra.local.supervisor import State
 from infra.settings import Settings, load_settings
 from tests.support.processes import WELL_BEHAVED, Events, service, until
 
@@ -52,7 +52,7 @@ async def test_a_signal_stops_everything_in_order(settings: Settings, tmp_path: 
     await asyncio.wait_for(up.task, 20)
     assert (tmp_path / "ended").read_text().split() == ["gateway", "store"]
     data = DataDir(settings.data_dir)
-    assert lock.running_pid(data.lock) is None
+    assert data_dir.running_pid(data.lock) is None
     assert not data.addresses.exists()
 
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded.errors import ServiceFailed
-from infra.embedded.probes import NotReady
-from infra.embedded.service import Service, bring_up
+from infra.local.errors import ServiceFailed
+from infra.local.service import NotReady, Service, bring_up
 from tests.support.processes import spec
 
 # Exits twice before it stays; one letter per start.

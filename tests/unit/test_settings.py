@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from pydantic_core import PydanticUndefined
 
-from infra.settings import ConfigurationError, Settings, load_settings, read_variables
-from infra.settings_source import unknown_variables, variable_name
+from infra.settings import ConfigurationError, Settings, load_settings, read_variables, unknown_variables, variable_name
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`|([^|`]*)) \|", re.MULTILINE)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded.errors import ServiceFailed
-from infra.embedded.service import Service, bring_up
-from infra.embedded.supervisor import RestartPolicy, State, Supervisor
+from infra.local.errors import ServiceFailed
+from infra.local.service import Service, bring_up
+from infra.local.supervisor import RestartPolicy, State, Supervisor
 from tests.support.processes import WELL_BEHAVED, Events, alive, job, service, until
 
 QUICK = RestartPolicy(limit=2, first_wait_seconds=0.01)

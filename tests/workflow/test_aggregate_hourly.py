@@ -10,7 +10,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.jobs import aggregation
-from infra.temporal.polling import wait_until_polling
+from infra.temporal.workers import wait_until_polling
 from modelpilot import names
 from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult
 from modelpilot.metrics.jobs import JobProgress

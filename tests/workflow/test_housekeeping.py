@@ -15,7 +15,7 @@ from temporalio.worker import Worker
 from activities.jobs.housekeeping import MaintenanceActivities
 from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
-from infra.temporal.polling import wait_until_polling
+from infra.temporal.workers import wait_until_polling
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, HousekeepingInput, HousekeepingResult

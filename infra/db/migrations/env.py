@@ -6,11 +6,7 @@ from alembic import context
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString
 
-import infra.db.learning_tables
-import infra.db.metric_tables
-import infra.db.predictor_tables
-import infra.db.site_tables
-import infra.db.tables  # noqa: F401  (fills SQLModel.metadata)
+import infra.db.schema  # noqa: F401  (fills SQLModel.metadata)
 
 
 def _render_item(_kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -1,0 +1,1 @@
+"""Learning in Postgres: predictors, feedback, judgements, re-scoring, stored texts."""

@@ -1,0 +1,87 @@
+"""What every management change has in common: one at a time per thing, audited, and announced, in one transaction."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from infra.db.engine import Connection, Database
+from infra.db.management.paging import decode_cursor, encode_cursor, make_page
+from infra.db.routing.notifications import CHANNEL
+from modelpilot.management.resources import AuditEntry, Page
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+
+_AUDIT = """
+WITH entry AS (
+    INSERT INTO audit_log (user_id, actor, action, kind, subject, before, after) VALUES (%s, %s, %s, %s, %s, %s, %s)
+)
+SELECT pg_notify(%s, %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change under way to one thing of one owner."""
+
+    connection: Connection
+    kind: str
+    user_id: str
+    subject: str
+
+    async def done(
+        self, action: str, actor: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+    ) -> None:
+        """Write the audit entry and tell the other processes, both when the transaction commits. No secrets here."""
+        states = [None if state is None else Jsonb(dict(state)) for state in (before, after)]
+        notice = f"{self.kind}:{self.user_id}:{self.subject}"
+        params = (self.user_id, actor, action, self.kind, self.subject, *states, CHANNEL, notice)
+        await self.connection.execute(_AUDIT, params)
+
+
+@asynccontextmanager
+async def changing(database: Database, kind: str, user_id: str, subject: str) -> AsyncIterator[Change]:
+    """A transaction in which nobody else changes this thing. Raises DependencyUnavailable."""
+    async with database.transaction() as connection:
+        await connection.execute(_LOCK, (f"{kind}:{user_id}:{subject}",))
+        yield Change(connection, kind, user_id, subject)
+
+
+# The audit log. Entries are written by the repositories, in the transaction of the change itself.
+
+_LIST = """
+SELECT * FROM audit_log
+WHERE user_id = %(user_id)s AND (%(before_id)s::bigint IS NULL OR id < %(before_id)s)
+ORDER BY id DESC LIMIT %(limit)s + 1
+"""
+
+
+def _entry(row: DictRow) -> AuditEntry:
+    return AuditEntry(
+        id=row["id"],
+        at=row["at"].timestamp(),
+        user_id=row["user_id"],
+        actor=row["actor"],
+        action=row["action"],
+        kind=row["kind"],
+        subject=row["subject"],
+        before=row["before"],
+        after=row["after"],
+    )
+
+
+class PostgresAuditRepository:
+    """Implements `modelpilot.management.resources.AuditRepository`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[AuditEntry]:
+        """Newest first."""
+        before_id = decode_cursor(cursor, (int,))[0] if cursor is not None else None
+        params = {"user_id": user_id, "limit": limit, "before_id": before_id}
+        rows = await self._database.fetch_all(_LIST, params)
+        return make_page(rows, limit, _entry, lambda row: encode_cursor(row["id"]))

@@ -1,0 +1,220 @@
+"""`modelpilot.metrics.use.ModelsReader` on Postgres."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from infra.db.metrics.explore import SORT_IN_MEMORY, ask
+from infra.db.metrics.hour_parts import OF_HOURS, read_parts
+from infra.db.metrics.reading import OF_USER, SyncPool, latest_request_s, moments
+from modelpilot.metrics.explore import Question, RequestFilter
+from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.use import (
+    HEALTH_S,
+    HEAT_METRIC,
+    MODEL_METRICS,
+    MOST_VERSIONS,
+    NO_PREDICTOR,
+    DeploymentUse,
+    ModelsRead,
+    PredictorState,
+    Price,
+    RouterUse,
+    RouterVersion,
+)
+
+# All calls of the range: a million rows, so as few figures as the page needs.
+_CALLS: LiteralString = """
+SELECT model, provider, deployment, count(*) AS calls,
+       count(*) FILTER (WHERE error_type = 'rate_limited') AS rate_limited, max(started_at) AS last_call
+FROM attempts
+WHERE started_at >= %(start)s AND started_at < %(end)s"""
+_RECENT: LiteralString = """
+SELECT model, provider, deployment, count(*) AS recent_calls,
+       count(*) FILTER (WHERE status = 'error') AS recent_errors,
+       count(*) FILTER (WHERE error_type = 'rate_limited') AS recent_rate_limited,
+       count(*) FILTER (WHERE error_type IN ('authentication', 'permission')) AS recent_refused,
+       max(started_at) AS last_call, max(started_at) FILTER (WHERE status <> 'error') AS last_good
+FROM attempts
+WHERE started_at >= %(recent)s AND started_at < %(end)s"""
+# Apart, since an ordered aggregate would sort all calls of the range.
+_LAST_ERRORS: LiteralString = """
+SELECT DISTINCT ON (model, provider, deployment) model, provider, deployment, error_type FROM attempts
+WHERE started_at >= %(recent)s AND started_at < %(end)s AND status = 'error'"""
+_NEWEST: LiteralString = " ORDER BY model, provider, deployment, started_at DESC"
+_OF_USER: LiteralString = " AND user_id = %(user_id)s"
+_OF_MODEL: LiteralString = " AND model = %(model)s"
+_OF_PROVIDER: LiteralString = " AND provider = %(provider)s"
+_PER_DEPLOYMENT: LiteralString = " GROUP BY 1, 2, 3"
+
+# A tenant's own version hides the shared one; who sees everybody is shown the shared one first.
+_PRICES: LiteralString = """
+SELECT DISTINCT ON (id) id, user_id, body, updated_at FROM models
+WHERE id = ANY (%(ids)s) AND (%(user_id)s::text IS NULL OR user_id IN ('', %(user_id)s))
+ORDER BY id, (user_id = '') = (%(user_id)s::text IS NULL) DESC, user_id"""
+
+
+class PostgresModelsReader:
+    """Implements `modelpilot.metrics.use.ModelsReader`. May be called from many threads."""
+
+    def __init__(self, pool: SyncPool) -> None:
+        self._pool = pool
+
+    def models(self, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
+        """All in one snapshot. Raises DependencyUnavailable."""
+        with self._pool.transaction() as connection:
+            connection.execute(SORT_IN_MEMORY)
+            by_model = ask(connection, scope, Question(MODEL_METRICS, "model", None, wanted))
+            over_time = ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted))
+            latest_s = latest_request_s(connection, scope.user_id)
+            deployments = _deployments(connection, scope, wanted)
+            names = {cell.group for cell in by_model.cells} | {one.model for one in deployments}
+            prices = connection.execute(_PRICES, {"ids": sorted(names), "user_id": scope.user_id}).fetchall()
+        return ModelsRead(
+            by_model=replace(by_model, latest_request_s=latest_s),
+            over_time=over_time,
+            deployments=tuple(deployments),
+            prices=tuple(_price(row) for row in prices),
+        )
+
+
+def _deployments(connection: Connection[DictRow], scope: AnalyticsScope, wanted: RequestFilter) -> list[DeploymentUse]:
+    start, end = moments(scope)
+    given: dict[str, Any] = {"start": start, "end": end, "recent": end - timedelta(seconds=HEALTH_S)}
+    given |= {"user_id": scope.user_id, "model": wanted.model, "provider": wanted.provider}
+    narrowed = _OF_USER if scope.user_id is not None else ""
+    narrowed += _OF_MODEL if wanted.model is not None else ""
+    narrowed += _OF_PROVIDER if wanted.provider is not None else ""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for query in (_CALLS + narrowed + _PER_DEPLOYMENT, _RECENT + narrowed + _PER_DEPLOYMENT):
+        for row in connection.execute(query, given).fetchall():
+            found.setdefault(_place(row), {}).update(row)
+    failures = connection.execute(_LAST_ERRORS + narrowed + _NEWEST, given).fetchall()
+    last_errors = {_place(row): row["error_type"] for row in failures}
+    return [_deployment(row, last_errors.get(place)) for place, row in sorted(found.items())]
+
+
+def _place(row: DictRow) -> tuple[str, str, str]:
+    return row["model"], row["provider"], row["deployment"]
+
+
+def _deployment(row: dict[str, Any], newest_error: str | None) -> DeploymentUse:
+    last_good = row.get("last_good")
+    failed_last = last_good is None or last_good < row["last_call"]
+    values = {name: row[name] for name in DeploymentUse.__dataclass_fields__ if name in row}
+    last_error = newest_error if failed_last else None
+    return DeploymentUse(**{**values, "last_error": last_error, "last_call_s": row["last_call"].timestamp()})
+
+
+def _price(row: DictRow) -> Price:
+    body = row["body"]
+    per_input, per_output = body.get("costPerInputToken"), body.get("costPerOutputToken")
+    return Price(row["id"], row["user_id"], per_input, per_output, row["updated_at"].timestamp())
+
+
+# `modelpilot.metrics.use.RouterReader` on Postgres.
+
+_MOST_ROUTERS = 1_000
+
+_ROUTERS: LiteralString = """
+SELECT routers.*, served.version AS served_version, served.fitted_at, served.rows,
+       newest.fitted_at AS newest_at, newest.accepted, newest.report ->> 'refused_because' AS refused_because
+FROM routers
+LEFT JOIN LATERAL (
+    SELECT version, fitted_at, rows FROM predictors
+    WHERE predictors.user_id = routers.user_id AND predictors.router_id = routers.id AND accepted
+    ORDER BY version DESC LIMIT 1
+) AS served ON true
+LEFT JOIN LATERAL (
+    SELECT fitted_at, accepted, report FROM predictors
+    WHERE predictors.user_id = routers.user_id AND predictors.router_id = routers.id ORDER BY version DESC LIMIT 1
+) AS newest ON true
+WHERE %(user_id)s::text IS NULL OR routers.user_id = %(user_id)s
+ORDER BY routers.user_id, routers.id LIMIT %(limit)s"""
+
+_OVER_REQUESTS: LiteralString = """
+SELECT user_id, router_id, count(*) AS requests, coalesce(sum(cost_usd), 0) AS cost_usd,
+       count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed') AS unknown_cost
+FROM requests WHERE router_id > '' AND """
+_OVER_HOURS: LiteralString = """
+SELECT user_id, router_id, sum(requests)::bigint AS requests, coalesce(sum(total_cost_usd), 0) AS cost_usd,
+       sum(unknown_cost_count)::bigint AS unknown_cost
+FROM hourly_metrics WHERE router_id > '' AND """
+_PER_ROUTER: LiteralString = " GROUP BY 1, 2"
+
+_VERSIONS: LiteralString = """
+SELECT found.version, found.created_at, found.body, coalesce(nullif(api_keys.name, ''), found.created_by) AS made_by
+FROM router_versions AS found
+LEFT JOIN api_keys ON api_keys.id = found.created_by AND api_keys.user_id = found.user_id
+WHERE found.user_id = %s AND found.router_id = %s ORDER BY found.version DESC LIMIT %s"""
+
+
+class PostgresRouterReader:
+    """Implements `modelpilot.metrics.use.RouterReader`. May be called from many threads."""
+
+    def __init__(self, pool: SyncPool) -> None:
+        self._pool = pool
+
+    def routers(self, scope: AnalyticsScope) -> Sequence[RouterUse]:
+        """See RouterReader."""
+        with self._pool.transaction() as connection:
+            rows = connection.execute(_ROUTERS, {"user_id": scope.user_id, "limit": _MOST_ROUTERS}).fetchall()
+            use = _use(connection, scope)
+        found = [_router(row, use.get((row["user_id"], row["id"]), (0, 0.0, 0))) for row in rows]
+        return sorted(found, key=lambda one: (-one.requests, one.user_id, one.router_id))
+
+    def versions(self, user_id: str, router_id: str) -> Sequence[RouterVersion]:
+        """See RouterReader."""
+        with self._pool.transaction() as connection:
+            rows = connection.execute(_VERSIONS, (user_id, router_id, MOST_VERSIONS)).fetchall()
+        return [
+            RouterVersion(row["version"], row["created_at"].timestamp(), row["made_by"], row["body"]) for row in rows
+        ]
+
+
+def _use(connection: Connection[DictRow], scope: AnalyticsScope) -> dict[tuple[str, str], tuple[int, float, int]]:
+    """Requests, known cost and requests of unknown cost per owner and router."""
+    parts = read_parts(connection, *moments(scope))
+    given = {**parts.parameters, "user_id": scope.user_id}
+    rows: list[DictRow] = []
+    if parts.raw:
+        query = f"{_OVER_REQUESTS}{parts.of_raw} AND {OF_USER}{_PER_ROUTER}"
+        rows += connection.execute(query, given).fetchall()
+    if parts.first < parts.last:
+        rows += connection.execute(f"{_OVER_HOURS}{OF_HOURS} AND {OF_USER}{_PER_ROUTER}", given).fetchall()
+    sums: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for row in rows:
+        key = (row["user_id"], row["router_id"])
+        requests, cost_usd, unknown = sums.get(key, (0, 0.0, 0))
+        sums[key] = requests + row["requests"], cost_usd + row["cost_usd"], unknown + row["unknown_cost"]
+    return sums
+
+
+def _router(row: DictRow, use: tuple[int, float, int]) -> RouterUse:
+    return RouterUse(
+        user_id=row["user_id"],
+        router_id=row["id"],
+        body=row["body"],
+        version=row["version"],
+        created_at=row["created_at"].timestamp(),
+        updated_at=row["updated_at"].timestamp(),
+        requests=use[0],
+        cost_usd=use[1],
+        unknown_cost=use[2],
+        predictor=NO_PREDICTOR if row["newest_at"] is None else _predictor(row),
+    )
+
+
+def _predictor(row: DictRow) -> PredictorState:
+    def seconds(moment: Any) -> float | None:
+        return None if moment is None else float(moment.timestamp())
+
+    refused = {} if row["accepted"] else {"refused_at": seconds(row["newest_at"])}
+    because = None if row["accepted"] else row["refused_because"]
+    return PredictorState(
+        row["served_version"], seconds(row["fitted_at"]), row["rows"], **refused, refused_because=because
+    )

@@ -1,0 +1,1 @@
+"""Requests in Postgres: rows, outcomes, names, leases, the outbox, and their end."""

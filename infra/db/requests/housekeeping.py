@@ -1,0 +1,185 @@
+"""Deletes what is no longer needed, in bounded batches, so that no request waits behind a long delete."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from infra.db.engine import Database
+from modelpilot.requests.records import HistoryPoint, HistoryScope
+
+# One day after its last heartbeat nobody can mistake an instance for a living one, whatever the clocks did.
+_DEAD_INSTANCE_HOURS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many rows went."""
+
+    payloads: int
+    names: int
+    claims: int
+    instances: int
+    texts: int = 0
+
+    @property
+    def total(self) -> int:
+        """All together; 0 means that nothing is left to sweep."""
+        return self.payloads + self.names + self.claims + self.instances + self.texts
+
+
+def _delete(table: str, condition: str) -> str:
+    # By ctid and with SKIP LOCKED: several workers may sweep at once, and a row in use is left for the next time.
+    return f"""
+        DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {table} WHERE {condition} LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+    """  # noqa: S608  (own constants)
+
+
+_PAYLOADS = _delete("payloads", "expires_at < now()")
+_NAMES = _delete("request_names", "created_at < now() - make_interval(secs => 3600 * %(hours)s)")
+_CLAIMS = _delete("claims", "claimed_at < now() - make_interval(secs => 3600 * %(hours)s)")
+# What a judge wrote about a text may quote it, and goes with it.
+_TEXTS = f"""
+    WITH gone AS ({_delete("stored_texts", "expires_at < now()")} RETURNING user_id, request_id), words AS (
+        UPDATE judgements j SET reason_encrypted = NULL FROM gone
+        WHERE j.user_id = gone.user_id AND j.request_id = gone.request_id AND j.reason_encrypted IS NOT NULL)
+    SELECT 1 FROM gone
+"""  # noqa: S608  (own constants)
+_INSTANCES = _delete("instances", "heartbeat_at < now() - make_interval(secs => 3600 * %(hours)s)")
+
+
+class Housekeeping:
+    """Sweeps expired rows. Names and claims are kept for `name_retention_hours`: as long as Temporal keeps its
+    histories, or an Idempotency-Key would be forgotten before its workflow."""
+
+    def __init__(self, database: Database, *, name_retention_hours: float = 7 * 24.0) -> None:
+        self._database = database
+        self._name_retention_hours = name_retention_hours
+
+    async def sweep(self, batch: int = 1_000) -> Swept:
+        """Delete at most `batch` rows of each kind. Raises DependencyUnavailable."""
+        return Swept(
+            payloads=await self._run(_PAYLOADS, batch),
+            names=await self._run(_NAMES, batch, self._name_retention_hours),
+            claims=await self._run(_CLAIMS, batch, self._name_retention_hours),
+            instances=await self._run(_INSTANCES, batch, _DEAD_INSTANCE_HOURS),
+            texts=await self._run(_TEXTS, batch),
+        )
+
+    async def _run(self, statement: str, batch: int, hours: float = 0.0) -> int:
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(statement, {"batch": batch, "hours": hours})
+            return cursor.rowcount
+
+
+# The outbox: history points that wait until the vector store is back.
+
+Replay = Callable[[Sequence[HistoryPoint]], Awaitable[None]]
+
+_EMBEDDING_DTYPE = np.dtype("<f4")
+_FIELDS = tuple(name for name in HistoryPoint.__dataclass_fields__ if name not in ("scope", "embedding"))
+_REPLAY_LIMIT_S = 60.0
+
+# Several maintenance workers may replay at once: each takes rows that no other holds.
+_TAKE = "SELECT id, point, embedding FROM outbox ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+_DROP = "DELETE FROM outbox WHERE id = ANY(%s)"
+
+
+def outbox_row(point: HistoryPoint) -> tuple[dict[str, Any], bytes]:
+    """The point as JSON and its embedding as little-endian float32."""
+    plain = {name: getattr(point, name) for name in _FIELDS}
+    plain["scope"] = {"user_id": point.scope.user_id, "router_id": point.scope.router_id}
+    return plain, np.asarray(point.embedding, _EMBEDDING_DTYPE).tobytes()
+
+
+def point_from_row(row: Mapping[str, Any]) -> HistoryPoint:
+    """The point again."""
+    plain = row["point"]
+    known = {name: plain[name] for name in _FIELDS if name in plain}
+    embedding = np.frombuffer(row["embedding"], _EMBEDDING_DTYPE).astype(np.float32)
+    return HistoryPoint(**known, scope=HistoryScope(**plain["scope"]), embedding=embedding)
+
+
+class Outbox:
+    """Takes waiting points out again, in the order in which they came."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def replay(self, replay: Replay, limit: int = 500) -> int:
+        """Hand up to `limit` points to `replay` and delete them once it returns; how many there were.
+
+        They stay where `replay` raises. A crash in between repeats them: at least once. Raises DependencyUnavailable.
+        """
+        async with self._database.transaction(_REPLAY_LIMIT_S) as connection:
+            cursor = await connection.execute(_TAKE, (limit,))
+            rows = await cursor.fetchall()
+            if rows:
+                await replay([point_from_row(row) for row in rows])
+                await connection.execute(_DROP, ([row["id"] for row in rows],))
+        return len(rows)
+
+
+# Old raw rows go, with their attempts, feedback, judgements and stored texts; their aggregates stay.
+#
+# An hour is closed before its first row is deleted: from then on its aggregates are final, and a row that comes later
+# still is kept and exported, but counted nowhere. Rows go by the age of their recording as well as by their hour, since
+# they are also the ledger: a fresh one is never deleted, whatever its clock said.
+
+_LOCK = "SELECT through FROM metric_progress WHERE name = 'closed' FOR UPDATE"
+
+# least() leaves nulls out: no note, no file that is due.
+_CLOSE = """
+UPDATE metric_progress SET updated_at = clock_timestamp(), through = greatest(through, least(
+    date_trunc('hour', now() - %(kept)s, 'UTC'),
+    (SELECT date_trunc('hour', through, 'UTC') FROM metric_progress WHERE name = 'aggregated'),
+    (SELECT min(hour) FROM stale_hours),
+    CASE WHEN %(sink)s THEN (SELECT through FROM metric_progress WHERE name = 'exported') END,
+    CASE WHEN %(sink)s THEN (SELECT min(hour) FROM exported_files WHERE revision > exported_revision) END
+)) WHERE name = 'closed'
+"""
+
+_PURGE = """
+WITH old AS (
+    SELECT r.ctid FROM requests r WHERE created_at < (SELECT through FROM metric_progress WHERE name = 'closed')
+        AND recorded_at < now() - %(kept)s
+        AND NOT (%(sink)s AND (
+            recorded_at >= (SELECT through FROM metric_progress WHERE name = 'exported')
+            OR EXISTS (SELECT FROM exported_files f
+                       WHERE f.revision > f.exported_revision AND f.hour = date_trunc('hour', r.created_at, 'UTC'))))
+    LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM requests WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING user_id, request_id
+), calls AS (
+    DELETE FROM attempts a USING gone g WHERE a.user_id = g.user_id AND a.request_id = g.request_id
+), said AS (
+    DELETE FROM feedback f USING gone g WHERE f.user_id = g.user_id AND f.request_id = g.request_id
+), judged AS (
+    DELETE FROM judgements j USING gone g WHERE j.user_id = g.user_id AND j.request_id = g.request_id
+), texts AS (
+    DELETE FROM stored_texts t USING gone g WHERE t.user_id = g.user_id AND t.request_id = g.request_id
+)
+SELECT count(*) AS requests FROM gone
+"""
+
+
+class PostgresRetention:
+    """Implements `Retention`. `exports`: there is a warehouse sink, which must have the rows."""
+
+    def __init__(self, database: Database, *, days: float, exports: bool) -> None:
+        self._database = database
+        self._given: dict[str, Any] = {"kept": timedelta(days=days), "sink": exports}
+
+    async def close_hours(self) -> None:
+        """Close the hours that are old enough, aggregated and exported."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_LOCK)
+            await connection.execute(_CLOSE, self._given)
+
+    async def purge(self, batch: int) -> int:
+        """Delete at most `batch` requests of closed hours, with all that belongs to them; how many."""
+        row = await self._database.fetch_one(_PURGE, {**self._given, "batch": batch})
+        return int(row["requests"]) if row else 0

@@ -1,0 +1,273 @@
+"""The ledger in Postgres: terminal rows, attempts, encrypted outcomes and bodies, client-given names, the outbox.
+
+A record is one statement, so one round trip and one commit for all concurrent callers together: rows travel as one
+JSON parameter per table, since adapting forty parameters per row costs more than Postgres' own JSON parser does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from infra.crypto.keyring import Keyring, associate
+from infra.db.engine import Database
+from infra.db.learning.stored_texts import open_text, seal_text
+from infra.db.requests.group_commit import GroupCommitter
+from infra.db.requests.housekeeping import outbox_row
+from infra.db.requests.rows import (
+    attempt_from_row,
+    attempt_row,
+    clean_text,
+    dump_outcome,
+    dump_rows,
+    load_outcome,
+    outcome_from_row,
+    record_from_row,
+    request_row,
+)
+from infra.db.schema.tables import AttemptRow, RequestRow
+from modelpilot.learning.feedback import StoredText
+from modelpilot.requests.outcome import Attempt
+from modelpilot.requests.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
+
+_NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
+_REQUEST_COLUMNS = ", ".join(name for name in RequestRow.model_fields if name != "recorded_at")
+_ATTEMPT_COLUMNS = ", ".join(AttemptRow.model_fields)
+
+# The payload goes in only with its own terminal row: a late second outcome must not replace the one that stands.
+_RECORD = f"""
+WITH terminal AS (
+    INSERT INTO requests ({_REQUEST_COLUMNS})
+    SELECT {_REQUEST_COLUMNS} FROM json_populate_recordset(null::requests, %(requests)s::json)
+    ON CONFLICT DO NOTHING
+    RETURNING user_id, request_id
+), calls AS (
+    INSERT INTO attempts ({_ATTEMPT_COLUMNS})
+    SELECT {_ATTEMPT_COLUMNS} FROM json_populate_recordset(null::attempts, %(attempts)s::json)
+    ON CONFLICT DO NOTHING
+), answers AS (
+    INSERT INTO payloads (user_id, request_id, kind, ciphertext, expires_at)
+    SELECT user_id, request_id, 'outcome', ciphertext, now() + make_interval(secs => %(retention_s)s)
+    FROM unnest(%(users)s::text[], %(ids)s::text[], %(sealed)b::bytea[]) AS sealed (user_id, request_id, ciphertext)
+    JOIN terminal USING (user_id, request_id)
+    ON CONFLICT (user_id, request_id, kind)
+    DO UPDATE SET ciphertext = excluded.ciphertext, expires_at = excluded.expires_at
+), texts AS (
+    INSERT INTO stored_texts (user_id, request_id, router_id, ciphertext, expires_at)
+    SELECT user_id, request_id, router_id, ciphertext, now() + make_interval(secs => %(text_retention_s)s)
+    FROM unnest(%(text_users)s::text[], %(text_ids)s::text[], %(text_routers)s::text[], %(texts)b::bytea[])
+        AS sealed (user_id, request_id, router_id, ciphertext)
+    JOIN terminal USING (user_id, request_id)
+    ON CONFLICT DO NOTHING
+)
+SELECT user_id, request_id FROM terminal
+"""  # noqa: S608  (column names of our own tables)
+
+_FIND = """
+SELECT r.*, p.ciphertext, t.ciphertext AS text
+FROM requests r
+LEFT JOIN payloads p
+    ON p.user_id = r.user_id AND p.request_id = r.request_id AND p.kind = 'outcome' AND p.expires_at > now()
+LEFT JOIN stored_texts t ON t.user_id = r.user_id AND t.request_id = r.request_id AND t.expires_at > now()
+WHERE r.user_id = %s AND r.request_id = %s
+"""
+
+_FIND_ATTEMPTS = "SELECT * FROM attempts WHERE user_id = %s AND request_id = %s ORDER BY seq"
+
+_PUT_BODY = """
+INSERT INTO payloads (user_id, request_id, kind, ciphertext, expires_at)
+VALUES (%s, %s, 'body', %b, now() + make_interval(secs => %s))
+ON CONFLICT (user_id, request_id, kind)
+DO UPDATE SET ciphertext = excluded.ciphertext, expires_at = excluded.expires_at
+"""
+
+_GET_BODY = """
+SELECT ciphertext FROM payloads
+WHERE user_id = %s AND request_id = %s AND kind = 'body' AND expires_at > now()
+"""
+
+# The update that changes nothing makes one statement return the holder, whoever that is, without a race.
+_RESERVE = """
+INSERT INTO request_names (user_id, kind, name_hash, body_digest, request_id)
+SELECT * FROM unnest(%s::text[], %s::text[], %b::bytea[], %b::bytea[], %s::text[])
+ON CONFLICT (user_id, kind, name_hash) DO UPDATE SET kind = excluded.kind
+RETURNING user_id, kind, name_hash, body_digest, request_id, xmax = 0 AS fresh
+"""
+
+_RELEASE = "DELETE FROM request_names WHERE user_id = %s AND kind = %s AND name_hash = %b AND request_id = %s"
+
+_RESOLVE = """
+SELECT request_id FROM request_names
+WHERE user_id = %s AND (kind, name_hash) IN (SELECT * FROM unnest(%s::text[], %b::bytea[]))
+ORDER BY kind LIMIT 1
+"""
+
+_PUT_OUTBOX = "INSERT INTO outbox (user_id, point, embedding) VALUES (%s, %s, %b)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """What one caller wants committed: a terminal row with its sealed outcome, or attempts alone."""
+
+    key: RequestKey
+    request: dict[str, Any] | None
+    sealed: bytes | None
+    text: bytes | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    user_id: str
+    kind: NameKind
+    name_hash: bytes
+    body_digest: bytes
+    request_id: str
+
+    @property
+    def place(self) -> tuple[str, str, bytes]:
+        """The primary key."""
+        return (self.user_id, self.kind, self.name_hash)
+
+
+class PostgresLedger:
+    """Implements `modelpilot.requests.ports.Ledger`. `retention_hours` bounds how long bodies and answers are kept,
+    `text_retention_days` how long the prompts and answers of routers that store them."""
+
+    def __init__(
+        self,
+        database: Database,
+        keyring: Keyring,
+        *,
+        retention_hours: float = 24.0,
+        text_retention_days: float = 30.0,
+    ) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._retention_s = retention_hours * 3_600.0
+        self._text_retention_s = text_retention_days * 86_400.0
+        self._records: GroupCommitter[_Write, bool] = GroupCommitter(self._write_records)
+        self._names: GroupCommitter[_Name, Reservation] = GroupCommitter(self._write_names)
+
+    async def close(self) -> None:
+        """Write what was accepted; refuse what comes later."""
+        await self._records.close()
+        await self._names.close()
+
+    async def record(self, record: RequestRecord) -> bool:
+        """Commit the terminal row, attempts and encrypted outcome; False where a terminal row was there already."""
+        key = record.key
+        sealed = self._keyring.encrypt(dump_outcome(record.outcome), _payload_place(key, "outcome"))
+        text = None
+        if record.stored_body is not None:
+            text = seal_text(self._keyring, key, StoredText(record.stored_body, record.outcome.answer))
+        attempts = [attempt_row(key, attempt, self._keyring) for attempt in record.outcome.attempts]
+        return await self._records.submit(_Write(key, request_row(record), sealed, text, attempts))
+
+    async def record_attempts(self, key: RequestKey, attempts: Sequence[Attempt]) -> None:
+        """Commit attempts of a request that is not finished yet. Idempotent by (key, seq)."""
+        if attempts:
+            rows = [attempt_row(key, attempt, self._keyring) for attempt in attempts]
+            await self._records.submit(_Write(key, None, None, None, rows))
+
+    async def _write_records(self, batch: Sequence[_Write]) -> list[bool]:
+        terminal: dict[RequestKey, int] = {}  # within a batch, too, the first outcome stands
+        for position, write in enumerate(batch):
+            if write.request is not None:
+                terminal.setdefault(write.key, position)
+        firsts = [batch[position] for position in terminal.values()]
+        texts = [write for write in firsts if write.text is not None and write.request is not None]
+        params = {
+            "requests": dump_rows([write.request for write in firsts if write.request is not None]),
+            "attempts": dump_rows([row for write in batch for row in write.attempts]),
+            "users": [write.key.user_id for write in firsts],
+            "ids": [write.key.request_id for write in firsts],
+            "sealed": [write.sealed for write in firsts],
+            "retention_s": self._retention_s,
+            "text_users": [write.key.user_id for write in texts],
+            "text_ids": [write.key.request_id for write in texts],
+            "text_routers": [(write.request and write.request["router_id"]) or "" for write in texts],
+            "texts": [write.text for write in texts],
+            "text_retention_s": self._text_retention_s,
+        }
+        rows = await self._database.fetch_all(_RECORD, params)
+        inserted = {RequestKey(row["user_id"], row["request_id"]) for row in rows}
+        return [write.key in inserted and terminal[write.key] == position for position, write in enumerate(batch)]
+
+    async def find(self, key: RequestKey) -> StoredRequest | None:
+        """The finished request, or None. The whole outcome while it is retained, else what the columns know; a
+        quality that was revised later shows in either."""
+        row = await self._database.fetch_one(_FIND, (key.user_id, key.request_id))
+        if row is None:
+            return None
+        attempts = await self.find_attempts(key)
+        if row["ciphertext"] is None:
+            outcome = outcome_from_row(row, attempts)
+            if row["text"] is not None:
+                outcome = replace(outcome, answer=open_text(self._keyring, key, row["text"]).answer)
+        else:
+            encoded = self._keyring.decrypt(row["ciphertext"], _payload_place(key, "outcome"))
+            outcome = replace(load_outcome(encoded), quality=row["quality"])
+        return StoredRequest(record_from_row(key, row, outcome), attempts)
+
+    async def find_attempts(self, key: RequestKey) -> tuple[Attempt, ...]:
+        """The recorded attempts so far, by seq."""
+        rows = await self._database.fetch_all(_FIND_ATTEMPTS, (key.user_id, key.request_id))
+        return tuple(attempt_from_row(key, row, self._keyring) for row in rows)
+
+    async def put_body(self, key: RequestKey, body: bytes) -> None:
+        """Commit an encrypted request body. Not grouped: it may be megabytes, and others should not wait for it."""
+        sealed = self._keyring.encrypt(body, _payload_place(key, "body"))
+        await self._database.fetch_all(_PUT_BODY, (key.user_id, key.request_id, sealed, self._retention_s))
+
+    async def get_body(self, key: RequestKey) -> bytes | None:
+        """The body again, or None when it has expired."""
+        row = await self._database.fetch_one(_GET_BODY, (key.user_id, key.request_id))
+        return None if row is None else self._keyring.decrypt(row["ciphertext"], _payload_place(key, "body"))
+
+    async def reserve(
+        self, user_id: str, kind: NameKind, name: str, body_digest: bytes, request_id: str
+    ) -> Reservation:
+        """Reserve a client-given name, committed; the name itself is stored as an HMAC only."""
+        name_hash = self._name_hash(user_id, kind, name)
+        return await self._names.submit(_Name(user_id, kind, name_hash, body_digest, request_id))
+
+    async def _write_names(self, batch: Sequence[_Name]) -> list[Reservation]:
+        first: dict[tuple[str, str, bytes], int] = {}  # one statement cannot update a row twice
+        for position, name in enumerate(batch):
+            first.setdefault(name.place, position)
+        names = [batch[position] for position in first.values()]
+        columns = ("user_id", "kind", "name_hash", "body_digest", "request_id")
+        params = [[getattr(name, column) for name in names] for column in columns]
+        # Not repeated on a broken connection: it may have been committed, and a repeat would say "not fresh".
+        rows = await self._database.fetch_all(_RESERVE, params, idempotent=False)
+        held = {(row["user_id"], row["kind"], row["name_hash"]): row for row in rows}
+        return [
+            Reservation(row["fresh"] and first[name.place] == position, row["request_id"], row["body_digest"])
+            for position, name in enumerate(batch)
+            for row in (held[name.place],)
+        ]
+
+    async def release(self, user_id: str, kind: NameKind, name: str, request_id: str) -> None:
+        """Free a reservation of `request_id`; nothing happens where another request holds it."""
+        await self._database.fetch_all(_RELEASE, (user_id, kind, self._name_hash(user_id, kind, name), request_id))
+
+    async def resolve(self, user_id: str, name: str) -> str | None:
+        """The request id behind a client-given name; an Idempotency-Key wins over an x-request-id."""
+        hashes = [self._name_hash(user_id, kind, name) for kind in _NAME_KINDS]
+        row = await self._database.fetch_one(_RESOLVE, (user_id, list(_NAME_KINDS), hashes))
+        return None if row is None else str(row["request_id"])
+
+    def _name_hash(self, user_id: str, kind: NameKind, name: str) -> bytes:
+        return self._keyring.mac("request-name", associate(user_id, kind, name))
+
+    async def put_outbox(self, point: HistoryPoint) -> None:
+        """Keep a history point for later, since the vector store is away."""
+        plain, embedding = outbox_row(point)
+        params = (clean_text(point.scope.user_id), Jsonb(plain), embedding)
+        await self._database.fetch_all(_PUT_OUTBOX, params, idempotent=False)
+
+
+def _payload_place(key: RequestKey, kind: str) -> bytes:
+    return associate("payload", key.user_id, key.request_id, kind)

@@ -1,0 +1,1 @@
+"""What routing reads of Postgres: configuration, and word of its changes."""

@@ -1,0 +1,236 @@
+"""Routers, models and providers as they are stored now, for the request path. One query per snapshot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.crypto.keyring import Keyring
+from infra.db.engine import Database
+from infra.db.management.providers import key_place, sealed_keys
+from modelpilot.errors import InvalidRequest, NotFound
+from modelpilot.providers.catalogue import ModelSpec, ProviderKind
+from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployments_of, places_of
+from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
+from modelpilot.routing.router import Router
+
+# Which provider settings count, and why a provider cannot be called. Pure rules, used for snapshots and endpoints.
+
+DEFAULT_BASE_URLS: Mapping[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
+    "openrouter": "https://openrouter.ai/api/v1",
+}
+_KEY_VARIABLES = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "google": "GOOGLE_API_KEY",
+    "openrouter": "OPENROUTER_API_KEY",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredProvider:
+    """A provider as the process's own configuration names it; without keys it tells the base URL alone."""
+
+    kind: ProviderKind
+    base_url: str
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProvider:
+    """A provider row of the owner, without its keys."""
+
+    kind: ProviderKind
+    base_url: str | None
+    key_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallableProvider:
+    """A provider that can be called, with the keys of the owner's row (`own_keys` of them), or else with those of the
+    environment (none: no key is needed)."""
+
+    kind: ProviderKind
+    base_url: str
+    own_keys: int = 0
+    environment_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def key_count(self) -> int:
+        """How many keys share its load; 1 where it needs none."""
+        return self.own_keys or len(self.environment_keys) or 1
+
+
+def resolve_provider(
+    provider_id: str, own: OwnProvider | None, environment: Mapping[str, ConfiguredProvider]
+) -> CallableProvider | str:
+    """How to call the provider, or the reason why it cannot be called.
+
+    The owner's row with a key counts first, then a row that needs none (its own base URL), then the environment. A key
+    of the environment is never sent to a base URL that an owner has set: that would hand it to the tenant.
+    """
+    if own is None:
+        return _from_environment(provider_id, environment)
+    if own.key_count or own.kind == "simulator" or (own.kind == "openai" and own.base_url is not None):
+        return _with_base_url(provider_id, own, environment)
+    configured = environment.get(provider_id)
+    if own.base_url is None and configured is not None and configured.kind == own.kind:
+        return _from_environment(provider_id, environment)
+    return _no_key(provider_id, own.kind)
+
+
+def _with_base_url(
+    provider_id: str, own: OwnProvider, environment: Mapping[str, ConfiguredProvider]
+) -> CallableProvider | str:
+    configured = environment.get(own.kind)
+    base_url = own.base_url or (configured.base_url if configured else DEFAULT_BASE_URLS.get(own.kind))
+    if base_url is None:
+        return f"provider {provider_id} has no base URL (PUT /api/providers/{provider_id} with baseUrl)"
+    return CallableProvider(own.kind, base_url, own.key_count)
+
+
+def _from_environment(provider_id: str, environment: Mapping[str, ConfiguredProvider]) -> CallableProvider | str:
+    configured = environment.get(provider_id)
+    if configured is None:
+        if provider_id in _KEY_VARIABLES:
+            return _no_key(provider_id, provider_id)
+        return f"provider {provider_id} is not configured (PUT /api/providers/{provider_id})"
+    moved = configured.base_url != DEFAULT_BASE_URLS.get(configured.kind)  # a local server needs no key
+    if configured.api_keys or configured.kind == "simulator" or (configured.kind == "openai" and moved):
+        return CallableProvider(configured.kind, configured.base_url, 0, configured.api_keys)
+    return _no_key(provider_id, configured.kind)
+
+
+def _no_key(provider_id: str, kind: str) -> str:
+    variable = _KEY_VARIABLES.get(kind) if provider_id == kind else None
+    remedy = f"set {variable} or " if variable else ""
+    return f"provider {provider_id} has no API key ({remedy}PUT /api/providers/{provider_id})"
+
+
+# "Descending by owner" prefers the owner's own model over the shared one, whose owner is the empty string.
+_MODELS_AND_PROVIDERS = """
+    (SELECT coalesce(jsonb_object_agg(id, body), '{}') FROM (
+        SELECT DISTINCT ON (id) id, body FROM models
+        WHERE user_id IN (%(user_id)s, '') AND id IN (SELECT id FROM named)
+        ORDER BY id, user_id DESC) AS found) AS models,
+    (SELECT coalesce(jsonb_object_agg(id, jsonb_build_object(
+        'kind', kind, 'base_url', base_url,
+        'key_count', (api_key_encrypted IS NOT NULL)::int + cardinality(further_keys_encrypted))), '{}')
+     FROM providers WHERE user_id = %(user_id)s) AS providers
+"""
+
+_ROUTER = f"""
+WITH router AS (
+    SELECT body, version FROM routers WHERE user_id = %(user_id)s AND id = %(router_id)s
+), named (id) AS (
+    SELECT jsonb_array_elements_text(body -> 'availableModels') FROM router
+    UNION SELECT jsonb_array_elements_text(body -> 'fallbackStrategy' -> 'fallbackModels') FROM router
+    UNION SELECT body ->> 'preferredModel' FROM router
+)
+SELECT body, version, {_MODELS_AND_PROVIDERS} FROM router
+"""  # noqa: S608  (own constants)
+
+_MODEL = f"""
+WITH named (id) AS (SELECT %(model_id)s::text)
+SELECT {_MODELS_AND_PROVIDERS}
+"""
+
+_PROVIDER = (
+    "SELECT kind, base_url, api_key_encrypted, further_keys_encrypted FROM providers WHERE user_id = %s AND id = %s"
+)
+
+
+class PostgresConfiguration:
+    """Implements `modelpilot.requests.ports.ConfigurationSource`.
+
+    `environment` maps provider ids (openai, anthropic, google, openrouter, simulator) to what the process was
+    configured with; entries without a key tell the base URL alone.
+    """
+
+    def __init__(self, database: Database, keyring: Keyring, environment: Mapping[str, ConfiguredProvider]) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._environment = environment
+
+    async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
+        """The router with the models it names, at its newest version. Raises NotFound, DependencyUnavailable."""
+        row = await self._fetch(_ROUTER, {"user_id": user_id, "router_id": router_id})
+        if row is None:
+            raise NotFound(f"router {router_id!r} does not exist")
+        return self._snapshot(user_id, Router.model_validate(row["body"]), row["version"], row)
+
+    async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
+        """A synthetic preferredModel router (id "", version 0). Raises NotFound for a model that is not in the
+        catalogue, DependencyUnavailable."""
+        row = await self._fetch(_MODEL, {"user_id": user_id, "model_id": model_id})
+        if row is None or model_id not in row["models"]:
+            raise NotFound(f"model {model_id!r} does not exist", param="model")
+        named = Router(id="direct", mode="preferredModel", preferred_model=model_id)
+        return self._snapshot(user_id, named.model_copy(update={"id": ""}), 0, row)
+
+    async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
+        """Where to call the provider and with which of its keys (that one decrypted). Raises NotFound with the reason
+        where it cannot be called, DecryptionFailed, DependencyUnavailable."""
+        row = await self._fetch(_PROVIDER, None, (user_id, provider_id))
+        sealed = [] if row is None else sealed_keys(row)
+        own = None if row is None else OwnProvider(row["kind"], row["base_url"], len(sealed))
+        found = resolve_provider(provider_id, own, self._environment)
+        if isinstance(found, str):
+            raise NotFound(found)
+        index = key_index % found.key_count
+        key = found.environment_keys[index] if found.environment_keys else None
+        if found.own_keys:
+            key = self._keyring.decrypt(sealed[index], key_place(user_id, provider_id, index)).decode()
+        return ProviderEndpoint(provider_id, found.kind, found.base_url, key, index, found.key_count)
+
+    async def _fetch(
+        self, query: str, named: Mapping[str, Any] | None, positional: tuple[str, ...] = ()
+    ) -> dict[str, Any] | None:
+        try:
+            return await self._database.fetch_one(query, named or positional)
+        except InvalidRequest:  # an id that no text column can hold names nothing
+            return None
+
+    def _snapshot(self, user_id: str, router: Router, version: int, row: Mapping[str, Any]) -> RouterSnapshot:
+        models = {model_id: ModelSpec.model_validate(body) for model_id, body in row["models"].items()}
+        own = {provider_id: OwnProvider(**plain) for provider_id, plain in row["providers"].items()}
+        providers = {provider_id: self._facts(provider_id, own) for provider_id in _providers_of(models)}
+        unavailable: dict[str, str] = {}
+        for model_id in _named_models(router):
+            reason = _why_unavailable(models.get(model_id), model_id, router.call_format, providers)
+            if reason is not None:
+                unavailable[model_id] = reason
+        return RouterSnapshot(
+            user_id,
+            router,
+            version,
+            models,
+            unavailable,
+            providers=providers,
+        )
+
+    def _facts(self, provider_id: str, own: Mapping[str, OwnProvider]) -> ProviderFacts:
+        found = resolve_provider(provider_id, own.get(provider_id), self._environment)
+        if isinstance(found, str):
+            return ProviderFacts(unavailable=found)
+        return ProviderFacts(found.kind, found.key_count)
+
+
+def _providers_of(models: Mapping[str, ModelSpec]) -> set[str]:
+    # OpenRouter as well, since a single request may ask to be sent through it.
+    return {OPENROUTER, *(each.provider for model in models.values() for each in deployments_of(model))}
+
+
+def _why_unavailable(
+    model: ModelSpec | None, model_id: str, call_format: str | None, providers: Mapping[str, ProviderFacts]
+) -> str | None:
+    if model is None:
+        return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
+    return places_of(model, call_format, providers).why_none
+
+
+def _named_models(router: Router) -> set[str]:
+    named = {*router.available_models, *router.fallback_strategy.fallback_models}
+    return named if router.preferred_model is None else {*named, router.preferred_model}

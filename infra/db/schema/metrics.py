@@ -1,0 +1,159 @@
+"""Tables of the aggregation and the warehouse sink. See `tables.py` for how tables and migrations belong together."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Column, Identity, Index, desc, text
+from sqlmodel import Field, SQLModel
+
+from infra.db.schema.tables import big, moment
+
+
+class HourlyMetricRow(SQLModel, table=True):
+    """One hour (UTC) of one router, model and provider; `router_id` is "" for direct calls. Recomputed, never added to.
+
+    Percentiles and the time to first token are those of completed requests (null: none completed).
+    """
+
+    __tablename__ = "hourly_metrics"
+    __table_args__ = (Index("hourly_metrics_by_owner", "user_id", desc("hour")),)
+    hour: datetime = moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    router_id: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    requests: int = big()
+    success_count: int = big()
+    success_rate: float
+    total_latency_ms: float
+    avg_latency_ms: float
+    total_cost_usd: float
+    avg_cost_usd: float | None
+    p50_latency_ms: float | None
+    p95_latency_ms: float | None
+    p99_latency_ms: float | None
+    p50_ttft_ms: float | None
+    p50_overhead_ms: float | None
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
+    failed_count: int = big()
+    canceled_count: int = big()
+    fallback_count: int = big()
+    degraded_count: int = big()
+    explored_count: int = big()
+    attempt_count: int = big()
+    known_cost_count: int = big()
+    unknown_cost_count: int = big()
+    total_carbon_g: float
+    unknown_carbon_count: int = big()
+    quality_count: int = big()
+    avg_quality: float | None
+    updated_at: datetime = moment(default=True)
+
+
+class HourlyBaselineRow(SQLModel, table=True):
+    """What a group of `hourly_metrics` would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`."""
+
+    __tablename__ = "hourly_baselines"
+    __table_args__ = (Index("hourly_baselines_by_owner", "user_id", desc("hour")),)
+    hour: datetime = moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    router_id: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    baseline: str = Field(primary_key=True)
+    requests: int = big()
+    estimated: int = big()
+    cost_usd: float
+    actual_cost_usd: float
+    carbon_requests: int = big()
+    carbon_g: float
+    actual_carbon_g: float
+
+
+class HourlyTotalRow(SQLModel, table=True):
+    """`hourly_metrics` added up over routers and providers: few rows for the first page of the site."""
+
+    __tablename__ = "hourly_totals"
+    __table_args__ = (Index("hourly_totals_by_owner", "user_id", desc("hour")),)
+    hour: datetime = moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    requests: int = big()
+    failed_count: int = big()
+    canceled_count: int = big()
+    fallback_count: int = big()
+    total_cost_usd: float
+    unknown_cost_count: int = big()
+    total_carbon_g: float
+    unknown_carbon_count: int = big()
+
+
+class HourlyBaselineTotalRow(SQLModel, table=True):
+    """`hourly_baselines` added up over routers, models and providers."""
+
+    __tablename__ = "hourly_baseline_totals"
+    __table_args__ = (Index("hourly_baseline_totals_by_owner", "user_id", desc("hour")),)
+    hour: datetime = moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+    baseline: str = Field(primary_key=True)
+    requests: int = big()
+    estimated: int = big()
+    cost_usd: float
+    actual_cost_usd: float
+    carbon_requests: int = big()
+    carbon_g: float
+    actual_carbon_g: float
+
+
+class StaleHourRow(SQLModel, table=True):
+    """A note that the metrics of an hour have to be computed again. Anybody may add one, for any reason, any number of
+    times: notes are never changed, only removed by the run that found them before it read the hour's rows."""
+
+    __tablename__ = "stale_hours"
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    hour: datetime = moment(index=True)
+    reason: str
+    noted_at: datetime = moment(default=True)
+
+
+class AggregatedHourRow(SQLModel, table=True):
+    """When an hour was last aggregated, out of how many rows, and how long that took."""
+
+    __tablename__ = "aggregated_hours"
+    hour: datetime = moment(primary_key=True)
+    requests: int = big()
+    aggregated_at: datetime = moment(default=True)
+    duration_ms: float
+
+
+class MetricProgressRow(SQLModel, table=True):
+    """How far the rows of `requests` have been taken: `aggregated` and `exported` through this time of recording,
+    `closed` (raw rows may be gone, so aggregates are final) through this time of creation."""
+
+    __tablename__ = "metric_progress"
+    name: str = Field(primary_key=True)
+    through: datetime = moment()
+    updated_at: datetime = moment(default=True)
+
+
+class ExportedFileRow(SQLModel, table=True):
+    """A file of the warehouse sink: the requests created in `hour` and recorded in `recorded_hour`.
+
+    It has to be written (again) while `revision` is ahead of `exported_revision`.
+    """
+
+    __tablename__ = "exported_files"
+    __table_args__ = (
+        Index("exported_files_due", "hour", postgresql_where=text("revision > exported_revision")),
+        Index("exported_files_by_hour", "hour"),
+    )
+    path: str = Field(primary_key=True)
+    hour: datetime = moment()
+    recorded_hour: datetime = moment()
+    revision: int
+    exported_revision: int
+    requests: int = big()
+    bytes: int = big()
+    exported_at: datetime | None = moment(nullable=True)

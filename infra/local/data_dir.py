@@ -1,0 +1,126 @@
+"""What lies where in the data directory, and who may read it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.errors import AlreadyRunning
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """The paths below one data directory."""
+
+    root: Path
+
+    @property
+    def postgres(self) -> Path:
+        """The database cluster."""
+        return self.root / "postgres"
+
+    @property
+    def temporal_db(self) -> Path:
+        """SQLite file of the Temporal dev server."""
+        return self.root / "temporal" / "temporal.db"
+
+    @property
+    def milvus(self) -> Path:
+        """Data directory of Milvus Lite."""
+        return self.root / "milvus"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per process."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What only matters while the stack runs, or to the next start: addresses, ports, ready files."""
+        return self.root / "run"
+
+    @property
+    def worker_ready(self) -> Path:
+        """Touched by the worker when it polls its queues."""
+        return self.run / "worker.ready"
+
+    @property
+    def addresses(self) -> Path:
+        """Where the running stack's services are (`infra.local.environment`)."""
+        return self.run / "addresses.json"
+
+    @property
+    def ports(self) -> Path:
+        """The ports that were chosen last time."""
+        return self.run / "ports.json"
+
+    @property
+    def encryption_keys(self) -> Path:
+        """The generated keyring."""
+        return self.root / "encryption.keys"
+
+    @property
+    def admin_key(self) -> Path:
+        """The admin API key of the first start."""
+        return self.root / "admin.key"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running supervisor."""
+        return self.root / "lock"
+
+    def create(self) -> None:
+        """Create the directories, readable by their owner only."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (self.logs, self.run, self.milvus, self.temporal_db.parent):
+            path.mkdir(mode=0o700, exist_ok=True)
+
+
+# One supervisor per data directory: two Postgres servers on one cluster, or two Milvus Lite, would destroy it.
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`; the kernel frees it when this process ends, however it ends.
+
+    Raises AlreadyRunning, naming the process that holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _try_lock(descriptor):
+            raise AlreadyRunning(
+                f"ModelPilot runs already on {path.parent} (process {_holder(path)}). "
+                "Stop that process, or choose another directory with MODELPILOT_DATA_DIR."
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def running_pid(path: Path) -> int | None:
+    """Process id of the supervisor that holds the lock file; None when none runs."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try_lock(descriptor) else _holder(path)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> int:
+    # 0 in the instant between another's locking and its writing of the id.
+    return int(path.read_text(encoding="ascii").strip() or 0)

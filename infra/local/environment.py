@@ -1,0 +1,133 @@
+"""What a child process gets to see of the environment."""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infra.local.data_dir import DataDir, running_pid
+from infra.settings import ENCRYPTION_KEY_BYTES, ConfigurationError, Settings
+
+# Where the running stack is: written by the supervisor, read by commands that join it (`keys`, `doctor`, `demo` …).
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """How to reach each backing service, embedded or given."""
+
+    database_url: str
+    temporal_address: str
+    milvus_uri: str
+    simulator_url: str
+
+
+def publish(addresses: Addresses, path: Path) -> None:
+    """Write the addresses for other commands, readable by the owner only."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(asdict(addresses), indent=2) + "\n", encoding="utf-8")
+
+
+def join_running_stack(settings: Settings) -> Settings:
+    """Settings whose services are all known: the missing ones from the stack that runs on the data directory.
+
+    Raises ConfigurationError when something is missing and no stack runs there.
+    """
+    missing = {name for name in Addresses.__dataclass_fields__ if getattr(settings, name) is None}
+    if not missing:
+        return settings
+    found = _published(settings)
+    return settings.model_copy(update={name: found[name] for name in missing})
+
+
+def _published(settings: Settings) -> dict[str, str]:
+    data = DataDir(settings.data_dir)
+    if running_pid(data.lock) is None or not data.addresses.exists():
+        advice = "start it with `make up`, or set MODELPILOT_DATABASE_URL and the other addresses"
+        raise ConfigurationError([f"nothing runs on {data.root}: {advice}"])
+    return asdict(Addresses(**json.loads(data.addresses.read_text(encoding="utf-8"))))
+
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+FOREIGN = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+
+
+def foreign_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """For servers that are not ours: no provider key and no setting of ModelPilot is any of their business."""
+    return {name: os.environ[name] for name in FOREIGN if name in os.environ} | dict(extra or {})
+
+
+def python_environment() -> dict[str, str]:
+    """For `python -m cli …`: our packages are found, and nothing in the working directory shadows them."""
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",  # the log has everything up to a crash
+    }
+
+
+def role_environment(settings: Settings, addresses: Addresses, keys: list[str]) -> dict[str, str]:
+    """For a role that stores or reads tenants' data: everything resolved, keys included (never on a command line)."""
+    resolved = {
+        "MODELPILOT_DATA_DIR": str(settings.data_dir),
+        "MODELPILOT_ENCRYPTION_KEYS": ",".join(keys),
+        "MODELPILOT_DATABASE_URL": addresses.database_url,
+        "MODELPILOT_TEMPORAL_ADDRESS": addresses.temporal_address,
+        "MODELPILOT_MILVUS_URI": addresses.milvus_uri,
+        "MODELPILOT_SIMULATOR_URL": addresses.simulator_url,
+    }
+    return python_environment() | resolved
+
+
+# The encryption keyring: given by the settings, or generated into the data directory on the first start.
+
+
+def ensure_keyring(settings: Settings) -> list[str]:
+    """The keys as base64 of 32 bytes, newest first; generated with mode 0600 where there are none yet.
+
+    Raises ConfigurationError when the file holds something else.
+    """
+    if settings.encryption_keys:
+        return [key.get_secret_value() for key in settings.encryption_keys]
+    path = DataDir(settings.data_dir).encryption_keys
+    if not path.exists():
+        _create(path)
+    path.chmod(0o600)
+    keys = path.read_text(encoding="ascii", errors="replace").split()
+    if not keys or not all(_is_key(key) for key in keys):
+        raise ConfigurationError([f"{path}: must hold one key per line, each the base64 of 32 random bytes"])
+    return keys
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(secrets.token_bytes(ENCRYPTION_KEY_BYTES)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())  # a lost key is lost data
+        if not path.exists():
+            _link_first(unfinished, path)
+    finally:
+        unfinished.unlink()
+
+
+def _link_first(unfinished: Path, path: Path) -> None:
+    # A link never replaces: of two processes that start at once, the first one's key counts for both.
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        return
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == ENCRYPTION_KEY_BYTES
+    except ValueError:
+        return False

@@ -1,0 +1,165 @@
+"""What `modelpilot up` runs: the services that the settings leave to us, in their order, until it is told to end."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from infra.local import data_dir, ports
+from infra.local.child import ChildSpec
+from infra.local.data_dir import DataDir
+from infra.local.environment import Addresses, ensure_keyring, publish, python_environment, role_environment
+from infra.local.milvus import MilvusPlan, milvus_service
+from infra.local.postgres import PostgresPlan, postgres_service
+from infra.local.service import Probe, Service, file_exists, http_ok
+from infra.local.supervisor import Event, Supervisor
+from infra.local.temporal import TemporalPlan, temporal_service
+from infra.settings import Settings
+
+DRAIN_MARGIN_SECONDS = 5.0  # for closing clients and pools after the last answer
+STORES = ("postgres", "temporal", "milvus")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The services to start and where everything will be."""
+
+    services: tuple[Service, ...]
+    addresses: Addresses
+
+
+def plan_stack(settings: Settings) -> Stack:
+    """Decide what to start. Nothing runs yet, but ports are chosen and the keyring is created."""
+    data = DataDir(settings.data_dir)
+    postgres = PostgresPlan(data.postgres, data.logs / "postgres.log")
+    temporal = TemporalPlan(
+        database=data.temporal_db,
+        log_path=data.logs / "temporal.log",
+        port=settings.temporal_port,
+        ui_port=settings.temporal_ui_port,
+        ui_host=settings.temporal_ui_host,
+        codec_endpoint=f"{settings.api_url}/codec",
+    )
+    milvus = MilvusPlan(data.milvus, data.logs / "milvus.log", ports.remembered_port(data.ports, "milvus"))
+    simulator_port = ports.remembered_port(data.ports, "simulator")
+    addresses = Addresses(
+        database_url=settings.database_url or postgres.url(),
+        temporal_address=settings.temporal_address or temporal.address,
+        milvus_uri=settings.milvus_uri or milvus.uri,
+        simulator_url=settings.simulator_url or f"http://{ports.LOOPBACK}:{simulator_port}",
+    )
+    services = [
+        *([] if settings.database_url else [postgres_service(postgres)]),
+        *([] if settings.temporal_address else [temporal_service(temporal)]),
+        *([] if settings.milvus_uri else [milvus_service(milvus)]),
+        *([] if settings.simulator_url else [simulator_service(data, simulator_port)]),
+        *_roles(settings, data, addresses),
+    ]
+    return Stack(tuple(services), addresses)
+
+
+def simulator_service(data: DataDir, port: int) -> Service:
+    """The simulator provider as a service."""
+    spec = _role_spec("simulator", data, python_environment(), "--port", str(port))
+    return Service(spec, http_ok(f"http://{ports.LOOPBACK}:{port}/healthz"))
+
+
+def fixed_ports(settings: Settings) -> dict[str, tuple[str, int]]:
+    """`{variable: (host, port)}` of every port that the settings fix and we will listen on."""
+    wanted = {
+        "MODELPILOT_API_PORT": (settings.host, settings.api_port),
+        "MODELPILOT_DASHBOARD_PORT": (settings.dashboard_host, settings.dashboard_port),
+    }
+    if not settings.temporal_address:
+        wanted["MODELPILOT_TEMPORAL_PORT"] = (ports.LOOPBACK, settings.temporal_port)
+        wanted["MODELPILOT_TEMPORAL_UI_PORT"] = (settings.temporal_ui_host, settings.temporal_ui_port)
+    return wanted
+
+
+async def run_stack(settings: Settings, report: Callable[[Event], None], on_ready: Callable[[], None]) -> None:
+    """Run everything until SIGINT or SIGTERM, then stop it in reverse order; a second signal kills what is left.
+
+    Raises StackError when something cannot start or crashes too often (everything is stopped then, too).
+    """
+    data = DataDir(settings.data_dir)
+    data.create()
+    with data_dir.exclusive(data.lock):
+        await ports.require_free(fixed_ports(settings))
+        stack = plan_stack(settings)
+        await _supervise(stack, data.addresses, Supervisor(report), on_ready)
+
+
+async def _supervise(stack: Stack, published: Path, supervisor: Supervisor, on_ready: Callable[[], None]) -> None:
+    with _stop_signals(supervisor) as stopping:
+        try:
+            if await _unless(stopping, supervisor.start(stack.services)):
+                publish(stack.addresses, published)
+                on_ready()
+                await _unless(stopping, supervisor.failed())
+        finally:
+            published.unlink(missing_ok=True)  # noqa: ASYNC240 - one local file
+            await supervisor.stop()
+
+
+def _roles(settings: Settings, data: DataDir, addresses: Addresses) -> list[Service]:
+    environment = role_environment(settings, addresses, ensure_keyring(settings))
+
+    def role(name: str, probe: Probe | None, *after: str) -> Service:
+        return Service(_role_spec(name, data, environment), probe, after=after)
+
+    async def forget_ready_file() -> None:
+        data.worker_ready.unlink(missing_ok=True)
+
+    gateway = role("gateway", http_ok(f"{settings.api_url}/readyz"), "migrate", "simulator", *STORES)
+    drain = settings.drain_seconds + DRAIN_MARGIN_SECONDS
+    worker = role("worker", file_exists(data.worker_ready), "migrate", *STORES)
+    return [
+        role("migrate", None, "postgres"),
+        replace(gateway, spec=replace(gateway.spec, stop_seconds=drain)),
+        replace(worker, prepare=forget_ready_file),
+        role("dashboard", http_ok(f"{settings.dashboard_url}/healthz"), "migrate"),
+    ]
+
+
+def _role_spec(role: str, data: DataDir, environment: dict[str, str], *arguments: str) -> ChildSpec:
+    argv = (sys.executable, "-m", "cli", role, *arguments)
+    return ChildSpec(name=role, argv=argv, log_path=data.logs / f"{role}.log", env=environment, cwd=Path.cwd())
+
+
+@contextmanager
+def _stop_signals(supervisor: Supervisor) -> Iterator[asyncio.Event]:
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            supervisor.kill()
+        stopping.set()
+
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)  # started with nohup: the closed terminal is no reason to stop
+    loop = asyncio.get_running_loop()
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stopping
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do `work` until it ends (True) or the event is set (False; the work is canceled and cleaned up then)."""
+    task, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if stopping.is_set() and not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    await task
+    return True

@@ -1,0 +1,174 @@
+"""Searches, pages and counts of one router's rows with a Milvus client. Blocking: run on a thread."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymilvus import MilvusClient, MilvusException
+
+from infra.vectors.client import MilvusConfig
+from infra.vectors.rows import HistoryRow, fold, quality_fields, to_neighbours
+from infra.vectors.schema import (
+    ALL_FIELDS,
+    VECTOR_FIELD,
+    keys_filter,
+    partition_of,
+    primary_key,
+    scope_filter,
+    search_params,
+)
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
+
+BULK_TIMEOUT_S = 30.0
+_NEIGHBOUR_FIELDS = [
+    "model",
+    "request_id",
+    "quality",
+    "quality_count",
+    "cost_usd",
+    "cost_count",
+    "latency_ms",
+    "output_tokens",
+    "request_count",
+    "timestamp",
+]
+
+
+def search(
+    client: MilvusClient, config: MilvusConfig, scope: HistoryScope, vector: Vector, limit: int, timeout_s: float
+) -> Neighbours:
+    """The scope's `limit` rows nearest to `vector`."""
+    hits = client.search(
+        config.collection,
+        [vector],
+        filter=scope_filter(scope),
+        limit=limit,
+        anns_field=VECTOR_FIELD,
+        output_fields=_NEIGHBOUR_FIELDS,
+        partition_names=[partition_of(scope)],
+        search_params=search_params(config.index_type, limit),
+        timeout=timeout_s,
+    )[0]
+    return to_neighbours([hit["entity"] for hit in hits], [hit["distance"] for hit in hits])
+
+
+def read_page(
+    client: MilvusClient,
+    collection: str,
+    scope: HistoryScope,
+    fields: Sequence[str],
+    limit: int,
+    after: str,
+    conditions: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """The scope's first `limit` entities in order of primary key, behind the key `after`."""
+    return list(
+        client.query(
+            collection,
+            filter=scope_filter(scope, f'pk > "{after}"', *conditions),
+            output_fields=list(fields),
+            partition_names=[partition_of(scope)],
+            limit=limit,
+            # As pymilvus's own QueryIterator asks for pages in order of primary key.
+            iterator="True",
+            reduce_stop_for_best="True",
+            timeout=BULK_TIMEOUT_S,
+        )
+    )
+
+
+def count_rows(client: MilvusClient, collection: str, scope: HistoryScope) -> int:
+    """Number of rows of the scope."""
+    answer = client.query(
+        collection,
+        filter=scope_filter(scope),
+        output_fields=["count(*)"],
+        partition_names=[partition_of(scope)],
+        consistency_level="Strong",
+        timeout=BULK_TIMEOUT_S,
+    )
+    return int(answer[0]["count(*)"])
+
+
+def newest_since(client: MilvusClient, collection: str, scope: HistoryScope, rows: int) -> float:
+    """The smallest timestamp of the scope's newest `rows` rows; 0.0 where it has no more than that."""
+    if count_rows(client, collection, scope) <= rows:
+        return 0.0
+    timestamps: list[float] = []
+    after, limit = "", 10_000
+    while True:
+        page = read_page(client, collection, scope, ["pk", "timestamp"], limit, after)
+        timestamps.extend(entity["timestamp"] for entity in page)
+        if len(page) < limit:
+            return sorted(timestamps)[-rows:][0]
+        after = page[-1]["pk"]
+
+
+# Read-modify-write of history rows with a Milvus client. Blocking: run on a thread.
+
+_TIMEOUT_S = 5.0
+_BULK_TIMEOUT_S = 25.0
+
+
+def fold_points(client: MilvusClient, collection: str, partition: str, points: list[HistoryPoint], now: float) -> None:
+    """Fold points of one partition into their rows: one read, one upsert."""
+    keys = [primary_key(point.scope, point.point_id, point.model) for point in points]
+    before = _rows_by_key(client, collection, partition, keys)
+    rows = dict(before)
+    for key, point in zip(keys, points, strict=True):
+        rows[key] = fold(rows.get(key), point, now)
+    _upsert(client, collection, partition, [row for key, row in rows.items() if row is not before.get(key)])
+
+
+def revise_quality(
+    client: MilvusClient, collection: str, scope: HistoryScope, updates: Sequence[QualityUpdate], now: float
+) -> int:
+    """Replace the quality of the scope's points that exist; returns how many do."""
+    by_key = {primary_key(scope, update.point_id, update.model): update for update in updates}
+    partition = partition_of(scope)
+    try:
+        return _revise(client, collection, partition, by_key, now)
+    except MilvusException:
+        # A point that is missing would have to be made, without its vector: all are refused, and none is written.
+        there = client.query(
+            collection,
+            filter=keys_filter(by_key),
+            output_fields=["pk"],
+            partition_names=[partition],
+            consistency_level="Strong",
+            timeout=_BULK_TIMEOUT_S,
+        )
+        return _revise(client, collection, partition, {row["pk"]: by_key[row["pk"]] for row in there}, now)
+
+
+def _revise(
+    client: MilvusClient, collection: str, partition: str, by_key: Mapping[str, QualityUpdate], now: float
+) -> int:
+    # Only these fields: vectors need not travel, and what a gateway folds in meanwhile is not undone.
+    changes = [quality_fields(key, update, now) for key, update in by_key.items()]
+    if changes:
+        client.upsert(collection, changes, partition_name=partition, partial_update=True, timeout=_BULK_TIMEOUT_S)
+    return len(changes)
+
+
+def delete_scope(client: MilvusClient, collection: str, scope: HistoryScope, timeout_s: float) -> None:
+    """Delete the scope's rows; the partition stays, since another router may share it."""
+    client.delete(collection, filter=scope_filter(scope), partition_name=partition_of(scope), timeout=timeout_s)
+
+
+def _rows_by_key(client: MilvusClient, collection: str, partition: str, keys: list[str]) -> dict[str, HistoryRow]:
+    # "Strong" consistency: a mean that is folded into must not miss what was just written.
+    entities = client.query(
+        collection,
+        filter=keys_filter(dict.fromkeys(keys)),
+        output_fields=list(ALL_FIELDS),
+        partition_names=[partition],
+        consistency_level="Strong",
+        timeout=_TIMEOUT_S,
+    )
+    return {entity["pk"]: HistoryRow.from_entity(entity) for entity in entities}
+
+
+def _upsert(client: MilvusClient, collection: str, partition: str, rows: list[HistoryRow]) -> None:
+    if rows:
+        entities = [row.to_entity() for row in rows]
+        client.upsert(collection, entities, partition_name=partition, timeout=_TIMEOUT_S)
