@@ -2,22 +2,276 @@
 
 import asyncio
 import signal
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Annotated, Any
 
 import aiohttp
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli import demo_learning, demo_progress
 from cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, error_message, fail, segment
 from cli.demo_prompts import DemoPrompt, demo_prompts
-from cli.demo_report import Answered, Baseline, answered, rendered, summary
-from cli.output import AsJson, print_json, show
+from cli.output import AsJson, print_json, show, table, usd
+from modelpilot.chat.text import content_text
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.requests.outcome import Usage
+from simulator.answers import WRONG_MARKER
+
+# What `modelpilot demo` found out: who was chosen, what it cost and took, and what one big model would have cost.
+
+NOTE = (
+    "An estimate: the same token counts at {model}'s catalogue prices. Another model would have written other answers."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer, as far as the report needs it. Latency: the provider's time plus ModelPilot's own, milliseconds."""
+
+    model: str
+    cost_usd: float | None
+    latency_ms: float
+    overhead_ms: float
+    usage: Usage
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Always the same model: its name and what these answers would have cost with it (None: its price is unknown)."""
+
+    model: str
+    cost_usd: float | None
+
+
+def answered(body: dict[str, Any]) -> Answered:
+    """From the body of a routed answer."""
+    described, usage = body["modelpilot"], body.get("usage") or {}
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return Answered(
+        model=described["selectedModel"],
+        cost_usd=described["costUsd"],
+        latency_ms=described["latencyMs"] + described["overheadMs"],
+        overhead_ms=described["overheadMs"],
+        usage=Usage(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0, cached),
+        attempts=len(described["attempts"]),
+    )
+
+
+def summary(answers: Sequence[Answered], failures: dict[str, int], wanted: int, baseline: Baseline) -> dict[str, Any]:
+    """Everything that is shown, as JSON."""
+    spent = sum(answer.cost_usd or 0.0 for answer in answers)
+    saved = None if baseline.cost_usd is None or not answers else baseline.cost_usd - spent
+    return {
+        "requests": {"wanted": wanted, "answered": len(answers), "failed": sum(failures.values())},
+        "failures": failures,
+        "models": _model_rows(answers),
+        "spentUsd": spent,
+        "overheadP50Ms": _percentile([answer.overhead_ms for answer in answers], 0.5),
+        "baseline": {"model": baseline.model, "costUsd": baseline.cost_usd, "savedUsd": saved, "estimate": True},
+    }
+
+
+def _model_rows(answers: Sequence[Answered]) -> list[dict[str, Any]]:
+    groups: dict[str, list[Answered]] = defaultdict(list)
+    for answer in answers:
+        groups[answer.model].append(answer)
+    return [_model(name, groups[name], len(answers)) for name in sorted(groups, key=lambda name: -len(groups[name]))]
+
+
+def _model(name: str, answers: Sequence[Answered], total: int) -> dict[str, Any]:
+    latencies = [answer.latency_ms for answer in answers]
+    return {
+        "model": name,
+        "requests": len(answers),
+        "share": len(answers) / total,
+        "inputTokens": sum(answer.usage.input_tokens for answer in answers),
+        "outputTokens": sum(answer.usage.output_tokens for answer in answers),
+        "spentUsd": sum(answer.cost_usd or 0.0 for answer in answers),
+        "avgLatencyMs": sum(latencies) / len(latencies),
+        "p95LatencyMs": _percentile(latencies, 0.95),
+    }
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """Nearest rank."""
+    ordered = sorted(values)
+    return ordered[ceil(share * len(ordered)) - 1] if ordered else None
+
+
+def answers_table(result: dict[str, Any]) -> list[Any]:
+    """The summary as lines and a table."""
+    counts = result["requests"]
+    columns = ("model", "requests", "share", "tokens in", "tokens out", "spent", "avg ms", "p95 ms")
+    lines: list[Any] = ["", table(columns, (_row(model) for model in result["models"])), ""]
+    lines.append(f"{counts['answered']} of {counts['wanted']} requests answered, {counts['failed']} failed.")
+    lines += [f"  {count} × {reason}" for reason, count in result["failures"].items()]
+    if result["overheadP50Ms"] is not None:
+        lines.append(f"ModelPilot's own share of the latency: {result['overheadP50Ms']:.1f} ms (median).")
+    return [*lines, *_saving(result)]
+
+
+def _row(model: dict[str, Any]) -> list[Any]:
+    return [
+        model["model"],
+        model["requests"],
+        f"{model['share']:.0%}",
+        model["inputTokens"],
+        model["outputTokens"],
+        usd(model["spentUsd"]),
+        round(model["avgLatencyMs"]),
+        round(model["p95LatencyMs"]),
+    ]
+
+
+def _saving(result: dict[str, Any]) -> list[str]:
+    baseline, spent = result["baseline"], result["spentUsd"]
+    if baseline["savedUsd"] is None:
+        return [f"Spent {usd(spent)}."]
+    share = baseline["savedUsd"] / baseline["costUsd"] if baseline["costUsd"] else 0.0
+    saved = f"{usd(baseline['savedUsd'])} ({share:.0%}) saved"
+    line = f"Spent {usd(spent)}; always {baseline['model']} would have cost {usd(baseline['costUsd'])}: {saved}."
+    return [line, NOTE.format(model=baseline["model"])]
+
+
+# How `modelpilot demo` shows that it goes on: a bar on a terminal, a few lines elsewhere, nothing beside JSON.
+
+Advance = Callable[[], None]
+_LINES = 10
+
+
+@contextmanager
+def shown(total: int, *, quiet: bool, what: str = "requests") -> Iterator[Advance]:
+    """Call the result once for every finished request (or `what` else is counted)."""
+    if quiet:
+        yield lambda: None
+    elif sys.stdout.isatty():
+        with _bar() as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+    else:
+        yield _lines(total, what)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console())
+
+
+def _lines(total: int, what: str) -> Advance:
+    done, step = 0, max(total // _LINES, 1)
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if done % step == 0 or done == total:
+            typer.echo(f"{done} of {total} {what}")
+
+    return advance
+
+
+# What `modelpilot demo` does behind its requests: simulated users rate answers, then the batch jobs run once.
+#
+# The simulator marks its wrong answers, so that simulated users can know them. Real providers' answers are not rated:
+# nobody here has read them.
+
+# Most people do not rate; a demo needs enough who do. Every third answer stays without a word.
+SILENT_EVERY = 3
+USERS = 40
+_TRIES, _TRY_AGAIN_S = 5, 0.2
+_LEARN_TIMEOUT_S = 30.0
+_ASK_EVERY_S, _JOB_PATIENCE_S = 0.5, 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a simulated user says about an answer."""
+
+    request_id: str
+    user: str
+    up: bool
+
+
+def opinion(body: dict[str, Any], number: int) -> Opinion | None:
+    """The opinion on the `number`-th answer; None where nobody says anything."""
+    described, choices = body["modelpilot"], body.get("choices") or [{}]
+    request_id = described.get("requestId")
+    if described.get("provider") != "simulator" or request_id is None or number % SILENT_EVERY == 0:
+        return None
+    text = content_text((choices[0].get("message") or {}).get("content"))
+    return Opinion(request_id, f"demo-user-{number % USERS:02}", WRONG_MARKER not in text)
+
+
+async def rate(target: Target, opinions: Sequence[Opinion], concurrency: int, advance: Advance) -> list[Opinion]:
+    """Send the opinions; those that were taken."""
+    waiting, taken = iter(opinions), list[Opinion]()
+    timeout = aiohttp.ClientTimeout(total=_LEARN_TIMEOUT_S)
+    async with aiohttp.ClientSession(headers=target.headers, timeout=timeout) as session:
+
+        async def some() -> None:
+            for each in waiting:
+                if await _rated(session, target, each):
+                    taken.append(each)
+                advance()
+
+        await asyncio.gather(*(some() for _ in range(concurrency)))
+    return taken
+
+
+async def _rated(session: aiohttp.ClientSession, target: Target, said: Opinion) -> bool:
+    body = {"requestId": said.request_id, "thumbs": "up" if said.up else "down", "user": said.user}
+    for _ in range(_TRIES):
+        try:
+            async with session.post(f"{target.url}/v1/feedback", json=body) as answer:
+                if answer.ok:
+                    return True
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+        await asyncio.sleep(_TRY_AGAIN_S)  # the row of an answer may be written a moment after it
+    return False
+
+
+def run_jobs(client: GatewayClient, router: str) -> dict[str, str]:
+    """Re-score the router, then aggregate; how each ended, by name."""
+    return {
+        "rescore": _job(client, "rescore", {"routerId": router}),
+        "aggregate": _job(client, "aggregate", None),
+    }
+
+
+def _job(client: GatewayClient, name: str, body: dict[str, Any] | None) -> str:
+    """How the job ended, `running` where that takes long, or why it could not be started."""
+    try:
+        job = client.call("POST", f"/api/jobs/{name}", body)
+        give_up_at = time.monotonic() + _JOB_PATIENCE_S
+        while job["status"] == "running" and time.monotonic() < give_up_at:
+            time.sleep(_ASK_EVERY_S)
+            job = client.call("GET", f"/api/jobs/{segment(job['id'])}")
+    except Refused as refused:
+        return f"not run: {refused.message}"
+    return str(job["status"])
+
+
+def learnt(taken: Sequence[Opinion], jobs: dict[str, str]) -> dict[str, Any]:
+    """What the report says of it, as JSON."""
+    ups = sum(each.up for each in taken)
+    return {"ratings": len(taken), "thumbsUp": ups, "simulatedUsers": True, "jobs": jobs}
+
+
+def learnt_table(result: dict[str, Any]) -> list[str]:
+    """The same as lines."""
+    said = f"{result['ratings']} answers rated by simulated users (the simulator marks its wrong answers)"
+    lines = [f"{said}: {result['thumbsUp']} up, {result['ratings'] - result['thumbsUp']} down."]
+    return [*lines, *(f"Job {name}: {ended}." for name, ended in result["jobs"].items())]
+
 
 EXIT_INTERRUPTED = 130
 _TIMEOUT_S = 150.0
@@ -41,14 +295,14 @@ def command(
         models = _models(client, router)
     except Refused as refused:
         fail(refused.message)
-    with demo_progress.shown(count, quiet=as_json) as advance:
+    with shown(count, quiet=as_json) as advance:
         traffic = Traffic(client.target, router, demo_prompts(count), concurrency, advance)
         interrupted = asyncio.run(traffic.run())
     result = summary(traffic.answers, dict(traffic.failures), count, baseline(models, traffic.answers))
-    lines = rendered(result)
+    lines = answers_table(result)
     if learn and traffic.answers and not interrupted:
         result["learning"] = _learn(client, traffic, quiet=as_json)
-        lines += demo_learning.rendered(result["learning"])
+        lines += learnt_table(result["learning"])
     if as_json:
         print_json(result)
     else:
@@ -60,10 +314,10 @@ def command(
 def _learn(client: GatewayClient, traffic: "Traffic", *, quiet: bool) -> dict[str, Any]:
     """Ratings, then the jobs that take them in."""
     opinions = traffic.opinions
-    with demo_progress.shown(len(opinions), quiet=quiet, what="ratings") as advance:
-        taken = asyncio.run(demo_learning.rate(client.target, opinions, traffic.concurrency, advance))
-    jobs = demo_learning.run_jobs(client, traffic.router)
-    return demo_learning.learnt(taken, jobs)
+    with shown(len(opinions), quiet=quiet, what="ratings") as advance:
+        taken = asyncio.run(rate(client.target, opinions, traffic.concurrency, advance))
+    jobs = run_jobs(client, traffic.router)
+    return learnt(taken, jobs)
 
 
 def _models(client: GatewayClient, router: str) -> list[dict[str, Any]]:
@@ -94,10 +348,10 @@ class Traffic:
     router: str
     prompts: Sequence[DemoPrompt]
     concurrency: int
-    advance: demo_progress.Advance
+    advance: Advance
     answers: list[Answered] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
-    opinions: list[demo_learning.Opinion] = field(default_factory=list)
+    opinions: list[Opinion] = field(default_factory=list)
 
     async def run(self) -> bool:
         """Send everything; whether Ctrl-C ended it early."""
@@ -131,7 +385,7 @@ class Traffic:
             content = await answer.json(content_type=None)
             if answer.ok:
                 self.answers.append(answered(content))
-                said = demo_learning.opinion(content, len(self.answers))
+                said = opinion(content, len(self.answers))
                 self.opinions += [said] if said is not None else []
             else:
                 self.failures[f"{answer.status}: {error_message(content) or 'no message'}"] += 1

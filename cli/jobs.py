@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import GatewayClient, connect, fail, segment
-from cli.command_group import command_group
-from cli.output import AsJson, print_json, show, table, usd
+from cli.output import AsJson, command_group, print_json, show, table, usd
 
 app = command_group("Run batch work now, and see how far it is.")
 

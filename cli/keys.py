@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import connect, segment
-from cli.command_group import command_group
-from cli.output import AsJson, print_json, show, table
+from cli.output import AsJson, command_group, print_json, show, table
 
 app = command_group("Manage API keys.")
 

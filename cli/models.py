@@ -4,10 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import connect, segment
-from cli.command_group import command_group
-from cli.documents import File, read_documents
-from cli.output import AsJson, per_million, print_json, show, table
+from cli.client import File, connect, read_documents, segment
+from cli.output import AsJson, command_group, per_million, print_json, show, table
 
 app = command_group("Show and change the model catalogue.")
 

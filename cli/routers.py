@@ -1,22 +1,162 @@
 """`modelpilot routers`: show and change routers."""
 
+import time
 from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
-from cli.client import EXIT_FAILED, GatewayClient, Refused, connect, segment
-from cli.command_group import command_group
-from cli.documents import File, read_documents
-from cli.output import AsJson, print_json, show, table
-from cli.router_learning import predictor, refit, replay
+from cli.client import EXIT_FAILED, File, GatewayClient, Refused, connect, fail, read_documents, segment
+from cli.output import AsJson, command_group, print_json, show, table
+
+# `modelpilot routers predictor | refit | replay`: what a router has learnt, and what other settings would do.
+
+RouterId = Annotated[str, typer.Argument(help="The router's id.")]
+ReplayWeight = Annotated[float | None, typer.Option(help="Its weight in the proposed objective.", min=0)]
+
+_ASK_EVERY_S = 0.5
+_PARTS = {"costUsd": "cost, USD", "latencyMs": "latency, ms", "quality": "quality", "carbonG": "carbon, gCO2e"}
+
+
+def predictor(router_id: RouterId, as_json: AsJson = False) -> None:
+    """The fitted predictor in use, and the versions that are kept."""
+    found = connect().call("GET", f"{_path(router_id)}/predictor")
+    if as_json:
+        print_json(found)
+        return
+    used = "none is in use" if found["version"] is None else f"version {found['version']} is in use"
+    columns = ("version", "fittedAt", "rows", "accepted", "reason")
+    rows = [[v["version"], v["fittedAt"], v["rows"], v["accepted"], _refusal(v["report"])] for v in found["versions"]]
+    show(f"router {router_id}: {used}", "", table(columns, rows))
+
+
+def refit(
+    router_id: RouterId,
+    wait_s: Annotated[float, typer.Option("--wait", help="Longest wait for its end, seconds.", min=0)] = 1_200.0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit the router's predictor to its outcomes now, and print the report. Exit code 1 where the fit was refused."""
+    client = connect()
+    client.call("POST", f"{_path(router_id)}/refit")
+    run = _ended(client, router_id, wait_s)
+    if as_json:
+        print_json(run)
+    elif run["report"] is not None:
+        show(_reported(router_id, run["report"]))
+    if run["status"] != "completed":
+        fail(f"the refit of {router_id} failed; see workflow {run['workflowId']}")
+    if run["report"]["status"] == "refused":
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _ended(client: GatewayClient, router_id: str, wait_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + wait_s
+    while True:
+        run: dict[str, Any] = client.call("GET", f"{_path(router_id)}/refit")
+        if run["status"] != "running":
+            return run
+        if time.monotonic() >= deadline:
+            fail(f"the refit of {router_id} still runs; see workflow {run['workflowId']}")
+        time.sleep(_ASK_EVERY_S)
+
+
+def _reported(router_id: str, report: dict[str, Any]) -> str:
+    version = "" if report["version"] is None else f", version {report['version']}"
+    because = f": {report['reason']}" if report["reason"] else ""
+    errors = report["fit"].get("error"), report["fit"].get("globalMeanError")
+    better = "" if None in errors else f", held-out error {errors[0]:.4g} (means alone: {errors[1]:.4g})"
+    return f"router {router_id}: {report['status']}{version}, {report['rows']} rows{better}{because}"
+
+
+def _refusal(report: dict[str, Any]) -> Any:
+    return report.get("refusedBecause")
+
+
+def replay(
+    router_id: RouterId,
+    cost_weight: ReplayWeight = None,
+    latency_weight: ReplayWeight = None,
+    quality_weight: ReplayWeight = None,
+    carbon_weight: ReplayWeight = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model to choose from; repeat for more.")] = None,
+    exploration: Annotated[float | None, typer.Option(help="Share of explored requests.", min=0, max=1)] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Requests from this time on, ISO 8601.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Requests before this time, ISO 8601.")] = None,
+    limit: Annotated[int, typer.Option(help="The newest so many requests.", min=1, max=10_000)] = 1_000,
+    as_json: AsJson = False,
+) -> None:
+    """Score the router's logged decisions under other settings, without changing anything.
+
+    One weight given makes the others 0; without any, each request keeps its own.
+    """
+    weights = {"cost": cost_weight, "latency": latency_weight, "quality": quality_weight, "carbon": carbon_weight}
+    given = {f"{name}Weight": weight for name, weight in weights.items() if weight is not None}
+    optional = {"objective": given or None, "availableModels": model, "exploration": exploration}
+    body = {"limit": limit, **optional, "from": start, "to": end}
+    answer = connect().call(
+        "POST",
+        f"/router/{segment(router_id)}/replay",
+        {name: value for name, value in body.items() if value is not None},
+    )
+    if as_json:
+        print_json(answer)
+    else:
+        show(*described(answer))
+
+
+def described(answer: dict[str, Any]) -> list[Any]:
+    """The answer of a replay as lines and tables."""
+    changed = f"{answer['changedShare']:.1%} would go to another model"
+    lines: list[Any] = [f"{answer['requests']} requests; {changed}; {answer['unserved']} could not be served"]
+    predicted = [
+        [label, *(_interval(answer["predicted"][name][column]) for column in ("logged", "proposed", "difference"))]
+        for name, label in _PARTS.items()
+    ]
+    lines += ["", table(("predicted, mean (95 %)", "logged", "proposed", "difference"), predicted)]
+    observed = [
+        [
+            _PARTS[name],
+            *(_interval(found[column]) for column in ("logged", "inversePropensity", "doublyRobust")),
+            f"{found['effectiveSampleSize']:.0f}",
+        ]
+        for name, found in answer["offPolicy"].items()
+        if isinstance(found, dict)
+    ]
+    columns = ("from outcomes", "logged", "inverse propensity", "doubly robust", "effective outcomes")
+    lines += ["", table(columns, observed)]
+    shares = [
+        [m["model"], f"{m['loggedShare']:.1%}", f"{m['proposedShare']:.1%}", m["evidence"]] for m in answer["models"]
+    ]
+    lines += ["", table(("model", "logged", "proposed", "neighbours"), shares)]
+    return [*lines, "", *_warnings(answer["thinEvidence"], answer["offPolicy"]["unsupportedShare"])]
+
+
+def _warnings(thin: dict[str, Any], unsupported: float) -> list[str]:
+    said = []
+    if thin["requestShare"] > 0:
+        said.append(
+            f"thin evidence: {thin['requestShare']:.1%} of the requests would go to a model with fewer than "
+            f"{thin['minimumNeighbours']} similar past outcomes there"
+        )
+    if not thin["offPolicyReliable"]:
+        said.append(
+            f"the figures from outcomes are unreliable: worth {thin['effectiveSampleSize']:.0f} outcomes, and "
+            f"{unsupported:.1%} of the proposal was never tried (exploration lets it be)"
+        )
+    return said + [f"not considered: {each['model']} ({each['because']})" for each in thin["notConsidered"]]
+
+
+def _interval(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "unknown"
+    return f"{found['mean']:.4g} ({found['low']:.4g} … {found['high']:.4g})"
+
 
 app = command_group("Show and change routers.")
 for _command in (predictor, refit, replay):
     app.command()(_command)
 
 _NOT_FOUND = 404
-RouterId = Annotated[str, typer.Argument(help="The router's id.")]
 Weight = Annotated[float, typer.Option(help="Its share of the total score, relative to the others.", min=0)]
 
 

@@ -1,14 +1,131 @@
 """`modelpilot up`: the whole platform on this machine, in the foreground."""
 
 import asyncio
+import sys
 import time
+from types import TracebackType
+from typing import Protocol, Self
 
 import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from cli.up_display import Display, LineDisplay, LiveDisplay, summary
+from infra.local.data_dir import DataDir
 from infra.local.errors import StackError
 from infra.local.stack import run_stack
-from infra.settings import load_settings, read_variables
+from infra.local.supervisor import Event, State
+from infra.settings import Settings, load_settings, read_variables
+
+# What `up` shows: spinners on a terminal, one line per event elsewhere, and the addresses when it is ready.
+
+QUIET = {State.STARTING, State.STOPPING}
+
+
+class Display(Protocol):
+    """Shows events between `__enter__` and `__exit__`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+    def pause(self) -> None:
+        """Leave the terminal to what is printed next."""
+
+
+class LineDisplay:
+    """One line per event that says something new: for logs and pipes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        """Print the event."""
+        if event.state not in QUIET:
+            print(line(event), flush=True)
+
+    def pause(self) -> None:
+        """Lines need no pause."""
+
+
+class LiveDisplay:
+    """A spinner for each service that is starting or stopping, and a line when it has."""
+
+    def __init__(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._progress = Progress(*columns, transient=True, console=Console())
+        self._tasks: dict[str, TaskID] = {}
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether standard output is a terminal that can move its cursor."""
+        return sys.stdout.isatty() and Console().is_terminal
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Move the service's spinner on, or replace it by a line."""
+        self._progress.start()
+        if event.state in QUIET:
+            self._tasks[event.service] = self._progress.add_task(f"{event.service}: {event.state.value}")
+            return
+        task = self._tasks.pop(event.service, None)
+        if task is not None:
+            self._progress.remove_task(task)
+        self._progress.console.print(line(event), markup=False, highlight=False)
+
+    def pause(self) -> None:
+        """Take the spinners away until the next event."""
+        self._progress.stop()
+
+
+def line(event: Event) -> str:
+    """`gateway    ready (1.2 s)`."""
+    took = f" ({event.seconds:.1f} s)" if event.seconds else ""
+    return f"{event.service:<10} {event.state.value}{took}" + (f": {event.detail}" if event.detail else "")
+
+
+def summary(settings: Settings, seconds: float) -> str:
+    """Where everything is, and a first request to try."""
+    key = DataDir(settings.data_dir).admin_key
+    foreign_ui = settings.temporal_ui_url or f"(of {settings.temporal_address})"
+    rows = {
+        "API": settings.api_url,
+        "API docs": f"{settings.api_url}/docs",
+        "Dashboard": settings.dashboard_url,
+        "Temporal UI": foreign_ui if settings.temporal_address else settings.embedded_temporal_ui_url,
+        "Admin key": str(key),
+        "Logs": str(DataDir(settings.data_dir).logs),
+    }
+    table = "\n".join(f"  {name:<12} {value}" for name, value in rows.items())
+    return f"\nModelPilot is ready ({seconds:.1f} s).\n\n{table}\n\nTry it:\n\n{curl(settings)}\n\nStop with Ctrl-C.\n"
+
+
+def curl(settings: Settings) -> str:
+    """A first request through the demo router, ready to paste."""
+    key = DataDir(settings.data_dir).admin_key
+    body = '{"messages": [{"role": "user", "content": "Hello"}]}'
+    return (
+        f"  curl -s {settings.api_url}/router/demo \\\n"
+        f"    -H \"Authorization: Bearer $(cat '{key}')\" \\\n"
+        f"    -H 'Content-Type: application/json' -d '{body}'"
+    )
 
 
 def command() -> None:

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.command_group import command_group
-from cli.output import AsJson, print_json, show, table
+from cli.output import AsJson, command_group, print_json, show, table
 from infra.crypto.secrets import Argon2Hasher
 from infra.db.management.site_users import PostgresSiteUserRepository
 from infra.db.metrics.reading import SyncPool

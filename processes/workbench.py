@@ -4,10 +4,13 @@ Nothing here decides, replays or writes by itself: it calls what the gateway's r
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 from activities.requests.caches import PredictorCache
 from activities.requests.decision import DecisionSteps
@@ -32,7 +35,41 @@ from modelpilot.learning.replay.frontier import Frontier, frontier
 from modelpilot.metrics.workbench import MOST_DECISIONS
 from modelpilot.requests.ports import History
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
-from processes.event_loop import LoopThread
+
+# An event loop on a thread of its own, for a synchronous process that uses asynchronous adapters.
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Runs coroutines for any thread between entering and leaving a `with` block."""
+
+    def __init__(self, name: str, patience_s: float) -> None:
+        """`patience_s` bounds every call."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._patience_s = patience_s
+
+    def __enter__(self) -> "LoopThread":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`. Raises what it raises, and DependencyUnavailable where it takes too long."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(self._patience_s)
+        except (TimeoutError, CancelledError):
+            future.cancel()
+            raise DependencyUnavailable("This took too long, and was given up.") from None
+
 
 _PATIENCE_S = 20.0
 # Nobody's answer waits for the sandbox, so that a cold Milvus may take its time.

@@ -16,15 +16,29 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from activities.jobs.aggregation import AggregationActivities
 from activities.jobs.housekeeping import MaintenanceActivities
+from activities.jobs.judging import JudgeActivities
 from activities.jobs.refit import RefitActivities
+from activities.jobs.rescoring import RescoreActivities
+from activities.requests.call import ModelCaller
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
+from infra.db.learning.feedback import PostgresFeedback
+from infra.db.learning.judgements import PostgresJudgements
 from infra.db.learning.predictors import PostgresPredictors
-from infra.db.requests.housekeeping import Housekeeping, Outbox
+from infra.db.learning.rescore_jobs import PostgresRescoreJobs
+from infra.db.learning.rescoring import PostgresRescoring
+from infra.db.learning.stored_texts import StoredTexts
+from infra.db.metrics.aggregation import PostgresAggregator
+from infra.db.requests.housekeeping import Housekeeping, Outbox, PostgresRetention
+from infra.db.routing.configuration import PostgresConfiguration
 from infra.fitting import ProcessFitter
 from infra.local.data_dir import DataDir
 from infra.logs import configure_logging
+from infra.providers.addresses import AddressRule
+from infra.providers.clients import ProviderRegistry
+from infra.providers.environment import provider_endpoints
 from infra.settings import ConfigurationError, Settings, load_settings
 from infra.temporal.client import connect
 from infra.temporal.workers import maintenance_worker, wait_until_polling
@@ -33,13 +47,63 @@ from infra.vectors.milvus import MilvusHistory
 from infra.vectors.training import MilvusTrainingSource
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
-from processes.aggregation_steps import aggregation_steps
-from processes.rescoring_steps import rescoring_steps
+from modelpilot.metrics.aggregation import Exporter
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
 from workflows.refit import RefitWorkflow
 from workflows.rescore_batch import RescoreBatchWorkflow
+
+# Wiring of the hourly aggregation: its activities over Postgres and, where one is configured, the warehouse sink.
+
+
+def aggregation_steps(settings: Settings, database: Database) -> list[Callable[..., Any]]:
+    """The activities of AggregateHourlyWorkflow. Raises ConfigurationError for a sink that cannot be written to."""
+    retention = PostgresRetention(
+        database, days=settings.request_retention_days, exports=settings.export_url is not None
+    )
+    steps = AggregationActivities(PostgresAggregator(database), _exporter(settings, database), retention)
+    return [steps.plan_aggregation, steps.aggregate_hours, steps.export_requests, steps.purge_requests]
+
+
+def _exporter(settings: Settings, database: Database) -> Exporter:
+    from infra.warehouse.parquet import NoExporter, ParquetExporter
+
+    if settings.export_url is None:
+        return NoExporter()
+    from infra.db.metrics.export import ExportLedger
+    from infra.warehouse.sink import FileSink
+
+    try:
+        sink = FileSink(settings.export_url, settings.data_dir / "export")
+    except (ImportError, ValueError) as error:
+        # The message names the package that is missing, and not the address, which may hold a password.
+        raise ConfigurationError([f"MODELPILOT_EXPORT_URL: {type(error).__name__}: {_harmless(error)}"]) from None
+    return ParquetExporter(ExportLedger(database), sink)
+
+
+def _harmless(error: Exception) -> str:
+    return str(error) if isinstance(error, ImportError) else "fsspec does not know this kind of address"
+
+
+# Wiring of batch re-scoring: its activities, and a judge that calls providers as the gateway does.
+
+
+async def rescoring_steps(
+    settings: Settings, database: Database, history: MilvusHistory, stack: AsyncExitStack
+) -> list[Callable[..., Any]]:
+    """The activities of RescoreBatchWorkflow; connections to providers are closed by `stack`."""
+    keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
+    rule = AddressRule.of(allow_internal=not settings.production, private_hosts=settings.private_provider_hosts)
+    clients = await stack.enter_async_context(ProviderRegistry(rule))
+    configuration = PostgresConfiguration(database, keyring, provider_endpoints(settings))
+    jobs, texts = PostgresRescoreJobs(database), StoredTexts(database, keyring)
+    rows = PostgresRescoring(database, PostgresFeedback(database, keyring))
+    rescoring = RescoreActivities(jobs, rows, texts, history)
+    caller = ModelCaller(clients, configuration)
+    judging = JudgeActivities(jobs, PostgresJudgements(database, keyring), texts, caller, configuration)
+    return [rescoring.open_rescore, rescoring.rescore_slice, rescoring.close_rescore, judging.judge_slice]
+
 
 log = structlog.get_logger(__name__)
 

@@ -5,11 +5,12 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
+
+import orjson
 
 from simulator import answers
-from simulator.errors import SimError
-from simulator.faults import Active
+from simulator.faults import Active, SimError
 from simulator.models import SimModel
 from simulator.request import ChatRequest, Tool
 from simulator.schema import Maker
@@ -164,3 +165,50 @@ def _chosen_tools(request: ChatRequest) -> list[Tool]:
 def _mentions(prompt: str, name: str) -> bool:
     words = set(re.findall(r"[a-z]{3,}", name.replace("_", " ").lower())) - _PLAIN_VERBS
     return any(word in prompt for word in words)
+
+
+# What a dialect is: the translation between a provider's wire format and the simulator's own types. Pure.
+
+
+class Frame(NamedTuple):
+    """One server-sent event, ready to be written.
+
+    `token`: it carries a token, so pacing waits before it. `closing`: it comes after the last token. `terminator`: it
+    is the mark that the stream is complete.
+    """
+
+    data: bytes
+    token: bool = False
+    closing: bool = False
+    terminator: bool = False
+
+
+class Dialect(Protocol):
+    """A provider's wire format."""
+
+    name: str
+
+    def parse(self, body: Mapping[str, Any], path: Mapping[str, str]) -> ChatRequest:
+        """Read a request body; `path` holds the URL's variables and query. Raises `SimError` 400 naming the field."""
+
+    def body(self, completion: Completion) -> bytes:
+        """Write a whole answer."""
+
+    def frames(self, completion: Completion) -> list[Frame]:
+        """Write an answer as server-sent events."""
+
+    def error(self, error: SimError) -> tuple[int, bytes]:
+        """Write an error: the status and the body in the provider's envelope."""
+
+    def error_frame(self, error: SimError) -> bytes:
+        """Write an error that ends a running stream."""
+
+
+def data_frame(value: Any) -> bytes:
+    """Return `value` as an SSE event without a name."""
+    return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+def named_frame(event: str, value: Any) -> bytes:
+    """Return `value` as an SSE event called `event`."""
+    return b"event: " + event.encode() + b"\ndata: " + orjson.dumps(value) + b"\n\n"

@@ -10,13 +10,10 @@ import orjson
 from aiohttp import web
 
 from simulator import models
+from simulator.answers import embeddings_body, inputs
 from simulator.calls import Call
-from simulator.delivery import Delivery
-from simulator.embeddings import embeddings_body, inputs
-from simulator.errors import SimError, prefill_error
-from simulator.faults import Active, Fault, from_json, parse_faults, split_model
-from simulator.generate import generate
-from simulator.plan import (
+from simulator.delivery import (
+    Delivery,
     Step,
     Timing,
     early_steps,
@@ -27,10 +24,11 @@ from simulator.plan import (
     produced_tokens,
     timing,
 )
+from simulator.faults import Active, Fault, SimError, from_json, parse_faults, prefill_error, split_model
+from simulator.generate import Dialect, generate
 from simulator.request import ChatRequest, text_of
 from simulator.state import SIMULATOR, Simulator
 from simulator.text import count_tokens
-from simulator.wire import Dialect
 from simulator.wire_anthropic import Anthropic
 from simulator.wire_gemini import Gemini
 from simulator.wire_openai import OpenAI

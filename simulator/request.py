@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.errors import SimError
+from simulator.faults import SimError
 from simulator.text import count_tokens
 
 MEDIA_TOKENS = 85  # OpenAI's price of a low-detail image; the simulator does not look at media.

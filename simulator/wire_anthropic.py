@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 
 from simulator import request as fields
-from simulator.errors import SimError, names
-from simulator.generate import Choice, Completion, ToolCall
+from simulator.faults import SimError, names
+from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame
 from simulator.request import ChatRequest, Tool, Turn
-from simulator.wire import Frame, named_frame
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 

@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 
 from simulator import request as fields
-from simulator.errors import SimError, names
-from simulator.generate import Choice, Completion
+from simulator.faults import SimError, names
+from simulator.generate import Choice, Completion, Frame, data_frame
 from simulator.request import ChatRequest, Tool, Turn
-from simulator.wire import Frame, data_frame
 
 # Gemini has no reason of its own for tool calls: they end with STOP.
 _REASONS = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}

@@ -7,11 +7,10 @@ from typing import Any
 import orjson
 
 from simulator import request as fields
-from simulator.errors import SimError, names
-from simulator.generate import Choice, Completion
+from simulator.faults import SimError, names
+from simulator.generate import Choice, Completion, Frame, data_frame
 from simulator.request import ChatRequest, Tool, Turn
 from simulator.text import digest
-from simulator.wire import Frame, data_frame
 
 _SLOT = "\x00"  # Stands for the token in a chunk that is serialized once; no JSON text contains it unescaped.
 _SLOT_JSON = orjson.dumps(_SLOT)

@@ -31,7 +31,7 @@ from modelpilot.learning.feedback import Feedback
 from modelpilot.learning.rescoring import JobState, RescoreInput, RescoreResult, RescoreSpec
 from modelpilot.requests.outcome import Usage
 from modelpilot.requests.records import HistoryScope, RequestKey, RequestRecord, Vector
-from processes.rescoring_steps import rescoring_steps
+from processes.worker import rescoring_steps
 from tests.support.database_samples import attempt, outcome, record
 from tests.support.world import KEYRING, eventually
 from workflows.rescore_batch import RescoreBatchWorkflow

@@ -6,9 +6,8 @@ from collections import Counter
 import pytest
 from typer.testing import Result
 
-from cli.demo import baseline
+from cli.demo import Answered, Baseline, answers_table, baseline, summary
 from cli.demo_prompts import demo_prompts
-from cli.demo_report import Answered, Baseline, rendered, summary
 from modelpilot.requests.outcome import Usage
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import Answer, FakeGateway, refusal, running_gateway
@@ -48,7 +47,7 @@ def test_an_unknown_price_gives_no_saving() -> None:
     assert baseline([unknown], [answer()]) == Baseline("dear", None)
     result = summary([answer()], {}, 1, Baseline("dear", None))
     assert result["baseline"]["savedUsd"] is None
-    assert rendered(result)[-1].startswith("Spent")
+    assert answers_table(result)[-1].startswith("Spent")
 
 
 def test_the_summary_adds_up() -> None:
@@ -61,15 +60,15 @@ def test_the_summary_adds_up() -> None:
     assert (dear["spentUsd"], dear["outputTokens"]) == (1e-3, 40)
     assert result["spentUsd"] == pytest.approx(19e-4 + 1e-3)
     assert result["baseline"]["savedUsd"] == pytest.approx(0.02 - 29e-4)
-    assert "2 × 503: away" in "\n".join(map(str, rendered(result)))
-    assert "estimate" in rendered(result)[-1]
+    assert "2 × 503: away" in "\n".join(map(str, answers_table(result)))
+    assert "estimate" in answers_table(result)[-1]
 
 
 def test_a_run_that_was_stopped_at_once_still_reports() -> None:
     """Ctrl-C before the first answer divides nothing by zero."""
     result = summary([], {}, 300, Baseline("dear", 0.0))
     assert result["models"] == []
-    assert rendered(result)
+    assert answers_table(result)
 
 
 def run(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import doctor, doctor_services
-from cli.doctor_checks import Check, data_dir, key_files, port_checks, provider_keys, python_version, settings_are_known
+from cli import doctor
+from cli.doctor import Check, data_dir, key_files, port_checks, provider_keys, python_version, settings_are_known
 from infra.local import ports
 from infra.local.data_dir import DataDir
 from infra.settings import Settings
@@ -95,7 +95,7 @@ def test_readiness_is_told_with_what_is_down(http_status: int, state: str, statu
     down = {"milvus": {"status": "down" if state != "ready" else "up", "required": False}}
     with running_gateway() as gateway:
         gateway.answers["GET /readyz"] = (http_status, {"status": state, "dependencies": down})
-        check = doctor_services.gateway(at(gateway))
+        check = doctor.gateway(at(gateway))
     assert check.status == status
     assert ("without milvus" in check.detail) == (state != "ready")
 

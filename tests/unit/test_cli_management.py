@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.documents import read_documents
+from cli.client import read_documents
 from infra.settings import ConfigurationError
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import Answer, FakeGateway, listing, refusal, running_gateway

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli import router_learning
+from cli import routers
 from tests.support.command_line import modelpilot
 from tests.support.fake_gateway import FakeGateway, refusal, running_gateway
 
@@ -22,7 +22,7 @@ REPORT = {
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
-    monkeypatch.setattr(router_learning, "_ASK_EVERY_S", 0.001)
+    monkeypatch.setattr(routers, "_ASK_EVERY_S", 0.001)
     with running_gateway() as running:
         monkeypatch.setenv("MODELPILOT_API_URL", running.url)
         monkeypatch.setenv("MODELPILOT_API_KEY", f"mp_{'5a' * 32}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.secret_file import read_api_key, write_api_key
+from cli.admin_key import read_api_key, write_api_key
 from infra.crypto.secrets import generate_secret
 from infra.settings import ConfigurationError
 

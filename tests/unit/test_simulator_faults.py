@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.errors import SimError
-from simulator.faults import FAULTS, Active, Fault, from_json, parse_faults, split_model
+from simulator.delivery import Hang, Head, Reset, Send, Timing, Wait, plan_error, plan_stream, timing
+from simulator.faults import FAULTS, Active, Fault, SimError, from_json, parse_faults, split_model
+from simulator.generate import Frame
 from simulator.models import MODELS
-from simulator.plan import Hang, Head, Reset, Send, Timing, Wait, plan_error, plan_stream, timing
-from simulator.switches import FaultSwitches
-from simulator.wire import Frame
+from simulator.state import FaultSwitches
 from simulator.wire_openai import OpenAI
 
 AT_ONCE = Timing(0)

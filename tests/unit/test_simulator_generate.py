@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.calls import Call, excerpt
-from simulator.errors import SimError
-from simulator.faults import Active, parse_faults
-from simulator.generate import Completion, generate
+from simulator.faults import Active, SimError, parse_faults
+from simulator.generate import Completion, Dialect, generate
 from simulator.models import MODELS
 from simulator.request import ChatRequest, Tool
-from simulator.wire import Dialect
 from simulator.wire_anthropic import Anthropic
 from simulator.wire_gemini import Gemini
 from simulator.wire_openai import OpenAI

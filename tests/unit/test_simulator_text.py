@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from simulator import answers
-from simulator.embeddings import embed
+from simulator.answers import embed
 from simulator.models import DEFAULT, MODELS, find
 from simulator.schema import Maker
 from simulator.text import chunks, count_tokens, cut_at_stop, filler, pieces, resize, seeded
