@@ -1,25 +1,71 @@
 """The app factory: one Dash site on a Flask server, with its login, security headers and health check."""
 
 import logging
+import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import flask
 from dash import Dash, html, set_props
-from flask import Flask, Response
+from flask import Flask, Response, request
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from dashboard import ids
-from dashboard.access import HEALTH_PATH, Gate, form_token
+from dashboard.access import HEALTH_PATH, Gate, Logins, form_token
 from dashboard.config import DashboardConfig
-from dashboard.elements import Element
+from dashboard.frame.elements import Element, notice
+from dashboard.frame.page import Readers
 from dashboard.login_page import LoginPages
-from dashboard.logins import Logins
-from dashboard.notices import notice
 from dashboard.pages import PAGES, PageContext
-from dashboard.readers import Readers
-from dashboard.security import add_security_headers
 from dashboard.shell import page_at, register_shell, shell
 from modelpilot.management.site import PasswordHasher, SiteAccess
+
+# Response headers of the site. Everything it needs comes from itself, so the policy allows nothing else.
+
+
+def content_security_policy(script_hashes: Sequence[str]) -> str:
+    """The Content-Security-Policy. `script_hashes` allow Dash's inline start script and nothing beside it.
+
+    Styles may be inline: Mantine, Plotly and AG Grid write <style> elements and style attributes at run time and take
+    no nonce through Dash. Forms go to this site only: login and logout.
+    """
+    directives = {
+        "default-src": "'self'",
+        "script-src": " ".join(("'self'", *script_hashes)),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data:",
+        "font-src": "'self' data:",
+        "connect-src": "'self'",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def add_security_headers(server: Flask, script_hashes: Sequence[str]) -> None:
+    """Put the security headers on every response of the server."""
+    headers = {
+        "Content-Security-Policy": content_security_policy(script_hashes),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+    def add(response: Response) -> Response:
+        response.headers.update(headers)
+        # Scripts and styles say themselves how long they last; what shows data must not outlive a logout.
+        if not request.path.startswith(("/assets/", "/_dash-component-suites/")):
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    server.after_request(add)
+
 
 log = logging.getLogger(__name__)
 
@@ -93,3 +139,51 @@ def _report_error(error: Exception) -> None:
     log.error("A dashboard callback failed", exc_info=error)
     message = "The reason is in the log of the dashboard process."
     set_props(ids.BANNER, {"children": notice("This page could not be updated", message, color="red")})
+
+
+# Serve the site from this process until told to stop.
+#
+# Werkzeug's threaded server: the site is for tens of people, and it adds no dependency (docs/adr/0013-site-login.md).
+
+SOCKET_TIMEOUT_S = 30.0
+POLL_S = 0.1  # how often the accept loop looks whether it should end
+
+
+class _RequestHandler(WSGIRequestHandler):
+    """Werkzeug's handler without its version in the headers, its own log handler, or patience without end."""
+
+    timeout = SOCKET_TIMEOUT_S
+
+    def version_string(self) -> str:
+        return "ModelPilot"
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the overridden name
+        log.debug(message, *args)
+
+
+@contextmanager
+def serving(app: Dash, host: str, port: int) -> Iterator[int]:
+    """Serve in background threads inside the block; yields the bound port (0 asks for a free one). Raises OSError.
+
+    Leaving the block stops accepting and closes the port; a request that still runs is cut off, since it only reads.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Bound here, since Werkzeug prints and exits the process where a port is taken.
+    with socket.create_server((host, port), family=family) as listener:
+        server = make_server(
+            host, port, app.server, threaded=True, request_handler=_RequestHandler, fd=listener.fileno()
+        )
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": POLL_S}, name="dashboard")
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def serve(app: Dash, host: str, port: int, stop: threading.Event, on_ready: Callable[[str], None]) -> None:
+    """Serve until `stop` is set; `on_ready` gets the URL once the port answers. Raises OSError."""
+    with serving(app, host, port) as bound_port:
+        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{bound_port}")
+        stop.wait()

@@ -1,6 +1,6 @@
 """Component ids, each named once: callbacks and tests refer to these and never to a literal.
 
-Ids of a page's frame (range, filters, notice …) come from `dashboard.frame.Frame`.
+Ids of a page's frame (range, filters, notice …) come from `dashboard.frame.frame.Frame`.
 """
 
 URL = "url"

@@ -10,6 +10,7 @@ from dashboard.access import (
     LOGIN_PATH,
     LOGOUT_PATH,
     Gate,
+    Logins,
     drop_session,
     form_token,
     keep_session,
@@ -18,7 +19,6 @@ from dashboard.access import (
     session_token,
 )
 from dashboard.config import DashboardConfig
-from dashboard.logins import Logins
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.site import TooManyAttempts, WrongCredentials
 

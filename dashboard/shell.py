@@ -5,11 +5,9 @@ from dash import Dash, Input, Output, State, dcc, html
 
 from dashboard import ids
 from dashboard.access import LOGOUT_PATH
-from dashboard.clientside import in_browser
-from dashboard.elements import Element, aria
-from dashboard.notices import notice
+from dashboard.frame.elements import Element, aria, in_browser, notice
+from dashboard.frame.urls import link, query, search_with
 from dashboard.pages import PAGES, Page, PageContext
-from dashboard.urls import link, query, search_with
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.site import Visitor
 

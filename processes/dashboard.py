@@ -7,10 +7,9 @@ from contextlib import closing
 
 import typer
 
-from dashboard.app import create_app
+from dashboard.app import create_app, serve
 from dashboard.config import DashboardConfig, is_loopback
-from dashboard.readers import Readers
-from dashboard.server import serve
+from dashboard.frame.page import Readers
 from infra.catalogue.prices import carbon_ranges
 from infra.crypto.secrets import Argon2Hasher
 from infra.db.management.site_users import PostgresSiteAccess

@@ -1,6 +1,6 @@
 """The pages of the site, in the order of the navigation."""
 
-from dashboard.page import Page, PageContext
+from dashboard.frame.page import Page, PageContext
 from dashboard.pages import (
     explore,
     frontier,

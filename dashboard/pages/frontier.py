@@ -1,22 +1,208 @@
 """The Frontier page: what quality costs in one router. What is on it comes from `frontier_view`."""
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import dash_mantine_components as dmc
+import plotly.graph_objects as go
 from dash import Dash, Output, dcc, html, no_update
 
 from dashboard import ids
-from dashboard.components import panel
-from dashboard.elements import Element, aria
-from dashboard.filters import ROUTER
-from dashboard.frame import Asked, Filled, Frame
-from dashboard.labelled import labelled_table
-from dashboard.notices import nothing_here_notice
-from dashboard.page import Page, PageContext
-from dashboard.pages.frontier_view import HEIGHT_PX, csv_rows, plane, summary, table_rows
-from dashboard.router_choice import DETAIL_PATH, FRONTIER_PATH, no_router_notice, read_chosen, router_link
-from dashboard.tables import Table, csv_button, register_csv
-from modelpilot.learning.replay.frontier import Frontier
+from dashboard.frame.components import panel
+from dashboard.frame.elements import Element, aria, nothing_here_notice
+from dashboard.frame.figures import COLORS, dressed
+from dashboard.frame.filters import ROUTER
+from dashboard.frame.formats import UNKNOWN, format_count, format_usd
+from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.router_choice import DETAIL_PATH, FRONTIER_PATH, no_router_notice, read_chosen, router_link
+from dashboard.frame.tables import Table, csv_button, labelled_table, register_csv
+from modelpilot.learning.replay.estimates import Interval
+from modelpilot.learning.replay.frontier import MINIMUM_GRADED, Frontier, Point
 from modelpilot.metrics.use import RouterUse
 from modelpilot.metrics.workbench import MOST_DECISIONS
+
+# Pure functions of the Frontier page: the quality-cost plane of a router → its chart and table.
+
+HEIGHT_PX = 520
+_PER = 1_000
+GREY = "#868e96"
+PREDICTED, OBSERVED = "Model, as predicted", "Model, as measured on its own requests"
+ROUTER_OBSERVED, ROUTER_PREDICTED = "This router, as measured", "This router, as predicted"
+RANDOM, BEST = "Random choice, as predicted", "Best model per request, as predicted"
+HULL = "Best mix of single models, as predicted"
+# How each kind of point looks: colour and shape, so that neither speaks alone.
+_STYLES = {
+    PREDICTED: (COLORS[0], "circle", 10),
+    OBSERVED: (COLORS[0], "circle-open", 12),
+    ROUTER_OBSERVED: (COLORS[1], "star", 16),
+    ROUTER_PREDICTED: (COLORS[1], "star-open", 14),
+    RANDOM: (GREY, "diamond", 12),
+    BEST: (COLORS[2], "triangle-up", 14),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One point of the plane: what kind, which model (or ""), where, and what it stands on."""
+
+    kind: str
+    name: str
+    point: Point
+    graded: int | None = None
+
+
+def points(found: Frontier) -> list[Row]:
+    """Every known point; single models first."""
+    return [row for row in _rows(found) if row is not None]
+
+
+def _rows(found: Frontier) -> Iterator[Row | None]:
+    for one in found.models:
+        yield _row(PREDICTED, one.model, one.predicted)
+    for one in found.models:
+        yield _row(OBSERVED, one.model, one.observed, one.graded)
+    yield _row(ROUTER_PREDICTED, "", found.predicted)
+    yield _row(ROUTER_OBSERVED, "", found.observed, found.observed.quality.requests if found.observed else None)
+    yield _row(RANDOM, "", found.random)
+    yield _row(BEST, "", found.per_request)
+
+
+def _row(kind: str, name: str, point: Point | None, graded: int | None = None) -> Row | None:
+    return None if point is None else Row(kind, name, point, graded)
+
+
+def plane(found: Frontier) -> go.Figure:
+    """Cost to the right, quality upwards, with 95 % intervals; the hull as a line behind the points."""
+    rows = points(found)
+    figure = dressed(go.Figure([_hull(found), *(_trace(kind, rows) for kind in _STYLES)]))
+    figure.update_traces(selector={"type": "scatter"}, cliponaxis=False)
+    figure.update_xaxes(title={"text": "USD per 1,000 requests"}, rangemode="tozero", tickformat="$,.6~f")
+    figure.update_yaxes(title={"text": "quality, 0 to 1"}, tickformat=".2f")
+    legend = {"orientation": "h", "y": -0.18, "traceorder": "normal"}
+    return figure.update_layout(height=HEIGHT_PX, legend=legend, margin={"l": 8, "r": 24, "t": 24, "b": 8})
+
+
+def _hull(found: Frontier) -> go.Scatter:
+    x, y = [cost * _PER for cost, _ in found.hull], [quality for _, quality in found.hull]
+    line = {"color": GREY, "dash": "dash", "width": 1.5}
+    return go.Scatter(name=HULL, x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=len(x) > 1)
+
+
+def _trace(kind: str, rows: Sequence[Row]) -> go.Scatter:
+    of_kind = [row for row in rows if row.kind == kind]
+    color, symbol, size = _STYLES[kind]
+    named = kind in (PREDICTED, OBSERVED)
+    return go.Scatter(
+        name=kind,
+        x=[row.point.cost_usd.mean * _PER for row in of_kind],
+        y=[row.point.quality.mean for row in of_kind],
+        error_x=_bars([row.point.cost_usd for row in of_kind], _PER),
+        error_y=_bars([row.point.quality for row in of_kind], 1.0, highest=1.0),
+        mode="markers+text" if named else "markers",
+        text=[row.name for row in of_kind] if named else None,
+        textposition=[_beside(row, rows) for row in of_kind],
+        marker={"color": color, "symbol": symbol, "size": size, "line": {"color": color, "width": 2}},
+        customdata=[(row.name or kind, kind, stands_on(row)) for row in of_kind],
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>quality %{y:.3f} at $%{x:.4~f} per 1,000"
+        "<br>%{customdata[2]}<extra></extra>",
+        showlegend=bool(of_kind),
+    )
+
+
+def _beside(row: Row, rows: Sequence[Row]) -> str:
+    """Where its name stands: the predicted and the measured point of a model may be close, so the upper one's above."""
+    others = [one.point.quality.mean for one in rows if one.name == row.name and one.kind != row.kind]
+    is_lower = any(row.point.quality.mean < other for other in others)
+    return "bottom right" if is_lower else "top right"
+
+
+def _bars(intervals: Sequence[Interval], scale: float, highest: float = math.inf) -> dict[str, Any]:
+    # Cut to what can be: a cost is never negative, a quality never above 1.
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [(min(one.high, highest) - one.mean) * scale for one in intervals],
+        "arrayminus": [(one.mean - max(one.low, 0.0)) * scale for one in intervals],
+        "thickness": 1,
+        "width": 3,
+    }
+
+
+def stands_on(row: Row) -> str:
+    """How many requests and graded answers a point is made from."""
+    requests = f"{row.point.cost_usd.requests:,} requests"
+    return requests if row.graded is None else f"{requests}, {row.graded:,} graded answers"
+
+
+def table_rows(found: Frontier) -> tuple[Sequence[str], list[Sequence[object]]]:
+    """The points as a table; models with too few graded answers say so."""
+    rows: list[Sequence[object]] = [
+        (
+            row.name or UNKNOWN,
+            row.kind + (" (best single)" if row.kind == PREDICTED and row.name == found.best_single else ""),
+            _said(row.point.cost_usd, _PER),
+            _said_quality(row.point.quality),
+            format_count(row.point.cost_usd.requests),
+            UNKNOWN if row.graded is None else format_count(row.graded),
+        )
+        for row in points(found)
+    ]
+    rows += [
+        (
+            one.model,
+            f"Not measured: fewer than {MINIMUM_GRADED} graded answers",
+            UNKNOWN,
+            UNKNOWN,
+            format_count(one.chosen),
+            format_count(one.graded),
+        )
+        for one in found.models
+        if one.observed is None
+    ]
+    return ("Model", "Point", "Cost per 1,000", "Quality", "Requests", "Graded answers"), rows
+
+
+def csv_rows(found: Frontier) -> Table:
+    """Every point in USD per request, with its interval."""
+    rows = [
+        (
+            row.name,
+            row.kind,
+            *(part for one in (row.point.cost_usd, row.point.quality) for part in (one.mean, one.low, one.high)),
+            row.point.cost_usd.requests,
+            row.graded,
+        )
+        for row in points(found)
+    ]
+    columns = (
+        "model", "point", "costUsd", "costUsdLow", "costUsdHigh", "quality", "qualityLow", "qualityHigh", "requests",
+        "gradedAnswers",
+    )  # fmt: skip
+    return columns, rows
+
+
+def summary(found: Frontier) -> str:
+    """What the plane stands on, and what it cannot say."""
+    said = f"{found.requests:,} requests"
+    if found.left_out:
+        said += f" ({found.left_out:,} more had no decision that could be used)"
+    return (
+        f"{said}. Predicted points are about the same requests and can be compared with each other. A measured point "
+        "is about the requests that the router gave to that model, hence about other prompts than the other points."
+    )
+
+
+def _said(interval: Interval, scale: float) -> str:
+    mean, low, high = (format_usd(max(value, 0.0) * scale) for value in (interval.mean, interval.low, interval.high))
+    return f"{mean} ({low} to {high})"
+
+
+def _said_quality(interval: Interval) -> str:
+    return f"{interval.mean:.3f} ({max(interval.low, 0.0):.3f} to {min(interval.high, 1.0):.3f})"
+
 
 _INLINE = "mp-link mp-inline"
 FRAME = Frame("frontier", "Frontier", filters=(ROUTER,), skeleton=(520, 200))

@@ -1,24 +1,214 @@
 """The Models & providers page. What is on it comes from `models_view`."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import dash_mantine_components as dmc
-from dash import Dash, Output, html
+import plotly.graph_objects as go
+from dash import Dash, Output, dcc, html
 
 from dashboard import ids
-from dashboard.components import chart_panel, panel
-from dashboard.elements import Element
-from dashboard.filters import MODEL, PROVIDER
-from dashboard.frame import Asked, Filled, Frame
-from dashboard.grids import Column
-from dashboard.links import follow_points
-from dashboard.local_grid import fitting, local_grid
-from dashboard.narrowing import of_names
-from dashboard.notices import no_requests_notice, nothing_here_notice
-from dashboard.page import Page, PageContext
-from dashboard.pages.models_view import MOST_ROWS, health_table, heat_bucket_s, heat_rows, heatmap, model_table
-from modelpilot.metrics.explore import RequestFilter
-from modelpilot.metrics.use import ModelsRead
+from dashboard.frame.components import chart_panel, panel
+from dashboard.frame.elements import Element, no_requests_notice, nothing_here_notice
+from dashboard.frame.figures import dressed
+from dashboard.frame.filters import MODEL, PROVIDER, of_names, shown_name
+from dashboard.frame.formats import (
+    UNKNOWN,
+    format_age,
+    format_count,
+    format_known,
+    format_ms,
+    format_share,
+    format_usd,
+    utc,
+)
+from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.grids import Column, fitting, link_cell, local_grid
+from dashboard.frame.links import follow_points, requests_link
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.ranges import DAY_S, HOUR_S, Window
+from dashboard.frame.tables import labelled_table
+from dashboard.frame.zones import time_ticks
+from dashboard.pages.explore import bucket_starts
+from modelpilot.metrics.explore import METRIC_OF, Cell, RequestFilter
+from modelpilot.metrics.use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
+
+# Pure functions of the Models & providers page: what was read → tables and the heatmap.
+
+MODEL_COLUMNS = (
+    "Model", "Requests", "Success", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",
+    "Price in / out", "Price from",
+)  # fmt: skip
+HEALTH_COLUMNS = (
+    "Deployment",
+    "Model",
+    "State",
+    "Calls, last hour",
+    "Failed",
+    "Rate limited",
+    "Last call",
+    "Last failure",
+)
+HEALTH_COLORS: dict[Health, str] = {
+    "idle": "gray",
+    "healthy": "green",
+    "troubled": "yellow",
+    "rate limited": "orange",
+    "failing": "red",
+    "key refused": "red",
+}
+_WIDTHS_S = (HOUR_S, 3 * HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S)
+_MOST_COLUMNS, _MOST_MODELS = 48, 20
+MOST_ROWS = 40  # of a table that is made of components
+# One hue from little to much, readable on light and dark ground alike.
+_SCALE = [[0.0, "#d0ebff"], [0.5, "#339af0"], [1.0, "#0b3d66"]]
+
+
+def heat_bucket_s(window: Window) -> int:
+    """Hours where they fit side by side, wider steps for longer ranges."""
+    span_s = window.end_s - window.start_s
+    return next((width for width in _WIDTHS_S if span_s / width <= _MOST_COLUMNS), _WIDTHS_S[-1])
+
+
+def model_table(read: ModelsRead, asked: Asked) -> Element:
+    """A row per model that was asked for in the range, the busiest first."""
+    prices = {price.model: price for price in read.prices}
+    limited: dict[str, int] = defaultdict(int)
+    for deployment in read.deployments:
+        limited[deployment.model] += deployment.rate_limited
+    cells = sorted(read.by_model.cells, key=lambda cell: (-cell.requests, cell.group))[:MOST_ROWS]
+    rows = [_model_row(cell, prices.get(cell.group), limited[cell.group], asked) for cell in cells]
+    return labelled_table(MODEL_COLUMNS, rows, numeric=(1, 2, 3, 4, 5, 6, 7, 9))
+
+
+def _model_row(cell: Cell, price: Price | None, limited: int, asked: Asked) -> Sequence[object]:
+    name = shown_name("model", cell.group)
+    figures = [format_known(value, METRIC_OF[key]) for key, value in zip(MODEL_METRICS, cell.values, strict=True)]
+    return (
+        dcc.Link(name, href=_link(asked, model=name), className="mp-link"),
+        format_count(cell.requests),
+        *figures,
+        format_count(limited),
+        format_age(asked.now_s - cell.newest_s),
+        format_price(price),
+        price_source(price, asked.now_s),
+    )
+
+
+def format_price(price: Price | None) -> str:
+    """USD per million tokens, in and out; an unknown price is not free."""
+    if price is None or (price.input_usd is None and price.output_usd is None):
+        return "unknown"
+    return " / ".join(_per_million(one) for one in (price.input_usd, price.output_usd))
+
+
+def _per_million(usd: float | None) -> str:
+    return "unknown" if usd is None else format_usd(usd * 1e6)
+
+
+def price_source(price: Price | None, now_s: float) -> str:
+    """Whose price it is, and since when it stands."""
+    if price is None:
+        return "not in the catalogue"
+    whose = f"{price.owner}'s own" if price.owner else "shared catalogue"
+    return f"{whose}, {format_age(now_s - price.updated_at)}"
+
+
+def health_table(read: ModelsRead, asked: Asked) -> Element:
+    """A row per deployment, the troubled ones first."""
+    worst = list(HEALTH_COLORS)
+    found = sorted(read.deployments, key=lambda one: (-worst.index(one.health), -one.recent_calls, one.deployment))
+    rows = [_health_row(one, asked.now_s) for one in found[:MOST_ROWS]]
+    return labelled_table(HEALTH_COLUMNS, rows, numeric=(3, 4, 5))
+
+
+def _health_row(one: DeploymentUse, now_s: float) -> Sequence[object]:
+    share = one.recent_errors / one.recent_calls if one.recent_calls else None
+    return (
+        one.deployment or one.provider,
+        one.model,
+        dmc.Badge(one.health, color=HEALTH_COLORS[one.health], variant="dot", size="sm", tt="none"),
+        format_count(one.recent_calls),
+        f"{one.recent_errors:,} ({format_share(share)})" if share is not None else "0",
+        format_count(one.recent_rate_limited),
+        UNKNOWN if one.last_call_s is None else format_age(now_s - one.last_call_s),
+        one.last_error or UNKNOWN,
+    )
+
+
+def heatmap(read: ModelsRead, asked: Asked) -> go.Figure:
+    """p95 of latency by model and time. A cell leads to its requests; empty ones had no completed request."""
+    window, models = _heat_window(read, asked), _heat_models(read)
+    starts = bucket_starts(window)
+    cells = {(cell.group, cell.start_s): cell for cell in read.over_time.cells}
+    found = [[cells.get((model, start)) for start in starts] for model in models]
+    told = [
+        [(_latency(cell), asked.zone.span(start, start + window.bucket_s), _heat_link(asked, window, model, start))
+         for start, cell in zip(starts, row, strict=True)]
+        for model, row in zip(models, found, strict=True)
+    ]  # fmt: skip
+    trace = go.Heatmap(
+        x=[utc(start + window.bucket_s / 2.0) for start in starts],
+        y=[shown_name("model", model) for model in models],
+        z=[[cell.values[0].value if cell else None for cell in row] for row in found],
+        customdata=told,
+        hovertemplate="%{y}: %{customdata[0]}<br>%{customdata[1]}<extra></extra>",
+        colorscale=_SCALE,
+        xgap=1,
+        ygap=1,
+        zmin=0,
+        zmax=max((cell.values[0].value or 0.0 for cell in cells.values()), default=0.0) or 1.0,
+        colorbar={"title": {"text": "ms", "side": "top"}, "thickness": 12, "outlinewidth": 0, "tickformat": ",.0f"},
+    )
+    made = dressed(go.Figure(trace))
+    places, texts = time_ticks(window.start_s, window.end_s, asked.zone)
+    made.update_xaxes(title={"text": f"time ({asked.zone.abbreviation(window.end_s)})"}, showgrid=False)
+    made.update_xaxes(range=[utc(starts[0]), utc(starts[-1] + window.bucket_s)], tickvals=places, ticktext=texts)
+    made.update_yaxes(autorange="reversed", showgrid=False)
+    return made
+
+
+def heat_rows(read: ModelsRead, asked: Asked) -> list[dict[str, Any]]:
+    """The numbers of the heatmap with their links, the newest first."""
+    window = _heat_window(read, asked)
+    cells = sorted(read.over_time.cells, key=lambda cell: (-cell.start_s, cell.group))
+    return [
+        {
+            "time": link_cell(
+                asked.zone.span(cell.start_s, cell.start_s + window.bucket_s),
+                _heat_link(asked, window, cell.group, cell.start_s),
+            ),
+            "model": shown_name("model", cell.group),
+            "requests": format_count(cell.requests),
+            "latency": _latency(cell),
+        }
+        for cell in cells
+    ]
+
+
+def _heat_models(read: ModelsRead) -> list[str]:
+    sizes = {cell.group: cell.requests for cell in read.by_model.cells}
+    return sorted(sizes, key=lambda name: (-sizes[name], name))[:_MOST_MODELS]
+
+
+def _heat_window(read: ModelsRead, asked: Asked) -> Window:
+    return replace(asked.window, bucket_s=read.over_time.bucket_s or HOUR_S)
+
+
+def _heat_link(asked: Asked, window: Window, model: str, start_s: float) -> str:
+    span = max(start_s, window.start_s), start_s + window.bucket_s
+    return _link(asked, span, model=shown_name("model", model))
+
+
+def _link(asked: Asked, span: tuple[float, float] | None = None, **filters: str | None) -> str:
+    return requests_link(asked.search, span, **{"provider": asked.values.get("provider"), **filters})
+
+
+def _latency(cell: Cell | None) -> str:
+    return UNKNOWN if cell is None else format_ms(cell.values[0].value)
+
 
 FRAME = Frame("models", "Models & providers", filters=(MODEL, PROVIDER), skeleton=(240, 160, 360))
 HEAT_COLUMNS = (

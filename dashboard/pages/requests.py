@@ -1,20 +1,109 @@
 """The Requests page: every single request, filtered, sorted and paged by the database."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
 import dash_mantine_components as dmc
 from dash import Dash, Output
 
 from dashboard import ids
-from dashboard.controls import Control, control_row, register_controls
-from dashboard.elements import Element
-from dashboard.filters import MODEL, PROVIDER, ROUTER, STATUS
-from dashboard.frame import Asked, Filled, Frame
-from dashboard.grids import Rows, RowsAsked, grid, register_grid
-from dashboard.narrowing import FALLBACK, REQUEST_ID, TYPE, of_list
-from dashboard.notices import no_requests_notice, nothing_here_notice
-from dashboard.page import Page, PageContext
-from dashboard.pages.requests_view import COLUMNS, CSV_ROWS, GRID_ROWS, count_text, csv_table, grid_row, order_of
-from dashboard.tables import Table, csv_button, register_csv
-from modelpilot.metrics.requests import Order
+from dashboard.frame.controls import Control, control_row, register_controls
+from dashboard.frame.elements import Element, no_requests_notice, nothing_here_notice
+from dashboard.frame.filters import FALLBACK, MODEL, PROVIDER, REQUEST_ID, ROUTER, STATUS, TYPE, of_list, shown_name
+from dashboard.frame.formats import UNKNOWN, format_ms, format_tokens, format_usd, utc
+from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.grids import Column, Rows, RowsAsked, grid, link_cell, register_grid
+from dashboard.frame.links import detail_link
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.tables import Table, csv_button, register_csv
+from dashboard.frame.zones import Zone
+from modelpilot.metrics.requests import LoggedRequest, Order
+
+# Pure functions of the list of requests: rows → cells of the grid and of the CSV.
+
+GRID_ROWS = 10_000  # nobody scrolls further, and a database would have to sort everything for it
+CSV_ROWS = 20_000
+COLUMNS = (
+    Column("created_at", "Time", 165, sortable=True, link=True),
+    Column("router_id", "Router", 120, sortable=True),
+    Column("model", "Model", 140, sortable=True),
+    Column("provider", "Provider", 110, sortable=True),
+    Column("status", "Status", 150, sortable=True),
+    Column("latency_ms", "Latency", 95, numeric=True, sortable=True),
+    Column("ttft_ms", "First token", 105, numeric=True, sortable=True),
+    Column("overhead_ms", "Overhead", 100, numeric=True, sortable=True),
+    Column("cost_usd", "Cost", 125, numeric=True, sortable=True),
+    Column("input_tokens", "Tokens in", 100, numeric=True, sortable=True),
+    Column("output_tokens", "Tokens out", 105, numeric=True, sortable=True),
+    Column("request_type", "Type", 115, sortable=True),
+    Column("quality", "Quality", 95, numeric=True, sortable=True),
+    Column("attempts", "Attempts", 100, numeric=True, sortable=True),
+    Column("fallback_used", "Fallback", 95),
+    Column("degraded", "Degraded", 120),
+)
+_CSV = (
+    "request_id", "user_id", "created_at", "router_id", "model", "provider", "status", "error_code", "success",
+    "latency_ms", "ttft_ms", "overhead_ms", "cost_usd", "input_tokens", "output_tokens", "request_type", "quality",
+    "attempts", "fallback_used", "degraded",
+)  # fmt: skip
+_CELLS = attrgetter(*_CSV)
+
+
+def order_of(asked: RowsAsked) -> Order:
+    """The order that a grid asks for; by default the newest first."""
+    return Order(asked.sort_by, asked.descending) if asked.sort_by else Order()
+
+
+def grid_row(row: LoggedRequest, zone: Zone, search: str) -> Mapping[str, Any]:
+    """A request as the grid shows it. Its first cell leads to the whole of it."""
+    return {
+        "created_at": link_cell(zone.time(row.created_at), detail_link(search, row.request_id, row.user_id)),
+        "router_id": shown_name("router", row.router_id or ""),
+        "model": shown_name("model", row.model),
+        "provider": shown_name("provider", row.provider),
+        "status": outcome(row),
+        "latency_ms": format_ms(row.latency_ms),
+        "ttft_ms": format_ms(row.ttft_ms),
+        "overhead_ms": format_ms(row.overhead_ms),
+        "cost_usd": format_usd(row.cost_usd),
+        "input_tokens": format_tokens(row.input_tokens),
+        "output_tokens": format_tokens(row.output_tokens),
+        "request_type": row.request_type,
+        "quality": UNKNOWN if row.quality is None else f"{row.quality:.3f}",
+        "attempts": str(row.attempts),
+        "fallback_used": "yes" if row.fallback_used else "",
+        "degraded": ", ".join(row.degraded),
+    }
+
+
+def outcome(row: LoggedRequest) -> str:
+    """How it ended. A completed request may be none that succeeded: its answer was cut off, or refused."""
+    if row.error_code:
+        return f"{row.status}: {row.error_code}"
+    return row.status if row.success or row.status != "completed" else "completed, no success"
+
+
+def csv_table(rows: Iterable[LoggedRequest]) -> Table:
+    """The columns of the grid (and the ids), times in UTC, numbers as they are."""
+    return _CSV, (_csv_row(row) for row in rows)
+
+
+def count_text(total: int) -> str:
+    """How many requests there are, and what of them is reached how."""
+    text = f"{total:,} request{'' if total == 1 else 's'}"
+    if total > GRID_ROWS:
+        text += f"; the table reaches the first {GRID_ROWS:,} of the chosen order"
+    if total > CSV_ROWS:
+        text += f", the CSV has the newest {CSV_ROWS:,}: narrow the filters for others"
+    return text
+
+
+def _csv_row(row: LoggedRequest) -> Sequence[Any]:
+    request_id, user_id, began_s, *figures, degraded = _CELLS(row)
+    moment = utc(began_s).isoformat(timespec="milliseconds")
+    return (request_id, user_id, moment, *figures, " ".join(degraded))
+
 
 FRAME = Frame("requests", "Requests", filters=(ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE), skeleton=(480,))
 CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"),)

@@ -9,15 +9,14 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from dashboard import ids
-from dashboard.components import panel
-from dashboard.elements import Element
-from dashboard.frame import Asked, Filled, Frame
-from dashboard.notices import notice, unavailable_notice
-from dashboard.page import Page, PageContext
-from dashboard.pages import explain_view
+from dashboard.frame.components import panel
+from dashboard.frame.elements import Element, notice, unavailable_notice
+from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.router_choice import DETAIL_PATH, no_router_notice, read_chosen
+from dashboard.frame.urls import link
+from dashboard.pages import router_detail_view
 from dashboard.pages.router_detail_view import changes_table, compared, facts, versions_table
-from dashboard.router_choice import DETAIL_PATH, no_router_notice, read_chosen
-from dashboard.urls import link
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.metrics.use import RouterUse, RouterVersion
 
@@ -69,7 +68,7 @@ def _dialog() -> Element:
 
 def _sandbox() -> list[Element]:
     needs = dmc.CheckboxGroup(
-        dmc.Group([dmc.Checkbox(label=label, value=value, size="sm") for value, label in explain_view.NEEDS]),
+        dmc.Group([dmc.Checkbox(label=label, value=value, size="sm") for value, label in router_detail_view.NEEDS]),
         id=ids.EXPLAIN_NEEDS,
         value=[],
     )
@@ -217,7 +216,9 @@ def _register_explain(app: Dash, context: PageContext) -> None:
         if not (prompt or "").strip():
             return notice("No prompt", "Write what a user would say.", color="blue")
         try:
-            return _explained(context, FRAME.asked(context, search), explain_view.chat_body(prompt or "", needs or []))
+            return _explained(
+                context, FRAME.asked(context, search), router_detail_view.chat_body(prompt or "", needs or [])
+            )
         except DependencyUnavailable as error:
             return unavailable_notice(error.message)
         except ModelPilotError as error:
@@ -229,7 +230,7 @@ def _explained(context: PageContext, asked: Asked, body: dict[str, Any]) -> Elem
     if router is None:
         return _no_router(asked)
     found = context.readers.workbench.explain(router.user_id, router.router_id, body)
-    return explain_view.decision(found, asked.search, router.user_id)
+    return router_detail_view.decision(found, asked.search, router.user_id)
 
 
 PAGE = Page(path=DETAIL_PATH, title="Router", layout=layout, register=register, under=ROUTERS_PATH)

@@ -1,15 +1,138 @@
 """The Routers page: every router with its settings and use. What is on it comes from `routers_view`."""
 
-from dash import Dash, Output, html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Output, dcc, html
 
 from dashboard import ids
-from dashboard.components import panel
-from dashboard.elements import Element
-from dashboard.frame import Asked, Filled, Frame
-from dashboard.page import Page, PageContext
-from dashboard.pages.routers_view import routers_csv, routers_table
-from dashboard.router_choice import no_router_notice
-from dashboard.tables import Table, csv_button, register_csv
+from dashboard.frame.components import panel
+from dashboard.frame.elements import Element
+from dashboard.frame.formats import UNKNOWN, format_age, format_count, format_share, format_usd
+from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.links import requests_link
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.router_choice import DETAIL_PATH, no_router_notice, router_link
+from dashboard.frame.tables import Table, csv_button, labelled_table, register_csv
+from modelpilot.metrics.use import PredictorState, RouterUse
+from modelpilot.routing.router import Objective
+
+# Pure functions of the Routers page: rows → the table, its CSV, and router settings in words.
+
+COLUMNS = (
+    "Router", "Chooses", "Models", "Objective", "Exploration", "Version", "Requests", "Cost", "Predictor",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "owner", "id", "name", "mode", "models", "objective", "exploration", "version", "updatedAt", "requests",
+    "costUsd", "requestsOfUnknownCost", "predictorVersion", "predictorFittedAt", "predictorRows", "refusedAt",
+    "refusedBecause",
+)  # fmt: skip
+MODES = {"smartRouter": "by score", "preferredModel": "preferred model"}
+_PARTS = ("cost", "latency", "quality", "carbon")
+_MODELS_SHOWN = 4
+
+
+def routers_table(routers: Sequence[RouterUse], asked: Asked, now_s: float) -> Element:
+    """One row per router. Owners are named where there is more than one tenant to see."""
+    rows = [
+        (
+            two_lines(_link(one, asked), _whose(one, asked)),
+            MODES.get(str(one.body.get("mode")), str(one.body.get("mode"))),
+            models_text(one.body),
+            weights_text(one.body),
+            format_share(float(one.body.get("exploration") or 0.0)),
+            html.Div(two_lines(str(one.version), format_age(now_s - one.updated_at)), className="mp-nowrap"),
+            dcc.Link(
+                format_count(one.requests), href=requests_link(asked.search, router=one.router_id), className="mp-link"
+            ),
+            html.Span(cost_text(one), className="mp-nowrap"),
+            predictor_text(one.predictor, now_s),
+        )
+        for one in routers
+    ]
+    return labelled_table(COLUMNS, rows, numeric=(4, 6, 7))
+
+
+def routers_csv(routers: Sequence[RouterUse], asked: Asked) -> Table:
+    """Every router with all figures of the table."""
+
+    def at(moment: float | None) -> str | None:
+        return None if moment is None else asked.zone.time(moment)
+
+    rows = [
+        (
+            one.user_id,
+            one.router_id,
+            one.body.get("name"),
+            one.body.get("mode"),
+            " ".join(one.body.get("availableModels") or ()),
+            weights_text(one.body),
+            one.body.get("exploration"),
+            one.version,
+            at(one.updated_at),
+            one.requests,
+            one.cost_usd,
+            one.unknown_cost,
+            one.predictor.version,
+            at(one.predictor.fitted_at),
+            one.predictor.rows,
+            at(one.predictor.refused_at),
+            one.predictor.refused_because,
+        )
+        for one in routers
+    ]
+    return CSV_COLUMNS, rows
+
+
+def weights_text(body: Mapping[str, Any]) -> str:
+    """`quality 60 %, cost 40 %`: the shares of the objective, the largest first; nothing that has no share."""
+    shares = Objective.model_validate(body.get("objective") or {}).shares()
+    named = sorted(zip(_PARTS, shares, strict=True), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {share * 100:.0f} %" for name, share in named if share > 0.0)
+
+
+def models_text(body: Mapping[str, Any]) -> Element | str:
+    """The models by name, or how many there are."""
+    models = body.get("availableModels") or []
+    if body.get("mode") == "preferredModel":
+        return str(body.get("preferredModel"))
+    if len(models) <= _MODELS_SHOWN:
+        return ", ".join(models)
+    return two_lines(f"{len(models)} models", f"{', '.join(models[:2])} …")
+
+
+def cost_text(router: RouterUse) -> str:
+    """What the requests of the range cost, as far as it is known."""
+    if router.requests and router.unknown_cost == router.requests:
+        return UNKNOWN
+    known = format_usd(router.cost_usd)
+    return f"{known} + {router.unknown_cost:,} unknown" if router.unknown_cost else known
+
+
+def predictor_text(predictor: PredictorState, now_s: float) -> Element | str:
+    """Which fit takes part in decisions, and the last one that was refused."""
+    if predictor.version is None or predictor.fitted_at is None:
+        return two_lines("none yet", f"refused: {predictor.refused_because}") if predictor.refused_at else "none yet"
+    used = f"version {predictor.version}"
+    age = f"{format_age(now_s - predictor.fitted_at)}, {predictor.rows:,} rows"
+    return two_lines(used, f"{age}; then refused: {predictor.refused_because}" if predictor.refused_at else age)
+
+
+def two_lines(first: str, second: str) -> Element:
+    """A cell with a remark below its value."""
+    return html.Div([html.Div(first), dmc.Text(second, size="xs", c="dimmed")])
+
+
+def _link(router: RouterUse, asked: Asked) -> Element:
+    return dcc.Link(router.router_id, href=router_link(DETAIL_PATH, asked.search, router), className="mp-link")
+
+
+def _whose(router: RouterUse, asked: Asked) -> str:
+    name = str(router.body.get("name") or "")
+    owner = f"of {router.user_id}" if asked.scope.user_id is None else ""
+    return ", ".join(part for part in (name if name != router.router_id else "", owner) if part)
+
 
 FRAME = Frame("routers", "Routers", skeleton=(320,))
 

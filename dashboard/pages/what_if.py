@@ -10,18 +10,17 @@ from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html,
 from dash.exceptions import PreventUpdate
 
 from dashboard import ids
-from dashboard.components import chart_panel, panel
-from dashboard.elements import Element
-from dashboard.filters import ROUTER
-from dashboard.frame import Asked, Filled, Frame
-from dashboard.notices import command, nothing_here_notice, notice
-from dashboard.page import Page, PageContext
-from dashboard.pages import what_if_url as in_url
+from dashboard.frame.components import chart_panel, panel
+from dashboard.frame.elements import Element, command, nothing_here_notice, notice
+from dashboard.frame.filters import ROUTER
+from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.router_choice import DETAIL_PATH, WHAT_IF_PATH, no_router_notice, read_chosen, router_link
+from dashboard.frame.tables import Table, behind_chart, csv_button, register_csv
+from dashboard.frame.urls import link, search_with
+from dashboard.pages import what_if_view as in_url
 from dashboard.pages import what_if_view as view
-from dashboard.pages.routers_view import weights_text
-from dashboard.router_choice import DETAIL_PATH, WHAT_IF_PATH, no_router_notice, read_chosen, router_link
-from dashboard.tables import Table, behind_chart, csv_button, register_csv
-from dashboard.urls import link, search_with
+from dashboard.pages.routers import weights_text
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.metrics.use import RouterUse
 from modelpilot.metrics.workbench import MOST_DECISIONS

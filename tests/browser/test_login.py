@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect
 
-from dashboard.logins import ATTEMPTS_PER_USERNAME
+from dashboard.access import ATTEMPTS_PER_USERNAME
 from dashboard.pages import PAGES
 from tests.browser.conftest import Visitors
 from tests.support.browser import PHONE_PX, Scheme, Visit

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
-from dashboard.readers import Readers
+from dashboard.frame.page import Readers
 from modelpilot.learning.replay.frontier import Frontier, frontier
 from modelpilot.metrics.jobs import JobsRead
 from modelpilot.metrics.overview import AnalyticsScope, Overview

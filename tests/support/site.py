@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from bench.dashboard_calls import body_of, specs_of
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
-from dashboard.readers import Readers
+from dashboard.frame.page import Readers
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.site import Credentials, Role, SiteUser, Visitor
 from modelpilot.metrics.overview import AnalyticsScope, Choices, Overview

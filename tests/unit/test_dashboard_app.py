@@ -14,13 +14,12 @@ from flask.testing import FlaskClient
 from plotly.utils import PlotlyJSONEncoder
 
 from dashboard import ids
-from dashboard.app import create_app
-from dashboard.components import requests_table
+from dashboard.app import create_app, serve
 from dashboard.config import DashboardConfig
+from dashboard.frame.components import requests_table
+from dashboard.frame.page import Readers
 from dashboard.pages import PAGES
 from dashboard.pages.overview import FRAME
-from dashboard.readers import Readers
-from dashboard.server import serve
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.overview import ModelShare, Overview, RecentRequest, RequestBucket, RequestSummary
 from tests.support.site import NOW_S, FakeAccess, FakeHasher, FakeReader, call, site

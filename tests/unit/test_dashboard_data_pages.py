@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.controls import Control
-from dashboard.frame import Asked
-from dashboard.narrowing import of_list, of_names, shown_name
-from dashboard.pages.explore_view import (
+from dashboard.frame.controls import Control
+from dashboard.frame.figures import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
+from dashboard.frame.filters import of_list, of_names, shown_name
+from dashboard.frame.formats import format_tokens, format_value
+from dashboard.frame.frame import Asked
+from dashboard.frame.ranges import CUSTOM, DAY_S, HOUR_S, Window
+from dashboard.frame.urls import query
+from dashboard.frame.zones import UTC_ZONE
+from dashboard.pages.explore import (
     MOST_BUCKETS,
     MOST_GROUPS,
     bucket_of,
@@ -26,13 +31,8 @@ from dashboard.pages.explore_view import (
     span_of,
     what,
 )
-from dashboard.pages.models_view import format_price, price_source
-from dashboard.pages.requests_view import CSV_ROWS, GRID_ROWS, count_text, grid_row, outcome
-from dashboard.palette import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
-from dashboard.ranges import CUSTOM, DAY_S, HOUR_S, Window
-from dashboard.urls import query
-from dashboard.values import format_tokens, format_value
-from dashboard.zones import UTC_ZONE
+from dashboard.pages.models import format_price, price_source
+from dashboard.pages.requests import CSV_ROWS, GRID_ROWS, count_text, grid_row, outcome
 from modelpilot.metrics.explore import DIRECT, METRICS, Answer, Cell, RequestFilter, Value
 from modelpilot.metrics.overview import NO_MODEL
 from modelpilot.metrics.requests import LoggedRequest

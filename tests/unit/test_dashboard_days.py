@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from dashboard import ids
-from dashboard.days import days_in_url, search_for_days
+from dashboard.frame.ranges import days_in_url, search_for_days, window_from_url
+from dashboard.frame.zones import UTC_ZONE, zone_named
 from dashboard.pages.overview import FRAME
-from dashboard.ranges import window_from_url
-from dashboard.zones import UTC_ZONE, zone_named
 from modelpilot.metrics.overview import Overview
 from tests.support.site import NOW_S, call, site
 

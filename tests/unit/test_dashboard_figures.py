@@ -3,12 +3,12 @@
 import pytest
 
 from dashboard.config import DashboardConfig
-from dashboard.figures import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
-from dashboard.figures import requests_over_time as time_figure
-from dashboard.figures import requests_per_model as model_figure
-from dashboard.formats import UNKNOWN, format_age, format_ms, format_share, format_usd
-from dashboard.links import requests_link, workflow_url
-from dashboard.ranges import (
+from dashboard.frame.figures import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
+from dashboard.frame.figures import requests_over_time as time_figure
+from dashboard.frame.figures import requests_per_model as model_figure
+from dashboard.frame.formats import UNKNOWN, format_age, format_ms, format_share, format_usd
+from dashboard.frame.links import requests_link, workflow_url
+from dashboard.frame.ranges import (
     CUSTOM,
     DEFAULT_RANGE,
     RANGES,
@@ -18,7 +18,7 @@ from dashboard.ranges import (
     search_for_range,
     window_from_url,
 )
-from dashboard.zones import UTC_ZONE
+from dashboard.frame.zones import UTC_ZONE
 from modelpilot.metrics.overview import ModelShare, RequestBucket
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC

@@ -3,8 +3,8 @@
 import pytest
 
 from dashboard.config import DashboardConfig
-from dashboard.pages.jobs_view import late_notice, runs, runs_csv, runs_table, schedule_url, schedules_table
-from dashboard.zones import UTC_ZONE
+from dashboard.frame.zones import UTC_ZONE
+from dashboard.pages.jobs import late_notice, runs, runs_csv, runs_table, schedule_url, schedules_table
 from modelpilot.metrics.jobs import FitRun, JobsRead, Progress, RescoreRun, ScheduleFacts
 from tests.support.site import NOW_S
 

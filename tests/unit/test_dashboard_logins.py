@@ -3,8 +3,8 @@
 import pytest
 from flask.testing import FlaskClient
 
+from dashboard.access import ATTEMPTS_PER_ADDRESS, ATTEMPTS_PER_USERNAME, csrf_token
 from dashboard.config import DashboardConfig
-from dashboard.logins import ATTEMPTS_PER_ADDRESS, ATTEMPTS_PER_USERNAME, csrf_token
 from modelpilot.metrics.overview import Overview
 from tests.support.site import FakeAccess, FakeHasher, log_in, site, user
 

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.filters import MODEL, options
-from dashboard.grids import Column, RowsAsked, rows_asked
-from dashboard.local_grid import fitting
-from dashboard.pages.frontier_view import OBSERVED, PREDICTED, plane
-from dashboard.tables import csv_text, safe_cell
-from dashboard.urls import link, query, search_with
-from dashboard.zones import UTC_ZONE, time_ticks, zone_named
+from dashboard.frame.filters import MODEL, options
+from dashboard.frame.grids import Column, RowsAsked, fitting, rows_asked
+from dashboard.frame.tables import csv_text, safe_cell
+from dashboard.frame.urls import link, query, search_with
+from dashboard.frame.zones import UTC_ZONE, time_ticks, zone_named
+from dashboard.pages.frontier import OBSERVED, PREDICTED, plane
 from modelpilot.learning.replay.estimates import Interval
 from modelpilot.learning.replay.frontier import Frontier, ModelPoint, Point
 from modelpilot.metrics.overview import Choices

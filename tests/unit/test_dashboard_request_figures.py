@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboard.pages.request_figures import score_bars, waterfall
+from dashboard.pages.request_detail import score_bars, waterfall
 from modelpilot.metrics.requests import LoggedAttempt
 from modelpilot.routing.decision import predictor_of, scored_models, similar_prompts
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from dashboard import ids
-from dashboard.pages.explain_view import chat_body, made_from
+from dashboard.frame.router_choice import chosen, router_link
 from dashboard.pages.router_detail import FRAME
-from dashboard.pages.router_detail_view import value_text
-from dashboard.pages.routers_view import predictor_text, weights_text
-from dashboard.router_choice import chosen, router_link
+from dashboard.pages.router_detail_view import chat_body, made_from, value_text
+from dashboard.pages.routers import predictor_text, weights_text
 from modelpilot.metrics.use import PredictorState
 from tests.support.router_site import FakeRouters, router_site, use
 from tests.support.site import NOW_S, FakeAccess, call, log_in, user

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard import ids
-from dashboard.formats import format_usd
+from dashboard.frame.formats import format_usd
+from dashboard.frame.urls import query, search_with
 from dashboard.pages import what_if_view as view
 from dashboard.pages.what_if import FRAME
-from dashboard.pages.what_if_url import LIMITS, NAMES, Shown, changes, proposal, proposed_router, shown
-from dashboard.urls import query, search_with
+from dashboard.pages.what_if_view import LIMITS, NAMES, Shown, changes, proposal, proposed_router, shown
 from modelpilot.learning.replay import Proposal, replay
 from modelpilot.routing.router import Objective, Router
 from tests.support.router_site import BODY, FakeRouters, router_site, use

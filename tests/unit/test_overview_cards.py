@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from plotly.utils import PlotlyJSONEncoder
 
-from dashboard.formats import format_grams
-from dashboard.frame import Asked
-from dashboard.pages.overview_cards import savings_table, stat_cards
-from dashboard.ranges import window_from_url
-from dashboard.zones import UTC_ZONE
+from dashboard.frame.formats import format_grams
+from dashboard.frame.frame import Asked
+from dashboard.frame.ranges import window_from_url
+from dashboard.frame.zones import UTC_ZONE
+from dashboard.pages.overview import savings_table, stat_cards
 from modelpilot.metrics.overview import Overview, RequestSummary
 from modelpilot.metrics.savings import BaselineSums, savings
 from modelpilot.providers.pricing import carbon_range_g

@@ -11,10 +11,9 @@ import dash_ag_grid as dag
 from dash import Dash, Input, Output, State, html, no_update
 
 from dashboard import ids
-from dashboard.clientside import in_browser
-from dashboard.elements import Element, aria
-from dashboard.frame import Asked, Frame
-from dashboard.page import PageContext
+from dashboard.frame.elements import Element, aria, in_browser
+from dashboard.frame.frame import Asked, Frame
+from dashboard.frame.page import PageContext
 from modelpilot.errors import DependencyUnavailable
 
 PAGE_ROWS = 100
@@ -138,4 +137,30 @@ def _definition(column: Column) -> dict[str, Any]:
     made |= {"flex": 1} if column.grow else {"width": column.width_px}
     made |= {"type": "rightAligned"} if column.numeric else {}
     made |= {"cellRenderer": "modelpilotLink"} if column.link else {}
+    return made
+
+
+# A grid that gets all its rows at once, with the chart that they belong to: nothing is asked for block by block.
+#
+# For tables of more than some fifty rows: Dash takes tenths of a second for every hundred components, and a grid is
+# one.
+
+ROW_PX, HEAD_PX, MOST_PX = 34, 54, 420
+
+
+def fitting(rows: int) -> dict[str, str]:
+    """The `style` of a grid that is as tall as its rows, up to a height at which it scrolls."""
+    return {"height": f"{min(max(rows, 2) * ROW_PX + HEAD_PX, MOST_PX)}px", "width": "100%"}
+
+
+def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "420px") -> Element:
+    """An empty one; put the rows into `rowData`. Enter on a row opens its link."""
+    made = grid(grid_id, columns, label, height)
+    options = made.children.dashGridOptions
+    for block_option in ("cacheBlockSize", "maxBlocksInCache"):
+        del options[block_option]
+    options["suppressColumnVirtualisation"] = True  # screen readers count the columns
+    made.children.rowModelType = "clientSide"
+    made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
+    made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
     return made

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from dashboard.formats import utc
-from dashboard.links import requests_link
-from dashboard.ranges import Window
-from dashboard.zones import Zone, time_ticks
+from dashboard.frame.formats import utc
+from dashboard.frame.links import requests_link
+from dashboard.frame.ranges import Window
+from dashboard.frame.zones import Zone, time_ticks
 from modelpilot.metrics.overview import NO_MODEL, ModelShare, RequestBucket
 
 CHART_HEIGHT_PX = 360
@@ -19,7 +19,7 @@ MAX_MODELS = 8
 MIN_ROWS = 4  # fewer models leave space free, rather than become bars as thick as a thumb
 NOT_FAILED, FAILED = "Not failed", "Failed"
 # At least 3:1 against both the light and the dark surface. Failures are also hatched: colour never speaks alone.
-COLORS = {NOT_FAILED: "#228be6", FAILED: "#fa5252"}
+OUTCOME_COLORS = {NOT_FAILED: "#228be6", FAILED: "#fa5252"}
 CLEAR = "rgba(0,0,0,0)"
 
 
@@ -143,6 +143,37 @@ def legend_below(figure: go.Figure, rows: int = 1) -> go.Figure:
 
 
 def _bars(name: str, **data: object) -> go.Bar:
-    color = COLORS[name]
+    color = OUTCOME_COLORS[name]
     pattern = {"shape": "/", "fgcolor": color, "bgcolor": CLEAR, "size": 6} if name == FAILED else {}
     return go.Bar(name=name, marker={"color": color, "pattern": pattern, "line": {"color": color, "width": 1}}, **data)
+
+
+# Colours, hatchings, dashes and markers of series, so that no two differ by colour alone.
+
+# Each has at least 3:1 against both the light and the dark surface (a test computes it).
+COLORS = ("#228be6", "#e8590c", "#2f9e44", "#be4bdb", "#0c8599", "#e64980", "#7950f2", "#c77700")
+HATCHES = ("", "/", ".", "x", "\\", "-", "+", "|")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hourglass")
+MOST_SERIES = len(COLORS)
+
+
+def bar_marker(index: int) -> dict[str, object]:
+    """Of the series at this place: `marker` of a go.Bar."""
+    place = index % MOST_SERIES
+    return hatched(COLORS[place], HATCHES[place])
+
+
+def hatched(color: str, hatch: str) -> dict[str, object]:
+    """`marker` of a go.Bar in this colour; "" fills it."""
+    pattern = {"shape": hatch, "fgcolor": color, "bgcolor": CLEAR, "size": 6} if hatch else {}
+    return {"color": color, "pattern": pattern, "line": {"color": color, "width": 1}}
+
+
+def line_style(index: int) -> dict[str, dict[str, object]]:
+    """Of the series at this place: `line` and `marker` of a go.Scatter."""
+    place = index % MOST_SERIES
+    return {
+        "line": {"color": COLORS[place], "dash": DASHES[place], "width": 2},
+        "marker": {"color": COLORS[place], "symbol": MARKERS[place], "size": 7},
+    }

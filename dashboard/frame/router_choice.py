@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from dashboard.elements import Element
-from dashboard.frame import Asked
-from dashboard.notices import command, notice
-from dashboard.page import PageContext
-from dashboard.urls import link
+from dashboard.frame.elements import Element, command, notice
+from dashboard.frame.frame import Asked
+from dashboard.frame.page import PageContext
+from dashboard.frame.urls import link
 from modelpilot.metrics.use import RouterUse
 
 DETAIL_PATH, WHAT_IF_PATH, FRONTIER_PATH = "/routers/detail", "/what-if", "/frontier"

@@ -13,15 +13,22 @@ from dash import Dash, Input, Output, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 
 from dashboard import ids
-from dashboard.clientside import in_browser
-from dashboard.days import NAMING, calendar, days_in_url, search_for_days
-from dashboard.elements import Element, aria
-from dashboard.filters import NO_CHOICES, TENANT, Filter, filter_id, filter_row, options
-from dashboard.notices import unavailable_notice
-from dashboard.page import PageContext
-from dashboard.ranges import CUSTOM, RANGES, Window, search_for_range, window_from_url
-from dashboard.urls import query, search_with
-from dashboard.zones import Zone, zone_named
+from dashboard.frame.elements import Element, aria, in_browser, unavailable_notice
+from dashboard.frame.filters import NO_CHOICES, TENANT, Filter, filter_id, filter_row, options
+from dashboard.frame.page import PageContext
+from dashboard.frame.ranges import (
+    CUSTOM,
+    NAMING,
+    RANGES,
+    Window,
+    calendar,
+    days_in_url,
+    search_for_days,
+    search_for_range,
+    window_from_url,
+)
+from dashboard.frame.urls import query, search_with
+from dashboard.frame.zones import Zone, zone_named
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.overview import AnalyticsScope, Choices
 

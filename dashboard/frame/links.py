@@ -4,11 +4,11 @@ from urllib.parse import quote
 
 from dash import Dash, Input, Output
 
-from dashboard.clientside import in_browser
 from dashboard.config import DashboardConfig
-from dashboard.frame import Frame
-from dashboard.ranges import moment_in_url
-from dashboard.urls import link
+from dashboard.frame.elements import in_browser
+from dashboard.frame.frame import Frame
+from dashboard.frame.ranges import moment_in_url
+from dashboard.frame.urls import link
 
 REQUESTS_PATH, REQUEST_PATH = "/requests", "/requests/detail"
 

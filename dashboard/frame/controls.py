@@ -10,9 +10,9 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, ctx, no_update
 from dash.exceptions import PreventUpdate
 
-from dashboard.elements import Element
-from dashboard.frame import Frame
-from dashboard.urls import query, search_with
+from dashboard.frame.elements import Element
+from dashboard.frame.frame import Frame
+from dashboard.frame.urls import query, search_with
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html, no_update
 
 from dashboard import ids
-from dashboard.elements import Element, aria
-from dashboard.frame import Asked, Frame
-from dashboard.page import PageContext
+from dashboard.frame.elements import Element, aria
+from dashboard.frame.frame import Asked, Frame
+from dashboard.frame.page import PageContext
 from modelpilot.errors import DependencyUnavailable
 
 Table: TypeAlias = tuple[Sequence[str], Iterable[Sequence[Any]]]  # columns, rows
@@ -84,3 +84,22 @@ def behind_chart(columns: Sequence[str], rows: Iterable[Sequence[object]], *, nu
     """The numbers of a chart, for those who cannot see it, and its links, for those who do not use a mouse."""
     table = plain_table(columns, rows, numeric=numeric)
     return html.Details([html.Summary("Show as table", className="mp-summary"), table])
+
+
+# A table that stays readable on a phone: there each row becomes a list of label and value.
+
+
+def labelled_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> Element:
+    """The columns at `numeric` are aligned to the right, where they stand side by side."""
+    kinds = [{"className": "mp-number"} if index in numeric else {} for index in range(len(columns))]
+    head = [dmc.TableTh(column, **kind) for column, kind in zip(columns, kinds, strict=True)]
+    body = [dmc.TableTr(_cells(columns, row, kinds)) for row in rows]
+    table = [dmc.TableThead(dmc.TableTr(head)), dmc.TableTbody(body)]
+    return dmc.Table(table, striped=True, className="mp-requests", fz="xs")
+
+
+def _cells(columns: Sequence[str], row: Sequence[object], kinds: Sequence[dict[str, str]]) -> list[Element]:
+    return [
+        dmc.TableTd(cell, **kind, **{"data-label": column})
+        for column, cell, kind in zip(columns, row, kinds, strict=True)
+    ]

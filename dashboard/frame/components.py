@@ -6,12 +6,12 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from dashboard.config import DashboardConfig
-from dashboard.elements import Element, aria
-from dashboard.figures import CHART_HEIGHT_PX
-from dashboard.formats import format_ms, format_usd
-from dashboard.labelled import labelled_table
-from dashboard.links import detail_link, workflow_url
-from dashboard.zones import UTC_ZONE, Zone
+from dashboard.frame.elements import Element, aria
+from dashboard.frame.figures import CHART_HEIGHT_PX
+from dashboard.frame.formats import format_ms, format_usd
+from dashboard.frame.links import detail_link, workflow_url
+from dashboard.frame.tables import labelled_table
+from dashboard.frame.zones import UTC_ZONE, Zone
 from modelpilot.metrics.overview import NO_MODEL, RecentRequest
 
 STATUS_COLORS = {"completed": "green", "failed": "red", "canceled": "gray"}

@@ -1,8 +1,30 @@
-"""Messages that take the place of data, or stand above it. Each says what to do."""
+"""What component functions return, and attributes that Dash's generated signatures cannot name."""
+
+from typing import Any, TypeAlias
 
 import dash_mantine_components as dmc
+from dash import ClientsideFunction, Dash, Input, Output, State
 
-from dashboard.elements import Element
+# A Dash component. dash-mantine-components ships no types, so anything narrower would need a cast at every return.
+Element: TypeAlias = Any
+
+
+def aria(**values: str) -> dict[str, Any]:
+    """ARIA attributes for `**`: `aria(label="Pages")` → `{"aria-label": "Pages"}`."""
+    return {f"aria-{name}": value for name, value in values.items()}
+
+
+# Callbacks that run in the browser: the functions are in `assets/modelpilot.js`, since the policy allows no others.
+
+
+def in_browser(app: Dash, function: str, *arguments: Output | Input | State, at_start: bool = True) -> None:
+    """Attach a function of `assets/modelpilot.js`. `at_start` False: not before something has changed."""
+    app.clientside_callback(  # type: ignore[no-untyped-call]
+        ClientsideFunction("modelpilot", function), *arguments, prevent_initial_call=not at_start
+    )
+
+
+# Messages that take the place of data, or stand above it. Each says what to do.
 
 # The coloured title that Mantine gives has too little contrast on the coloured ground.
 _STYLES = {"title": {"color": "var(--mantine-color-text)"}}

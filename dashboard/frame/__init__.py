@@ -1,0 +1,1 @@
+"""What every page has around its data: filters, ranges, tables, figures, links, notices."""
