@@ -14,23 +14,24 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
-from bench.dashboard import DashboardOptions, all_in_time, bench_dashboard
-from bench.dashboard_calls import CallFailed
-from bench.dashboard_report import show_dashboard
-from bench.decision import DecisionOptions, bench_decision
-from bench.decision_report import show_decision
-from bench.fault_report import show_faults
-from bench.faults import all_passed, bench_faults
-from bench.gateway import GatewayOptions, bench_gateway
-from bench.job_report import show_jobs
-from bench.job_runs import JobFailed
-from bench.jobs import JobsOptions, bench_jobs
-from bench.online import OnlineOptions, bench_online, describe_online, summarize
+from bench.faults.bench import all_passed, bench_faults, show_faults
+from bench.gateway.bench import GatewayOptions, bench_gateway
+from bench.gateway.targets import BadAnswer
+from bench.jobs.bench import JobsOptions, bench_jobs, show_jobs
+from bench.jobs.runs import JobFailed
 from bench.report import failed_calls, show
-from bench.routing import RecordedHistory, embed_prompts
-from bench.routing_files import BadRecording, read_history, read_queries, write_predictions
-from bench.routing_quality import describe, evaluate
-from bench.targets import BadAnswer
+from bench.routing.decision import DecisionOptions, bench_decision, show_decision
+from bench.routing.offline import (
+    BadRecording,
+    RecordedHistory,
+    embed_prompts,
+    read_history,
+    read_queries,
+    write_predictions,
+)
+from bench.routing.online import OnlineOptions, bench_online, describe_online, summarize
+from bench.routing.quality import describe, evaluate
+from bench.site.bench import CallFailed, DashboardOptions, all_in_time, bench_dashboard, show_dashboard
 from infra.logs import configure_logging
 
 # How every benchmark hands over its results.

@@ -1,15 +1,15 @@
 """Every provider fault, over real HTTP, by the table and the judgement of `modelpilot bench faults`.
 
 Each test counts the calls that the simulator saw, holds every attempt's cost against the simulator's token counts, and
-looks at what the client got and at the request's one terminal row (bench/fault_verdicts.py).
+looks at what the client got and at the request's one terminal row (bench/faults/verdicts.py).
 """
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from bench.fault_runs import FaultLab, open_lab_session
-from bench.fault_scenarios import SCENARIOS, Scenario
+from bench.faults.runs import FaultLab, open_lab_session
+from bench.faults.scenarios import SCENARIOS, Scenario
 from tests.support.world import Gateway, World
 
 

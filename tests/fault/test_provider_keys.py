@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from bench.fault_runs import FaultLab, open_lab_session, prices
+from bench.faults.runs import FaultLab, open_lab_session, prices
 from tests.support.world import Gateway, World
 
 ERRORS = {401: "authentication", 403: "permission"}

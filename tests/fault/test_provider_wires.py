@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.fault_runs import FaultLab, open_lab_session
-from bench.fault_scenarios import ACCOUNTING, CONTEXT, FILTER, FOR_EVER, SCENARIOS, Scenario
+from bench.faults.runs import FaultLab, open_lab_session
+from bench.faults.scenarios import ACCOUNTING, CONTEXT, FILTER, FOR_EVER, SCENARIOS, Scenario
 from tests.support.world import Gateway, World
 
 ANTHROPIC, GOOGLE = "native-anthropic", "native-google"

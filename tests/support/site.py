@@ -6,7 +6,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from bench.dashboard_calls import body_of, specs_of
+from bench.site.bench import body_of, specs_of
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
 from dashboard.frame.page import Readers

@@ -5,11 +5,19 @@ from contextlib import nullcontext, redirect_stdout
 
 import pytest
 
-from bench.dashboard import all_in_time, summarized, visits
-from bench.dashboard_calls import CallFailed, Visit, of_page, specs_of, timed
-from bench.dashboard_report import show_dashboard
-from bench.decision_rows import decisions
-from bench.job_rows import MODELS
+from bench.jobs.past import MODELS
+from bench.site.bench import (
+    CallFailed,
+    Visit,
+    all_in_time,
+    of_page,
+    show_dashboard,
+    specs_of,
+    summarized,
+    timed,
+    visits,
+)
+from bench.site.past import decisions
 from dashboard.pages import overview
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.replay import LoggedRequest, Proposal, replay

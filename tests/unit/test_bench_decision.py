@@ -5,9 +5,19 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from bench.decision import Decider, DecisionOptions, bench_decision, results
-from bench.decision_past import SCOPE, FittedOnce, StoredRows, models, past_rows, snapshot
-from bench.decision_report import show_decision
+from bench.routing.decision import (
+    SCOPE,
+    Decider,
+    DecisionOptions,
+    FittedOnce,
+    StoredRows,
+    bench_decision,
+    models,
+    past_rows,
+    results,
+    show_decision,
+    snapshot,
+)
 from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.hot_index import HotHistory
 

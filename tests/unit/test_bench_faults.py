@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from bench.fault_flapping import FlappingEvidence, judge_flapping
-from bench.fault_report import show_faults
-from bench.fault_runs import Result, prices, read_stream, read_whole
-from bench.fault_scenarios import FAULTS, FLAPPING, SCENARIOS, Expected, Scenario, provider_model, undisturbed
-from bench.fault_verdicts import Answered, Evidence, Judgement, judge, worst
-from bench.faults import all_passed, flapping_json, run_json, scenarios_of, summarized
+from bench.faults.bench import all_passed, flapping_json, run_json, scenarios_of, show_faults, summarized
+from bench.faults.flapping import FlappingEvidence, judge_flapping
+from bench.faults.runs import Result, prices, read_stream, read_whole
+from bench.faults.scenarios import FAULTS, FLAPPING, SCENARIOS, Expected, Scenario, provider_model, undisturbed
+from bench.faults.verdicts import Answered, Evidence, Judgement, judge, worst
 
 PRICES = [prices(0), prices(1)]
 CALLS = (Expected(0, "stream_cut", produced=True), Expected(1))

@@ -7,10 +7,17 @@ import numpy as np
 import orjson
 import pytest
 
-from bench.online import Case, CaseResult, OnlineOptions, interval, run_case, summarize
-from bench.online_learner import Prompts, profiles_of
-from bench.online_stream import Recording, arrival_order, catalogue, load_recording, utilities
-from bench.routing_files import BadRecording
+from bench.routing.offline import BadRecording
+from bench.routing.online import Case, CaseResult, OnlineOptions, interval, run_case, summarize
+from bench.routing.online_learner import (
+    Prompts,
+    Recording,
+    arrival_order,
+    catalogue,
+    load_recording,
+    profiles_of,
+    utilities,
+)
 
 MODELS = ("cheap", "dear")
 

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from bench.routing_files import BadRecording, read_history, read_queries
-from bench.routing_gain import Table, mean_gain, recovered_gap
+from bench.routing.gain import Table, mean_gain, recovered_gap
+from bench.routing.offline import BadRecording, read_history, read_queries
 from cli.bench import app
 
 MODELS = ("cheap", "dear")

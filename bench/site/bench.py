@@ -7,14 +7,20 @@ Milvus: a prompt is embedded, but no neighbours are searched for. No router has 
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import dashboard_rows, machine
-from bench.dashboard_calls import Visit, of_page, specs_of, timed
+from flask.testing import FlaskClient
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import machine
+from bench.site import past
+from bench.statistics import percentile
 from dashboard import ids
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
@@ -27,6 +33,84 @@ from infra.local.service import bring_up
 from infra.settings import load_settings
 from processes.dashboard import readers
 from processes.workbench import open_workbench
+
+# What a browser posts when a page of the analytics site opens, and how long the server takes to answer. Pure, but for
+# the clock: the site is called in this process through its WSGI interface, so no network and no browser take part.
+
+CALLBACKS = "/_dash-update-component"
+
+# Titles of notices that stand in the place of an answer; one of these would be the quickest page of all.
+REFUSALS = (
+    "The database cannot be read", "This cannot be replayed", "No decision", "No router chosen", "There is no router",
+    "No routers yet", "No prompt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A page as somebody opens it: its frame's name, its query string, and what further inputs hold by id."""
+
+    label: str
+    frame: str
+    search: str
+    also: Mapping[str, Any]
+    goal_ms: float
+
+
+class CallFailed(Exception):
+    """A callback that did not answer with data."""
+
+
+def specs_of(client: FlaskClient) -> list[dict[str, Any]]:
+    """Every callback that runs on the server, as the site itself describes them."""
+    found: list[dict[str, Any]] = client.get("/_dash-dependencies").get_json()
+    return [spec for spec in found if not spec["clientside_function"]]
+
+
+def of_page(specs: Sequence[dict[str, Any]], visit: Visit) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The callbacks that read for a page, with a name for each. Of those that keep controls and URL in step, only one
+    that runs when the page opens has something to read: What-if's, which sets its sliders as the router has them."""
+    url = f"{visit.frame}-url"
+    for spec in specs:
+        reads = [given["id"] for kind in ("inputs", "state") for given in spec[kind]]
+        output = spec["output"].strip(".").split("...")[0]
+        name, _, duplicate = output.partition("@")
+        if url in reads and (name != f"{url}.search" or (duplicate and not spec["prevent_initial_call"])):
+            yield name, body_of(spec, {url: visit.search, **visit.also})
+
+
+def body_of(spec: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a callback whose inputs hold `values` (by id); all others hold nothing."""
+    names = spec["output"].strip(".").split("...")
+    outputs: Any = [dict(zip(("id", "property"), name.rsplit(".", 1), strict=True)) for name in names]
+    if not spec["output"].startswith(".."):
+        outputs = outputs[0]
+    inputs, state = (
+        [given | {"value": values.get(given["id"])} for given in spec[kind]] for kind in ("inputs", "state")
+    )
+    changed = [f"{given['id']}.{given['property']}" for given in inputs if given["id"] in values]
+    return {"output": spec["output"], "outputs": outputs, "inputs": inputs, "state": state, "changedPropIds": changed}
+
+
+def timed(client: FlaskClient, body: Mapping[str, Any], rounds: int) -> dict[str, Any]:
+    """Post it so many times: milliseconds and the size of the answer. Raises CallFailed."""
+    took_ms, size = [], 0
+    for _ in range(rounds):
+        began = time.perf_counter()
+        answer = client.post(CALLBACKS, json=body)
+        took_ms.append((time.perf_counter() - began) * 1_000.0)
+        size = len(answer.data)
+        if answer.status_code not in (200, 204):
+            raise CallFailed(f"{body['output']}: {answer.status_code}")
+        if refusal := next((said for said in REFUSALS if said in answer.text), None):
+            raise CallFailed(f"{body['output']}: {refusal}")
+    return {
+        "samples": len(took_ms),
+        "p50Ms": round(percentile(took_ms, 50.0), 1),
+        "maxMs": round(max(took_ms), 1),
+        "kilobytes": round(size / 1e3, 1),
+    }
+
 
 Progress = Callable[[str], None]
 
@@ -57,7 +141,7 @@ async def bench_dashboard(options: DashboardOptions, progress: Progress) -> dict
             progress(f"filling in {options.rows:,} requests")
             began = time.perf_counter()
             await asyncio.to_thread(upgrade, url)
-            await dashboard_rows.fill(url, options.rows, options.days)
+            await past.fill(url, options.rows, options.days)
             filled_s = round(time.perf_counter() - began, 1)
             results = await asyncio.to_thread(_measure, url, options, progress)
     sizes = {"rows": options.rows, "days": options.days, "rounds": options.rounds}
@@ -152,3 +236,27 @@ async def _running_postgres(directory: Path) -> AsyncIterator[str]:
         yield plan.url()
     finally:
         await child.stop()
+
+
+# The results of `bench dashboard` for people.
+
+
+def show_dashboard(results: Mapping[str, Any]) -> None:
+    """Print a line per page and callback; the goal is that of the slowest."""
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, 150)
+    table = Table(title="Analytics site, server time", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("page", "callback", "p50 ms", "max ms", "kB", "goal ms", ""):
+        table.add_column(column, justify="left" if column in ("page", "callback", "") else "right")
+    for page in results["results"]:
+        named = page["page"]
+        for name, found in page["callbacks"].items():
+            verdict = "ok" if found["maxMs"] <= page["goalMs"] else "over"
+            figures = (f"{found['p50Ms']:,.0f}", f"{found['maxMs']:,.0f}", f"{found['kilobytes']:,.0f}")
+            table.add_row(named, name, *figures, f"{page['goalMs']:,.0f}", verdict)
+            named = ""
+    console.print(table)
+    options = results["options"]
+    kept = sum(page["ok"] for page in results["results"])
+    said = f"{options['rows']:,} requests over {options['days']:g} days: {kept} of {len(results['results'])} in time"
+    console.print(said, soft_wrap=True)

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import orjson
 
-from bench.fault_scenarios import Scenario, provider_model, undisturbed
-from bench.fault_verdicts import Answered, Evidence, Judgement, Prices, judge
-from bench.targets import BadAnswer
+from bench.faults.scenarios import Scenario, provider_model, undisturbed
+from bench.faults.verdicts import Answered, Evidence, Judgement, Prices, judge
+from bench.gateway.targets import BadAnswer
 
 GIVE_UP_S = 60.0
 _SETTLE_S = 15.0

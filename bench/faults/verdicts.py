@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bench.fault_scenarios import Scenario
+from bench.faults.scenarios import Scenario
 
 Verdict = Literal["pass", "safe", "fail"]
 

@@ -13,9 +13,16 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from bench.routing import Prompts, RecordedHistory, embed_prompts, outcome_table
-from bench.routing_files import BadRecording, Query, read_history
-from bench.routing_gain import Gain, Table, mean_gain, recovered_gap
+from bench.routing.gain import Gain, Table, mean_gain, recovered_gap
+from bench.routing.offline import (
+    BadRecording,
+    Prompts,
+    Query,
+    RecordedHistory,
+    embed_prompts,
+    outcome_table,
+    read_history,
+)
 
 RESAMPLES = 200
 PAIR_SEEDS, PAIR_SIZES = 10, (1_500, 7_000)

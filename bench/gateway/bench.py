@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,15 +15,102 @@ import aiohttp
 from temporalio.client import Client
 
 from bench import machine
-from bench.bench_router import SCOPE, BenchRouter, direct_target, past_models
-from bench.history import past_prompts
+from bench.gateway.history import past_prompts, prompt
+from bench.gateway.noop import NOOP_WORKFLOW, noop_worker, start_to_complete
+from bench.gateway.router import SCOPE, BenchRouter, direct_target, past_models
+from bench.gateway.targets import Call, ChatTarget, closed_loop, first_token, open_session, whole_answer
 from bench.installation import Installation, fresh_installation
-from bench.noop import NOOP_WORKFLOW, noop_worker, start_to_complete
-from bench.results import FIRST_TOKEN, NOOP, WHOLE, compare
-from bench.rounds import Bench, Kind
-from bench.targets import ChatTarget, first_token, open_session, whole_answer
+from bench.report import FIRST_TOKEN, NOOP, WHOLE, compare
+from bench.statistics import Phase
 from infra.temporal.client import connect
 from modelpilot import names
+from modelpilot.errors import DependencyUnavailable
+
+# When the workflows of a phase were really done, by the Temporal server's own record.
+
+SETTLE_WITHIN_S = 60.0
+_ASK_AGAIN_S = 0.1
+
+
+async def last_close(client: Client, workflow: str, since: datetime, expected: int) -> datetime:
+    """Wait until all workflows of this name started at or after `since` are closed; when the last one was.
+
+    The clock that stamped them is this machine's, and asking takes place after the fact, so that the answer costs the
+    measured phase nothing. Raises DependencyUnavailable when fewer than `expected` have closed in time.
+    """
+    started = f"WorkflowType = '{workflow}' AND StartTime >= '{since.astimezone(UTC).isoformat('T', 'milliseconds')}'"
+    try:
+        async with asyncio.timeout(SETTLE_WITHIN_S):
+            while not await _all_closed(client, started, expected):  # noqa: ASYNC110 - nothing tells us
+                await asyncio.sleep(_ASK_AGAIN_S)
+    except TimeoutError:
+        found = (await client.count_workflows(started)).count
+        raise DependencyUnavailable(
+            f"of {expected} {workflow}, {found} were started, and not all have closed"
+        ) from None
+    closes = [run.close_time async for run in client.list_workflows(started) if run.close_time is not None]
+    return max(closes, default=since)
+
+
+async def _all_closed(client: Client, started: str, expected: int) -> bool:
+    # Visibility lags behind a little: first everything must be listed at all.
+    if (await client.count_workflows(started)).count < expected:
+        return False
+    return (await client.count_workflows(f"{started} AND ExecutionStatus = 'Running'")).count == 0
+
+
+# Interleaved rounds: every kind of call gets a turn in every round, so that noise of the machine meets all of them.
+
+FEWEST_WARM_UP_CALLS = 20
+
+Phases = Mapping[str, Sequence[Phase]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of call. `workflow` names the workflow that each call starts, None where it starts none."""
+
+    call: Call
+    workflow: str | None = None
+
+
+@dataclass(slots=True)
+class Bench:
+    """Runs phases; `temporal` is asked when their workflows closed. Every prompt is used once."""
+
+    temporal: Client
+    kinds: Mapping[str, Kind]
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def warm_up(self, requests: int, concurrency: int) -> None:
+        """Every kind once, unmeasured: connections are opened, caches filled."""
+        calls = max(min(requests, FEWEST_WARM_UP_CALLS), 2 * concurrency)
+        for kind in self.kinds.values():
+            await self._phase(kind, calls, concurrency)
+
+    async def rounds(
+        self, rounds: int, requests: int, concurrency: int, progress: Callable[[str], None]
+    ) -> dict[str, list[Phase]]:
+        """All kinds, `rounds` times, each time beginning with another one."""
+        phases: dict[str, list[Phase]] = defaultdict(list)
+        names = list(self.kinds)
+        for turn in range(rounds):
+            progress(f"c={concurrency}: round {turn + 1} of {rounds}")
+            first = turn % len(names)
+            for name in (*names[first:], *names[:first]):
+                phases[name].append(await self._phase(self.kinds[name], requests, concurrency))
+        return {name: phases[name] for name in names}
+
+    async def _phase(self, kind: Kind, requests: int, concurrency: int) -> Phase:
+        prompts = [prompt(number) for number in itertools.islice(self.numbers, requests)]
+        began = datetime.now(UTC)
+        phase = await closed_loop(kind.call, prompts, concurrency)
+        if kind.workflow is not None:
+            # Also keeps what a phase leaves behind (closing, storing) out of the next one.
+            closed = await last_close(self.temporal, kind.workflow, began, len(phase.latencies_ms))
+            phase.durable_s = max((closed - began).total_seconds(), phase.answered_s)
+        return phase
+
 
 Progress = Callable[[str], None]
 

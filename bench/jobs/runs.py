@@ -1,24 +1,75 @@
-"""Deterministic re-scoring of many rows by a running installation, for `bench jobs`.
-
-The worst case is measured: every row changes, so every row is written to Postgres and every point to Milvus.
-"""
+"""Running one job of an installation to its end, and what that took."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import md5
 from typing import Any
 
+import aiohttp
 import numpy as np
 import psycopg
 
+from bench import machine
 from bench.installation import Installation
-from bench.job_runs import JobFailed, run_job
 from infra.settings import Settings
 from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.records import HistoryPoint, HistoryScope
+
+_ASK_EVERY_S = 0.05
+_LONGEST_S = 3_600.0
+
+
+class JobFailed(Exception):
+    """A job that did not complete, or whose figures are wrong."""
+
+
+def api_session(installation: Installation) -> aiohttp.ClientSession:
+    """A client of the gateway with the admin key."""
+    headers = {"authorization": f"Bearer {installation.admin_key}"}
+    return aiohttp.ClientSession(installation.settings.api_url, headers=headers)
+
+
+async def run_job(
+    installation: Installation, path: str, rows: int, body: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The job that `POST path` starts, at its end, and its figures: seconds, rows/s and the worker's memory.
+
+    Raises JobFailed where it has no end.
+    """
+    worker = machine.find("worker", installation.settings.data_dir)
+    before = machine.resident_mb(worker)
+    machine.forget_peak(worker)
+    began = time.perf_counter()
+    job = await _ended(installation, path, body)
+    took = rate(rows, time.perf_counter() - began)
+    return job, {**took, "workerMbBefore": before, "workerMbPeak": machine.peak_mb(worker)}
+
+
+def rate(rows: int, seconds: float) -> dict[str, Any]:
+    """How long so many rows took, and how many that is per second."""
+    return {"seconds": round(seconds, 3), "rowsPerS": round(rows / seconds, 1)}
+
+
+async def _ended(installation: Installation, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    began = time.perf_counter()
+    async with api_session(installation) as session:
+        async with session.post(path, json=body) as answer:
+            job: dict[str, Any] = await answer.json()
+        while job.get("status") == "running":
+            if time.perf_counter() - began > _LONGEST_S:
+                raise JobFailed(f"no end after {_LONGEST_S:.0f} s")
+            await asyncio.sleep(_ASK_EVERY_S)
+            async with session.get(f"/api/jobs/{job['id']}") as answer:
+                job = await answer.json()
+    return job
+
+
+# Deterministic re-scoring of many rows by a running installation, for `bench jobs`.
+#
+# The worst case is measured: every row changes, so every row is written to Postgres and every point to Milvus.
 
 USER, ROUTER, MODEL = "admin", "bench-rescore", "sim/small"
 _GROUP_ROWS, _TRIES = 250, 10

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.fault_runs import FaultLab, prices, until
-from bench.fault_scenarios import ANSWER_TOKENS
-from bench.fault_verdicts import Answered, Judgement
-from bench.targets import BadAnswer
+from bench.faults.runs import FaultLab, prices, until
+from bench.faults.scenarios import ANSWER_TOKENS
+from bench.faults.verdicts import Answered, Judgement
+from bench.gateway.targets import BadAnswer
 from modelpilot.providers.breaker import BreakerRules
 
 # Two openings, of five and of ten seconds, and as much again.

@@ -3,15 +3,19 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import job_rows, machine, processes
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import machine
 from bench.installation import Installation, fresh_installation
-from bench.job_runs import JobFailed, api_session, rate, run_job
-from bench.rescore import measure_rescoring
+from bench.jobs import past
+from bench.jobs.runs import JobFailed, api_session, measure_rescoring, rate, run_job
 from infra.db.engine import Database
 from infra.db.metrics.export import ExportLedger
 from infra.temporal.client import connect
@@ -67,7 +71,7 @@ async def _pause_schedules(installation: Installation) -> None:
 async def _measure(installation: Installation, rows: int, progress: Progress) -> dict[str, Any]:
     url = str(installation.settings.database_url)
     progress(f"{rows:,} rows: filling")
-    await asyncio.to_thread(job_rows.fill, url, rows, job_rows.past_hour())
+    await asyncio.to_thread(past.fill, url, rows, past.past_hour())
     progress(f"{rows:,} rows: aggregating")
     aggregated = await _aggregate(installation, rows, url)
     progress(f"{rows:,} rows: reading a summary")
@@ -79,10 +83,10 @@ async def _measure(installation: Installation, rows: int, progress: Progress) ->
 
 async def _aggregate(installation: Installation, rows: int, url: str) -> dict[str, Any]:
     job, took = await run_job(installation, "/api/jobs/aggregate", rows)
-    raw, hourly, groups = await asyncio.to_thread(job_rows.sums, url)
+    raw, hourly, groups = await asyncio.to_thread(past.sums, url)
     if job.get("status") != "completed" or raw != hourly or raw != rows:
         raise JobFailed(f"{job.get('status')}: {hourly:,} of {raw:,} requests are in the hourly metrics")
-    sql_s = await asyncio.to_thread(job_rows.sql_ms, url) / 1_000.0
+    sql_s = await asyncio.to_thread(past.sql_ms, url) / 1_000.0
     return {**took, "sqlSeconds": round(sql_s, 3), "groups": groups}
 
 
@@ -98,8 +102,8 @@ async def _summary_ms(installation: Installation) -> float:
 async def _export(url: str, rows: int, directory: Path) -> dict[str, Any]:
     target = directory / f"export-{rows}"
     began, written = time.perf_counter(), 0
-    before = processes.resident_mb(os.getpid())
-    processes.forget_peak(os.getpid())
+    before = machine.resident_mb(os.getpid())
+    machine.forget_peak(os.getpid())
     async with Database(url) as database:
         exporter = ParquetExporter(ExportLedger(database), FileSink(str(target), directory / "scratch"))
         while (file := await exporter.export_next(lambda _: None)) is not None:
@@ -108,7 +112,7 @@ async def _export(url: str, rows: int, directory: Path) -> dict[str, Any]:
     if written != rows:
         raise JobFailed(f"{written:,} of {rows:,} requests were exported")
     size = sum(path.stat().st_size for path in target.rglob("*.parquet"))
-    memory = {"exporterMbBefore": before, "exporterMbPeak": processes.peak_mb(os.getpid())}
+    memory = {"exporterMbBefore": before, "exporterMbPeak": machine.peak_mb(os.getpid())}
     return {**rate(rows, seconds), **memory, "megabytes": round(size / 1e6, 1)}
 
 
@@ -123,3 +127,33 @@ def _growth(sizes: list[dict[str, Any]]) -> dict[str, float]:
         small, large = (size[job]["seconds"] / size["rows"] for size in sizes if job in size)
         growth[job] = round(large / small, 3)
     return growth
+
+
+# The results of `bench jobs` for people.
+
+_COLUMNS = ("job", "rows", "seconds", "rows/s", "memory MB (before → peak)", "more")
+
+
+def show_jobs(results: Mapping[str, Any]) -> None:
+    """Print a line per job and size, and how the time grows."""
+    console = Console(highlight=False, markup=False)
+    table = Table(title="Batch jobs", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in _COLUMNS:
+        table.add_column(column, justify="left" if column in ("job", "more") else "right")
+    for size in results["results"]:
+        for job, found in size.items():
+            if job != "rows":
+                table.add_row(
+                    job, f"{size['rows']:,}", f"{found['seconds']:.1f}", f"{found['rowsPerS']:,.0f}", *_more(found)
+                )
+    console.print(table)
+    growth = ", ".join(f"{job} {factor:.2f}" for job, factor in results["growth"].items())
+    console.print(f"Seconds per row at the large size by the small one (1 is linear): {growth}", soft_wrap=True)
+
+
+def _more(found: Mapping[str, Any]) -> tuple[str, str]:
+    who = "exporter" if "exporterMbPeak" in found else "worker"
+    before, peak = found.get(f"{who}MbBefore"), found.get(f"{who}MbPeak")
+    memory = "" if before is None or peak is None else f"{before:.0f} → {peak:.0f}"
+    details = {"sqlSeconds": "s in SQL", "summaryMs": "ms for a summary", "megabytes": "MB of files"}
+    return memory, ", ".join(f"{found[name]:g} {text}" for name, text in details.items() if name in found)

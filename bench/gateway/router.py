@@ -5,9 +5,9 @@ from typing import Any
 
 import aiohttp
 
-from bench.history import Explained, PastModel
+from bench.gateway.history import Explained, PastModel
+from bench.gateway.targets import BadAnswer, ChatTarget
 from bench.installation import Installation
-from bench.targets import BadAnswer, ChatTarget
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.requests.records import HistoryScope
 

@@ -10,7 +10,7 @@ from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from bench.targets import Timed
+from bench.gateway.targets import Timed
 from infra.temporal.starter import TASK_TIMEOUT
 from infra.temporal.workers import WORKFLOW_THREADS
 

@@ -18,9 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.online_learner import Learner, Prompts, profiles_of
-from bench.online_stream import Recording, arrival_order, catalogue, load_recording, utilities
-from bench.routing import embed_prompts
+from bench.routing.offline import embed_prompts
+from bench.routing.online_learner import (
+    Learner,
+    Prompts,
+    Recording,
+    arrival_order,
+    catalogue,
+    load_recording,
+    profiles_of,
+    utilities,
+)
 from modelpilot.arrays import Floats, Indices
 from modelpilot.routing.router import Objective
 

@@ -1,0 +1,1 @@
+"""Benchmarks of routing quality and of what a decision costs."""
