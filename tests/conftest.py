@@ -16,7 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from infra.local.postgres import PostgresPlan
 from tests.support import servers
-from tests.support.databases import temporary_database
+from tests.support.servers import temporary_database
 from tests.support.workers import ByServers
 from workflows import schedules
 

@@ -18,8 +18,8 @@ from dashboard.frame.urls import link
 from dashboard.pages.request_detail import HOW_TO_READ, chart, neighbours_table, part_cell, score_bars
 from dashboard.pages.routers import MODES, predictor_text, weights_text
 from modelpilot.metrics.use import MOST_VERSIONS, RouterUse, RouterVersion
-from modelpilot.router_diff import FieldChange, added_and_removed, differences
 from modelpilot.routing.decision import COMPONENTS, ScoredModel, predictor_of, scored_models, similar_prompts
+from modelpilot.routing.router import FieldChange, added_and_removed, differences
 
 # In the URL: the version that is looked at, and the one that it is compared with.
 OLDER, NEWER = "v", "with"

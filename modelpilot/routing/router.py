@@ -1,8 +1,9 @@
 """A router: the objective and the rules under which one model is chosen per request (product.md, section 4)."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Annotated, Literal, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -101,3 +102,35 @@ class Router(WireModel):
         if self.mode == "smartRouter" and not self.available_models:
             raise ValueError("availableModels must name at least one model when mode is smartRouter")
         return self
+
+
+# What differs between two versions of a router, field by field.
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field (`objective.costWeight`) before and after; None where it was not there."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldChange, ...]:
+    """The fields whose values differ, in the order of `after`. Objects are compared by field, lists as a whole."""
+    old, new = dict(_fields(before)), dict(_fields(after))
+    names = [*new, *(name for name in old if name not in new)]
+    return tuple(FieldChange(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name))
+
+
+def added_and_removed(before: Sequence[Any], after: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What a list has gained and lost; both empty where only the order changed."""
+    return tuple(one for one in after if one not in before), tuple(one for one in before if one not in after)
+
+
+def _fields(body: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in body.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

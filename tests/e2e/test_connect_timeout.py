@@ -2,8 +2,8 @@
 
 import aiohttp
 
-from tests.support.deaf import deaf_server
 from tests.support.requests import ask, chat, put_model, put_router
+from tests.support.servers import deaf_server
 
 
 async def test_a_provider_that_takes_no_connection_costs_the_connect_timeout_only(

@@ -18,7 +18,7 @@ from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.learning.refit import FittedArtifact
 from modelpilot.requests.records import HistoryScope
-from tests.support.refit_samples import report
+from tests.support.refit import report
 from tests.support.requests import ask, chat, put_model, put_router
 from tests.support.world import Gateway, World, eventually, wait_until
 

@@ -17,8 +17,7 @@ import pytest_asyncio
 
 from tests.sdk_scenarios.__main__ import SCENARIOS
 from tests.sdk_scenarios.site import Site
-from tests.support.sdk_environment import ROOT, previous_sdks
-from tests.support.sdk_site import sdk_site
+from tests.support.sdk import ROOT, previous_sdks, sdk_site
 from tests.support.world import Gateway, World
 
 pytestmark = pytest.mark.timeout(400)  # the first run on a machine installs the previous majors

@@ -17,8 +17,8 @@ from infra.db.engine import Database
 from infra.temporal.codec import data_converter
 from infra.temporal.jobs import TemporalJobs
 from modelpilot.metrics.jobs import Job
-from tests.support.metric_samples import HOUR, Requests, rows_of
-from tests.support.worker_process import environment, worker
+from tests.support.aggregation import HOUR, Requests, rows_of
+from tests.support.installation import environment, worker
 from tests.support.world import KEYRING, eventually, wait_until
 
 HOURS, ROWS = 40, 3

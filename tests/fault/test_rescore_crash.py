@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.installation import environment, worker
 from tests.support.rescoring import RIGHT, Learning, learning
-from tests.support.worker_process import environment, worker
 from tests.support.world import eventually
 
 ROWS = 24

@@ -35,9 +35,9 @@ from modelpilot.metrics.aggregation import (
 from modelpilot.metrics.jobs import job_workflow_id
 from modelpilot.requests.messages import CallPlan, FallbackInput, RouteRequestInput, StepInput
 from modelpilot.requests.records import HistoryScope, RequestKey
-from tests.support.aggregation_runs import FakeMetrics
+from tests.support.aggregation import FakeMetrics
 from tests.support.core import Core
-from tests.support.refit_histories import activities
+from tests.support.refit import activities
 from tests.support.rescore_runs import FakeSteps, job
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow

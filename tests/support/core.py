@@ -27,7 +27,7 @@ from modelpilot.requests.messages import RouteRequestInput, StepReport
 from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
 from modelpilot.requests.records import RouterSnapshot
 from tests.support import fakes
-from tests.support.fake_providers import FakeProviders
+from tests.support.fakes import FakeProviders
 from tests.support.routing_samples import PRINCIPAL, chat_body, router, snapshot, spec, stream
 
 A = spec("sim/a", quality_score=0.9)

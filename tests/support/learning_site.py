@@ -29,8 +29,8 @@ from modelpilot.learning.rescoring import RescoreInput
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.metrics.jobs import Job, JobProgress, new_job_id
 from modelpilot.requests.records import RequestKey
-from tests.support.database_samples import keyring, outcome, record
 from tests.support.management_fakes import bearer
+from tests.support.samples import keyring, outcome, record
 
 MakeClient = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 PROMPT, ANSWER = "a-secret-prompt", "a-secret-answer"

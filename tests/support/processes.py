@@ -7,7 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from typer.testing import CliRunner, Result
+
+from cli.main import app
 from infra.local.child import ChildSpec
 from infra.local.service import Service, file_exists
 from infra.local.supervisor import Event, State
@@ -96,3 +100,11 @@ class Events:
     async def until(self, state: State, count: int = 1) -> None:
         """Wait until `count` events of `state` were seen."""
         await until(lambda: len(self.names(state)) >= count)
+
+
+# The command line, run in this process.
+
+
+def modelpilot(*arguments: str, **options: Any) -> Result:
+    """`modelpilot arguments…`; its output and exit code."""
+    return CliRunner().invoke(app, list(arguments), **options)

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ from modelpilot.learning.rescoring import (
     SliceInput,
     SliceReport,
 )
+from tests.support.saved_histories import SavedHistories
 from workflows.rescore_batch import RescoreBatchWorkflow
 
 JUDGED = RescoreSpec(sources=("checks", "judge"), judge_model="sim/large", judge_budget_usd=1.0, to_s=2_000.0)
@@ -108,3 +109,39 @@ async def running(
 def job(spec: RescoreSpec | None = None, **fields: Any) -> RescoreInput:
     """A job of Alice's."""
     return RescoreInput("alice", "rescore_1", spec or RescoreSpec(to_s=2_000.0), **fields)
+
+
+# Saved histories of RescoreBatchWorkflow: `python -m tests.support.rescore_histories` makes the missing ones.
+
+SAVED_ID = "rescore/alice/saved"
+# Steps and job of each way that a run can go.
+SCENARIOS: Mapping[str, Callable[[], tuple[FakeSteps, RescoreInput]]] = {
+    "scored": lambda: (FakeSteps(), job()),
+    "refitted": lambda: (FakeSteps(revised=("alice",)), job()),
+    "judged": lambda: (FakeSteps(rounds=[JudgeReport(END, 5, 5), JudgeReport(END, 0, 0, wait_s=0.2)]), job(JUDGED)),
+    "budget": lambda: (FakeSteps(rounds=[JudgeReport(None, 5, 5, stopped="budget")]), job(JUDGED)),
+    "continued": lambda: (FakeSteps(slices=3), job(slices_per_run=2)),
+    "failed": lambda: (FakeSteps(broken=True), job()),
+    "canceled": lambda: (FakeSteps(hanging=True), job()),
+    "paused": lambda: (FakeSteps(), job(paused=True)),
+    "nightly": lambda: (FakeSteps(), RescoreInput("admin", "", RescoreSpec(), all_users=True, nightly=True)),
+}
+
+
+async def run(client: Client, name: str) -> "WorkflowHandle[Any, RescoreResult]":
+    """Run a scenario to its end."""
+    steps, told = SCENARIOS[name]()
+    async with running(client, steps, told, SAVED_ID) as handle:
+        if name == "canceled":
+            await steps.begun.wait()
+            await handle.signal(names.CANCEL_JOB)
+        if name == "paused":
+            await handle.signal(names.RESUME_JOB)
+        await handle.result()
+    return handle
+
+
+HISTORIES = SavedHistories(RescoreBatchWorkflow, SAVED_ID, "rescore_histories", SCENARIOS, run)
+
+if __name__ == "__main__":
+    HISTORIES.make_missing()

@@ -32,7 +32,7 @@ from modelpilot.learning.rescoring import JobState, RescoreInput, RescoreResult,
 from modelpilot.requests.outcome import Usage
 from modelpilot.requests.records import HistoryScope, RequestKey, RequestRecord, Vector
 from processes.worker import rescoring_steps
-from tests.support.database_samples import attempt, outcome, record
+from tests.support.samples import attempt, outcome, record
 from tests.support.world import KEYRING, eventually
 from workflows.rescore_batch import RescoreBatchWorkflow
 

@@ -1,9 +1,10 @@
 """Request workflows on a real Temporal server, over the fakes of one or more gateways."""
 
+import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -13,21 +14,19 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
 
-from infra.temporal.codec import data_converter
+from activities.requests import controller
 from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
 from modelpilot import names
+from modelpilot.providers import retries
 from modelpilot.requests.messages import CallPlan, RouteRequestInput, RouteRequestResult
-from tests.support.core import KEYRING, Core
-from tests.support.routing_samples import request
+from tests.support.core import A, B, C, Core, failure
+from tests.support.processes import until
+from tests.support.routing_samples import plan, request, stream
+from tests.support.saved_histories import SavedHistories
 from workflows.route_request import RouteRequestWorkflow
 
 Handle = WorkflowHandle[RouteRequestWorkflow, RouteRequestResult]
-
-
-async def connect(address: str) -> Client:
-    """A client as gateways have it, under a name that says nothing of this machine."""
-    return await Client.connect(address, data_converter=data_converter(KEYRING), identity="test-gateway")
 
 
 @asynccontextmanager
@@ -87,3 +86,87 @@ def ordinary_steps(history: WorkflowHistory) -> list[tuple[str, int]]:
         for event in of_type(history, EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED)
     ]
     return [(names_by_event[attributes.scheduled_event_id], attributes.attempt) for attributes in started]
+
+
+# Saved histories of the request workflow: `python -m tests.support.request_histories` makes the missing ones.
+
+Scenario = Callable[[Client, Core], Coroutine[None, None, Handle]]
+
+
+async def happy_path(client: Client, core: Core) -> Handle:
+    """The decided model answers."""
+    return await fly(client, core, accepted(plan(A, B)))
+
+
+async def fallback_success(client: Client, core: Core) -> Handle:
+    """The second fallback attempt answers."""
+    core.providers.will(A, [failure(http_status=503)])
+    core.providers.will(B, [failure()])
+    return await fly(client, core, accepted(plan(A, B, C)))
+
+
+async def fallback_exhausted(client: Client, core: Core) -> Handle:
+    """Every attempt fails."""
+    for model in (A, B, C):
+        core.providers.will(model, [failure()])
+    return await fly(client, core, accepted(plan(A, B, C)))
+
+
+async def canceled(client: Client, core: Core) -> Handle:
+    """Canceled during the first call."""
+    core.providers.will(A, [*stream()[:2], asyncio.Event()])
+    handle = await fly(client, core, accepted(plan(A, B)))
+    await core.providers.called.wait()
+    await handle.cancel()
+    return handle
+
+
+async def canceled_in_fallback(client: Client, core: Core) -> Handle:
+    """Canceled during a fallback call."""
+    core.providers.will(A, [failure()])
+    core.providers.will(B, [*stream()[:2], asyncio.Event()])
+    handle = await fly(client, core, accepted(plan(A, B)))
+    await until(lambda: core.providers.models == ["a", "b"])
+    await handle.cancel()
+    return handle
+
+
+async def stored_late(client: Client, core: Core) -> Handle:
+    """Postgres was away, so an ordinary activity stored."""
+    core.ledger.failures = 42
+    return await fly(client, core, accepted(plan(A)))
+
+
+async def recovered(client: Client, core: Core) -> Handle:
+    """The worker had no entry of the request: every step was run again with the whole request."""
+    return await start(client, accepted(plan(A), owner="a dead gateway"))
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (
+        happy_path,
+        fallback_success,
+        fallback_exhausted,
+        canceled,
+        canceled_in_fallback,
+        stored_late,
+        recovered,
+    )
+}
+
+
+async def run(client: Client, name: str) -> Handle:
+    """Run a scenario to its end."""
+    core = Core()
+    async with worker(client, core.activities()):
+        handle = await SCENARIOS[name](client, core)
+        await handle.result()
+    return handle
+
+
+HISTORIES = SavedHistories(RouteRequestWorkflow, "route/alice/saved", "histories", SCENARIOS, run)
+
+if __name__ == "__main__":
+    retries.INITIAL_WAIT_S, controller.COMMIT_RETRY_WAIT_S = 0.05, 0.001
+    HISTORIES.make_missing()

@@ -14,8 +14,8 @@ from infra.temporal.workers import wait_until_polling
 from modelpilot import names
 from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult
 from modelpilot.metrics.jobs import JobProgress
-from tests.support.aggregation_runs import FakeMetrics, hours, start, worker
-from tests.support.routing_runs import connect
+from tests.support.aggregation import FakeMetrics, hours, start, worker
+from tests.support.saved_histories import connect
 from tests.support.world import eventually
 from workflows import aggregate_hourly, schedules
 

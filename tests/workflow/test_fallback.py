@@ -17,8 +17,9 @@ from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Outcome, Remedy
 from tests.support.core import COST_USD, A, B, C, Core, failure
 from tests.support.processes import until
-from tests.support.routing_runs import accepted, connect, fly, of_type, ordinary_steps, start, worker
+from tests.support.routing_runs import accepted, fly, of_type, ordinary_steps, start, worker
 from tests.support.routing_samples import plan, stream
+from tests.support.saved_histories import connect
 from workflows import policies
 
 WAIT_S = 0.1

@@ -12,8 +12,9 @@ from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
 from infra.temporal.codec import ENCODING, EncryptionCodec
 from modelpilot.providers import retries
 from tests.support.core import KEYRING, A, B, Core, failure
-from tests.support.routing_runs import Handle, accepted, connect, fly, of_type, worker
+from tests.support.routing_runs import Handle, accepted, fly, of_type, worker
 from tests.support.routing_samples import chat_body, plan, stream
+from tests.support.saved_histories import connect
 
 PROMPT, ANSWER, SAID = "the secret of the prompt", "the secret of the answer", "the provider says"
 SECRETS = (PROMPT, ANSWER, SAID, "provider-secret", "sim/b: server_error", "Postgres is away", "falling back to")

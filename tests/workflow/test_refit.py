@@ -16,7 +16,7 @@ from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
 from modelpilot.learning.refit import FittedArtifact, RefitInput, RefitResult
 from modelpilot.requests.records import HistoryScope
-from tests.support.refit_samples import FakeFitter, FakePredictorStore, FakeSource, report, start, training_rows, worker
+from tests.support.refit import FakeFitter, FakePredictorStore, FakeSource, report, start, training_rows, worker
 from workflows import refit as workflow
 from workflows import schedules
 

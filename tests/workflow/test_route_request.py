@@ -14,8 +14,9 @@ from modelpilot import names
 from modelpilot.errors import Conflict
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.processes import until
-from tests.support.routing_runs import Handle, accepted, connect, fly, local_steps, ordinary_steps, start, worker
+from tests.support.routing_runs import Handle, accepted, fly, local_steps, ordinary_steps, start, worker
 from tests.support.routing_samples import plan, stream
+from tests.support.saved_histories import connect
 
 STEPS = ["load_router", "embed_prompt", "query_history", "score_models", "call_provider", "store_performance"]
 

@@ -1,0 +1,133 @@
+"""What one request asks for, read once."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelpilot.chat.body import ChatBody, RequestOptions
+from modelpilot.chat.profile import classify_request, profile_request, surface_features
+from tests.support.routing_samples import chat_body, profile
+
+
+def test_a_plain_request() -> None:
+    """Text, type, size and defaults of the simplest body."""
+    plain = profile("Simple question")
+    assert (plain.text, plain.request_type, plain.stream, plain.max_output_tokens) == (
+        "Simple question",
+        "chat",
+        False,
+        None,
+    )
+    assert plain.prompt_tokens == 3 + 4
+    assert plain.capabilities == {"chat"}
+    assert plain.options == RequestOptions()
+
+
+def test_our_own_object_is_stripped_and_the_body_left_alone() -> None:
+    """The provider gets what the client sent without `modelpilot`; the client's object is not changed."""
+    body = chat_body(modelpilot={"tags": {"team": "a"}}, top_k=3, model="router/support")
+    read = profile_request(body, ChatBody.model_validate_json(json.dumps(body)))
+    assert read.body == {"messages": body["messages"], "top_k": 3, "model": "router/support"}
+    assert read.options.tags == {"team": "a"}
+    assert "modelpilot" in body
+
+
+def test_the_newer_name_of_the_output_limit_wins() -> None:
+    """`max_completion_tokens` replaced `max_tokens`."""
+    assert profile(max_tokens=5).max_output_tokens == 5
+    assert profile(max_tokens=5, max_completion_tokens=7).max_output_tokens == 7
+
+
+def test_tools_are_counted_and_classified() -> None:
+    """Their JSON is part of the prompt's size, and they make a tool request."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 400}}]
+    with_tools = profile(tools=tools)
+    assert with_tools.request_type == "tool_use"
+    assert with_tools.prompt_tokens > 100 + profile().prompt_tokens
+
+
+def test_values_that_orjson_refuses_are_read_too() -> None:
+    """Lone surrogates and huge integers in tools pass through."""
+    tools = [{"type": "function", "function": {"name": "f", "big": 10**40, "text": "\ud800"}}]
+    assert profile(tools=tools).prompt_tokens > 0
+
+
+def test_streaming_is_what_the_body_says() -> None:
+    """`stream: null` is no stream."""
+    assert profile(stream=True).stream
+    assert not profile(stream=None).stream
+
+
+# The type of a request.
+
+KINDS = {
+    "tool_use", "vision", "code", "translation", "summarization", "extraction", "math", "creative", "classification",
+    "chat",
+}  # fmt: skip
+
+
+def user(content: Any) -> list[dict[str, Any]]:
+    """One user message."""
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Hello, how are you?", "chat"),
+        ("", "chat"),
+        ("Simple question", "chat"),
+        ("Fix this bug in my python script", "code"),
+        ("```\nx = 1\n```", "code"),
+        ("SELECT * FROM users;", "code"),
+        ("Translate 'good morning' into German", "translation"),
+        ("Übersetze das bitte", "translation"),
+        ("Summarize the following article", "summarization"),
+        ("TL;DR please", "summarization"),
+        ("Extract all dates from this text", "extraction"),
+        ("What is 12 * 7?", "math"),
+        ("Solve the equation", "math"),
+        ("Write me a short poem about rain", "creative"),
+        ("Classify the sentiment of this review", "classification"),
+        ("Explain this: " + "lorem ipsum " * 2_000 + " and then translate it", "translation"),
+    ],
+)
+def test_kinds_of_prompts(text: str, kind: str) -> None:
+    """The documented rules, the first match wins, start and end of a long prompt are read."""
+    assert classify_request(user(text), has_tools=False) == kind
+
+
+def test_tools_and_images_go_first() -> None:
+    """What a request carries says more than its words."""
+    image = [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "translate the sign"}]
+    assert classify_request(user(image), has_tools=False) == "vision"
+    assert classify_request(user(image), has_tools=True) == "tool_use"
+
+
+@given(st.text(max_size=400), st.booleans())
+def test_every_prompt_has_one_known_kind(text: str, has_tools: bool) -> None:
+    """No text falls through, and features are finite shares and counts."""
+    assert classify_request(user(text), has_tools) in KINDS
+    features = surface_features(user(text))
+    assert all(value >= 0.0 for value in features.values())
+    assert features["digitShare"] <= 1.0
+    assert features["upperShare"] <= 1.0
+
+
+@pytest.mark.parametrize("piece", ["write ", "write a ", "def ", "in one ", "1 ", "(", "\n", "sum of ", "write a a"])
+def test_no_prompt_makes_the_rules_explode(piece: str) -> None:
+    """Repeated openings of each rule over a megabyte end well before the test's timeout (4,000 characters are read)."""
+    assert classify_request(user(piece * (1_000_000 // len(piece))), has_tools=False) in KINDS
+
+
+def test_features_of_a_known_prompt() -> None:
+    """The numbers that estimators will need when the text is gone."""
+    messages = [{"role": "system", "content": "brief"}, *user("Is f(2) = 4?\nYES")]
+    features = surface_features(messages)
+    assert features["characters"] == 16
+    assert (features["lines"], features["brackets"], features["questionMarks"]) == (2, 2, 1)
+    assert features["digitShare"] == pytest.approx(2 / 16)
+    assert (features["messages"], features["systemCharacters"]) == (2, 5)

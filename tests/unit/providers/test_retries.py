@@ -1,0 +1,87 @@
+"""Which model is tried next, and after how long."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelpilot.providers.retries import (
+    LONGEST_SAME_MODEL_WAIT_S,
+    BudgetRules,
+    RetryBudget,
+    fallback_model,
+    fallback_wait_s,
+    same_model_wait_s,
+)
+from tests.support.core import ManualClock
+
+
+@pytest.mark.parametrize(
+    ("attempt", "wait_ms"),
+    [(0, 1_000), (1, 2_000), (2, 4_000), (3, 8_000), (4, 16_000), (5, 32_000), (6, 60_000), (7, 60_000), (19, 60_000)],
+)
+def test_fallback_waits_double_exactly(attempt: int, wait_ms: int) -> None:
+    """1000 · 2^i ms without jitter, capped at 60 s."""
+    assert fallback_wait_s(attempt) * 1000 == wait_ms
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.integers(0, 30))
+def test_fallback_models_take_turns(models: list[str], attempt: int) -> None:
+    """Attempt i uses model i mod n."""
+    assert fallback_model(models, attempt) == models[attempt % len(models)]
+
+
+@given(st.integers(0, 5), st.floats(0, 1, exclude_max=True))
+def test_same_model_waits_are_jittered_within_bounds(retry: int, jitter: float) -> None:
+    """Between half and all of 250 · 2^i ms."""
+    wait = same_model_wait_s(retry, None, jitter)
+    assert wait is not None
+    assert 0.125 * 2**retry <= wait <= 0.25 * 2**retry
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_short_retry_after_rules_and_a_long_one_forbids(jitter: float) -> None:
+    """The provider's own word overrides our wait; one that is too long leaves the work to the fallback."""
+    assert same_model_wait_s(0, 2.0, jitter) == 2.0
+    assert same_model_wait_s(0, 0.0, jitter) == 0.0
+    assert same_model_wait_s(0, LONGEST_SAME_MODEL_WAIT_S, jitter) == LONGEST_SAME_MODEL_WAIT_S
+    assert same_model_wait_s(0, LONGEST_SAME_MODEL_WAIT_S + 0.001, jitter) is None
+
+
+# The budget for quick repeats of the same model.
+
+RULES = BudgetRules()
+
+
+@pytest.mark.parametrize(("calls", "repeats"), [(0, 10), (10, 10), (50, 10), (51, 11), (100, 20), (1_000, 200)])
+def test_a_fifth_of_the_calls_and_ten_in_any_case(calls: int, repeats: int) -> None:
+    """Low traffic is not starved of repeats, high traffic is not doubled by them."""
+    budget = RetryBudget(RULES, ManualClock())
+    for _ in range(calls):
+        budget.note_call()
+    assert sum(budget.try_spend() for _ in range(calls + 20)) == repeats
+
+
+def test_the_window_rolls() -> None:
+    """What was spent a minute ago is spent no more."""
+    clock = ManualClock()
+    budget = RetryBudget(RULES, clock)
+    assert sum(budget.try_spend() for _ in range(30)) == 10
+    clock.now_s += RULES.window_s
+    assert budget.try_spend()
+
+
+@given(st.lists(st.sampled_from(["call", "repeat"]) | st.floats(0.0, 20.0), max_size=200))
+def test_repeats_never_exceed_their_share(steps: list[str | float]) -> None:
+    """Of all calls so far, whatever the order in which calls, repeats and time come."""
+    clock = ManualClock()
+    budget, calls, spent = RetryBudget(RULES, clock), 0, 0
+    for step in steps:
+        if isinstance(step, float):
+            clock.now_s += step
+        elif step == "call":
+            budget.note_call()
+            calls += 1
+        elif budget.try_spend():
+            spent += 1
+    windows = 1 + sum(step for step in steps if isinstance(step, float)) // (RULES.window_s * 0.9)
+    assert spent <= (windows + 1) * (max(RULES.floor, RULES.share * calls) + 1)

@@ -1,0 +1,127 @@
+"""OpenAI's wire format: the request sent, chunks checked, usage read, completions turned back into chunks."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelpilot.requests.outcome import ProviderError, Usage
+from modelpilot.wire.chunks import usage_object
+from modelpilot.wire.events import ServerSentEvent
+from modelpilot.wire.openai import OpenAIDecoder, as_chunks, chat_request, completion_chunks, parse_chunk, parse_usage
+from tests.support.samples import chunk, delta, event
+
+
+def test_the_request_is_streamed_with_usage_and_otherwise_untouched() -> None:
+    """Unknown fields reach the provider; ours do not; the client's body is not changed."""
+    body = {"messages": [], "x_new": {"a": [1, None]}, "stream": False, "modelpilot": {"tags": {}}, "model": "router/x"}
+    before = copy.deepcopy(body)
+    assert chat_request(body, "gpt") == {
+        "messages": [],
+        "x_new": {"a": [1, None]},
+        "model": "gpt",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert body == before
+
+
+def test_stream_options_of_the_client_are_kept() -> None:
+    """Asking for usage adds to the client's options and replaces none."""
+    options = {"include_obfuscation": False, "include_usage": False}
+    assert chat_request({"stream_options": options}, "m")["stream_options"] == {**options, "include_usage": True}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"null", b"[]", b"{", b'"x"', b"{}", b'{"choices": {}}', b'{"choices": [1]}',
+        b'{"choices": [{"delta": 1}]}',
+        b'{"choices": [{"index": -1}]}', b'{"choices": [{"index": true}]}', b'{"choices": [{"index": 999999}]}',
+        b'{"choices": [{"delta": {"content": 5}}]}', b'{"choices": [{"delta": {"tool_calls": {}}}]}',
+        b'{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]}',
+        b'{"choices": [{"finish_reason": 3}]}', b'{"usage": null}', b"\xff\xfe", b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_malformed_chunks(data: bytes) -> None:
+    """What is no chunk is a malformed response, never an exception of another kind."""
+    with pytest.raises(ProviderError) as caught:
+        parse_chunk(event(data))
+    assert caught.value.error_type == "malformed_response"
+
+
+@pytest.mark.parametrize("item", [event({"error": {"message": "m", "type": "server_error"}}), event(b"x", "error")])
+def test_an_error_event_is_that_error(item: ServerSentEvent) -> None:
+    """An error in the middle of a stream ends it as that error."""
+    with pytest.raises(ProviderError) as caught:
+        parse_chunk(item)
+    assert caught.value.error_type == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (None, Usage()),
+        ({"prompt_tokens": 5, "completion_tokens": 3}, Usage(5, 3)),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4}}, Usage(5, 0, 4)),
+        ({"prompt_tokens": 5, "prompt_cache_hit_tokens": 2}, Usage(5, 0, 2)),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}, Usage(0, 9, 0, 6)),
+        (
+            {
+                "prompt_tokens": 1,
+                "completion_tokens": 2,
+                "total_tokens": 10,
+                "completion_tokens_details": {"reasoning_tokens": 7},
+            },
+            Usage(1, 9, 0, 7),
+        ),
+        ({"prompt_tokens": -5, "completion_tokens": "3", "prompt_tokens_details": []}, Usage()),
+        ({"prompt_tokens": True, "completion_tokens": 1.5}, Usage()),
+        ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 50}}, Usage(5, 0, 5)),
+    ],
+)
+def test_usage(raw: Any, expected: Usage) -> None:
+    """Token counts are read as OpenAI defines them, and nonsense never becomes a negative or absurd cost."""
+    assert parse_usage(raw) == expected
+
+
+@given(st.builds(Usage, st.integers(5, 99), st.integers(5, 99), st.integers(0, 5), st.integers(0, 5)))
+def test_usage_survives_a_round_trip(usage: Usage) -> None:
+    """What other wire formats report reaches the accounting through OpenAI's object unchanged."""
+    assert parse_usage(usage_object(usage)) == usage
+
+
+def test_the_decoder_ends_with_the_usage_behind_all_finish_reasons() -> None:
+    """Without [DONE] the stream ends as soon as nothing more can come, and not before."""
+    decoder = OpenAIDecoder(expected_choices=2)
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    decoder.decode(event(chunk(delta(0, "stop"), usage=usage)))
+    assert (decoder.complete, decoder.ended) == (False, False)
+    decoder.decode(event(chunk(delta(1, "stop"))))
+    assert (decoder.complete, decoder.ended) == (True, False)
+    decoder.decode(event(chunk(usage=usage)))
+    assert (decoder.complete, decoder.ended) == (True, True)
+
+
+def test_done_without_a_finish_reason_is_not_complete() -> None:
+    """[DONE] alone proves nothing: a truncated answer must not pass as one."""
+    decoder = OpenAIDecoder()
+    decoder.decode(event(chunk(delta(content="a"))))
+    assert decoder.decode(event(b"[DONE]")) == []
+    assert (decoder.complete, decoder.ended) == (False, True)
+
+
+@pytest.mark.parametrize("body", [{}, [], None, {"choices": []}, {"choices": [{"index": 0}]}, {"choices": "x"}, 5])
+def test_a_whole_answer_must_be_a_completion(body: Any) -> None:
+    """JSON that is no completion is a malformed response."""
+    with pytest.raises(ProviderError) as caught:
+        completion_chunks(body)
+    assert caught.value.error_type == "malformed_response"
+
+
+def test_usage_can_be_left_out_of_the_chunks() -> None:
+    """A client that did not ask for usage does not get the extra chunk."""
+    completion = {"id": "x", "choices": [], "usage": {"prompt_tokens": 1}}
+    assert all("usage" not in item for item in as_chunks(completion, include_usage=False))
