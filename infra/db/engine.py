@@ -1,7 +1,7 @@
 """The connection pool: bounded, with bounded waits, one error for every way in which Postgres can be away.
 
 Plain psycopg and hand-written SQL: the hot path is one fixed statement, and SQLAlchemy's async engine would add a
-greenlet switch and a compilation layer to it. SQLAlchemy describes the tables (`tables.py`) and migrates them.
+greenlet switch and a compilation layer to it. SQLAlchemy describes the tables (`infra.db.schema`) and migrates them.
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from sqlalchemy.types import TypeEngine
 
 from infra.db.engine import Database
 from infra.db.metrics.aggregation import OVERLAP_S, find_horizon
-from infra.db.schema.tables import RequestRow
+from infra.db.schema.requests import RequestRow
 
 Kind = Literal["text", "json", "float", "int64", "int32", "bool", "time"]
 

@@ -1,1 +1,1 @@
-"""Alembic migrations, applied by `infra.db.migrate`."""
+"""Alembic migrations from the baseline on, applied by `infra.db.migrate`."""

@@ -26,7 +26,7 @@ from infra.db.requests.rows import (
     record_from_row,
     request_row,
 )
-from infra.db.schema.tables import AttemptRow, RequestRow
+from infra.db.schema.requests import AttemptRow, RequestRow
 from modelpilot.learning.feedback import StoredText
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest

@@ -1,51 +1,43 @@
-"""Tables of what is learnt after an answer: stored texts, feedback, judgements, re-scoring jobs."""
+"""Tables of what is learnt after an answer: stored texts, feedback, judgements, re-scoring jobs, predictors."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, LargeBinary, text
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
-from infra.db.schema.tables import big, json, moment
+from infra.db.schema.columns import Changed, OfRequest, Owned, big, json, moment
 
 
-class StoredTextRow(SQLModel, table=True):
+class StoredTextRow(OfRequest, table=True):
     """The encrypted prompt and answer of a request whose router stores them, until `expires_at`."""
 
     __tablename__ = "stored_texts"
     __table_args__ = (Index("stored_texts_by_router", "user_id", "router_id"),)
-    user_id: str = Field(primary_key=True)
-    request_id: str = Field(primary_key=True)
     router_id: str
-    ciphertext: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    ciphertext: bytes
     expires_at: datetime = moment(index=True)
 
 
-class FeedbackRow(SQLModel, table=True):
+class FeedbackRow(Changed, OfRequest, table=True):
     """What one source said last about one request. `source` is "" for the API key itself, else an end user's HMAC."""
 
     __tablename__ = "feedback"
     __table_args__ = (Index("feedback_by_router", "user_id", "router_id", "model", "updated_at"),)
-    user_id: str = Field(primary_key=True)
-    request_id: str = Field(primary_key=True)
     api_key_id: str = Field(primary_key=True)
     source: str = Field(primary_key=True)
     router_id: str
     model: str
     score: float
     comment_encrypted: bytes | None
-    created_at: datetime = moment(default=True)
-    updated_at: datetime = moment(default=True)
 
 
-class JudgementRow(SQLModel, table=True):
+class JudgementRow(OfRequest, table=True):
     """One judge's verdict on one answer, reserved (`started`) before the judge is called. `cost_usd` adds up all calls
     for it; `estimated_usd` stands for a call whose cost is not known yet."""
 
     __tablename__ = "judgements"
     __table_args__ = (Index("judgements_by_job", "job_user_id", "job_id"),)
-    user_id: str = Field(primary_key=True)
-    request_id: str = Field(primary_key=True)
     judge_model: str = Field(primary_key=True)
     rubric: str = Field(primary_key=True)
     job_user_id: str
@@ -58,16 +50,14 @@ class JudgementRow(SQLModel, table=True):
     estimated_usd: float
     cost_usd: float
     started_at: datetime = moment(default=True)
-    finished_at: datetime | None = moment(nullable=True)
+    finished_at: datetime | None = moment()
 
 
-class RescoreJobRow(SQLModel, table=True):
+class RescoreJobRow(Owned, table=True):
     """A re-scoring job: what it was asked for (`spec`), how far it has come, and where it goes on (the cursor)."""
 
     __tablename__ = "rescore_jobs"
     __table_args__ = (Index("rescore_jobs_by_owner", "user_id", text("created_at DESC"), text("id DESC")),)
-    user_id: str = Field(primary_key=True)
-    id: str = Field(primary_key=True)
     workflow_id: str
     status: str
     paused: bool
@@ -75,17 +65,14 @@ class RescoreJobRow(SQLModel, table=True):
     total: int = big()
     done: int = big()
     scored: int = big()
-    sample_below: int | None = big(nullable=True)
+    sample_below: int | None = big()
     cursor_user: str
-    cursor_at: datetime | None = moment(nullable=True)
+    cursor_at: datetime | None = moment()
     cursor_id: str
     judge_stopped: str | None
     error: str | None
     created_at: datetime = moment(default=True)
-    finished_at: datetime | None = moment(nullable=True)
-
-
-# The table of fitted predictors (see `tables.py`).
+    finished_at: datetime | None = moment()
 
 
 class PredictorRow(SQLModel, table=True):

@@ -1,32 +1,66 @@
-"""Tables of the aggregation and the warehouse sink. See `tables.py` for how tables and migrations belong together."""
+"""Tables of the aggregation and the warehouse sink."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Identity, Index, desc, text
+from sqlalchemy import Connection, Index, Table, desc, event, text
 from sqlmodel import Field, SQLModel
 
-from infra.db.schema.tables import big, moment
+from infra.db.schema.columns import big, moment, serial
 
 
-class HourlyMetricRow(SQLModel, table=True):
-    """One hour (UTC) of one router, model and provider; `router_id` is "" for direct calls. Recomputed, never added to.
+class _OfHour(SQLModel):
+    """The beginning of the primary key of aggregated rows: an hour (UTC) of a tenant."""
+
+    hour: datetime = moment(primary_key=True)
+    user_id: str = Field(primary_key=True)
+
+
+class _OfGroup(_OfHour):
+    """The primary key of an hour's groups; `router_id` is "" for direct calls."""
+
+    router_id: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+
+
+class _Sums(SQLModel):
+    """What can be added up over groups."""
+
+    requests: int = big()
+    failed_count: int = big()
+    canceled_count: int = big()
+    fallback_count: int = big()
+    total_cost_usd: float
+    unknown_cost_count: int = big()
+    total_carbon_g: float
+    unknown_carbon_count: int = big()
+
+
+class _BaselineSums(SQLModel):
+    """What requests would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`."""
+
+    baseline: str = Field(primary_key=True)
+    requests: int = big()
+    estimated: int = big()
+    cost_usd: float
+    actual_cost_usd: float
+    carbon_requests: int = big()
+    carbon_g: float
+    actual_carbon_g: float
+
+
+class HourlyMetricRow(_Sums, _OfGroup, table=True):
+    """One hour of one router, model and provider. Recomputed, never added to.
 
     Percentiles and the time to first token are those of completed requests (null: none completed).
     """
 
     __tablename__ = "hourly_metrics"
     __table_args__ = (Index("hourly_metrics_by_owner", "user_id", desc("hour")),)
-    hour: datetime = moment(primary_key=True)
-    user_id: str = Field(primary_key=True)
-    router_id: str = Field(primary_key=True)
-    model: str = Field(primary_key=True)
-    provider: str = Field(primary_key=True)
-    requests: int = big()
     success_count: int = big()
     success_rate: float
     total_latency_ms: float
     avg_latency_ms: float
-    total_cost_usd: float
     avg_cost_usd: float | None
     p50_latency_ms: float | None
     p95_latency_ms: float | None
@@ -37,74 +71,35 @@ class HourlyMetricRow(SQLModel, table=True):
     output_tokens: int = big()
     cached_tokens: int = big()
     reasoning_tokens: int = big()
-    failed_count: int = big()
-    canceled_count: int = big()
-    fallback_count: int = big()
     degraded_count: int = big()
     explored_count: int = big()
     attempt_count: int = big()
     known_cost_count: int = big()
-    unknown_cost_count: int = big()
-    total_carbon_g: float
-    unknown_carbon_count: int = big()
     quality_count: int = big()
     avg_quality: float | None
     updated_at: datetime = moment(default=True)
 
 
-class HourlyBaselineRow(SQLModel, table=True):
-    """What a group of `hourly_metrics` would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`."""
+class HourlyBaselineRow(_BaselineSums, _OfGroup, table=True):
+    """What a group of `hourly_metrics` would have cost under a baseline."""
 
     __tablename__ = "hourly_baselines"
     __table_args__ = (Index("hourly_baselines_by_owner", "user_id", desc("hour")),)
-    hour: datetime = moment(primary_key=True)
-    user_id: str = Field(primary_key=True)
-    router_id: str = Field(primary_key=True)
-    model: str = Field(primary_key=True)
-    provider: str = Field(primary_key=True)
-    baseline: str = Field(primary_key=True)
-    requests: int = big()
-    estimated: int = big()
-    cost_usd: float
-    actual_cost_usd: float
-    carbon_requests: int = big()
-    carbon_g: float
-    actual_carbon_g: float
 
 
-class HourlyTotalRow(SQLModel, table=True):
+class HourlyTotalRow(_Sums, _OfHour, table=True):
     """`hourly_metrics` added up over routers and providers: few rows for the first page of the site."""
 
     __tablename__ = "hourly_totals"
     __table_args__ = (Index("hourly_totals_by_owner", "user_id", desc("hour")),)
-    hour: datetime = moment(primary_key=True)
-    user_id: str = Field(primary_key=True)
     model: str = Field(primary_key=True)
-    requests: int = big()
-    failed_count: int = big()
-    canceled_count: int = big()
-    fallback_count: int = big()
-    total_cost_usd: float
-    unknown_cost_count: int = big()
-    total_carbon_g: float
-    unknown_carbon_count: int = big()
 
 
-class HourlyBaselineTotalRow(SQLModel, table=True):
+class HourlyBaselineTotalRow(_BaselineSums, _OfHour, table=True):
     """`hourly_baselines` added up over routers, models and providers."""
 
     __tablename__ = "hourly_baseline_totals"
     __table_args__ = (Index("hourly_baseline_totals_by_owner", "user_id", desc("hour")),)
-    hour: datetime = moment(primary_key=True)
-    user_id: str = Field(primary_key=True)
-    baseline: str = Field(primary_key=True)
-    requests: int = big()
-    estimated: int = big()
-    cost_usd: float
-    actual_cost_usd: float
-    carbon_requests: int = big()
-    carbon_g: float
-    actual_carbon_g: float
 
 
 class StaleHourRow(SQLModel, table=True):
@@ -112,7 +107,7 @@ class StaleHourRow(SQLModel, table=True):
     times: notes are never changed, only removed by the run that found them before it read the hour's rows."""
 
     __tablename__ = "stale_hours"
-    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    id: int = serial()
     hour: datetime = moment(index=True)
     reason: str
     noted_at: datetime = moment(default=True)
@@ -138,6 +133,17 @@ class MetricProgressRow(SQLModel, table=True):
     updated_at: datetime = moment(default=True)
 
 
+@event.listens_for(SQLModel.metadata.tables["metric_progress"], "after_create")
+def _add_progress(_: Table, connection: Connection, **_options: object) -> None:
+    # Everybody else only updates these rows.
+    connection.execute(
+        text(
+            "INSERT INTO metric_progress (name, through) "
+            "SELECT name, '1970-01-01Z' FROM unnest(ARRAY['aggregated', 'exported', 'closed']) AS name"
+        )
+    )
+
+
 class ExportedFileRow(SQLModel, table=True):
     """A file of the warehouse sink: the requests created in `hour` and recorded in `recorded_hour`.
 
@@ -156,4 +162,4 @@ class ExportedFileRow(SQLModel, table=True):
     exported_revision: int
     requests: int = big()
     bytes: int = big()
-    exported_at: datetime | None = moment(nullable=True)
+    exported_at: datetime | None = moment()

@@ -1,21 +1,56 @@
 """Migrations: complete, repeatable, safe when many processes start at once."""
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from alembic import command
+from psycopg import sql
+from psycopg.rows import dict_row
 
-from infra.db import migrate
 from infra.db.migrate import check, upgrade
 from modelpilot.errors import DependencyUnavailable
-from tests.support.aggregation import HOUR
-from tests.support.site_rows import insert
+
+# The oldest database that can be upgraded, as `pg_dump` writes it (without owners and settings), with a few rows.
+OLDEST = Path(__file__).parent / "revision_0008.sql"
+
+COLUMNS = """
+SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, identity_generation
+FROM information_schema.columns WHERE table_schema = 'public'
+"""
+INDEXES = "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+CONSTRAINTS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace
+"""
 
 
-def test_the_migrations_lead_to_the_tables_as_described(migrated_url: str) -> None:
-    """`alembic check`: tables.py and the migrations say the same."""
+def load(url: str, dump: Path) -> None:
+    """Fill an empty database."""
+    with psycopg.connect(url) as connection:
+        connection.execute(dump.read_bytes())
+
+
+def schema(url: str) -> set[tuple[Any, ...]]:
+    """Every column, index and constraint of a database; columns may stand in another order."""
+    with psycopg.connect(url) as connection:
+        return {row for query in (COLUMNS, INDEXES, CONSTRAINTS) for row in connection.execute(query)}
+
+
+def rows(url: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table."""
+    with psycopg.connect(url, row_factory=dict_row) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        read = sql.SQL("SELECT * FROM {} AS found ORDER BY found")
+        return {
+            name: connection.execute(read.format(sql.Identifier(name))).fetchall()
+            for name in (table["tablename"] for table in tables)
+        }
+
+
+def test_a_new_database_has_the_tables_as_described(migrated_url: str) -> None:
+    """`alembic check`: a new database has what the classes say."""
     check(migrated_url)
 
 
@@ -39,22 +74,34 @@ def test_upgrade_is_repeatable(migrated_url: str) -> None:
     check(migrated_url)
 
 
-def test_hours_that_are_there_get_their_totals(postgres_url: str) -> None:
-    """The raw rows of old hours may be gone: the site's totals of them come from the hourly rows."""
-    with migrate._locked_config(postgres_url) as config:
-        command.upgrade(config, "0007")
-    named = {"user_id": "u1", "model": "m", "provider": "p", "baseline": "b", "requests": 5}
-    with psycopg.connect(postgres_url) as connection:
-        for table, router_id in itertools.product(("hourly_metrics", "hourly_baselines"), ("a", "b")):
-            columns = connection.execute(f"SELECT * FROM {table}".encode()).description or []  # noqa: S608 - own names
-            known = {**named, "router_id": router_id, "hour": HOUR, "updated_at": HOUR}
-            insert(connection, table, {column.name: known.get(column.name, 0) for column in columns})
+def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: str, migrated_url: str) -> None:
+    """Migrations and classes lead to the same tables, column by column, and rows stay."""
+    load(postgres_url, OLDEST)
+    before = rows(postgres_url)
     upgrade(postgres_url)
     check(postgres_url)
+    assert schema(postgres_url) == schema(migrated_url)
+    assert rows(postgres_url) == before
+    assert [(row["request_id"], row["status"]) for row in before["requests"]] == [
+        ("r0001", "completed"),
+        ("r0007", "failed"),
+    ]
+    assert {row["name"] for row in rows(migrated_url)["metric_progress"]} == {"aggregated", "exported", "closed"}
+
+
+@pytest.mark.parametrize(("revision", "advice"), [("0005", "the version before this one"), ("9999", "a newer version")])
+def test_a_schema_of_an_unknown_revision_is_left_alone(postgres_url: str, revision: str, advice: str) -> None:
+    """Too old or too new: the message says what to do, and nothing is changed."""
+    load(postgres_url, OLDEST)
     with psycopg.connect(postgres_url) as connection:
-        for table in ("hourly_totals", "hourly_baseline_totals"):
-            found = connection.execute(f"SELECT hour, user_id, requests FROM {table}".encode())  # noqa: S608
-            assert found.fetchall() == [(HOUR, "u1", 10)]
+        connection.execute("UPDATE alembic_version SET version_num = %s", (revision,))
+    before = schema(postgres_url)
+    for refused in (upgrade, check):
+        with pytest.raises(DependencyUnavailable, match=revision):
+            refused(postgres_url)
+    with pytest.raises(DependencyUnavailable, match=advice):
+        upgrade(postgres_url)
+    assert schema(postgres_url) == before
 
 
 def test_concurrent_starts_migrate_once(postgres_url: str) -> None:

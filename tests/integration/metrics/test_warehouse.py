@@ -15,7 +15,7 @@ from infra.db.engine import Database
 from infra.db.metrics.aggregation import NOTE_STALE, PostgresAggregator
 from infra.db.metrics.export import COLUMNS, DueFile, ExportLedger
 from infra.db.requests.housekeeping import PostgresRetention
-from infra.db.schema.tables import RequestRow
+from infra.db.schema.requests import RequestRow
 from infra.warehouse.parquet import ParquetExporter
 from infra.warehouse.sink import FileSink
 from tests.support.aggregation import HOUR, Requests, rows_of

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.db.requests.rows import request_row
-from infra.db.schema.tables import RequestRow
+from infra.db.schema.requests import RequestRow
 from modelpilot.metrics.savings import (
     AS_PREDICTED,
     NO_ALTERNATIVE,

@@ -1,0 +1,148 @@
+"""Tables of requests: their rows, calls, payloads and names, and the gateways that serve them."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, desc, text
+from sqlmodel import Field, SQLModel
+
+from infra.db.schema.columns import OfRequest, big, json, moment, serial, texts
+
+
+class RequestRow(OfRequest, table=True):
+    """The one terminal row of a request. `recorded_at` finds rows that arrive after their hour was aggregated."""
+
+    __tablename__ = "requests"
+    __table_args__ = (
+        Index("requests_by_owner", "user_id", desc("created_at"), desc("request_id")),
+        Index("requests_by_router", "user_id", "router_id", desc("created_at")),
+        # Rows arrive in the order of time, so a block-range index is enough and nearly free to maintain.
+        Index("requests_by_time", "created_at", postgresql_using="brin"),
+        Index("requests_by_arrival", "recorded_at", postgresql_using="brin"),
+        Index("requests_by_prompt", "prompt_hash"),
+        Index(
+            "requests_quality_pending", "user_id", "created_at", "request_id", postgresql_where=text("quality_pending")
+        ),
+    )
+    router_id: str | None
+    api_key_id: str | None
+    config_version: int
+    created_at: datetime = moment()
+    completed_at: datetime = moment()
+    recorded_at: datetime = moment(default=True)
+    status: str
+    model: str
+    provider: str
+    latency_ms: float
+    ttft_ms: float | None
+    overhead_ms: float
+    cost_usd: float | None
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
+    success: bool
+    finish_reason: str | None
+    request_type: str
+    quality: float | None
+    quality_source: str | None
+    quality_confidence: float | None
+    checks_quality: float | None
+    quality_pending: bool | None  # the vector history does not have this quality yet
+    attempts: int
+    fallback_used: bool
+    degraded: list[str] = texts()
+    propensity: float
+    explored: bool
+    prompt_hash: str
+    decision: dict[str, Any] = json()
+    features: dict[str, Any] = json()
+    tags: dict[str, Any] = json()
+    session_id: str | None
+    stream: bool
+    error_code: str | None
+    error_status: int | None
+    carbon_g: float | None
+    preferred_model: str | None  # here to predicted_carbon_g: `modelpilot.metrics.savings`
+    preferred_cost_usd: float | None
+    preferred_carbon_g: float | None
+    best_model: str | None
+    best_cost_usd: float | None
+    best_carbon_g: float | None
+    cheapest_model: str | None
+    cheapest_cost_usd: float | None
+    cheapest_carbon_g: float | None
+    predicted_cost_usd: float | None
+    predicted_carbon_g: float | None
+
+
+class AttemptRow(OfRequest, table=True):
+    """One provider call. The provider's message may quote the prompt, so it is encrypted."""
+
+    __tablename__ = "attempts"
+    seq: int = Field(primary_key=True)
+    model: str
+    provider: str
+    status: str
+    error_type: str | None
+    http_status: int | None
+    message_encrypted: bytes | None
+    latency_ms: float
+    ttft_ms: float | None
+    cost_usd: float | None
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
+    started_at: datetime = moment()
+    deployment: str = Field(sa_column_kwargs={"server_default": ""})
+
+
+class PayloadRow(OfRequest, table=True):
+    """An encrypted request body (`body`) or outcome with its answer (`outcome`), kept for a while."""
+
+    __tablename__ = "payloads"
+    kind: str = Field(primary_key=True)
+    ciphertext: bytes
+    expires_at: datetime = moment(index=True)
+
+
+class RequestNameRow(SQLModel, table=True):
+    """A client-given name of a request, as an HMAC, with the digest of the body it came with."""
+
+    __tablename__ = "request_names"
+    user_id: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    name_hash: bytes = Field(primary_key=True)
+    body_digest: bytes
+    request_id: str
+    created_at: datetime = moment(default=True, index=True)
+
+
+class OutboxRow(SQLModel, table=True):
+    """A history point that waits for the vector store. `embedding` is little-endian float32."""
+
+    __tablename__ = "outbox"
+    id: int = serial()
+    user_id: str
+    created_at: datetime = moment(default=True)
+    point: dict[str, Any] = json()
+    embedding: bytes
+
+
+class InstanceRow(SQLModel, table=True):
+    """A gateway process; alive while its heartbeat is fresh by the database's clock."""
+
+    __tablename__ = "instances"
+    id: str = Field(primary_key=True)
+    heartbeat_at: datetime = moment(default=True)
+    started_at: datetime = moment(default=True)
+    host: str
+
+
+class ClaimRow(OfRequest, table=True):
+    """Which instance took a request over from a dead one."""
+
+    __tablename__ = "claims"
+    owner: str
+    claimed_at: datetime = moment(default=True, index=True)
