@@ -33,7 +33,6 @@ class MilvusConfig:
     dimension: int
     token: str
     collection: str
-    index_type: str
 
 
 class MilvusCollection:
@@ -154,7 +153,7 @@ def _create(client: MilvusClient, config: MilvusConfig) -> None:
         client.create_collection(
             config.collection,
             schema=collection_schema(config.dimension),
-            index_params=index_params(config.index_type),
+            index_params=index_params(),
             properties={"modelpilot.embedder": config.embedder, "modelpilot.dimension": str(config.dimension)},
             timeout=_OPEN_TIMEOUT_S,
         )

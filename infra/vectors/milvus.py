@@ -2,18 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
+import structlog
 from pymilvus import MilvusClient
 
+from infra.group_commit import GroupCommitter
 from infra.vectors import operations
 from infra.vectors.client import MilvusCollection, MilvusConfig
 from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import ALL_FIELDS, partition_of
-from infra.vectors.writes import Flusher, GroupCommit
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -45,14 +49,15 @@ class MilvusHistory:
         group_rows: int = 200,
         flush_rows: int | None = 500,
         flush_interval_s: float = 10.0,
-        index_type: str = "FLAT",
     ) -> None:
-        config = MilvusConfig(uri, embedder, dimension, token, collection, index_type)
+        config = MilvusConfig(uri, embedder, dimension, token, collection)
         self._name = collection
         self._collection = MilvusCollection(config)
         self._deadline_s = deadline_ms / 1_000
-        self._group = GroupCommit(self._write_group, window_ms / 1_000, group_rows)
-        self._flusher = Flusher(self._flush_now, flush_rows, flush_interval_s)
+        self._group: GroupCommitter[HistoryPoint, None] = GroupCommitter(
+            self._write_group, batch_size=group_rows, window_s=window_ms / 1_000
+        )
+        self._flusher = _Flusher(self._flush_now, flush_rows, flush_interval_s)
         # Reading and writing back is not atomic in Milvus: within this process nothing comes between.
         self._writing = asyncio.Lock()
 
@@ -85,7 +90,7 @@ class MilvusHistory:
         """Fold the point into its row, grouped with concurrent calls. The same request right after itself changes
         nothing. Raises DependencyUnavailable; InvalidRequest or EmbedderMismatch for a point Milvus would refuse."""
         check_point(point, self.dimension)
-        await self._group.add(point)
+        await self._group.submit(point)
 
     async def update_quality(self, scope: HistoryScope, updates: Sequence[QualityUpdate]) -> int:
         """Replace the quality of points (after re-scoring); returns how many of them exist."""
@@ -142,7 +147,7 @@ class MilvusHistory:
 
     async def close(self) -> None:
         """Write out what waits (best effort) and let go of the connection."""
-        await self._group.drain()
+        await self._group.close()
         await self._flusher.close()
         await self._collection.close()
 
@@ -171,7 +176,7 @@ class MilvusHistory:
         for partition, indices in partitions.items():
             try:
                 await self._write_partition(partition, [points[index] for index in indices])
-            except DependencyUnavailable as error:
+            except Exception as error:  # noqa: BLE001  (every caller is told; the group must not be written again)
                 for index in indices:
                     errors[index] = error
         return errors
@@ -198,3 +203,46 @@ class MilvusHistory:
         await self._collection.call(
             "bulk", _BULK_DEADLINE_S, lambda client: client.flush(self._name, timeout=_BULK_DEADLINE_S)
         )
+
+
+class _Flusher:
+    """Calls `flush` in the background, `rows` written rows or `interval_s` after the first of them, whichever is first.
+
+    A failed flush is logged and tried again with the next write. `rows` None switches it off.
+    """
+
+    def __init__(self, flush: Callable[[], Awaitable[None]], rows: int | None, interval_s: float) -> None:
+        self._flush = flush
+        self._rows = rows
+        self._interval_s = interval_s
+        self._unflushed = 0
+        self._due = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def wrote(self, rows: int) -> None:
+        """Note that rows were written."""
+        if self._rows is None or rows == 0:
+            return
+        self._unflushed += rows
+        if self._unflushed >= self._rows:
+            self._due.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Flush what is left, once."""
+        if self._task is not None and not self._task.done():
+            self._due.set()
+            await self._task
+
+    async def _run(self) -> None:
+        while self._unflushed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s):
+                    await self._due.wait()
+            self._due.clear()
+            self._unflushed = 0
+            try:
+                await self._flush()
+            except DependencyUnavailable as error:
+                _log.warning("milvus_flush_failed", error=error.message)

@@ -9,12 +9,12 @@ from infra.vectors.client import MilvusConfig
 from infra.vectors.rows import HistoryRow, fold, quality_fields, to_neighbours
 from infra.vectors.schema import (
     ALL_FIELDS,
+    METRIC,
     VECTOR_FIELD,
     keys_filter,
     partition_of,
     primary_key,
     scope_filter,
-    search_params,
 )
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
@@ -45,7 +45,7 @@ def search(
         anns_field=VECTOR_FIELD,
         output_fields=_NEIGHBOUR_FIELDS,
         partition_names=[partition_of(scope)],
-        search_params=search_params(config.index_type, limit),
+        search_params={"metric_type": METRIC},
         timeout=timeout_s,
     )[0]
     return to_neighbours([hit["entity"] for hit in hits], [hit["distance"] for hit in hits])

@@ -13,7 +13,6 @@ from psycopg.types.json import Jsonb
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Database
 from infra.db.learning.stored_texts import open_text, seal_text
-from infra.db.requests.group_commit import GroupCommitter
 from infra.db.requests.housekeeping import outbox_row
 from infra.db.requests.rows import (
     attempt_from_row,
@@ -27,10 +26,12 @@ from infra.db.requests.rows import (
     request_row,
 )
 from infra.db.schema.requests import AttemptRow, RequestRow
+from infra.group_commit import GroupCommitter
 from modelpilot.learning.feedback import StoredText
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
 
+_MOST_WAITING = 10_000  # rows, in this process: a stuck database costs bounded memory
 _NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
 _REQUEST_COLUMNS = ", ".join(name for name in RequestRow.model_fields if name != "recorded_at")
 _ATTEMPT_COLUMNS = ", ".join(AttemptRow.model_fields)
@@ -147,8 +148,8 @@ class PostgresLedger:
         self._keyring = keyring
         self._retention_s = retention_hours * 3_600.0
         self._text_retention_s = text_retention_days * 86_400.0
-        self._records: GroupCommitter[_Write, bool] = GroupCommitter(self._write_records)
-        self._names: GroupCommitter[_Name, Reservation] = GroupCommitter(self._write_names)
+        self._records: GroupCommitter[_Write, bool] = GroupCommitter(self._write_records, capacity=_MOST_WAITING)
+        self._names: GroupCommitter[_Name, Reservation] = GroupCommitter(self._write_names, capacity=_MOST_WAITING)
 
     async def close(self) -> None:
         """Write what was accepted; refuse what comes later."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from infra.db.requests.group_commit import GroupCommitter
+from infra.group_commit import GroupCommitter
 from modelpilot.errors import DependencyUnavailable, Overloaded
 
 
@@ -135,3 +135,34 @@ async def test_a_canceled_flusher_leaves_nobody_waiting() -> None:
     flusher.cancel()
     with pytest.raises(DependencyUnavailable):
         await caller
+
+
+async def test_a_window_waits_for_company_and_no_longer_than_needed() -> None:
+    """Items that come one after the other share a write; a full batch, `drain` and `close` end the wait."""
+    store = Store()
+    committer = GroupCommitter(store.write, batch_size=2, window_s=3_600.0)
+    first = asyncio.create_task(committer.submit(1))
+    await asyncio.sleep(0.01)
+    assert await committer.submit(2) == 20
+    assert await first == 10
+    alone = asyncio.create_task(committer.submit(3))
+    await asyncio.sleep(0)
+    await committer.drain()
+    assert await alone == 30
+    last = asyncio.create_task(committer.submit(4))
+    await asyncio.sleep(0)
+    await committer.close()
+    assert await last == 40
+    assert store.batches == [[1, 2], [3], [4]]
+
+
+async def test_a_write_may_answer_an_error_for_one_item() -> None:
+    """What failed is told to its own caller; the rest of the batch is committed."""
+
+    async def write(batch: Sequence[int]) -> list[int | Exception]:
+        return [item if item % 2 else DependencyUnavailable("away") for item in batch]
+
+    committer: GroupCommitter[int, int] = GroupCommitter(write)
+    results = await asyncio.gather(*(committer.submit(item) for item in range(3)), return_exceptions=True)
+    assert results[1] == 1
+    assert [type(results[place]) for place in (0, 2)] == [DependencyUnavailable] * 2
