@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,9 +13,10 @@ from typing import Any, TypeVar
 import grpc
 from pymilvus import MilvusClient, MilvusException
 
-from infra.vectors.cool_down import CoolDown
+from infra.vectors import LEAVE_ALONE
 from infra.vectors.schema import collection_schema, index_params
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
+from modelpilot.providers.breaker import Breaker
 
 T = TypeVar("T")
 Call = Callable[[MilvusClient], T]
@@ -49,7 +51,7 @@ class MilvusCollection:
             "write": ThreadPoolExecutor(2, "milvus-write"),
             "bulk": ThreadPoolExecutor(1, "milvus-bulk"),
         }
-        self._cool_downs = {lane: CoolDown() for lane in self._threads}
+        self._breakers = {lane: Breaker(LEAVE_ALONE) for lane in self._threads}
         self._client: MilvusClient | None = None
         self._open = False
         self._opening: asyncio.Task[MilvusClient] | None = None
@@ -60,21 +62,21 @@ class MilvusCollection:
         """Run `operation(client)` in the lane; give up after `deadline_s`, whatever the thread does then."""
         if self._mismatch is not None:
             raise EmbedderMismatch(self._mismatch)
-        cool_down = self._cool_downs[lane]
-        pause_s = cool_down.remaining_s()
-        if pause_s > 0.0:
-            raise DependencyUnavailable("the vector store failed a moment ago", retry_after_s=pause_s)
+        breaker, began_s = self._breakers[lane], time.monotonic()
+        if not breaker.admits:
+            raise DependencyUnavailable("the vector store failed a moment ago", retry_after_s=breaker.next_probe_s)
+        breaker.reserve()
         try:
             async with asyncio.timeout(deadline_s):
                 client = await self._opened()
                 result = await asyncio.get_running_loop().run_in_executor(self._threads[lane], operation, client)
         except (TimeoutError, MilvusException, grpc.RpcError) as error:
-            cool_down.failed()
+            breaker.record(healthy=False, began_s=began_s)
             # A restarted Milvus Lite has its collections unloaded, so an error is answered by opening anew. A
             # deadline says nothing of the kind.
             self._open = self._open and isinstance(error, TimeoutError)
             raise DependencyUnavailable(f"the vector store failed: {_reason(error)}") from error
-        cool_down.succeeded()
+        breaker.record(healthy=True, began_s=began_s)
         return result
 
     async def open(self, deadline_s: float = 2 * _OPEN_TIMEOUT_S) -> None:
@@ -190,11 +192,6 @@ def _consume(task: asyncio.Task[MilvusClient]) -> None:
         task.exception()
 
 
-# What a Milvus holds, read without changing anything (the history itself would create what is missing).
-
-_TIMEOUT_S = 5.0
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedEmbedder:
     """Whose vectors a collection holds."""
@@ -210,11 +207,11 @@ def recorded_embedder(uri: str, token: str = "", collection: str = "prompt_outco
     """
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed call with a traceback
     try:
-        client = MilvusClient(uri, token=token, timeout=_TIMEOUT_S, dedicated=True)
+        client = MilvusClient(uri, token=token, timeout=_OPEN_TIMEOUT_S, dedicated=True)
         try:
-            if not client.has_collection(collection, timeout=_TIMEOUT_S):
+            if not client.has_collection(collection, timeout=_OPEN_TIMEOUT_S):
                 return None
-            found = client.describe_collection(collection, timeout=_TIMEOUT_S).get("properties", {})
+            found = client.describe_collection(collection, timeout=_OPEN_TIMEOUT_S).get("properties", {})
         finally:
             client.close()
     except (MilvusException, grpc.RpcError) as error:

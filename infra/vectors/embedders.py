@@ -1,5 +1,6 @@
 """The configured embedder: wordllama in process, or any OpenAI-compatible embeddings endpoint over HTTP."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -7,9 +8,10 @@ from typing import Any, Literal, Protocol
 import aiohttp
 import numpy as np
 
-from infra.vectors.cool_down import CoolDown
+from infra.vectors import LEAVE_ALONE
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
 from modelpilot.learning.estimation.surface import SURFACE_COLUMNS, with_surface
+from modelpilot.providers.breaker import Breaker
 from modelpilot.requests.ports import Embedder
 from modelpilot.requests.records import Vector
 
@@ -37,7 +39,7 @@ class OpenAIEmbedder:
     """`Embedder` over HTTP: one call, no retry, since the request can go on without its neighbours.
 
     `dimension` must be what the model answers; another one raises EmbedderMismatch. While the endpoint is away,
-    a cool-down keeps requests from waiting `timeout_ms` each.
+    a breaker keeps requests from waiting `timeout_ms` each.
     """
 
     def __init__(
@@ -51,22 +53,24 @@ class OpenAIEmbedder:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout_ms / 1_000)
         self._session: aiohttp.ClientSession | None = None
-        self._cool_down = CoolDown()
+        self._breaker = Breaker(LEAVE_ALONE)
 
     async def embed(self, text: str) -> Vector:
         """[dimension], unit length; zeros for blank text (which endpoints refuse). Raises DependencyUnavailable."""
         prepared = embeddable(text)
         if not prepared.strip():
             return np.zeros(self.dimension, np.float32)
-        pause_s = self._cool_down.remaining_s()
-        if pause_s > 0.0:
+        breaker, began_s = self._breaker, time.monotonic()
+        if not breaker.admits:
+            pause_s = breaker.next_probe_s
             raise DependencyUnavailable("the embeddings endpoint failed a moment ago", retry_after_s=pause_s)
+        breaker.reserve()
         try:
             vector = await self._call(prepared)
         except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
-            self._cool_down.failed()
+            breaker.record(healthy=False, began_s=began_s)
             raise DependencyUnavailable(f"the embeddings endpoint failed: {type(error).__name__}") from error
-        self._cool_down.succeeded()
+        breaker.record(healthy=True, began_s=began_s)
         return self._checked(vector, prepared)
 
     async def close(self) -> None:
