@@ -29,7 +29,7 @@ from infra.temporal.client import connect, ensure_search_attributes
 from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
 from infra.vectors.embedders import ClosableEmbedder, EmbedderConfig, create_embedder
-from infra.vectors.hot_index import HotHistory
+from infra.vectors.hot_history import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
 

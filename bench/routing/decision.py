@@ -16,7 +16,7 @@ from bench import machine
 from bench.gateway.history import DAYS_S, PastModel, past_point, prompt
 from bench.statistics import percentiles
 from infra.vectors.embedders import WordLlamaEmbedder
-from infra.vectors.hot_index import HotHistory
+from infra.vectors.hot_history import HotHistory
 from infra.vectors.rows import HistoryRow, new_row
 from infra.vectors.training import training_rows
 from modelpilot.chat.body import ChatBody
@@ -102,7 +102,7 @@ class FittedOnce:
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """Implements `infra.vectors.hot_index.HistoryStore` for what is only ever read into memory."""
+    """Implements `infra.vectors.hot_history.HistoryStore` for what is only ever read into memory."""
 
     dimension: int
     rows: Sequence[HistoryRow]

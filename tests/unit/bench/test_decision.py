@@ -19,7 +19,7 @@ from bench.routing.decision import (
     snapshot,
 )
 from infra.vectors.embedders import WordLlamaEmbedder
-from infra.vectors.hot_index import HotHistory
+from infra.vectors.hot_history import HotHistory
 
 
 async def test_every_step_is_measured_and_explained() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.vectors.hot_copy import HotCopy
-from infra.vectors.hot_index import HotHistory
+from infra.vectors.hot_history import HotHistory
 from infra.vectors.rows import HistoryRow, fold, new_row, with_quality
 from infra.vectors.schema import primary_key, scope_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
@@ -41,10 +41,12 @@ class FakeStore:
         self.gate = asyncio.Event()
         self.gate.set()
         self.broken = False
+        self.queries = 0
         self.scans: list[float] = []
         self.now = 1_000.0
 
     async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
+        self.queries += 1
         if self.broken:
             raise DependencyUnavailable("away")
         copy = HotCopy(DIMENSION, 1_000)
@@ -80,6 +82,13 @@ class FakeStore:
         for row in list(self.rows.values()):
             if row.scope == scope_key(scope) and row.timestamp >= min_timestamp:
                 yield [row]
+
+
+async def answer(hot: HotHistory, store: FakeStore, scope: HistoryScope) -> tuple[Neighbours, str]:
+    """The neighbours, and who searched: a copy in memory, or Milvus."""
+    before = store.queries
+    found = await hot.query(scope, unit(0), 5)
+    return found, "memory" if store.queries == before else "milvus"
 
 
 @pytest.fixture
@@ -148,14 +157,14 @@ async def test_milvus_answers_until_the_copy_is_loaded(hot: HotHistory, store: F
     """The first requests of a router do not wait for the copy; what is stored meanwhile is not lost."""
     await store.store(point("p"))
     store.gate.clear()
-    assert (await hot.query_with_source(ALICE, unit(0), 5))[1] == "milvus"
+    assert (await answer(hot, store, ALICE))[1] == "milvus"
     await asyncio.sleep(0)
     await hot.store(point("q"))
-    assert (await hot.query_with_source(ALICE, unit(0), 5))[1] == "milvus"
+    assert (await answer(hot, store, ALICE))[1] == "milvus"
     del store.rows[primary_key(ALICE, "q", "m")]  # as if its page had been read before it was stored
     store.gate.set()
     await hot.settled(ALICE)
-    found, source = await hot.query_with_source(ALICE, unit(0), 5)
+    found, source = await answer(hot, store, ALICE)
     assert (sorted(found.request_ids), source) == (["request-p", "request-q"], "memory")
     assert len(store.scans) == 1
 
@@ -201,7 +210,7 @@ async def test_memory_outlives_milvus(store: FakeStore) -> None:
     await hot.warm(ALICE)
     store.broken = True
     await hot.warm(ALICE)
-    assert (await hot.query_with_source(ALICE, unit(0), 5))[1] == "memory"
+    assert (await answer(hot, store, ALICE))[1] == "memory"
     with pytest.raises(DependencyUnavailable):
         await hot.store(point("q"))
     with pytest.raises(DependencyUnavailable):
@@ -209,7 +218,7 @@ async def test_memory_outlives_milvus(store: FakeStore) -> None:
     await hot.settled(BOB)
     store.broken = False
     await hot.warm(BOB)
-    assert (await hot.query_with_source(BOB, unit(0), 5))[1] == "memory"
+    assert (await answer(hot, store, BOB))[1] == "memory"
     await hot.close()
 
 
@@ -226,10 +235,10 @@ async def test_all_copies_together_stay_within_memory(store: FakeStore) -> None:
     for scope in scopes:
         await hot.warm(scope)
     assert hot.stats() == {"routers": 3, "rows": 60, "bytes": 3 * size}
-    assert (await hot.query_with_source(scopes[4], unit(0), 5))[1] == "memory"
-    assert (await hot.query_with_source(scopes[0], unit(0), 5))[1] == "milvus"
+    assert (await answer(hot, store, scopes[4]))[1] == "memory"
+    assert (await answer(hot, store, scopes[0]))[1] == "milvus"
     await hot.settled(scopes[0])
-    assert (await hot.query_with_source(scopes[0], unit(0), 5))[1] == "memory"
+    assert (await answer(hot, store, scopes[0]))[1] == "memory"
     assert hot.stats()["routers"] == 3
     await one.close()
     await hot.close()
@@ -247,7 +256,7 @@ async def test_a_large_copy_is_searched_off_the_loop_and_capped(
         return search(copy, vector, limit)
 
     monkeypatch.setattr(HotCopy, "search", watched)
-    monkeypatch.setattr("infra.vectors.hot_index._INLINE_NUMBERS", 850 * DIMENSION - 1)
+    monkeypatch.setattr("infra.vectors.hot_history._INLINE_NUMBERS", 850 * DIMENSION - 1)
     for index in range(860):
         await store.store(point(f"p{index}", timestamp=float(index)))
     hot = HotHistory(store, cap_rows=850)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -19,7 +19,6 @@ from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, 
 
 _log = structlog.get_logger(__name__)
 
-Source = Literal["memory", "milvus"]
 T = TypeVar("T")
 
 # Up to so many numbers to read (some 0.4 ms) a search costs the event loop hardly more than handing it to a thread.
@@ -104,19 +103,14 @@ class HotHistory:
 
     async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
         """The nearest past outcomes. Raises DependencyUnavailable when neither memory nor Milvus has them in time."""
-        neighbours, _ = await self.query_with_source(scope, vector, limit)
-        return neighbours
-
-    async def query_with_source(self, scope: HistoryScope, vector: Vector, limit: int) -> tuple[Neighbours, Source]:
-        """As `query`, and where the answer came from."""
         if vector.shape != (self._store.dimension,):
             raise EmbedderMismatch(f"the history holds vectors of {self._store.dimension} numbers, not {vector.shape}")
         copy = self._used(scope).copy
         if copy is None:
-            return await self._store.query(scope, vector, limit), "milvus"
+            return await self._store.query(scope, vector, limit)
         if copy.numbers_read <= _INLINE_NUMBERS:
-            return copy.search(vector, limit), "memory"
-        return await self._on_thread(copy.search, vector, limit), "memory"
+            return copy.search(vector, limit)
+        return await self._on_thread(copy.search, vector, limit)
 
     async def store(self, point: HistoryPoint) -> None:
         """Fold the point into the copy at once and into Milvus with the next group. Raises DependencyUnavailable."""
