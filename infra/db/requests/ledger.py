@@ -239,8 +239,7 @@ class PostgresLedger:
         for position, name in enumerate(batch):
             first.setdefault(name.place, position)
         names = [batch[position] for position in first.values()]
-        columns = ("user_id", "kind", "name_hash", "body_digest", "request_id")
-        params = [[getattr(name, column) for name in names] for column in columns]
+        params = [[getattr(name, column) for name in names] for column in _Name.__dataclass_fields__]
         # Not repeated on a broken connection: it may have been committed, and a repeat would say "not fresh".
         rows = await self._database.fetch_all(_RESERVE, params, idempotent=False)
         held = {(row["user_id"], row["kind"], row["name_hash"]): row for row in rows}

@@ -8,12 +8,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from sqlmodel import SQLModel
 
 from infra.crypto.keyring import Keyring, associate
+from infra.db.schema.requests import AttemptRow, RequestRow
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.metrics.savings import NOTHING_KNOWN, Alternative, counterfactuals
 from modelpilot.requests.outcome import Attempt, Outcome, Segment, Usage
 from modelpilot.requests.records import RequestKey, RequestRecord
+
+
+def _columns(row: type[SQLModel], record: type[Any]) -> tuple[str, ...]:
+    return tuple(name for name in row.model_fields if name in record.__dataclass_fields__)
+
+
+# What columns and records call by the same name; columns that hold it in another form are set besides.
+_OF_RECORD = _columns(RequestRow, RequestRecord)
+_OF_OUTCOME = _columns(RequestRow, Outcome)
+_OF_ATTEMPT = _columns(AttemptRow, Attempt)
 
 _REPLACEMENT = "\ufffd"
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
@@ -123,39 +135,19 @@ def request_row(record: RequestRecord) -> dict[str, Any]:
     """The columns of `requests`."""
     outcome = record.outcome
     return {
+        **{name: getattr(record, name) for name in _OF_RECORD},
+        **{name: getattr(outcome, name) for name in _OF_OUTCOME},
         "user_id": record.key.user_id,
         "request_id": record.key.request_id,
-        "router_id": record.router_id,
-        "api_key_id": record.api_key_id,
-        "config_version": record.config_version,
         "created_at": moment(record.created_at),
         "completed_at": moment(record.completed_at),
-        "status": outcome.status,
-        "model": outcome.model,
-        "provider": outcome.provider,
         "latency_ms": _finite(outcome.latency_ms),
-        "ttft_ms": outcome.ttft_ms,
         "overhead_ms": _finite(record.overhead_ms),
-        "cost_usd": outcome.cost_usd,
+        "propensity": _finite(record.propensity),
         **_token_columns(outcome.usage),
         "success": outcome.success,
-        "finish_reason": outcome.finish_reason,
-        "request_type": record.request_type,
         **_quality_columns(outcome.quality),
         "attempts": len(outcome.attempts),
-        "fallback_used": record.fallback_used,
-        "degraded": record.degraded,
-        "propensity": _finite(record.propensity),
-        "explored": record.explored,
-        "prompt_hash": record.prompt_hash,
-        "decision": record.decision,
-        "features": record.features,
-        "tags": record.tags,
-        "session_id": record.session_id,
-        "stream": record.stream,
-        "error_code": outcome.error_code,
-        "error_status": outcome.error_status,
-        "carbon_g": record.carbon_g,
         **_baseline_columns(record),
     }
 
@@ -195,21 +187,13 @@ def attempt_row(key: RequestKey, attempt: Attempt, keyring: Keyring) -> dict[str
         plain = attempt.message.encode("utf-8", "surrogatepass")
         message = "\\x" + keyring.encrypt(plain, _attempt_place(key, attempt.seq)).hex()
     return {
+        **{name: getattr(attempt, name) for name in _OF_ATTEMPT},
         "user_id": key.user_id,
         "request_id": key.request_id,
-        "seq": attempt.seq,
-        "model": attempt.model,
-        "provider": attempt.provider,
-        "status": attempt.status,
-        "error_type": attempt.error_type,
-        "http_status": attempt.http_status,
         "message_encrypted": message,
         "latency_ms": _finite(attempt.latency_ms),
-        "ttft_ms": attempt.ttft_ms,
-        "cost_usd": attempt.cost_usd,
         **_token_columns(attempt.usage),
         "started_at": moment(attempt.started_at),
-        "deployment": attempt.deployment,
     }
 
 
@@ -225,42 +209,15 @@ def attempt_from_row(key: RequestKey, row: Mapping[str, Any], keyring: Keyring) 
 
 def outcome_from_row(row: Mapping[str, Any], attempts: tuple[Attempt, ...]) -> Outcome:
     """What the columns alone know of an outcome, once its payload has expired."""
-    return Outcome(
-        status=row["status"],
-        model=row["model"],
-        provider=row["provider"],
-        attempts=attempts,
-        finish_reason=row["finish_reason"],
-        usage=_usage(row),
-        cost_usd=row["cost_usd"],
-        ttft_ms=row["ttft_ms"],
-        quality=row["quality"],
-        error_code=row["error_code"],
-        error_status=row["error_status"],
-    )
+    known = {name: row[name] for name in _OF_OUTCOME}
+    return Outcome(**known | {"attempts": attempts, "usage": _usage(row)})
 
 
 def record_from_row(key: RequestKey, row: Mapping[str, Any], outcome: Outcome) -> RequestRecord:
     """The terminal row again, around an outcome."""
-    return RequestRecord(
-        key=key,
-        router_id=row["router_id"],
-        api_key_id=row["api_key_id"],
-        config_version=row["config_version"],
-        created_at=row["created_at"].timestamp(),
-        completed_at=row["completed_at"].timestamp(),
-        outcome=outcome,
-        overhead_ms=row["overhead_ms"],
-        request_type=row["request_type"],
-        stream=row["stream"],
-        decision=row["decision"],
-        propensity=row["propensity"],
-        explored=row["explored"],
-        fallback_used=row["fallback_used"],
-        prompt_hash=row["prompt_hash"],
-        degraded=tuple(row["degraded"]),
-        features=row["features"],
-        tags=row["tags"],
-        session_id=row["session_id"],
-        carbon_g=row["carbon_g"],
-    )
+    other = {
+        "created_at": row["created_at"].timestamp(),
+        "completed_at": row["completed_at"].timestamp(),
+        "degraded": tuple(row["degraded"]),
+    }
+    return RequestRecord(key=key, outcome=outcome, **{name: row[name] for name in _OF_RECORD} | other)
