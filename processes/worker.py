@@ -24,7 +24,6 @@ from activities.jobs.rescoring import RescoreActivities
 from activities.requests.call import ModelCaller
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
-from infra.db.learning.feedback import PostgresFeedback
 from infra.db.learning.judgements import PostgresJudgements
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.rescore_jobs import PostgresRescoreJobs
@@ -98,7 +97,7 @@ async def rescoring_steps(
     clients = await stack.enter_async_context(ProviderRegistry(rule))
     configuration = PostgresConfiguration(database, keyring, provider_endpoints(settings))
     jobs, texts = PostgresRescoreJobs(database), StoredTexts(database, keyring)
-    rows = PostgresRescoring(database, PostgresFeedback(database, keyring))
+    rows = PostgresRescoring(database)
     rescoring = RescoreActivities(jobs, rows, texts, history)
     caller = ModelCaller(clients, configuration)
     judging = JudgeActivities(jobs, PostgresJudgements(database, keyring), texts, caller, configuration)

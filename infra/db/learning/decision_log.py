@@ -41,7 +41,7 @@ class PostgresDecisionLog:
     async def decisions(
         self, scope: HistoryScope, start_s: float | None, end_s: float | None, limit: int
     ) -> Sequence[LoggedRequest]:
-        """See DecisionLog."""
+        """The newest `limit` requests that ended within these times (Unix seconds)."""
         params = {
             "user_id": scope.user_id,
             "router_id": scope.router_id,
@@ -53,7 +53,7 @@ class PostgresDecisionLog:
         return await asyncio.to_thread(lambda: [_logged(row) for row in rows])
 
     async def histories(self, scope: HistoryScope, models: Sequence[str]) -> dict[str, ModelHistory]:
-        """See DecisionLog."""
+        """What was seen of these models lately, by model."""
         rows = await self._database.fetch_all(_HISTORIES, (scope.user_id, scope.router_id, list(models)))
         return {row.pop("model"): ModelHistory(**row) for row in rows}
 

@@ -1,6 +1,5 @@
 """Feedback in Postgres: the newest word of each source per request, and the quality that follows from it."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -9,7 +8,7 @@ from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Connection, Database
 from infra.db.metrics.aggregation import NOTE_STALE
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.learning.feedback import WINDOW_DAYS, Feedback, Rated, SourceTotal
+from modelpilot.learning.feedback import Feedback, Rated
 from modelpilot.learning.quality import Evidence, Quality, combine
 from modelpilot.requests.records import RequestKey
 
@@ -41,12 +40,6 @@ UPDATE requests SET quality = %(value)s, quality_source = %(source)s, quality_co
 WHERE user_id = %(user_id)s AND request_id = %(request_id)s
 """
 
-_TOTALS = """
-SELECT api_key_id, source, count(*) AS count, sum(score) AS score_sum FROM feedback
-WHERE user_id = %s AND router_id = %s AND model = %s AND updated_at > now() - make_interval(days => %s)
-GROUP BY api_key_id, source
-"""
-
 
 class PostgresFeedback:
     """Implements `modelpilot.learning.feedback.FeedbackStore`."""
@@ -55,12 +48,12 @@ class PostgresFeedback:
         self._database, self._keyring = database, keyring
 
     async def router_of(self, key: RequestKey) -> str | None:
-        """See FeedbackStore."""
+        """The router of an ended request; "" for a model called directly, None where there is no such request."""
         row = await self._database.fetch_one(_ROUTER, (key.user_id, key.request_id))
         return None if row is None else str(row["router_id"])
 
     async def put(self, feedback: Feedback) -> Rated:
-        """See FeedbackStore. One transaction, so that a quality never lacks a word that was accepted."""
+        """Store what a source says and revise the quality, in one transaction: no accepted word is missing from it."""
         key = feedback.key
         names = {"user_id": key.user_id, "request_id": key.request_id}
         async with self._database.transaction() as connection:
@@ -69,7 +62,8 @@ class PostgresFeedback:
                 raise NotFound("There is no such request.")
             if request["status"] != "completed":
                 raise Conflict("The request has no answer to rate.", param="requestId")
-            await connection.execute(_PUT, {**names, **self._row(feedback), **_about(request)})
+            about = {"router_id": request["router_id"], "model": request["model"]}
+            await connection.execute(_PUT, {**names, **about, **self._row(feedback)})
             quality = await self._quality(connection, names, request["checks_quality"])
             revised = {"value": quality.value, "source": quality.source, "confidence": quality.confidence}
             await connection.execute(_REVISE, {**names, **revised})
@@ -92,19 +86,6 @@ class PostgresFeedback:
         if quality is None:  # there is feedback now, so somebody has said something
             raise RuntimeError("feedback without a quality")
         return quality
-
-    async def totals(self, user_id: str, router_id: str, model: str) -> list[SourceTotal]:
-        """What each source has said about a router and model within the window."""
-        rows = await self._database.fetch_all(_TOTALS, (user_id, router_id, model, WINDOW_DAYS))
-        return _totals(rows)
-
-
-def _totals(rows: Iterable[DictRow]) -> list[SourceTotal]:
-    return [SourceTotal(row["api_key_id"], row["source"], row["count"], row["score_sum"]) for row in rows]
-
-
-def _about(request: DictRow) -> dict[str, Any]:
-    return {"router_id": request["router_id"], "model": request["model"]}
 
 
 async def _one(connection: Connection, query: str, params: Any) -> DictRow | None:

@@ -44,7 +44,7 @@ class PostgresJudgements:
         self._database, self._keyring = database, keyring
 
     async def tasks(self, job: RescoreInput, state: JobState, limit: int) -> list[JudgeTask]:
-        """See JudgementLedger."""
+        """The next answers that this judge has not judged and whose text is stored."""
         user_id = job.user_id
         params = {
             **selection(state.spec, user_id),
@@ -61,12 +61,12 @@ class PostgresJudgements:
         return [JudgeTask(user_id, row["request_id"], row["created_at"].timestamp(), row["model"]) for row in rows]
 
     async def reserve(self, job: RescoreInput, task: JudgeTask, estimated_usd: float) -> bool:
-        """See JudgementLedger. Not repeated on a broken connection: it may have been committed."""
+        """Take the right to one call. Not repeated on a broken connection: it may have been committed."""
         params = {**_names(job), **_row(task), "estimated_usd": estimated_usd, "retake_s": RETAKE_S}
         return await self._database.fetch_one(_RESERVE, params, idempotent=False) is not None
 
     async def record(self, job: RescoreInput, task: JudgeTask, outcome: JudgeOutcome) -> None:
-        """See JudgementLedger."""
+        """Write what the call came to, where this job still holds it."""
         verdict, reason = outcome.verdict, None
         if verdict is not None and verdict.reason:
             place = associate("reason", task.user_id, task.request_id, job.spec.judge_model or "")
@@ -81,7 +81,7 @@ class PostgresJudgements:
         await self._database.fetch_all(_RECORD, {**_names(job), **_row(task), **told})
 
     async def spent(self, job: RescoreInput) -> JudgeSpent:
-        """See JudgementLedger."""
+        """What the job's calls have cost; those without an end count as estimated."""
         row = await self._database.fetch_one(_SPENT, (job.user_id, job.job_id))
         return JudgeSpent(row["cost_usd"], row["since_last_s"]) if row else JudgeSpent(0.0, 1e9)
 

@@ -77,7 +77,7 @@ class PostgresPredictors:
     async def due(
         self, user_id: str | None, router_id: str | None, after: HistoryScope | None, limit: int
     ) -> tuple[HistoryScope, ...]:
-        """See PredictorStore."""
+        """Routers to fit behind `after`; without `user_id` only those with new outcomes since their last fit."""
         params = {
             "user_id": user_id,
             "router_id": router_id,
@@ -89,7 +89,7 @@ class PostgresPredictors:
         return tuple(HistoryScope(row["user_id"], row["router_id"]) for row in rows)
 
     async def add(self, scope: HistoryScope, fitted_at: float, rows: int, fit: FittedArtifact) -> int:
-        """See PredictorStore. Version, pruning and announcement are one transaction, so the swap is atomic."""
+        """Store a fit, forget old ones and announce it, in one transaction, so that the swap is atomic; its version."""
         params: dict[str, Any] = {
             "user_id": scope.user_id,
             "router_id": scope.router_id,
@@ -108,7 +108,7 @@ class PostgresPredictors:
         return int(added["version"])
 
     async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes] | None:
-        """See PredictorStore. The artifact travels only where there is a newer one."""
+        """The newest accepted version above `than`. The artifact travels only where there is one."""
         key = (scope.user_id, scope.router_id)
         if than:
             found = await self._database.fetch_one(_NEWEST_VERSION, key)
@@ -118,7 +118,7 @@ class PostgresPredictors:
         return None if row is None else (_version(row), bytes(row["artifact"]))
 
     async def versions(self, scope: HistoryScope) -> Sequence[PredictorVersion]:
-        """See PredictorStore."""
+        """All that is kept, newest first."""
         return [_version(row) for row in await self._database.fetch_all(_VERSIONS, (scope.user_id, scope.router_id))]
 
 

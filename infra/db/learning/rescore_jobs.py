@@ -75,12 +75,12 @@ class PostgresRescoreJobs:
         self._database = database
 
     async def add(self, job: RescoreInput, workflow_id: str) -> None:
-        """See RescoreJobs."""
+        """Make the job, unless it is there."""
         params = (job.user_id, job.job_id, workflow_id, Jsonb(asdict(job.spec)), "" if job.all_users else job.user_id)
         await self._database.fetch_all(_ADD, params)
 
     async def open(self, job: RescoreInput, workflow_id: str) -> JobState:
-        """See RescoreJobs."""
+        """Make the job, count its rows and draw its sample, once."""
         await self.add(job, workflow_id)
         async with self._database.connection(_COUNT_LIMIT_S) as connection:
             spec = await _since_last_night(connection, job) if job.nightly else job.spec
@@ -95,19 +95,19 @@ class PostgresRescoreJobs:
         return await self.job(job.user_id, job.job_id)
 
     async def job(self, user_id: str, job_id: str) -> JobState:
-        """See RescoreJobs."""
+        """The job as it is now. Raises NotFound."""
         row = await self._database.fetch_one(_GET, (user_id, job_id))
         if row is None:
             raise NotFound("There is no such job.")
         return _state(row)
 
     async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[JobState]:
-        """See RescoreJobs."""
+        """The user's jobs, newest first."""
         params = {"user_id": user_id, "limit": limit, **decode_moment_cursor(cursor)}
         return make_page(await self._database.fetch_all(_LIST, params), limit, _state, moment_cursor)
 
     async def advance(self, state: JobState, to: Position, done: int, scored: int) -> JobState:
-        """See RescoreJobs."""
+        """Move the position and add to the counts, unless the job is not at `state.position` any more."""
         params = {"user_id": state.user_id, "id": state.id, "done": done, "scored": scored}
         await self._database.fetch_all(
             _ADVANCE, {**params, **_place("from", state.position), **_place("to", to)}, idempotent=True
@@ -115,15 +115,15 @@ class PostgresRescoreJobs:
         return await self.job(state.user_id, state.id)
 
     async def stop_judging(self, user_id: str, job_id: str, reason: str) -> None:
-        """See RescoreJobs."""
+        """Note why judging ended early."""
         await self._database.fetch_all(_STOP_JUDGING, (reason, user_id, job_id))
 
     async def set_paused(self, user_id: str, job_id: str, *, paused: bool) -> None:
-        """See RescoreJobs."""
+        """Note whether the job waits; one that has ended does not."""
         await self._database.fetch_all(_PAUSE, (paused, user_id, job_id))
 
     async def close(self, close: CloseInput) -> JobState:
-        """See RescoreJobs."""
+        """Write how the job ended; the first end stands."""
         job = close.job
         await self._database.fetch_all(_CLOSE, (close.status, close.error, job.user_id, job.job_id))
         return await self.job(job.user_id, job.job_id)

@@ -7,11 +7,10 @@ from typing import Any
 from psycopg.rows import DictRow
 
 from infra.db.engine import Database
-from infra.db.learning.feedback import PostgresFeedback
 from infra.db.learning.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
 from infra.db.metrics.aggregation import NOTE_STALE
 from infra.db.requests.rows import moment
-from modelpilot.learning.feedback import SourceTotal
+from modelpilot.learning.feedback import WINDOW_DAYS, SourceTotal
 from modelpilot.learning.rescoring import (
     JobState,
     Opinion,
@@ -41,6 +40,12 @@ ORDER BY keys.created_at, keys.request_id
 
 _NEXT_USER = "SELECT min(user_id) AS user_id FROM requests WHERE user_id > %s"
 
+_TOTALS = """
+SELECT api_key_id AS api_key, source, count(*) AS count, sum(score) AS score_sum FROM feedback
+WHERE user_id = %s AND router_id = %s AND model = %s AND updated_at > now() - make_interval(days => %s)
+GROUP BY api_key_id, source
+"""
+
 # The rows that are revised come on top of this with their new values. Weights as `Quality.weight` has them.
 _OTHERS = """
 SELECT prompt_hash, model, sum(quality * weight) AS total, sum(weight) AS weight FROM requests
@@ -65,11 +70,11 @@ WHERE r.user_id = %(user_id)s AND r.request_id = n.request_id
 class PostgresRescoring:
     """Implements `modelpilot.learning.rescoring.RescoreRows`."""
 
-    def __init__(self, database: Database, feedback: PostgresFeedback) -> None:
-        self._database, self._feedback = database, feedback
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def page(self, job: RescoreInput, state: JobState, until: Position | None, limit: int) -> OutcomePage:
-        """See RescoreRows."""
+        """The next rows of one user; of all users' jobs, the next user where these are through."""
         position = state.position
         user_id = position.user_id
         if job.all_users and not user_id:
@@ -93,11 +98,12 @@ class PostgresRescoring:
         return OutcomePage((), Position(user_id or after), more=user_id is not None)
 
     async def totals(self, user_id: str, router_id: str, model: str) -> list[SourceTotal]:
-        """See RescoreRows."""
-        return await self._feedback.totals(user_id, router_id, model)
+        """What each source has said about a router and model within the window."""
+        rows = await self._database.fetch_all(_TOTALS, (user_id, router_id, model, WINDOW_DAYS))
+        return [SourceTotal(**row) for row in rows]
 
     async def point_updates(self, revisions: Sequence[Revision]) -> dict[HistoryScope, list[QualityUpdate]]:
-        """See RescoreRows."""
+        """What the points of these rows will be worth: means over all requests of the same prompt and model."""
         scopes: dict[HistoryScope, list[Revision]] = defaultdict(list)
         for revision in revisions:
             if revision.row.router_id:  # models called directly have no history
@@ -119,7 +125,7 @@ class PostgresRescoring:
         return [_update(prompt_hash, model, *known) for (prompt_hash, model), known in sums.items()]
 
     async def write(self, revisions: Sequence[Revision]) -> None:
-        """See RescoreRows."""
+        """Write the qualities and note the hours as stale, in one transaction."""
         users: dict[str, list[Revision]] = defaultdict(list)
         for revision in revisions:
             users[revision.row.user_id].append(revision)

@@ -76,7 +76,7 @@ class StoredTexts:
         self._database, self._keyring = database, keyring
 
     async def read(self, user_id: str, request_ids: Sequence[str]) -> dict[str, StoredText]:
-        """See TextStore."""
+        """Texts that are stored and can be decrypted, by request id."""
         texts: dict[str, StoredText] = {}
         for row in await self._database.fetch_all(_READ, (user_id, list(request_ids))):
             try:
@@ -87,7 +87,7 @@ class StoredTexts:
         return texts
 
     async def delete(self, key: RequestKey) -> bool:
-        """See TextStore."""
+        """Delete every word of a request: text, payloads, comments and reasons. False where there was no text."""
         params = {"user_id": key.user_id, "request_id": key.request_id}
         async with self._database.transaction() as connection:
             deleted = (await connection.execute(_DELETE_TEXT, params)).rowcount

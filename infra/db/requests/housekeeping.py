@@ -1,14 +1,16 @@
-"""Deletes what is no longer needed, in bounded batches, so that no request waits behind a long delete."""
+"""The rows that nobody needs any more: expired ones, history points that the vector store has by now, old requests.
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+All go in bounded batches, so that no request waits behind a long delete.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
-
 from infra.db.engine import Database
-from modelpilot.requests.records import HistoryPoint, HistoryScope
+from infra.db.requests.rows import point_from_row
+from modelpilot.requests.records import HistoryPoint
 
 # One day after its last heartbeat nobody can mistake an instance for a living one, whatever the clocks did.
 _DEAD_INSTANCE_HOURS = 24.0
@@ -75,36 +77,16 @@ class Housekeeping:
             return cursor.rowcount
 
 
-# The outbox: history points that wait until the vector store is back.
-
 Replay = Callable[[Sequence[HistoryPoint]], Awaitable[None]]
 
-_EMBEDDING_DTYPE = np.dtype("<f4")
-_FIELDS = tuple(name for name in HistoryPoint.__dataclass_fields__ if name not in ("scope", "embedding"))
 _REPLAY_LIMIT_S = 60.0
-
 # Several maintenance workers may replay at once: each takes rows that no other holds.
 _TAKE = "SELECT id, point, embedding FROM outbox ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
 _DROP = "DELETE FROM outbox WHERE id = ANY(%s)"
 
 
-def outbox_row(point: HistoryPoint) -> tuple[dict[str, Any], bytes]:
-    """The point as JSON and its embedding as little-endian float32."""
-    plain = {name: getattr(point, name) for name in _FIELDS}
-    plain["scope"] = {"user_id": point.scope.user_id, "router_id": point.scope.router_id}
-    return plain, np.asarray(point.embedding, _EMBEDDING_DTYPE).tobytes()
-
-
-def point_from_row(row: Mapping[str, Any]) -> HistoryPoint:
-    """The point again."""
-    plain = row["point"]
-    known = {name: plain[name] for name in _FIELDS if name in plain}
-    embedding = np.frombuffer(row["embedding"], _EMBEDDING_DTYPE).astype(np.float32)
-    return HistoryPoint(**known, scope=HistoryScope(**plain["scope"]), embedding=embedding)
-
-
 class Outbox:
-    """Takes waiting points out again, in the order in which they came."""
+    """History points that wait for the vector store; they go in the order in which they came."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -122,12 +104,6 @@ class Outbox:
                 await connection.execute(_DROP, ([row["id"] for row in rows],))
         return len(rows)
 
-
-# Old raw rows go, with their attempts, feedback, judgements and stored texts; their aggregates stay.
-#
-# An hour is closed before its first row is deleted: from then on its aggregates are final, and a row that comes later
-# still is kept and exported, but counted nowhere. Rows go by the age of their recording as well as by their hour, since
-# they are also the ledger: a fresh one is never deleted, whatever its clock said.
 
 _LOCK = "SELECT through FROM metric_progress WHERE name = 'closed' FOR UPDATE"
 
@@ -167,7 +143,13 @@ SELECT count(*) AS requests FROM gone
 
 
 class PostgresRetention:
-    """Implements `Retention`. `exports`: there is a warehouse sink, which must have the rows."""
+    """Implements `modelpilot.metrics.aggregation.Retention`: old raw rows go, with their attempts, feedback, judgements
+    and stored texts; their aggregates stay. `exports`: there is a warehouse sink, which must have the rows.
+
+    An hour is closed before its first row is deleted: from then on its aggregates are final, and a row that comes later
+    still is kept and exported, but counted nowhere. Rows go by the age of their recording as well as by their hour:
+    they are also the ledger, so a fresh one is never deleted, whatever its clock said.
+    """
 
     def __init__(self, database: Database, *, days: float, exports: bool) -> None:
         self._database = database

@@ -13,7 +13,6 @@ from psycopg.types.json import Jsonb
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Database
 from infra.db.learning.stored_texts import open_text, seal_text
-from infra.db.requests.housekeeping import outbox_row
 from infra.db.requests.rows import (
     attempt_from_row,
     attempt_row,
@@ -21,6 +20,7 @@ from infra.db.requests.rows import (
     dump_outcome,
     dump_rows,
     load_outcome,
+    outbox_row,
     outcome_from_row,
     record_from_row,
     request_row,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import orjson
 from sqlmodel import SQLModel
 
@@ -15,7 +16,7 @@ from infra.db.schema.requests import AttemptRow, RequestRow
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.metrics.savings import NOTHING_KNOWN, Alternative, counterfactuals
 from modelpilot.requests.outcome import Attempt, Outcome, Segment, Usage
-from modelpilot.requests.records import RequestKey, RequestRecord
+from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, RequestRecord
 
 
 def _columns(row: type[SQLModel], record: type[Any]) -> tuple[str, ...]:
@@ -27,8 +28,11 @@ _OF_RECORD = _columns(RequestRow, RequestRecord)
 _OF_OUTCOME = _columns(RequestRow, Outcome)
 _OF_ATTEMPT = _columns(AttemptRow, Attempt)
 
+_OF_POINT = tuple(name for name in HistoryPoint.__dataclass_fields__ if name not in ("scope", "embedding"))
+_EMBEDDING_DTYPE = np.dtype("<f4")
+
 _REPLACEMENT = "\ufffd"
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+_TOKENS = tuple(Usage.__dataclass_fields__)
 _MOST_TOKENS = 2**62
 # Times beyond what a calendar can hold come from a broken clock; they are clamped rather than lost.
 _EARLIEST_S, _LATEST_S = 0.0, 253_402_300_799.0
@@ -221,3 +225,18 @@ def record_from_row(key: RequestKey, row: Mapping[str, Any], outcome: Outcome) -
         "degraded": tuple(row["degraded"]),
     }
     return RequestRecord(key=key, outcome=outcome, **{name: row[name] for name in _OF_RECORD} | other)
+
+
+def outbox_row(point: HistoryPoint) -> tuple[dict[str, Any], bytes]:
+    """A history point for the outbox: as JSON, and its embedding as little-endian float32."""
+    plain = {name: getattr(point, name) for name in _OF_POINT}
+    plain["scope"] = {"user_id": point.scope.user_id, "router_id": point.scope.router_id}
+    return plain, np.asarray(point.embedding, _EMBEDDING_DTYPE).tobytes()
+
+
+def point_from_row(row: Mapping[str, Any]) -> HistoryPoint:
+    """The history point again."""
+    plain = row["point"]
+    known = {name: plain[name] for name in _OF_POINT if name in plain}
+    embedding = np.frombuffer(row["embedding"], _EMBEDDING_DTYPE).astype(np.float32)
+    return HistoryPoint(**known, scope=HistoryScope(**plain["scope"]), embedding=embedding)
