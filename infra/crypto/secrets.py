@@ -1,5 +1,8 @@
-"""API keys: `mp_` and 64 hex characters (256 random bits). Only their SHA-256 is stored: a random secret of this length
-needs no slow hash."""
+"""Secrets by which callers are known: API keys, and the passwords of the analytics site.
+
+An API key is `mp_` and 64 hex characters (256 random bits). Only its SHA-256 is stored: a random secret of this length
+needs no slow hash. A password does, and gets argon2id (RFC 9106's second recommendation: 64 MiB, three passes).
+"""
 
 import hashlib
 import re
@@ -11,6 +14,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 _FORMAT = re.compile(r"mp_[0-9a-f]{64}", re.ASCII)
 _PREFIX_LENGTH = len("mp_") + 8
+_HASHED_AT_ONCE = 2  # each password takes 64 MiB and a core for a moment: a crowd of guesses has to queue
 
 
 def generate_secret() -> str:
@@ -33,17 +37,12 @@ def display_prefix(secret: str) -> str:
     return secret[:_PREFIX_LENGTH]
 
 
-# Passwords of the analytics site: argon2id (RFC 9106's second recommendation: 64 MiB, three passes).
-
-_AT_ONCE = 2  # each takes 64 MiB and a core for a moment: a crowd of guesses has to queue
-
-
 class Argon2Hasher:
     """Implements `modelpilot.management.site.PasswordHasher`. May be used from many threads."""
 
     def __init__(self) -> None:
         self._argon2 = argon2.PasswordHasher()
-        self._turn = threading.BoundedSemaphore(_AT_ONCE)
+        self._turn = threading.BoundedSemaphore(_HASHED_AT_ONCE)
 
     def hash(self, password: str) -> str:
         """A hash with a salt of its own, in PHC format."""

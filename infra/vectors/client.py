@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 from pymilvus import MilvusClient, MilvusException
@@ -35,6 +35,14 @@ class MilvusConfig:
     dimension: int
     token: str
     collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEmbedder:
+    """Whose vectors a collection holds."""
+
+    name: str | None
+    dimension: str | None
 
 
 class MilvusCollection:
@@ -136,16 +144,41 @@ class MilvusCollection:
         return client
 
 
+def recorded_embedder(uri: str, token: str = "", collection: str = "prompt_outcomes") -> RecordedEmbedder | None:
+    """The embedder recorded beside the vectors, None where there is no collection yet; nothing is changed. Blocks.
+
+    Raises DependencyUnavailable.
+    """
+    _silence()
+    try:
+        client = MilvusClient(uri, token=token, timeout=_OPEN_TIMEOUT_S, dedicated=True)
+        try:
+            return _recorded(client, collection) if client.has_collection(collection, timeout=_OPEN_TIMEOUT_S) else None
+        finally:
+            client.close()
+    except (MilvusException, grpc.RpcError) as error:
+        raise DependencyUnavailable(f"Milvus does not answer ({type(error).__name__})") from error
+
+
+def _silence() -> None:
+    # Every failed call is logged there with a traceback and an address; here it becomes one coded error.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+
+
+def _recorded(client: MilvusClient, collection: str) -> RecordedEmbedder:
+    found = client.describe_collection(collection, timeout=_OPEN_TIMEOUT_S).get("properties", {})
+    return RecordedEmbedder(found.get("modelpilot.embedder"), found.get("modelpilot.dimension"))
+
+
 def _connected(config: MilvusConfig, client: MilvusClient | None) -> MilvusClient:
     if client is None:
-        # Every failed call is logged there with a traceback and an address; here it becomes one coded error.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        _silence()
         client = MilvusClient(
             config.uri, token=config.token, timeout=_OPEN_TIMEOUT_S, dedicated=True, grpc_options=_GRPC_OPTIONS
         )
     if not client.has_collection(config.collection, timeout=_OPEN_TIMEOUT_S):
         _create(client, config)
-    _check_embedder(client.describe_collection(config.collection, timeout=_OPEN_TIMEOUT_S), config)
+    _check_embedder(_recorded(client, config.collection), config)
     client.load_collection(config.collection, timeout=_OPEN_TIMEOUT_S)
     return client
 
@@ -165,14 +198,12 @@ def _create(client: MilvusClient, config: MilvusConfig) -> None:
             raise
 
 
-def _check_embedder(description: dict[str, Any], config: MilvusConfig) -> None:
-    properties = description.get("properties", {})
-    found = (properties.get("modelpilot.embedder"), properties.get("modelpilot.dimension"))
-    if found != (config.embedder, str(config.dimension)):
+def _check_embedder(found: RecordedEmbedder, config: MilvusConfig) -> None:
+    if (found.name, found.dimension) != (config.embedder, str(config.dimension)):
         raise EmbedderMismatch(
-            f"the Milvus collection {config.collection!r} holds vectors of embedder {found[0]!r} with {found[1]} "
-            f"dimensions, but {config.embedder!r} with {config.dimension} is configured: go back to the former, "
-            f"or choose another collection name"
+            f"the Milvus collection {config.collection!r} holds vectors of embedder {found.name!r} with "
+            f"{found.dimension} dimensions, but {config.embedder!r} with {config.dimension} is configured: go back to "
+            f"the former, or choose another collection name"
         )
 
 
@@ -190,30 +221,3 @@ def _consume(task: asyncio.Task[MilvusClient]) -> None:
     # All waiters may have given up: without this, asyncio reports the exception as never retrieved.
     if not task.cancelled():
         task.exception()
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedEmbedder:
-    """Whose vectors a collection holds."""
-
-    name: str | None
-    dimension: str | None
-
-
-def recorded_embedder(uri: str, token: str = "", collection: str = "prompt_outcomes") -> RecordedEmbedder | None:
-    """The embedder recorded beside the vectors, None where there is no collection yet. Blocks.
-
-    Raises DependencyUnavailable.
-    """
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs each failed call with a traceback
-    try:
-        client = MilvusClient(uri, token=token, timeout=_OPEN_TIMEOUT_S, dedicated=True)
-        try:
-            if not client.has_collection(collection, timeout=_OPEN_TIMEOUT_S):
-                return None
-            found = client.describe_collection(collection, timeout=_OPEN_TIMEOUT_S).get("properties", {})
-        finally:
-            client.close()
-    except (MilvusException, grpc.RpcError) as error:
-        raise DependencyUnavailable(f"Milvus does not answer ({type(error).__name__})") from error
-    return RecordedEmbedder(found.get("modelpilot.embedder"), found.get("modelpilot.dimension"))

@@ -1,4 +1,5 @@
-"""The configured embedder: wordllama in process, or any OpenAI-compatible embeddings endpoint over HTTP."""
+"""The configured embedder: wordllama in process (static embeddings: a token table in the wheel, no network), or any
+OpenAI-compatible embeddings endpoint over HTTP."""
 
 import time
 from dataclasses import dataclass, field
@@ -15,24 +16,44 @@ from modelpilot.providers.breaker import Breaker
 from modelpilot.requests.ports import Embedder
 from modelpilot.requests.records import Vector
 
-# Prepares text for an embedder.
-
 _HEAD_CHARS = 4_000
 _TAIL_CHARS = 4_000
+_MEANING = 256  # dimensions that wordllama gives
 
 
-def embeddable(text: str) -> str:
-    """`text` without what tokenizers and JSON encoders choke on, and at most 8,000 characters of it.
+class ClosableEmbedder(Embedder, Protocol):
+    """An embedder with something to let go of at shutdown."""
 
-    Of longer texts the first and the last 4,000 characters stay: the beginning has the instructions and the end the
-    question, and the time is bounded (some 4 ms with wordllama). NUL becomes a space, a lone surrogate "?".
-    """
-    if len(text) > _HEAD_CHARS + _TAIL_CHARS:
-        text = f"{text[:_HEAD_CHARS]} {text[-_TAIL_CHARS:]}"
-    return text.replace("\x00", " ").encode("utf-8", "replace").decode()
+    async def close(self) -> None:
+        """Release connections."""
+        ...
 
 
-# Embeddings from any OpenAI-compatible endpoint.
+@dataclass(frozen=True, slots=True)
+class EmbedderConfig:
+    """Which embedder. Everything but `kind` matters for "openai" only; there `model` and `dimension` are needed."""
+
+    kind: Literal["wordllama", "openai"] = "wordllama"
+    base_url: str = "https://api.openai.com/v1"
+    model: str = ""
+    dimension: int = 0
+    api_key: str | None = field(default=None, repr=False)
+    timeout_ms: float = 1_000.0
+
+
+def create_embedder(config: EmbedderConfig) -> ClosableEmbedder:
+    """Make the embedder (wordllama: a quarter of a second). Raises InvalidRequest naming what is missing."""
+    if config.kind == "wordllama":
+        return WordLlamaEmbedder()
+    if not config.model or config.dimension < 1:
+        raise InvalidRequest("an OpenAI-compatible embedder needs a model and its dimension", param="embedder")
+    return OpenAIEmbedder(
+        config.base_url,
+        config.model,
+        config.dimension,
+        api_key=config.api_key,
+        timeout_ms=config.timeout_ms,
+    )
 
 
 class OpenAIEmbedder:
@@ -92,15 +113,7 @@ class OpenAIEmbedder:
             raise EmbedderMismatch(
                 f"{self.name} answers vectors of shape {vector.shape}, but dimension {self._asked} is configured"
             )
-        length = float(np.linalg.norm(vector))
-        if not np.isfinite(length) or length == 0.0:
-            return np.zeros(self.dimension, np.float32)
-        return with_surface(vector / np.float32(length), text)
-
-
-# Static embeddings from wordllama: a token table in the wheel, no network, microseconds.
-
-_MEANING = 256
+        return _unit(vector, text)
 
 
 class WordLlamaEmbedder:
@@ -128,45 +141,26 @@ class WordLlamaEmbedder:
         # What the model's own `embed` comes to, bit for bit, for one text without padding; in half the time.
         tokens = self._model.tokenizer.encode(prepared, add_special_tokens=False).ids
         vector = self._model.embedding[tokens].sum(axis=0) / np.float32(max(len(tokens), 1))
-        length = float(np.linalg.norm(vector))
-        if not np.isfinite(length) or length == 0.0:
-            return np.zeros(self.dimension, np.float32)
-        return with_surface(vector / np.float32(length), prepared)
+        return _unit(vector, prepared)
 
     async def close(self) -> None:
         """Nothing to let go of."""
 
 
-class ClosableEmbedder(Embedder, Protocol):
-    """An embedder with something to let go of at shutdown."""
+def embeddable(text: str) -> str:
+    """`text` without what tokenizers and JSON encoders choke on, and at most 8,000 characters of it.
 
-    async def close(self) -> None:
-        """Release connections."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderConfig:
-    """Which embedder. Everything but `kind` matters for "openai" only; there `model` and `dimension` are needed."""
-
-    kind: Literal["wordllama", "openai"] = "wordllama"
-    base_url: str = "https://api.openai.com/v1"
-    model: str = ""
-    dimension: int = 0
-    api_key: str | None = field(default=None, repr=False)
-    timeout_ms: float = 1_000.0
+    Of longer texts the first and the last 4,000 characters stay: the beginning has the instructions and the end the
+    question, and the time is bounded (some 4 ms with wordllama). NUL becomes a space, a lone surrogate "?".
+    """
+    if len(text) > _HEAD_CHARS + _TAIL_CHARS:
+        text = f"{text[:_HEAD_CHARS]} {text[-_TAIL_CHARS:]}"
+    return text.replace("\x00", " ").encode("utf-8", "replace").decode()
 
 
-def create_embedder(config: EmbedderConfig) -> ClosableEmbedder:
-    """Make the embedder (wordllama: a quarter of a second). Raises InvalidRequest naming what is missing."""
-    if config.kind == "wordllama":
-        return WordLlamaEmbedder()
-    if not config.model or config.dimension < 1:
-        raise InvalidRequest("an OpenAI-compatible embedder needs a model and its dimension", param="embedder")
-    return OpenAIEmbedder(
-        config.base_url,
-        config.model,
-        config.dimension,
-        api_key=config.api_key,
-        timeout_ms=config.timeout_ms,
-    )
+def _unit(vector: Vector, text: str) -> Vector:
+    """`vector` at length 1 with the text's surface; zeros where it has no direction."""
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length == 0.0:
+        return np.zeros(len(vector) + SURFACE_COLUMNS, np.float32)
+    return with_surface(vector / np.float32(length), text)

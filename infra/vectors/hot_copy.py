@@ -1,7 +1,9 @@
 """One router's newest history in memory: a float32 matrix and its columns.
 
-A small copy is searched by one pass over the matrix. A large one has an index besides: a third as many numbers a row
-(`infra/vectors/coarse.py`), by which a shortlist is made that the whole vectors then decide on.
+A small copy is searched by one pass over the matrix. A large one has an index besides: the coordinates of its vectors
+along the few directions in which the rows differ most, a third as many numbers a row. Inner products of these leave out
+what lies across the directions, which is little where both vectors have most of their length along them: they make a
+shortlist that the whole vectors then decide on.
 """
 
 import math
@@ -14,102 +16,6 @@ from numpy.typing import NDArray
 
 from infra.vectors.rows import HistoryRow, fold
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryPoint, ModelTotals, Neighbours, Vector
-
-# A first look at many vectors: their coordinates along the few directions in which the rows differ most.
-#
-# Inner products of these coordinates leave out what lies across the directions, which is little where both vectors have
-# most of their length along them. Whoever shortlists by them compares the whole vectors afterwards.
-
-_ITERATIONS = 4  # of subspace iteration: nothing depends on the last bit of a direction
-_SEED = 20_260_101
-_GROUP = 12
-
-
-def principal_directions(sample: Vector, width: int) -> Vector:
-    """[width, dimension] orthonormal rows that span nearly the `width` leading principal directions of `sample`.
-
-    `sample` is [n, dimension], uncentred, since inner products are. The same sample in the same order gives the same
-    directions (subspace iteration; Golub and Van Loan, "Matrix Computations", section 8.2.4).
-    """
-    basis = np.random.default_rng(_SEED).standard_normal((sample.shape[1], width)).astype(np.float32)
-    for _ in range(_ITERATIONS):
-        basis, _ = np.linalg.qr(sample.T @ (sample @ basis))
-    return np.ascontiguousarray(basis.T)
-
-
-def coordinates(vectors: Vector, directions: Vector) -> Vector:
-    """[..., width] of `vectors` [..., dimension]; the same bits for the same vector, whatever comes with it."""
-    # A product of matrices would round a row by where it stands.
-    along: Vector = np.vecdot(vectors[..., None, :], directions)
-    return along
-
-
-def captured(vector: Vector, along: Vector) -> float:
-    """The share of the squared length of `vector` that its coordinates `along` have; 0.0 for zeros."""
-    whole = float(np.vecdot(vector, vector))
-    return float(np.vecdot(along, along)) / whole if whole > 0.0 else 0.0
-
-
-def kth_largest(values: Vector, count: int) -> float:
-    """The smallest of the `count` largest values."""
-    return float(np.partition(values, len(values) - count)[len(values) - count])
-
-
-def largest(values: Vector, count: int) -> NDArray[np.intp]:
-    """Places of the `count` largest values, and of all that equal the smallest of these, in ascending order."""
-    groups = len(values) // _GROUP
-    if groups <= 2 * count:
-        return np.flatnonzero(values >= kth_largest(values, count))
-    # The smallest of them is no less than the count-th largest of the groups' maxima, since so many values reach that:
-    # only these need ordering, and few do.
-    maxima = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
-    places = np.flatnonzero(values >= kth_largest(maxima, count))
-    few = values.take(places)
-    return places[few >= kth_largest(few, count)]
-
-
-# Running totals per model over the rows of an in-memory copy: kept up with every row, read by every search.
-
-_ROUNDING = 1e-6  # what may be left of weights that were added and taken away again
-
-
-class RunningTotals:
-    """Sums over rows, each row counted once. Not safe for threads by itself: the copy holds its lock."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, graded, quality
-        self._shown: dict[str, ModelTotals] = {}
-        self._stale: set[str] = set()
-
-    def replace(self, old: HistoryRow | None, new: HistoryRow) -> None:
-        """Take `new` in, in place of `old`."""
-        if old is not None:
-            self._add(old, -1.0)
-        self._add(new, 1.0)
-
-    def by_model(self) -> dict[str, ModelTotals]:
-        """The totals now; what was given out before stays as it is."""
-        if self._stale:
-            made = {model: _totals(self._sums[model]) for model in self._stale if model in self._sums}
-            self._shown = {m: totals for m, totals in self._shown.items() if m not in self._stale} | made
-            self._stale.clear()
-        return self._shown
-
-    def _add(self, row: HistoryRow, sign: float) -> None:
-        graded = min(row.quality_count, 1.0)
-        numbers = np.array([1.0, graded, graded * row.quality])
-        sums = self._sums.setdefault(row.model, np.zeros(3))
-        sums += sign * numbers
-        self._stale.add(row.model)
-        if sums[0] < 0.5:  # nothing left of it, nor of the rounding errors
-            del self._sums[row.model]
-
-
-def _totals(sums: NDArray[np.float64]) -> ModelTotals:
-    prompts, graded, quality = sums.tolist()
-    known = graded > _ROUNDING
-    return ModelTotals(round(prompts), graded if known else 0.0, quality / graded if known else math.nan)
-
 
 Slots = NDArray[np.intp]
 
@@ -130,6 +36,10 @@ _LEAST_SPARED = 4  # a shortlist has one row in so many at most: to pick more co
 # Share of a prompt's squared length along the directions. One with less is unlike the router's usual prompts: its own
 # kind would be passed over for rows with which it has but that little in common.
 _LEAST_CAPTURED = 0.5
+_ITERATIONS = 4  # of subspace iteration: nothing depends on the last bit of a direction
+_SEED = 20_260_101
+_GROUP = 12  # values of which only the largest is looked at first
+_ROUNDING = 1e-6  # what may be left of weights that were added and taken away again
 
 
 class HotCopy:
@@ -321,3 +231,84 @@ class HotCopy:
             new = np.zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
+
+
+class RunningTotals:
+    """Sums over rows, each row counted once. Not safe for threads by itself: the copy holds its lock."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, graded, quality
+        self._shown: dict[str, ModelTotals] = {}
+        self._stale: set[str] = set()
+
+    def replace(self, old: HistoryRow | None, new: HistoryRow) -> None:
+        """Take `new` in, in place of `old`."""
+        if old is not None:
+            self._add(old, -1.0)
+        self._add(new, 1.0)
+
+    def by_model(self) -> dict[str, ModelTotals]:
+        """The totals now; what was given out before stays as it is."""
+        if self._stale:
+            made = {model: _totals(self._sums[model]) for model in self._stale if model in self._sums}
+            self._shown = {m: totals for m, totals in self._shown.items() if m not in self._stale} | made
+            self._stale.clear()
+        return self._shown
+
+    def _add(self, row: HistoryRow, sign: float) -> None:
+        graded = min(row.quality_count, 1.0)
+        numbers = np.array([1.0, graded, graded * row.quality])
+        sums = self._sums.setdefault(row.model, np.zeros(3))
+        sums += sign * numbers
+        self._stale.add(row.model)
+        if sums[0] < 0.5:  # nothing left of it, nor of the rounding errors
+            del self._sums[row.model]
+
+
+def _totals(sums: NDArray[np.float64]) -> ModelTotals:
+    prompts, graded, quality = sums.tolist()
+    known = graded > _ROUNDING
+    return ModelTotals(round(prompts), graded if known else 0.0, quality / graded if known else math.nan)
+
+
+def principal_directions(sample: Vector, width: int) -> Vector:
+    """[width, dimension] orthonormal rows that span nearly the `width` leading principal directions of `sample`.
+
+    `sample` is [n, dimension], uncentred, since inner products are. The same sample in the same order gives the same
+    directions (subspace iteration; Golub and Van Loan, "Matrix Computations", section 8.2.4).
+    """
+    basis = np.random.default_rng(_SEED).standard_normal((sample.shape[1], width)).astype(np.float32)
+    for _ in range(_ITERATIONS):
+        basis, _ = np.linalg.qr(sample.T @ (sample @ basis))
+    return np.ascontiguousarray(basis.T)
+
+
+def coordinates(vectors: Vector, directions: Vector) -> Vector:
+    """[..., width] of `vectors` [..., dimension]; the same bits for the same vector, whatever comes with it."""
+    # A product of matrices would round a row by where it stands.
+    along: Vector = np.vecdot(vectors[..., None, :], directions)
+    return along
+
+
+def captured(vector: Vector, along: Vector) -> float:
+    """The share of the squared length of `vector` that its coordinates `along` have; 0.0 for zeros."""
+    whole = float(np.vecdot(vector, vector))
+    return float(np.vecdot(along, along)) / whole if whole > 0.0 else 0.0
+
+
+def kth_largest(values: Vector, count: int) -> float:
+    """The smallest of the `count` largest values."""
+    return float(np.partition(values, len(values) - count)[len(values) - count])
+
+
+def largest(values: Vector, count: int) -> NDArray[np.intp]:
+    """Places of the `count` largest values, and of all that equal the smallest of these, in ascending order."""
+    groups = len(values) // _GROUP
+    if groups <= 2 * count:
+        return np.flatnonzero(values >= kth_largest(values, count))
+    # The smallest of them is no less than the count-th largest of the groups' maxima, since so many values reach that:
+    # only these need ordering, and few do.
+    maxima = values[: groups * _GROUP].reshape(_GROUP, groups).max(axis=0)
+    places = np.flatnonzero(values >= kth_largest(maxima, count))
+    few = values.take(places)
+    return places[few >= kth_largest(few, count)]

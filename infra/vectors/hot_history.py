@@ -15,6 +15,7 @@ from infra.vectors.hot_copy import HotCopy
 from infra.vectors.rows import HistoryRow, check_point
 from infra.vectors.schema import primary_key
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
+from modelpilot.requests.ports import History
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 _log = structlog.get_logger(__name__)
@@ -28,20 +29,12 @@ _OVERLAP_S = 60.0
 _RETRY_LOAD_S = 5.0
 
 
-class HistoryStore(Protocol):
+class HistoryStore(History, Protocol):
     """What the in-memory copies need from `MilvusHistory`. Everything raises DependencyUnavailable."""
 
     @property
     def dimension(self) -> int:
         """Length of every vector."""
-        ...
-
-    async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
-        """The nearest past outcomes, within the deadline."""
-        ...
-
-    async def store(self, point: HistoryPoint) -> None:
-        """Fold a point in."""
         ...
 
     async def update_quality(self, scope: HistoryScope, updates: Sequence[QualityUpdate]) -> int:

@@ -82,7 +82,7 @@ class MilvusHistory:
             raise EmbedderMismatch(f"the history holds vectors of {self.dimension} numbers, not {vector.shape}")
 
         def search(client: MilvusClient) -> Neighbours:
-            return operations.search(client, self._collection.config, scope, vector, limit, self._deadline_s)
+            return operations.search(client, self._name, scope, vector, limit, self._deadline_s)
 
         return await self._read("search", self._deadline_s, scope, search, Neighbours.empty())
 
@@ -133,12 +133,10 @@ class MilvusHistory:
 
     async def delete_scope(self, scope: HistoryScope) -> None:
         """Forget everything about a router."""
-
-        def delete(client: MilvusClient) -> None:
-            operations.delete_scope(client, self._name, scope, _BULK_DEADLINE_S)
-
         async with self._writing:
-            await self._read("bulk", _BULK_DEADLINE_S, scope, delete, None)
+            await self._read(
+                "bulk", _BULK_DEADLINE_S, scope, lambda client: operations.delete_scope(client, self._name, scope), None
+            )
 
     async def flush(self) -> None:
         """Write out everything stored so far and make Milvus persist and index it."""

@@ -1,11 +1,10 @@
-"""Searches, pages and counts of one router's rows with a Milvus client. Blocking: run on a thread."""
+"""Reads and writes of one router's rows with a Milvus client. Blocking: run on a thread."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pymilvus import MilvusClient, MilvusException
 
-from infra.vectors.client import MilvusConfig
 from infra.vectors.rows import HistoryRow, fold, quality_fields, to_neighbours
 from infra.vectors.schema import (
     ALL_FIELDS,
@@ -19,26 +18,20 @@ from infra.vectors.schema import (
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 BULK_TIMEOUT_S = 30.0
+_REVISE_TIMEOUT_S = 25.0
+_FOLD_TIMEOUT_S = 5.0
 _NEIGHBOUR_FIELDS = [
-    "model",
-    "request_id",
-    "quality",
-    "quality_count",
-    "cost_usd",
-    "cost_count",
-    "latency_ms",
-    "output_tokens",
-    "request_count",
-    "timestamp",
-]
+    "model", "request_id", "quality", "quality_count", "cost_usd", "cost_count", "latency_ms", "output_tokens",
+    "request_count", "timestamp",
+]  # fmt: skip
 
 
 def search(
-    client: MilvusClient, config: MilvusConfig, scope: HistoryScope, vector: Vector, limit: int, timeout_s: float
+    client: MilvusClient, collection: str, scope: HistoryScope, vector: Vector, limit: int, timeout_s: float
 ) -> Neighbours:
     """The scope's `limit` rows nearest to `vector`."""
     hits = client.search(
-        config.collection,
+        collection,
         [vector],
         filter=scope_filter(scope),
         limit=limit,
@@ -103,12 +96,6 @@ def newest_since(client: MilvusClient, collection: str, scope: HistoryScope, row
         after = page[-1]["pk"]
 
 
-# Read-modify-write of history rows with a Milvus client. Blocking: run on a thread.
-
-_TIMEOUT_S = 5.0
-_BULK_TIMEOUT_S = 25.0
-
-
 def fold_points(client: MilvusClient, collection: str, partition: str, points: list[HistoryPoint], now: float) -> None:
     """Fold points of one partition into their rows: one read, one upsert."""
     keys = [primary_key(point.scope, point.point_id, point.model) for point in points]
@@ -135,7 +122,7 @@ def revise_quality(
             output_fields=["pk"],
             partition_names=[partition],
             consistency_level="Strong",
-            timeout=_BULK_TIMEOUT_S,
+            timeout=_REVISE_TIMEOUT_S,
         )
         return _revise(client, collection, partition, {row["pk"]: by_key[row["pk"]] for row in there}, now)
 
@@ -146,13 +133,13 @@ def _revise(
     # Only these fields: vectors need not travel, and what a gateway folds in meanwhile is not undone.
     changes = [quality_fields(key, update, now) for key, update in by_key.items()]
     if changes:
-        client.upsert(collection, changes, partition_name=partition, partial_update=True, timeout=_BULK_TIMEOUT_S)
+        client.upsert(collection, changes, partition_name=partition, partial_update=True, timeout=_REVISE_TIMEOUT_S)
     return len(changes)
 
 
-def delete_scope(client: MilvusClient, collection: str, scope: HistoryScope, timeout_s: float) -> None:
+def delete_scope(client: MilvusClient, collection: str, scope: HistoryScope) -> None:
     """Delete the scope's rows; the partition stays, since another router may share it."""
-    client.delete(collection, filter=scope_filter(scope), partition_name=partition_of(scope), timeout=timeout_s)
+    client.delete(collection, filter=scope_filter(scope), partition_name=partition_of(scope), timeout=BULK_TIMEOUT_S)
 
 
 def _rows_by_key(client: MilvusClient, collection: str, partition: str, keys: list[str]) -> dict[str, HistoryRow]:
@@ -163,7 +150,7 @@ def _rows_by_key(client: MilvusClient, collection: str, partition: str, keys: li
         output_fields=list(ALL_FIELDS),
         partition_names=[partition],
         consistency_level="Strong",
-        timeout=_TIMEOUT_S,
+        timeout=_FOLD_TIMEOUT_S,
     )
     return {entity["pk"]: HistoryRow.from_entity(entity) for entity in entities}
 
@@ -171,4 +158,4 @@ def _rows_by_key(client: MilvusClient, collection: str, partition: str, keys: li
 def _upsert(client: MilvusClient, collection: str, partition: str, rows: list[HistoryRow]) -> None:
     if rows:
         entities = [row.to_entity() for row in rows]
-        client.upsert(collection, entities, partition_name=partition, timeout=_TIMEOUT_S)
+        client.upsert(collection, entities, partition_name=partition, timeout=_FOLD_TIMEOUT_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.vectors.schema import SCALAR_FIELDS, VECTOR_FIELD, primary_key, scope_key, text_limits
+from infra.vectors.schema import SCALAR_FIELDS, TEXT_LIMITS, VECTOR_FIELD, primary_key, scope_key
 from modelpilot.errors import EmbedderMismatch, InvalidRequest
 from modelpilot.learning.estimation import REPEAT_CAP
 from modelpilot.requests.records import HistoryPoint, Neighbours, QualityUpdate, Vector, coded
@@ -68,8 +68,8 @@ def check_point(point: HistoryPoint, dimension: int) -> None:
     finite = all(math.isfinite(number) for number in numbers if number is not None)
     if not finite or not np.isfinite(point.embedding).all():
         raise InvalidRequest("a history point must have finite numbers only")
-    limits, row = text_limits(), new_row(point, 0.0)
-    for name, limit in limits.items():
+    row = new_row(point, 0.0)
+    for name, limit in TEXT_LIMITS.items():
         if len(getattr(row, name).encode()) > limit:
             raise InvalidRequest(f"{name} is longer than {limit} bytes", param=name)
 

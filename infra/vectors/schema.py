@@ -16,7 +16,8 @@ VECTOR_FIELD = "embedding"
 # Inner product of unit vectors is the cosine, and unlike COSINE it is defined for the zero vector of an empty text.
 METRIC = "IP"
 
-_TEXT_FIELDS = {
+# Longest values, in UTF-8 bytes.
+TEXT_LIMITS = {
     "pk": 32,
     "scope": 32,
     "user_id": 1_024,
@@ -40,13 +41,8 @@ _NUMBER_FIELDS = (
     "timestamp",
     "updated_at",
 )
-SCALAR_FIELDS = (*_TEXT_FIELDS, *_NUMBER_FIELDS)
+SCALAR_FIELDS = (*TEXT_LIMITS, *_NUMBER_FIELDS)
 ALL_FIELDS = (*SCALAR_FIELDS, VECTOR_FIELD)
-
-
-def text_limits() -> dict[str, int]:
-    """Longest value of each text field, in UTF-8 bytes."""
-    return dict(_TEXT_FIELDS)
 
 
 def _digest(*parts: str) -> str:
@@ -83,7 +79,7 @@ def collection_schema(dimension: int) -> CollectionSchema:
     """The collection for vectors of `dimension`."""
     texts = [
         FieldSchema(name, DataType.VARCHAR, max_length=length, is_primary=name == "pk")
-        for name, length in _TEXT_FIELDS.items()
+        for name, length in TEXT_LIMITS.items()
     ]
     numbers = [FieldSchema(name, DataType.DOUBLE) for name in _NUMBER_FIELDS]
     vector = FieldSchema(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=dimension)

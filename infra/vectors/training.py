@@ -1,32 +1,20 @@
 """What a fit learns from: the newest rows of one router's history, as columns."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from infra.vectors.milvus import MilvusHistory
 from infra.vectors.rows import HistoryRow
 from modelpilot.arrays import Floats
 from modelpilot.learning.estimation import TrainingRows
 from modelpilot.requests.records import HistoryScope, coded
 
 
-class ScannedHistory(Protocol):
-    """What is needed of `MilvusHistory`. Raises DependencyUnavailable."""
-
-    async def newest_since(self, scope: HistoryScope, rows: int) -> float:
-        """The smallest timestamp (Unix s) of the scope's newest `rows` rows; 0.0 where it has no more than that."""
-        ...
-
-    def scan(self, scope: HistoryScope, *, min_timestamp: float = 0.0) -> AsyncIterator[list[HistoryRow]]:
-        """Pages of rows."""
-        ...
-
-
 class MilvusTrainingSource:
     """Implements `activities.jobs.refit.TrainingSource`."""
 
-    def __init__(self, history: ScannedHistory) -> None:
+    def __init__(self, history: MilvusHistory) -> None:
         self._history = history
 
     async def read(self, scope: HistoryScope, limit: int, beat: Callable[[int], None]) -> TrainingRows:
