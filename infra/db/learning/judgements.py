@@ -71,14 +71,14 @@ class PostgresJudgements:
         if verdict is not None and verdict.reason:
             place = associate("reason", task.user_id, task.request_id, job.spec.judge_model or "")
             reason = self._keyring.encrypt(verdict.reason.encode("utf-8", "surrogatepass"), place)
-        told = {
+        verdict_columns = {
             "status": "failed" if verdict is None else "done",
             "score": verdict and verdict.score,
             "reason": reason,
             "error": outcome.error_type,
             "cost_usd": outcome.cost_usd,
         }
-        await self._database.fetch_all(_RECORD, {**_names(job), **_row(task), **told})
+        await self._database.fetch_all(_RECORD, {**_names(job), **_row(task), **verdict_columns})
 
     async def spent(self, job: RescoreInput) -> JudgeSpent:
         """What the job's calls have cost; those without an end count as estimated."""

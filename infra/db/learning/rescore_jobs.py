@@ -109,9 +109,7 @@ class PostgresRescoreJobs:
     async def advance(self, state: JobState, to: Position, done: int, scored: int) -> JobState:
         """Move the position and add to the counts, unless the job is not at `state.position` any more."""
         params = {"user_id": state.user_id, "id": state.id, "done": done, "scored": scored}
-        await self._database.fetch_all(
-            _ADVANCE, {**params, **_place("from", state.position), **_place("to", to)}, idempotent=True
-        )
+        await self._database.fetch_all(_ADVANCE, {**params, **_place("from", state.position), **_place("to", to)})
         return await self.job(state.user_id, state.id)
 
     async def stop_judging(self, user_id: str, job_id: str, reason: str) -> None:
