@@ -1,57 +1,163 @@
-"""Router snapshots and provider endpoints, cached: one load however many requests wait, dropped on change."""
+"""What a gateway remembers of its database: one load however many requests wait, dropped when it changes."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import structlog
 
-from modelpilot.errors import DependencyUnavailable, InvalidRequest
+from modelpilot.errors import DependencyUnavailable, InvalidRequest, ModelPilotError
 from modelpilot.learning.estimation import FittedPredictor
 from modelpilot.learning.refit import PredictorStore, ServedPredictor
 from modelpilot.requests.ports import ConfigurationSource
 from modelpilot.requests.records import HistoryScope, ProviderEndpoint, RouterSnapshot
 
+log = structlog.get_logger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-# Bounds the memory of a gateway that serves very many routers; the oldest entries are loaded again when needed.
+# Bounds the memory of a gateway that serves very many routers or keys.
 MAXIMUM_ENTRIES = 10_000
+REFRESH_S = 300.0  # bounds how long an announcement of a predictor that was missed matters
+RETRY_S = 5.0
+MAXIMUM_PREDICTOR_BYTES = 256 * 2**20  # a predictor is about as large as its artifact
 
 
-class SingleFlightCache(Generic[Value]):
-    """A TTL cache in which concurrent misses of one key share one load. Failed loads are not kept."""
+@dataclass(slots=True)
+class _Entry(Generic[Value]):
+    """A value, when its load began, and until when it is fresh (both in monotonic seconds)."""
 
-    def __init__(self, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    value: Value
+    loaded_at: float
+    fresh_until: float
+
+
+class SingleFlightCache(Generic[Key, Value]):
+    """A TTL cache in which all who miss the same key share one load.
+
+    A value is fresh for `ttl_s` from the beginning of its load. A load that fails is not kept, and its key is
+    forgotten; but while a dependency is away, a value that was loaded less than `stale_if_error_s` ago goes on being
+    used, and is loaded again after `retry_s`. The entry unused for longest makes room for a new one, by number and
+    by the `size_of` values.
+    """
+
+    def __init__(
+        self,
+        ttl_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        stale_if_error_s: float = 0.0,
+        retry_s: float = 0.0,
+        maximum_bytes: float = math.inf,
+        size_of: Callable[[Value], int] | None = None,
+    ) -> None:
         self._ttl_s, self._clock = ttl_s, clock
-        self._entries: dict[Hashable, tuple[float, asyncio.Future[Value]]] = {}
+        self._stale_if_error_s, self._retry_s = stale_if_error_s, retry_s
+        self._maximum_bytes, self._size_of = maximum_bytes, size_of
+        self._entries: OrderedDict[Key, _Entry[Value]] = OrderedDict()
+        self._loads: dict[Key, asyncio.Task[Value]] = {}  # those whose values will be kept
+        self._tasks: set[asyncio.Task[Value]] = set()  # all of them, since the event loop keeps only weak references
 
-    async def get(self, key: Hashable, load: Callable[[], Awaitable[Value]]) -> Value:
-        """The cached value, or the result of `load`. A waiter that is cancelled does not cancel the load."""
+    def fresh(self, key: Key) -> Value | None:
+        """The value, if there is a fresh one."""
         entry = self._entries.get(key)
-        if entry is None or self._clock() >= entry[0] or _failed(entry[1]):
-            entry = (self._clock() + self._ttl_s, asyncio.ensure_future(load()))
-            if len(self._entries) >= MAXIMUM_ENTRIES:
-                self._entries.pop(next(iter(self._entries)))
-            self._entries[key] = entry
-        if entry[1].done():
-            return entry[1].result()
-        return await asyncio.shield(entry[1])
+        if entry is None or self._clock() >= entry.fresh_until:
+            return None
+        self._entries.move_to_end(key)
+        return entry.value
 
-    def drop(self, belongs: Callable[[Hashable], bool] = lambda key: True) -> None:
-        """Forget the entries whose key `belongs` to what was changed; a load under way is not reused either."""
-        for key in [key for key in self._entries if belongs(key)]:
+    async def get(self, key: Key, load: Callable[[], Awaitable[Value]]) -> Value:
+        """The fresh value, or the result of `load`. A waiter that is canceled does not cancel the load."""
+        found = self.fresh(key)
+        return found if found is not None else await asyncio.shield(self._loading(key, load))
+
+    def peek(self, key: Key, load: Callable[[Value], Awaitable[Value]], default: Value) -> Value:
+        """The last value, fresh or not, without waiting; where it is not, `load` makes a new one of it behind that."""
+        entry = self._entries.get(key) or self._keep(key, _Entry(default, self._clock(), -math.inf))
+        self._entries.move_to_end(key)
+        if self._clock() >= entry.fresh_until:
+            self._loading(key, lambda: load(entry.value))
+        return entry.value
+
+    def drop(self, belongs: Callable[[Key, Value | None], bool]) -> None:
+        """Forget the entries that belong to what was changed. A load under way, whose value is None here, answers
+        those who wait for it, but may have read the old state and is not kept."""
+        for key in [key for key, entry in self._entries.items() if belongs(key, entry.value)]:
             del self._entries[key]
+        for key in [key for key in self._loads if belongs(key, None)]:
+            del self._loads[key]
 
+    def expire(self, belongs: Callable[[Key], bool]) -> None:
+        """As `drop`, but the last values stay in use until there are new ones."""
+        for key, entry in self._entries.items():
+            if belongs(key):
+                entry.fresh_until = -math.inf
+                self._loads.pop(key, None)
 
-def _failed(future: "asyncio.Future[Value]") -> bool:
-    return future.done() and (future.cancelled() or future.exception() is not None)
+    async def settled(self) -> None:
+        """Wait for the loads that are under way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stop loading."""
+        for task in self._tasks:
+            task.cancel()
+        await self.settled()
+
+    def _loading(self, key: Key, load: Callable[[], Awaitable[Value]]) -> "asyncio.Task[Value]":
+        task = self._loads.get(key)
+        if task is None:
+            task = self._loads[key] = asyncio.create_task(self._load(key, load))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        return task
+
+    async def _load(self, key: Key, load: Callable[[], Awaitable[Value]]) -> Value:
+        task, began, known = asyncio.current_task(), self._clock(), self._entries.get(key)
+        try:
+            value = await load()
+            if self._loads.get(key) is task:
+                self._keep(key, _Entry(value, began, began + self._ttl_s))
+            return value
+        except DependencyUnavailable:
+            # It may have been dropped meanwhile, for a revocation: then it is not believed any longer.
+            believed = self._loads.get(key) is task and self._entries.get(key) is known
+            if known is None or not believed or self._clock() - known.loaded_at >= self._stale_if_error_s:
+                raise
+            known.fresh_until = self._clock() + self._retry_s
+            return known.value
+        except ModelPilotError:
+            if self._loads.get(key) is task:
+                self._entries.pop(key, None)
+            raise
+        finally:
+            if self._loads.get(key) is task:
+                del self._loads[key]
+
+    def _ended(self, task: "asyncio.Task[Value]") -> None:
+        self._tasks.discard(task)
+        # Failures are raised to those who wait, who may all have left.
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, ModelPilotError):
+            log.error("cache_load_failed", exc_info=error)
+
+    def _keep(self, key: Key, entry: _Entry[Value]) -> _Entry[Value]:
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        held = sum(self._size_of(each.value) for each in self._entries.values()) if self._size_of else 0
+        while len(self._entries) > 1 and (held > self._maximum_bytes or len(self._entries) > MAXIMUM_ENTRIES):
+            _, oldest = self._entries.popitem(last=False)
+            held -= self._size_of(oldest.value) if self._size_of else 0
+        return entry
 
 
 class RouterCache:
-    """`ConfigurationSource` with a five-minute memory (product.md, section 1).
+    """A `ConfigurationSource` that remembers another one's routers and provider endpoints, for five minutes by default.
 
     `on_drop` hears of every change as well, with the arguments of `drop`.
     """
@@ -60,22 +166,22 @@ class RouterCache:
         self, source: ConfigurationSource, ttl_s: float = 300.0, on_drop: Callable[..., None] | None = None
     ) -> None:
         self._source, self._on_drop = source, on_drop
-        self._routers: SingleFlightCache[RouterSnapshot] = SingleFlightCache(ttl_s)
-        self._endpoints: SingleFlightCache[ProviderEndpoint] = SingleFlightCache(ttl_s)
+        self._routers: SingleFlightCache[tuple[str, str, str], RouterSnapshot] = SingleFlightCache(ttl_s)
+        self._endpoints: SingleFlightCache[tuple[str, str, int], ProviderEndpoint] = SingleFlightCache(ttl_s)
 
     async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
-        """See ConfigurationSource."""
+        """The router as it was at most a TTL ago."""
         key = ("router", user_id, router_id)
         return await self._routers.get(key, lambda: self._source.router_snapshot(user_id, router_id))
 
     async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
-        """See ConfigurationSource."""
+        """The synthetic router of a model that is called directly."""
         key = ("model", user_id, model_id)
         return await self._routers.get(key, lambda: self._source.direct_snapshot(user_id, model_id))
 
     async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
-        """See ConfigurationSource."""
-        key = ("provider", user_id, provider_id, key_index)
+        """The provider's address with one of its keys."""
+        key = (user_id, provider_id, key_index)
         return await self._endpoints.get(key, lambda: self._source.endpoint(user_id, provider_id, key_index))
 
     def drop(self, kind: str | None = None, user_id: str | None = None, item_id: str | None = None) -> None:
@@ -86,98 +192,72 @@ class RouterCache:
         if self._on_drop is not None:
             self._on_drop(kind, user_id, item_id)
         if kind == "router":
-            self._routers.drop(lambda key: key == ("router", user_id, item_id))
+            self._routers.drop(lambda key, _: key == ("router", user_id, item_id))
             return
         everyone = not kind or not user_id
-        for cache in (self._routers, self._endpoints):
-            cache.drop(lambda key: everyone or (isinstance(key, tuple) and key[1] == user_id))
+        self._routers.drop(lambda key, _: everyone or key[1] == user_id)
+        self._endpoints.drop(lambda key, _: everyone or key[0] == user_id)
 
 
-# The predictors in use by this gateway: loaded behind the requests that ask for them, never in front of one.
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The newest predictor of a router as far as it is known; None: there is none that can be used."""
 
-log = structlog.get_logger(__name__)
-
-REFRESH_S = 300.0  # bounds how long an announcement that was missed matters
-RETRY_S = 5.0
-# Bounds the memory of a gateway that serves very many routers; a predictor is as large as its artifact, about.
-MAXIMUM_ROUTERS = 10_000
-MAXIMUM_BYTES = 256 * 2**20
-
-
-@dataclass(slots=True)
-class _Entry:
     served: ServedPredictor | None = None
     size_bytes: int = 0
-    next_look: float = 0.0  # monotonic seconds
-    task: asyncio.Task[None] | None = None
-    stale: bool = False  # announced while it was being loaded
+
+
+_NONE = _Loaded()
 
 
 class PredictorCache:
-    """Implements `Predictors`. The router unused for longest makes room for a new one."""
+    """The `Predictors` in use by this process: loaded behind the requests that ask for them, never in front of one."""
 
-    def __init__(self, store: PredictorStore, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store, self._clock = store, clock
-        self._entries: OrderedDict[HistoryScope, _Entry] = OrderedDict()
+    def __init__(
+        self,
+        store: PredictorStore,
+        clock: Callable[[], float] = time.monotonic,
+        maximum_bytes: int = MAXIMUM_PREDICTOR_BYTES,
+    ) -> None:
+        self._store = store
+        self._cache: SingleFlightCache[HistoryScope, _Loaded] = SingleFlightCache(
+            REFRESH_S,
+            clock,
+            stale_if_error_s=math.inf,
+            retry_s=RETRY_S,
+            maximum_bytes=maximum_bytes,
+            size_of=lambda loaded: loaded.size_bytes,
+        )
 
     def get(self, scope: HistoryScope) -> ServedPredictor | None:
-        """See Predictors. Looks for a newer version in the background where it is time."""
-        entry = self._entries.setdefault(scope, _Entry())
-        self._entries.move_to_end(scope)
-        if entry.task is None and self._clock() >= entry.next_look:
-            entry.task = asyncio.create_task(self._look(scope, entry))
-        return entry.served
+        """What is there right now; a newer version is looked for in the background where it is time."""
+        return self._cache.peek(scope, partial(self._load, scope), _NONE).served
 
     def announced(self, user_id: str = "", router_id: str = "") -> None:
         """There is a new version of a router, or, without names, perhaps of any: the next decision asks for it.
 
         What is there goes on being used until the new one has come.
         """
-        for scope, entry in self._entries.items():
-            if not user_id or scope == HistoryScope(user_id, router_id):
-                entry.next_look, entry.stale = 0.0, entry.task is not None
+        self._cache.expire(lambda scope: not user_id or scope == HistoryScope(user_id, router_id))
 
     async def settled(self) -> None:
-        """Wait for the loads that are under way (for tests)."""
-        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Wait for the loads that are under way."""
+        await self._cache.settled()
 
     async def close(self) -> None:
         """Stop loading."""
-        for entry in self._entries.values():
-            if entry.task is not None:
-                entry.task.cancel()
-        await self.settled()
+        await self._cache.close()
 
-    async def _look(self, scope: HistoryScope, entry: _Entry) -> None:
-        entry.next_look = self._clock() + REFRESH_S
+    async def _load(self, scope: HistoryScope, known: _Loaded) -> _Loaded:
+        found = await self._store.newest(scope, known.served.version if known.served else 0)
+        if found is None:
+            return known
+        version, artifact = found
         try:
-            await self._load(scope, entry)
-        except DependencyUnavailable:
-            entry.next_look = self._clock() + RETRY_S
+            fitted = await asyncio.to_thread(FittedPredictor.from_bytes, artifact)
         except InvalidRequest as error:
             # Written by another release: decisions go on without it until the next fit.
             log.warning("predictor_unreadable", router_id=scope.router_id, reason=error.message)
-        finally:
-            entry.task = None
-            if entry.stale:
-                entry.next_look, entry.stale = 0.0, False
-        self._make_room()
-
-    async def _load(self, scope: HistoryScope, entry: _Entry) -> None:
-        found = await self._store.newest(scope, entry.served.version if entry.served else 0)
-        if found is None:
-            return
-        version, artifact = found
-        fitted = await asyncio.to_thread(FittedPredictor.from_bytes, artifact)
-        entry.served = ServedPredictor(version.version, version.fitted_at, fitted)
-        entry.size_bytes = len(artifact)
+            return known
         log.info("predictor_loaded", router_id=scope.router_id, version=version.version)
-
-    def _make_room(self) -> None:
-        held = sum(entry.size_bytes for entry in self._entries.values())
-        while len(self._entries) > 1 and (held > MAXIMUM_BYTES or len(self._entries) > MAXIMUM_ROUTERS):
-            _, oldest = self._entries.popitem(last=False)
-            held -= oldest.size_bytes
-            if oldest.task is not None:
-                oldest.task.cancel()
+        return _Loaded(ServedPredictor(version.version, version.fitted_at, fitted), len(artifact))

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from activities.requests import caches
 from activities.requests.caches import REFRESH_S, RETRY_S, PredictorCache
 from activities.requests.decision import DecisionSteps
 from modelpilot.learning.refit import FittedArtifact
@@ -112,12 +111,11 @@ async def test_an_announcement_during_a_load_is_heard() -> None:
     assert store.reads == 2
 
 
-async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_bounded() -> None:
     """The router unused for longest makes room, and is loaded anew when it is asked for again."""
     store, made = FakePredictorStore(), artifact()
     assert made.artifact is not None
-    monkeypatch.setattr(caches, "MAXIMUM_BYTES", 2 * len(made.artifact))
-    cache = PredictorCache(store)
+    cache = PredictorCache(store, maximum_bytes=2 * len(made.artifact))
     scopes = [HistoryScope(OWNER, name) for name in ("a", "b", "c")]
     for scope in scopes:
         await store.add(scope, 5.0, 100, made)

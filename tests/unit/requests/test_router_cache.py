@@ -52,7 +52,7 @@ async def test_five_hundred_concurrent_gets_load_once() -> None:
 async def test_a_value_lives_for_its_time() -> None:
     """Five minutes by default, then it is loaded again."""
     clock, load = Clock(), Loads()
-    cache: SingleFlightCache[int] = SingleFlightCache(300.0, clock)
+    cache: SingleFlightCache[str, int] = SingleFlightCache(300.0, clock)
     assert await cache.get("k", load) == 1
     clock.now = 299.9
     assert await cache.get("k", load) == 1
@@ -131,7 +131,7 @@ async def test_a_waiter_that_leaves_does_not_stop_the_load() -> None:
     """One client's disconnect is not the failure of all who wait for the same router."""
     load = Loads()
     load.gate.clear()
-    cache: SingleFlightCache[int] = SingleFlightCache(300.0)
+    cache: SingleFlightCache[str, int] = SingleFlightCache(300.0)
     leaving = asyncio.create_task(cache.get("k", load))
     staying = asyncio.create_task(cache.get("k", load))
     await until(lambda: load.count > 0)
@@ -144,8 +144,31 @@ async def test_a_waiter_that_leaves_does_not_stop_the_load() -> None:
 async def test_the_memory_is_bounded() -> None:
     """Ten thousand entries, then the oldest go."""
     load = Loads()
-    cache: SingleFlightCache[int] = SingleFlightCache(300.0)
+    cache: SingleFlightCache[int, int] = SingleFlightCache(300.0)
     for key in range(MAXIMUM_ENTRIES + 1):
         await cache.get(key, load)
     assert await cache.get(1, load) == 2
     assert await cache.get(0, load) == MAXIMUM_ENTRIES + 2
+
+
+async def test_a_value_dropped_during_an_outage_is_not_believed() -> None:
+    """The last value stands in while the database is away, but not for whoever asked before it was dropped."""
+    clock, gate = Clock(), asyncio.Event()
+    cache: SingleFlightCache[str, int] = SingleFlightCache(5.0, clock, stale_if_error_s=300.0, retry_s=1.0)
+
+    async def fail() -> int:
+        await gate.wait()
+        raise DependencyUnavailable("away")
+
+    await cache.get("k", Loads())
+    clock.now = 5.0
+    gate.set()
+    assert await cache.get("k", fail) == 1
+    gate.clear()
+    clock.now = 6.0
+    early = asyncio.create_task(cache.get("k", fail))
+    await asyncio.sleep(0)
+    cache.drop(lambda key, value: True)
+    gate.set()
+    with pytest.raises(DependencyUnavailable):
+        await early
