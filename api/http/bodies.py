@@ -51,11 +51,6 @@ async def read_bytes(request: web.Request) -> bytes:
         raise MalformedBody("The body does not match its Transfer-Encoding.") from error
 
 
-def parse_body(raw: bytes, model: type[T]) -> T:
-    """`raw` as a checked `model`. Raises MalformedBody, InvalidRequest."""
-    return validate(parse_object(raw), model)
-
-
 def parse_object(raw: bytes) -> dict[str, Any]:
     """`raw` as a JSON object. Raises MalformedBody where it is not JSON, InvalidRequest where it is not usable."""
     if not raw.strip():

@@ -68,11 +68,6 @@ class Keyring:
         self._mac_root = raw[-1]
         self._mac_keys: dict[str, bytes] = {}
 
-    @classmethod
-    def from_text(cls, text: str) -> "Keyring":
-        """Keys as configured: comma-separated, newest first. Raises InvalidKey."""
-        return cls([part for part in text.split(",") if part.strip()])
-
     @staticmethod
     def _header(key: bytes) -> bytes:
         return _VERSION + hashlib.sha256(b"modelpilot/key-id" + key).digest()[:_KEY_ID_BYTES]

@@ -21,11 +21,6 @@ def fallback_model(models: Sequence[str], attempt: int) -> str:
     return models[attempt % len(models)]
 
 
-def fallback_wait_s(attempt: int) -> float:
-    """Seconds to wait after fallback attempt `attempt` (0-based) failed: 1000 * 2^i ms, exactly, at most 60 s."""
-    return min(INITIAL_WAIT_S * COEFFICIENT**attempt, MAXIMUM_WAIT_S)
-
-
 def same_model_wait_s(retry: int, retry_after_s: float | None, jitter: float) -> float | None:
     """Seconds before the same model is called again (`retry` 0-based), or None when it should not be.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.bodies import MAX_DEPTH, parse_body, parse_object, refuse_unstorable
+from api.http.bodies import MAX_DEPTH, parse_object, refuse_unstorable, validate
 from api.http.responses import json_bytes
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, MalformedBody
@@ -71,7 +71,7 @@ def test_duplicate_keys_take_the_last() -> None:
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\x00", "\ufeff", "\u202eabc", "👩‍👩‍👧", "\U0010ffff"])
 def test_strange_text_survives_a_round_trip(text: str) -> None:
     """Lone surrogates, NUL, right-to-left marks and emoji reach the provider as they came."""
-    body = parse_body(json.dumps({"messages": [{"role": "user", "content": text}]}).encode(), ChatBody)
+    body = validate(parse_object(json.dumps({"messages": [{"role": "user", "content": text}]}).encode()), ChatBody)
     assert body.messages[0].content == text
     again = json.loads(json_bytes(body.model_dump(mode="python", exclude_unset=True)))
     assert again["messages"][0]["content"] == text
@@ -88,7 +88,7 @@ def test_every_json_object_survives_a_round_trip(value: Any) -> None:
 def test_any_bytes_give_a_body_or_a_coded_error(raw: bytes) -> None:
     """No input leads to any other exception."""
     with suppress(MalformedBody, InvalidRequest):
-        assert parse_body(raw, Router).id
+        assert validate(parse_object(raw), Router).id
 
 
 def router_with(**changes: Any) -> bytes:
@@ -123,7 +123,7 @@ def router_with(**changes: Any) -> bytes:
 def test_the_offending_field_is_named(changes: dict[str, Any], param: str | None) -> None:
     """`param` is the field in the client's spelling."""
     with pytest.raises((InvalidRequest, MalformedBody)) as caught:
-        parse_body(router_with(**changes), Router)
+        validate(parse_object(router_with(**changes)), Router)
     assert caught.value.param == param
     assert param is None or caught.value.message.startswith(f"{param}: ")
 
@@ -131,7 +131,7 @@ def test_the_offending_field_is_named(changes: dict[str, Any], param: str | None
 def test_union_members_are_no_fields() -> None:
     """Pydantic's names of union members stay out of `param`."""
     with pytest.raises(InvalidRequest) as caught:
-        parse_body(b'{"messages":[{"role":"user","content":[1]}]}', ChatBody)
+        validate(parse_object(b'{"messages":[{"role":"user","content":[1]}]}'), ChatBody)
     assert caught.value.param is not None
     assert caught.value.param.startswith("messages[0].content")
     assert "str" not in caught.value.param
@@ -140,7 +140,7 @@ def test_union_members_are_no_fields() -> None:
 def test_values_stay_out_of_messages() -> None:
     """A refused value may be a secret."""
     with pytest.raises(InvalidRequest) as caught:
-        parse_body(router_with(name=["canary-secret"], mode="canary-secret"), Router)
+        validate(parse_object(router_with(name=["canary-secret"], mode="canary-secret")), Router)
     assert "canary" not in caught.value.message + json.dumps(caught.value.details)
     assert [item["param"] for item in caught.value.details["errors"]] == ["name", "mode"]
 

@@ -9,19 +9,9 @@ from modelpilot.providers.retries import (
     BudgetRules,
     RetryBudget,
     fallback_model,
-    fallback_wait_s,
     same_model_wait_s,
 )
 from tests.support.core import ManualClock
-
-
-@pytest.mark.parametrize(
-    ("attempt", "wait_ms"),
-    [(0, 1_000), (1, 2_000), (2, 4_000), (3, 8_000), (4, 16_000), (5, 32_000), (6, 60_000), (7, 60_000), (19, 60_000)],
-)
-def test_fallback_waits_double_exactly(attempt: int, wait_ms: int) -> None:
-    """1000 · 2^i ms without jitter, capped at 60 s."""
-    assert fallback_wait_s(attempt) * 1000 == wait_ms
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.integers(0, 30))
