@@ -32,7 +32,7 @@ class ProcessFitter:
         self._work = work
 
     async def fit(self, rows: TrainingRows, now: float) -> FittedArtifact:
-        """See Fitter."""
+        """Fit in the process; canceling kills it. Raises RuntimeError where the work broke off."""
         ours, theirs = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(target=_run, args=(theirs, self._work, rows, now), daemon=True)
         starting = asyncio.create_task(asyncio.to_thread(_start, process, theirs))

@@ -18,13 +18,13 @@ with workflow.unsafe.imports_passed_through():
     from modelpilot.learning.rescoring import (
         NIGHTLY_DAYS,
         CloseInput,
-        JobStatus,
         JudgeReport,
         RescoreInput,
         RescoreProgress,
         RescoreResult,
         SliceInput,
     )
+    from modelpilot.metrics.jobs import JobStatus
 
 Told = TypeVar("Told")
 Report = TypeVar("Report")

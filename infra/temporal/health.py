@@ -71,9 +71,6 @@ class TemporalHealth:
             await asyncio.gather(self._task, return_exceptions=True)
 
 
-# What a failed call of Temporal's means to the project.
-
-
 @contextmanager
 def translated(missing: str = "") -> Iterator[None]:
     """Raise a failed call as NotFound, with the message given, where there is no such workflow; otherwise, and without

@@ -33,17 +33,20 @@ _PROVIDER = SearchAttributeKey.for_keyword(names.SEARCH_PROVIDER)
 
 
 class TemporalStarter:
-    """`WorkflowStarter` over a Temporal client."""
+    """The `WorkflowStarter` of requests over a Temporal client. What fails raises DependencyUnavailable."""
 
     def __init__(self, client: Client, health: TemporalHealth) -> None:
         self._client, self._health = client, health
 
     def check_up(self) -> None:
-        """See WorkflowStarter."""
+        """Raise DependencyUnavailable at once when the service is known to be down."""
         self._health.check_up()
 
     async def start(self, request: RouteRequestInput) -> None:
-        """See WorkflowStarter. The first workflow task comes back with the acknowledgement (eager start)."""
+        """Start eagerly: the first workflow task comes back with the acknowledgement.
+
+        Raises Conflict where the workflow was started before.
+        """
         try:
             with self._watched():
                 handle = await self._client.start_workflow(
@@ -65,7 +68,7 @@ class TemporalStarter:
             EAGER_DENIED.inc()
 
     async def wait_closed(self, key: RequestKey) -> None:
-        """See WorkflowStarter."""
+        """Wait for the workflow's end, however it ends. Raises NotFound."""
         try:
             with self._watched(key):
                 await self._handle(key).result()
@@ -73,7 +76,7 @@ class TemporalStarter:
             log.warning("workflow_failed", workflow_id=key.workflow_id)
 
     async def is_running(self, key: RequestKey) -> bool:
-        """See WorkflowStarter."""
+        """Whether a workflow of this request is open."""
         try:
             with self._watched(key):
                 described = await self._handle(key).describe(rpc_timeout=ASK_TIMEOUT)
@@ -82,7 +85,7 @@ class TemporalStarter:
         return described.status == WorkflowExecutionStatus.RUNNING
 
     async def cancel(self, key: RequestKey) -> None:
-        """See WorkflowStarter. A workflow that is gone needs no canceling."""
+        """Ask the workflow to stop spending; one that is gone needs no canceling."""
         with suppress(NotFound), self._watched(key):
             await self._handle(key).cancel(rpc_timeout=ASK_TIMEOUT)
 

@@ -18,6 +18,9 @@ from modelpilot import names
 # Two threads for workflow code: a fifth less CPU per workflow than the default pool.
 WORKFLOW_THREADS = 2
 
+_ASK_AGAIN_S = 0.05
+_KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+
 
 def routing_worker(
     client: Client, workflows: Sequence[type], activities: Sequence[Callable[..., Any]], max_in_flight: int
@@ -61,14 +64,11 @@ def maintenance_worker(client: Client, workflows: Sequence[type], activities: Se
     )
 
 
-# Whether a worker really polls: the service is asked, since the library starts polling in the background.
-
-_ASK_AGAIN_S = 0.05
-_KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
-
-
 async def wait_until_polling(client: Client, queue: str, identity: str) -> None:
-    """Return when the service sees `identity` polling the queue for workflows and for activities; no time limit."""
+    """Return when the service sees `identity` polling the queue for workflows and for activities; no time limit.
+
+    The service is asked, since the library starts polling in the background.
+    """
     for kind in _KINDS:
         while not await _polls(client, queue, identity, kind):  # noqa: ASYNC110 - the event is another process's
             await asyncio.sleep(_ASK_AGAIN_S)

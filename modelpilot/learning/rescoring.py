@@ -1,18 +1,18 @@
-"""Batch re-scoring: what the workflow and its steps are told, and what they report.
+"""Batch re-scoring: the inputs and reports of its workflow, the rows and jobs that it works on, and the ports to both.
 
 Inputs and reports enter workflow histories: new fields get defaults.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from modelpilot.learning.feedback import SourceTotal
 from modelpilot.learning.quality import Quality, Source
 from modelpilot.management.resources import Page
+from modelpilot.metrics.jobs import JobStatus
 from modelpilot.requests.records import HistoryScope, QualityUpdate
 
-JobStatus = Literal["running", "completed", "failed", "canceled"]
 NIGHTLY_SOURCES: tuple[Source, ...] = ("checks", "feedback")
 # Older rows have been looked at in earlier nights; what has been said about them since is looked at all the same.
 NIGHTLY_DAYS = 7
@@ -136,9 +136,6 @@ class RescoreResult:
 
     status: JobStatus
     progress: RescoreProgress
-
-
-# Batch re-scoring: the rows that a job works on, the jobs as they are stored, and the ports to both.
 
 
 @dataclass(frozen=True, slots=True)
