@@ -15,15 +15,14 @@ from aiohttp import web
 
 from activities.requests.call import ModelCaller
 from activities.requests.controller import FlightController
-from activities.requests.decision import DecisionSteps, RoutingActivities
+from activities.requests.decision import DecisionSteps
 from activities.requests.embeddings import EmbeddingCaller
 from activities.requests.flight import BackgroundTasks, FlightRegistry
-from activities.requests.performance import PerformanceActivities
-from activities.requests.provider_steps import ProviderActivities
 from activities.requests.recovery import Recovery
+from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
 from api.app import create_app
 from api.gateway.answer import SUBMISSIONS
-from api.gateway.serving import Gateway, serve, sweep_flights
+from api.gateway.lifecycle import Gateway, serve, sweep_flights
 from api.gateway.submit import Submissions
 from api.routes import (
     analytics,

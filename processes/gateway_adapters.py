@@ -10,7 +10,7 @@ from temporalio.client import Client
 
 from activities.requests.caches import PredictorCache, RouterCache
 from activities.requests.deployments import DeploymentHealth
-from api.gateway.serving import keep_lease
+from api.gateway.lifecycle import keep_lease
 from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck
 from infra.crypto.keyring import Keyring

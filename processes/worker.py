@@ -18,7 +18,7 @@ from temporalio.worker import Worker
 
 from activities.jobs.aggregation import AggregationActivities
 from activities.jobs.housekeeping import MaintenanceActivities
-from activities.jobs.judging import JudgeActivities
+from activities.jobs.judge import JudgeActivities
 from activities.jobs.refit import RefitActivities
 from activities.jobs.rescoring import RescoreActivities
 from activities.requests.call import ModelCaller

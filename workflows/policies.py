@@ -9,8 +9,8 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from modelpilot.providers.retries import COEFFICIENT, INITIAL_WAIT_S, MAXIMUM_WAIT_S
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.route_request import CallPlan
 
 # Local steps return their failures as values: a joined failure that Temporal retried would only be joined again.
 ONCE = RetryPolicy(maximum_attempts=1)

@@ -11,7 +11,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.jobs.judging import JudgeActivities
+    from activities.jobs.judge import JudgeActivities
     from activities.jobs.rescoring import RescoreActivities
     from modelpilot import names
     from modelpilot.learning.refit import RefitInput

@@ -12,12 +12,11 @@ from temporalio.exceptions import FailureError, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as StepTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.requests.decision import RoutingActivities
-    from activities.requests.performance import PerformanceActivities
-    from activities.requests.provider_steps import ProviderActivities
+    from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
     from modelpilot import names
     from modelpilot.providers.retries import FALLBACK_SEQ
-    from modelpilot.requests.messages import (
+    from modelpilot.requests.outcome import Outcome
+    from modelpilot.requests.route_request import (
         CallReport,
         FallbackInput,
         RouteRequestInput,
@@ -25,7 +24,6 @@ with workflow.unsafe.imports_passed_through():
         StepInput,
         StepReport,
     )
-    from modelpilot.requests.outcome import Outcome
     from workflows import policies
 
 MODEL = SearchAttributeKey.for_keyword(names.SEARCH_MODEL)

@@ -21,10 +21,10 @@ from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Place, ProviderFacts, deployments_of, places_of
 from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.providers.retries import RetryBudget, same_model_wait_s
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 from modelpilot.requests.records import RequestKey
+from modelpilot.requests.route_request import CallPlan
 from modelpilot.routing.eligibility import cannot_honour
 from modelpilot.wire.assembler import ChunkAssembler
 

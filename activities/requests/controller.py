@@ -12,11 +12,10 @@ from activities.requests.failures import canceled_outcome, unacknowledged_outcom
 from activities.requests.flight import BackgroundTasks, Flight
 from activities.requests.recording import Mac, build_record
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import RequestRecord
-from modelpilot.wire.jsonb import dump
+from modelpilot.requests.route_request import RouteRequestInput
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +95,7 @@ class FlightController:
         plan = flight.request.plan
         provider = str(plan.specs[plan.model]["provider"])
         try:
-            if flight.abandoned or (flight.careful and not await asyncio.shield(flight.acknowledged)):
+            if flight.abandoned or (flight.commit_first and not await asyncio.shield(flight.acknowledged)):
                 return canceled_outcome((), plan.model, provider)
             flight.calling = True
             context = self.context(flight, plan.total_ms - flight.elapsed_ms())
@@ -123,10 +122,10 @@ class FlightController:
         )
 
     async def conclude(self, flight: Flight, outcome: Outcome) -> None:
-        """Commit the terminal row and settle the flight; where the request is careful, in exactly this order."""
+        """Commit the terminal row and settle the flight; with `commit_first` in exactly this order."""
         if flight.record is None:  # a request ends once: whatever comes later does not replace it
             flight.record = self._record(flight, flight.request, outcome)
-        if not flight.careful:
+        if not flight.commit_first:
             flight.settle(flight.record.outcome)
         if not await self._committed(flight):
             log.error("ledger_unavailable", request_id=flight.key.request_id)
@@ -183,8 +182,3 @@ class FlightController:
             await self._ledger.record_attempts(request.key, outcome.attempts)
         except DependencyUnavailable:
             log.warning("attempts_not_recorded", request_id=request.request_id)
-
-
-def answer_size(outcome: Outcome) -> int:
-    """Bytes of the answer as JSON; 0 without one."""
-    return len(dump(outcome.answer)) if outcome.answer is not None else 0

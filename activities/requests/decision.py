@@ -6,16 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from temporalio import activity
-
 from activities.requests.deployments import DeploymentHealth
-from activities.requests.flight import FlightRegistry
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.refit import Predictors, ServedPredictor
-from modelpilot.requests.messages import StepInput, StepReport
 from modelpilot.requests.ports import Embedder, History
 from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
+from modelpilot.requests.route_request import StepReport
 from modelpilot.routing.decision import Decision, PredictorUse
 from modelpilot.routing.selection import Blocked, decide
 
@@ -130,49 +127,3 @@ async def _timed(reports: dict[str, StepReport], name: str, work: Awaitable[Resu
 
 def _report(began: float, detail: dict[str, Any]) -> StepReport:
     return StepReport(duration_ms=round((time.perf_counter() - began) * 1000.0, 3), detail=detail)
-
-
-# The decision steps as Temporal activities: they join what the gateway has computed, and report it.
-
-
-class RoutingActivities:
-    """`load_router`, `embed_prompt`, `query_history`, `score_models`.
-
-    The decision is part of the workflow's input, so a recovery has nothing to compute here: it reports the decision
-    as it was made.
-    """
-
-    def __init__(self, registry: FlightRegistry) -> None:
-        self._registry = registry
-
-    @activity.defn
-    async def load_router(self, step: StepInput) -> StepReport:
-        """The router's version and how many models it has."""
-        return self._report("load_router", step)
-
-    @activity.defn
-    async def embed_prompt(self, step: StepInput) -> StepReport:
-        """Which embedder was used."""
-        return self._report("embed_prompt", step)
-
-    @activity.defn
-    async def query_history(self, step: StepInput) -> StepReport:
-        """How many neighbours were found."""
-        return self._report("query_history", step)
-
-    @activity.defn
-    async def score_models(self, step: StepInput) -> StepReport:
-        """Which model was selected."""
-        return self._report("score_models", step)
-
-    def _report(self, name: str, step: StepInput) -> StepReport:
-        flight = self._registry.get(step.nonce)
-        if flight is not None and name in flight.reports:
-            return flight.reports[name]
-        if step.request is None:
-            return StepReport(missing=True)
-        decision = step.request.decision
-        return StepReport(
-            joined=False,
-            detail={"decided": decision.get("selectedModel"), "configVersion": step.request.config_version},
-        )

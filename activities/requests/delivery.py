@@ -7,8 +7,8 @@ from typing import Any
 
 from activities.requests.flight import ChunkSink
 from modelpilot.errors import StreamDiverged
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
+from modelpilot.requests.route_request import CallPlan
 from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.resume import Diverged, Resume, is_comparable

@@ -10,9 +10,9 @@ from typing import Any
 from activities.requests.deployments import Deployment
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import ModelPilotError
-from modelpilot.requests.messages import RouteRequestInput, StepReport
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot, Vector
+from modelpilot.requests.route_request import RouteRequestInput, StepReport
 from modelpilot.wire.resume import Transcript
 
 # A streaming client that reads slower than its provider writes stalls the provider here, not the gateway's memory.
@@ -72,7 +72,7 @@ class Flight:
     """One request that this process is working on. Futures are resolved exactly once, failures are values.
 
     `acknowledged` tells whether the workflow's start was acknowledged; `first` is the outcome of the first phase (the
-    decided model), `final` that of the whole request. A `careful` request (one with an Idempotency-Key) calls the
+    decided model), `final` that of the whole request. With `commit_first` (as for an Idempotency-Key) it calls the
     provider only after the acknowledgement, and answers only after the commit.
     """
 
@@ -84,7 +84,7 @@ class Flight:
     received_at: float  # monotonic seconds
     sink: ChunkSink | None = None
     body_digest: bytes = b""
-    careful: bool = False
+    commit_first: bool = False
     acknowledged: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     first: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     final: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())

@@ -8,9 +8,10 @@ from modelpilot.chat.profile import RequestProfile
 from modelpilot.chat.text import normalized_prompt
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.providers.pricing import carbon_g
-from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestRecord, Vector
+from modelpilot.requests.route_request import RouteRequestInput
+from modelpilot.wire.jsonb import dump
 
 # Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
 Mac = Callable[[str, bytes], bytes]
@@ -89,8 +90,8 @@ def answering_attempt(outcome: Outcome) -> Attempt | None:
     return next((attempt for attempt in reversed(outcome.attempts) if attempt.status == "ok"), None)
 
 
-def without_large_answer(outcome: Outcome, size_bytes: int) -> Outcome:
-    """The outcome as it may enter Temporal: an answer over the limit stays in the ledger only."""
-    if size_bytes <= INLINE_LIMIT_BYTES:
+def without_large_answer(outcome: Outcome) -> Outcome:
+    """The outcome as it may enter Temporal: an answer over the limit (as JSON) stays in the ledger only."""
+    if outcome.answer is None or len(dump(outcome.answer)) <= INLINE_LIMIT_BYTES:
         return outcome
     return replace(outcome, answer=None, answer_stored=True)

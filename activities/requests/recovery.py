@@ -14,10 +14,10 @@ from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.retries import FALLBACK_SEQ
-from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.requests.ports import Leases, Ledger
 from modelpilot.requests.records import RouterSnapshot
+from modelpilot.requests.route_request import RouteRequestInput
 from modelpilot.routing.router import Router
 
 log = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ class Recovery:
 
 def _recovered(request: RouteRequestInput, profile: RequestProfile, snapshot: RouterSnapshot) -> Flight:
     """A flight of a request that another process accepted: Temporal has it, and its outcome is committed first."""
-    flight = Flight(request, profile, snapshot, None, {}, time.monotonic(), careful=True)
+    flight = Flight(request, profile, snapshot, None, {}, time.monotonic(), commit_first=True)
     flight.degraded.append("recovered")
     flight.acknowledge(started=True)
     return flight

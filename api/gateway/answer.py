@@ -12,7 +12,7 @@ from aiohttp import web
 from activities.requests.delivery import rest_of
 from activities.requests.failures import attempt_summary, outcome_error
 from activities.requests.flight import ChunkSink
-from api.gateway.receive import Incoming, Submission
+from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from api.http.errors import ErrorView, describe, openai_envelope
 from api.http.middleware import REQUEST_ID
@@ -299,13 +299,13 @@ class Format:
     headers: Callable[[str], Headers] = lambda request_id: {}
 
 
-async def answer(request: web.Request, incoming: Incoming, form: Format) -> web.StreamResponse:
-    """Submit `incoming` and write its answer. Raises what stands in its way, and the outcome's error."""
+async def answer(request: web.Request, received: ReceivedRequest, form: Format) -> web.StreamResponse:
+    """Submit `received` and write its answer. Raises what stands in its way, and the outcome's error."""
     submissions = request.app[SUBMISSIONS]
-    submission = await submissions.submit(incoming)
+    submission = await submissions.submit(received)
     request[REQUEST_ID] = submission.key.request_id
     try:
-        if incoming.checked.stream:
+        if received.checked.stream:
             return await _stream(request, submission, form)
         return await _whole(request, submission, form)
     except BaseException:

@@ -1,4 +1,4 @@
-"""From an HTTP request that carries a chat body to an `Incoming`: target, rights, names. Shared by all formats."""
+"""A received chat request, checked (target, rights, names), and the flight that it becomes. Shared by all formats."""
 
 import hashlib
 import re
@@ -15,14 +15,17 @@ from activities.requests.recording import INLINE_LIMIT_BYTES
 from api.http.middleware import PRINCIPAL
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, PermissionDenied
-from modelpilot.requests.messages import CallPlan, RouteRequestInput
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
+from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 
-# What the gateway accepts, and the flight that it becomes.
+ROUTER_PREFIX = "router/"
+_MAX_KEY_CHARACTERS = 255
+# It becomes part of a workflow id and of URLs.
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class ReceivedRequest:
     """One HTTP request, checked. Exactly one of `router_id` and `model_id` is set."""
 
     principal: Principal
@@ -52,67 +55,9 @@ class Submission:
     owned: bool = False
 
 
-def open_flight(incoming: Incoming, key: RequestKey, decided: Decided, instance: str, *, careful: bool) -> Flight:
-    """The flight of a request that gateway `instance` accepts, with the input of its workflow."""
-    router = decided.snapshot.router
-    request = RouteRequestInput(
-        user_id=key.user_id,
-        request_id=key.request_id,
-        router_id=incoming.router_id,
-        owner=instance,
-        nonce=secrets.token_hex(12),
-        created_at=time.time() - (time.monotonic() - incoming.received_at),
-        config_version=decided.snapshot.version,
-        plan=_plan(decided),
-        decision=decided.decision.to_wire(),
-        body=incoming.raw.decode() if len(incoming.raw) <= INLINE_LIMIT_BYTES else None,
-        stream=decided.profile.stream,
-        api_key_id=incoming.principal.api_key_id,
-        store_prompts=router.store_prompts,
-        tags=decided.profile.options.tags,
-        session_id=decided.profile.options.session_id,
-    )
-    return Flight(
-        request=request,
-        profile=decided.profile,
-        snapshot=decided.snapshot,
-        vector=decided.vector,
-        reports=decided.reports,
-        received_at=incoming.received_at,
-        sink=ChunkSink() if decided.profile.stream else None,
-        body_digest=incoming.digest,
-        careful=careful,
-        degraded=list(decided.decision.degraded),
-    )
-
-
-def _plan(decided: Decided) -> CallPlan:
-    router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
-    names = dict.fromkeys((decision.selected, *decision.fallbacks))
-    return CallPlan(
-        model=decision.selected,
-        specs={name: decided.snapshot.models[name].to_wire() for name in names},
-        fallback_models=decision.fallbacks,
-        retry_attempts=router.fallback_strategy.retry_attempts,
-        same_model_retries=router.same_model_retries,
-        first_token_ms=router.timeouts.first_token_ms,
-        idle_ms=router.timeouts.idle_ms,
-        total_ms=router.timeouts.total_ms,
-        call_format=profile.options.call_format or router.call_format,
-        on_stream_cut=router.on_stream_cut,
-        connect_ms=router.timeouts.connect_ms,
-    )
-
-
-ROUTER_PREFIX = "router/"
-_MAX_KEY_CHARACTERS = 255
-# It becomes part of a workflow id and of URLs.
-_CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-
-
-def incoming_of(
+def receive(
     request: web.Request, router_id: str | None, raw: bytes, body: dict[str, Any], checked: ChatBody, received_at: float
-) -> Incoming:
+) -> ReceivedRequest:
     """The request to submit; `raw` is what the workflow keeps and `body` what it says. Without a `router_id` the body's
     `model` names the target. Raises InvalidRequest, PermissionDenied.
     """
@@ -121,7 +66,7 @@ def incoming_of(
         router_id, model_id = _target(checked)
     principal = request[PRINCIPAL]
     check_allowed(principal, router_id)
-    return Incoming(
+    return ReceivedRequest(
         principal=principal,
         router_id=router_id,
         model_id=model_id,
@@ -141,6 +86,42 @@ def check_allowed(principal: Principal, router_id: str | None) -> None:
         raise PermissionDenied(
             "This API key may not use this router." if router_id else "This key is for routers only."
         )
+
+
+def open_flight(
+    received: ReceivedRequest, key: RequestKey, decided: Decided, instance: str, *, commit_first: bool
+) -> Flight:
+    """The flight of a request that gateway `instance` accepts, with the input of its workflow."""
+    router = decided.snapshot.router
+    request = RouteRequestInput(
+        user_id=key.user_id,
+        request_id=key.request_id,
+        router_id=received.router_id,
+        owner=instance,
+        nonce=secrets.token_hex(12),
+        created_at=time.time() - (time.monotonic() - received.received_at),
+        config_version=decided.snapshot.version,
+        plan=_plan(decided),
+        decision=decided.decision.to_wire(),
+        body=received.raw.decode() if len(received.raw) <= INLINE_LIMIT_BYTES else None,
+        stream=decided.profile.stream,
+        api_key_id=received.principal.api_key_id,
+        store_prompts=router.store_prompts,
+        tags=decided.profile.options.tags,
+        session_id=decided.profile.options.session_id,
+    )
+    return Flight(
+        request=request,
+        profile=decided.profile,
+        snapshot=decided.snapshot,
+        vector=decided.vector,
+        reports=decided.reports,
+        received_at=received.received_at,
+        sink=ChunkSink() if decided.profile.stream else None,
+        body_digest=received.digest,
+        commit_first=commit_first,
+        degraded=list(decided.decision.degraded),
+    )
 
 
 def _target(checked: ChatBody) -> tuple[str | None, str | None]:
@@ -164,3 +145,21 @@ def _client_name(request: web.Request) -> str | None:
     if name is not None and not _CLIENT_NAME.fullmatch(name):
         raise InvalidRequest("x-request-id: 1 to 128 of A-Z a-z 0-9 . _ : - were expected", param="x-request-id")
     return name
+
+
+def _plan(decided: Decided) -> CallPlan:
+    router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
+    names = dict.fromkeys((decision.selected, *decision.fallbacks))
+    return CallPlan(
+        model=decision.selected,
+        specs={name: decided.snapshot.models[name].to_wire() for name in names},
+        fallback_models=decision.fallbacks,
+        retry_attempts=router.fallback_strategy.retry_attempts,
+        same_model_retries=router.same_model_retries,
+        first_token_ms=router.timeouts.first_token_ms,
+        idle_ms=router.timeouts.idle_ms,
+        total_ms=router.timeouts.total_ms,
+        call_format=profile.options.call_format or router.call_format,
+        on_stream_cut=router.on_stream_cut,
+        connect_ms=router.timeouts.connect_ms,
+    )

@@ -16,7 +16,7 @@ from activities.requests.controller import FlightController
 from activities.requests.decision import Decided, DecisionSteps
 from activities.requests.flight import BackgroundTasks, Flight, FlightRegistry
 from activities.requests.recording import Mac
-from api.gateway.receive import Incoming, Submission, open_flight
+from api.gateway.receive import ReceivedRequest, Submission, open_flight
 from modelpilot.chat.profile import profile_request
 from modelpilot.errors import (
     Conflict,
@@ -49,50 +49,50 @@ class RequestNames:
     def __init__(self, ledger: Ledger, mac: Mac) -> None:
         self._ledger, self._mac = ledger, mac
 
-    async def reserve(self, incoming: Incoming) -> Naming:
+    async def reserve(self, received: ReceivedRequest) -> Naming:
         """Reserve what the client named; the key decides where there are both.
 
         Raises IdempotencyMismatch or Conflict where a name stands for another request of the same owner.
         """
-        names = _names(incoming)
-        request_id = self._request_id(incoming)
+        names = _names(received)
+        request_id = self._request_id(received)
         held = False
         fresh: tuple[tuple[NameKind, str], ...] = ()
         for kind, name in names:
             reservation = await self._ledger.reserve(
-                incoming.principal.user_id, kind, name, incoming.digest, request_id
+                received.principal.user_id, kind, name, received.digest, request_id
             )
-            if not _is_ours(reservation, incoming, request_id):
-                await self.release(incoming, Naming(request_id, held, fresh))
+            if not _is_ours(reservation, received, request_id):
+                await self.release(received, Naming(request_id, held, fresh))
                 raise _taken(kind)
             held = held or (kind == names[0][0] and not reservation.fresh)
             fresh += ((kind, name),) if reservation.fresh else ()
         return Naming(request_id, held, fresh)
 
-    async def release(self, incoming: Incoming, naming: Naming) -> None:
+    async def release(self, received: ReceivedRequest, naming: Naming) -> None:
         """Free the names that this request reserved: it was refused, so another body may have them."""
         # With the database away they stay reserved for this body.
         with suppress(DependencyUnavailable):
             for kind, name in naming.fresh:
-                await self._ledger.release(incoming.principal.user_id, kind, name, naming.request_id)
+                await self._ledger.release(received.principal.user_id, kind, name, naming.request_id)
 
-    def _request_id(self, incoming: Incoming) -> str:
-        if incoming.idempotency_key is not None:
-            named = f"{incoming.principal.user_id}\x00{incoming.idempotency_key}"
+    def _request_id(self, received: ReceivedRequest) -> str:
+        if received.idempotency_key is not None:
+            named = f"{received.principal.user_id}\x00{received.idempotency_key}"
             return "key_" + self._mac("idempotency-key", named.encode()).hex()[:32]
-        return incoming.client_name or f"req_{secrets.token_hex(16)}"
+        return received.client_name or f"req_{secrets.token_hex(16)}"
 
 
-def _names(incoming: Incoming) -> tuple[tuple[NameKind, str], ...]:
+def _names(received: ReceivedRequest) -> tuple[tuple[NameKind, str], ...]:
     given: tuple[tuple[NameKind, str | None], ...] = (
-        ("idempotency-key", incoming.idempotency_key),
-        ("request-id", incoming.client_name),
+        ("idempotency-key", received.idempotency_key),
+        ("request-id", received.client_name),
     )
     return tuple((kind, name) for kind, name in given if name is not None)
 
 
-def _is_ours(reservation: Reservation, incoming: Incoming, request_id: str) -> bool:
-    return reservation.body_digest == incoming.digest and reservation.request_id == request_id
+def _is_ours(reservation: Reservation, received: ReceivedRequest, request_id: str) -> bool:
+    return reservation.body_digest == received.digest and reservation.request_id == request_id
 
 
 def _taken(kind: NameKind) -> IdempotencyMismatch | Conflict:
@@ -128,42 +128,42 @@ class Submissions:
         self._max_in_flight = max_in_flight
         self._naming: WeakValueDictionary[RequestKey, asyncio.Lock] = WeakValueDictionary()
 
-    async def decide(self, incoming: Incoming, *, explore: bool = True) -> Decided:
+    async def decide(self, received: ReceivedRequest, *, explore: bool = True) -> Decided:
         """The decision alone, without calling a provider; without `explore`, the one that exploration replaces."""
-        profile = profile_request(incoming.body, incoming.checked)
-        return await self._steps.decide(self._loader(incoming), profile, explore=explore)
+        profile = profile_request(received.body, received.checked)
+        return await self._steps.decide(self._loader(received), profile, explore=explore)
 
-    async def prompt_tokens(self, incoming: Incoming) -> int:
+    async def prompt_tokens(self, received: ReceivedRequest) -> int:
         """The estimated size of the prompt. Raises NotFound for an unknown target, as `submit` would."""
-        await self._loader(incoming)()
-        return profile_request(incoming.body, incoming.checked).prompt_tokens
+        await self._loader(received)()
+        return profile_request(received.body, received.checked).prompt_tokens
 
-    async def submit(self, incoming: Incoming) -> Submission:
+    async def submit(self, received: ReceivedRequest) -> Submission:
         """Accept a request. Raises what stands in its way; then nothing was spent."""
         self._starter.check_up()
         if self._registry.active >= self._max_in_flight:
             raise Overloaded("This gateway is at its limit of requests in flight", retry_after_s=OVERLOAD_RETRY_AFTER_S)
-        if incoming.is_repeat and incoming.idempotency_key is None:
-            running = self._registry.find_running(incoming.principal.user_id, incoming.digest)
+        if received.is_repeat and received.idempotency_key is None:
+            running = self._registry.find_running(received.principal.user_id, received.digest)
             if running is not None:
                 return Submission(running.key, running)
-        naming = await self._names.reserve(incoming)
-        key = RequestKey(incoming.principal.user_id, naming.request_id)
+        naming = await self._names.reserve(received)
+        key = RequestKey(received.principal.user_id, naming.request_id)
         # Within this process, repeats of a named request wait until the first has an entry to join.
         async with self._naming.setdefault(key, asyncio.Lock()):
             existing = await self._existing(key) if naming.held else None
             if existing is None:
-                existing = Submission(key, await self._begin(incoming, key, naming), owned=True)
-        return await self._accepted(existing, named=incoming.client_name is not None)
+                existing = Submission(key, await self._begin(received, key, naming), owned=True)
+        return await self._accepted(existing, named=received.client_name is not None)
 
-    async def _begin(self, incoming: Incoming, key: RequestKey, naming: Naming) -> Flight:
+    async def _begin(self, received: ReceivedRequest, key: RequestKey, naming: Naming) -> Flight:
         try:
-            decided = await self.decide(incoming)
+            decided = await self.decide(received)
         except ModelPilotError:
-            await self._names.release(incoming, naming)
+            await self._names.release(received, naming)
             raise
         # Whoever holds the name already may have begun elsewhere in this instant: no call before Temporal has decided.
-        return self._launch(incoming, key, decided, careful=naming.held or incoming.idempotency_key is not None)
+        return self._launch(received, key, decided, commit_first=naming.held or received.idempotency_key is not None)
 
     async def _existing(self, key: RequestKey) -> Submission | None:
         """The request that holds the name: in flight here, ended, or running elsewhere (then its end is awaited)."""
@@ -185,18 +185,18 @@ class Submissions:
             raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
         return stored.record
 
-    def _launch(self, incoming: Incoming, key: RequestKey, decided: Decided, *, careful: bool) -> Flight:
-        flight = open_flight(incoming, key, decided, self._registry.instance, careful=careful)
+    def _launch(self, received: ReceivedRequest, key: RequestKey, decided: Decided, *, commit_first: bool) -> Flight:
+        flight = open_flight(received, key, decided, self._registry.instance, commit_first=commit_first)
         self._registry.add(flight)
         self._controller.launch(flight)
-        self._background.spawn(self._start(flight, incoming.raw))
+        self._background.spawn(self._start(flight, received.raw))
         return flight
 
     async def _accepted(self, submission: Submission, *, named: bool) -> Submission:
         """A request with a name is waited for until Temporal has it (no answer leaves before), since another gateway
-        may have begun it as well; the provider of a careful one has not been called before."""
+        may have begun it as well; with `commit_first` its provider has not been called before."""
         flight = submission.flight
-        if flight is None or not (flight.careful or named) or await self._acknowledged(submission, flight):
+        if flight is None or not (flight.commit_first or named) or await self._acknowledged(submission, flight):
             return submission
         if not isinstance(flight.refusal, Conflict):
             raise flight.refusal or DependencyUnavailable("The request was not accepted")
@@ -237,11 +237,11 @@ class Submissions:
         # Should Temporal have it all the same, its steps find no entry here and recover the request. Only a client
         # with a key can come back for that.
         self._registry.remove(flight)
-        if not flight.careful and isinstance(refusal, DependencyUnavailable):
+        if not flight.commit_first and isinstance(refusal, DependencyUnavailable):
             await self._cancel_workflow(flight.key)
 
-    def _loader(self, incoming: Incoming) -> Callable[[], Awaitable[RouterSnapshot]]:
-        user_id, router_id, model_id = incoming.principal.user_id, incoming.router_id, incoming.model_id
+    def _loader(self, received: ReceivedRequest) -> Callable[[], Awaitable[RouterSnapshot]]:
+        user_id, router_id, model_id = received.principal.user_id, received.router_id, received.model_id
         if router_id is not None:
             return lambda: _strict(self._configuration.router_snapshot(user_id, router_id))
         if model_id is None:
@@ -293,7 +293,7 @@ class Submissions:
             return
         if flight.sink is not None:
             flight.sink.close()
-        if flight.careful:
+        if flight.commit_first:
             return
         self._controller.abandon(flight)
         if flight.first.done() and not flight.final.done() and not flight.calling:

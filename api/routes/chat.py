@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer
-from api.gateway.receive import Incoming, incoming_of
+from api.gateway.receive import ReceivedRequest, receive
 from api.http.bodies import parse_object, read_bytes, validate
 from api.http.registry import RouteSpec, add_routes
 from api.http.responses import json_response
@@ -58,27 +58,27 @@ def register(app: web.Application) -> None:
 
 
 async def _route(request: web.Request) -> web.StreamResponse:
-    return await _serve(request, await _incoming(request, router_id=request.match_info["router_id"]))
+    return await _serve(request, await _received(request, router_id=request.match_info["router_id"]))
 
 
 async def _complete(request: web.Request) -> web.StreamResponse:
-    return await _serve(request, await _incoming(request, router_id=None))
+    return await _serve(request, await _received(request, router_id=None))
 
 
 async def _explain(request: web.Request) -> web.StreamResponse:
-    incoming = await _incoming(request, router_id=request.match_info["router_id"])
-    decided = await request.app[SUBMISSIONS].decide(incoming, explore=False)
+    received = await _received(request, router_id=request.match_info["router_id"])
+    decided = await request.app[SUBMISSIONS].decide(received, explore=False)
     return json_response({"decision": decided.decision.to_wire()})
 
 
-async def _serve(request: web.Request, incoming: Incoming) -> web.StreamResponse:
-    include_usage = bool((incoming.checked.stream_options or {}).get("include_usage"))
+async def _serve(request: web.Request, received: ReceivedRequest) -> web.StreamResponse:
+    include_usage = bool((received.checked.stream_options or {}).get("include_usage"))
     form = Format(whole=lambda completion: completion, stream=partial(ChatStream, include_usage=include_usage))
-    return await answer(request, incoming, form)
+    return await answer(request, received, form)
 
 
-async def _incoming(request: web.Request, router_id: str | None) -> Incoming:
+async def _received(request: web.Request, router_id: str | None) -> ReceivedRequest:
     received_at = time.monotonic()
     raw = await read_bytes(request)
     body = parse_object(raw)
-    return incoming_of(request, router_id, raw, body, validate(body, ChatBody), received_at)
+    return receive(request, router_id, raw, body, validate(body, ChatBody), received_at)

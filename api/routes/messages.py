@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
-from api.gateway.receive import Incoming, incoming_of
+from api.gateway.receive import ReceivedRequest, receive
 from api.http.bodies import parse_object, read_bytes, validate
 from api.http.errors import ErrorView
 from api.http.registry import RouteSpec, add_routes
@@ -78,20 +78,20 @@ async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     body = parse_object(await read_bytes(request))
     validate(body, MessagesBody)
-    return await answer(request, _incoming(request, chat_request_of(body), received_at), _format(body))
+    return await answer(request, _received(request, chat_request_of(body), received_at), _format(body))
 
 
 async def _count(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     body = parse_object(await read_bytes(request))
     validate(body, CountTokensBody)
-    incoming = _incoming(request, chat_request_of({"max_tokens": 1, **body}), received_at)
-    return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(incoming)})
+    received = _received(request, chat_request_of({"max_tokens": 1, **body}), received_at)
+    return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
-def _incoming(request: web.Request, chat: dict[str, Any], received_at: float) -> Incoming:
+def _received(request: web.Request, chat: dict[str, Any], received_at: float) -> ReceivedRequest:
     # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
-    return incoming_of(request, None, json_bytes(chat), chat, validate(chat, ChatBody), received_at)
+    return receive(request, None, json_bytes(chat), chat, validate(chat, ChatBody), received_at)
 
 
 def _format(body: dict[str, Any]) -> Format:

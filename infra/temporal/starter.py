@@ -14,8 +14,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from infra.temporal.health import TemporalHealth, translated
 from modelpilot import names
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.records import RequestKey
+from modelpilot.requests.route_request import RouteRequestInput
 
 log = structlog.get_logger(__name__)
 

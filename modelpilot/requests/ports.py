@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.records import (
     HistoryPoint,
@@ -19,6 +18,7 @@ from modelpilot.requests.records import (
     StoredRequest,
     Vector,
 )
+from modelpilot.requests.route_request import RouteRequestInput
 
 
 class ConfigurationSource(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from temporalio import activity, workflow
 
-from activities.jobs.judging import JudgeActivities
+from activities.jobs.judge import JudgeActivities
 from activities.jobs.rescoring import RescoreActivities
 from infra.local import temporal as embedded
 from infra.temporal.client import SEARCH_ATTRIBUTES
@@ -33,8 +33,8 @@ from modelpilot.metrics.aggregation import (
     PurgeInput,
 )
 from modelpilot.metrics.jobs import job_workflow_id
-from modelpilot.requests.messages import CallPlan, FallbackInput, RouteRequestInput, StepInput
 from modelpilot.requests.records import HistoryScope, RequestKey
+from modelpilot.requests.route_request import CallPlan, FallbackInput, RouteRequestInput, StepInput
 from tests.support.aggregation import FakeMetrics
 from tests.support.core import Core
 from tests.support.refit import activities

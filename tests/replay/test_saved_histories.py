@@ -10,7 +10,7 @@ from temporalio.workflow import NondeterminismError
 
 from infra.temporal.codec import data_converter
 from modelpilot import names
-from modelpilot.requests.messages import RouteRequestInput, RouteRequestResult
+from modelpilot.requests.route_request import RouteRequestInput, RouteRequestResult
 from tests.support import aggregation, refit, rescore_runs, routing_runs
 from tests.support.core import KEYRING
 from tests.support.saved_histories import SavedHistories

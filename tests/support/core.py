@@ -12,20 +12,19 @@ from typing import Any
 from activities.requests.caches import RouterCache
 from activities.requests.call import ModelCaller
 from activities.requests.controller import FlightController
-from activities.requests.decision import DecisionSteps, RoutingActivities
+from activities.requests.decision import DecisionSteps
 from activities.requests.deployments import DeploymentHealth
 from activities.requests.flight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
-from activities.requests.performance import PerformanceActivities
-from activities.requests.provider_steps import ProviderActivities
 from activities.requests.recovery import Recovery, snapshot_of
-from api.gateway.receive import Incoming, Submission
+from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
+from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from infra.crypto.keyring import Keyring
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
-from modelpilot.requests.messages import RouteRequestInput, StepReport
 from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
 from modelpilot.requests.records import RouterSnapshot
+from modelpilot.requests.route_request import RouteRequestInput, StepReport
 from tests.support import fakes
 from tests.support.fakes import FakeProviders
 from tests.support.routing_samples import PRINCIPAL, chat_body, router, snapshot, spec, stream
@@ -130,15 +129,15 @@ class Core:
         return [*steps, providers.call_provider, providers.call_fallback, self.performance.store_performance]
 
     async def submit(self, **changes: Any) -> Submission:
-        """Submit a request (see `incoming`)."""
-        return await self.submissions.submit(incoming(**changes))
+        """Submit a request (see `received`)."""
+        return await self.submissions.submit(received(**changes))
 
     async def answer(self, **changes: Any) -> Outcome:
         """Submit a request and wait for its outcome."""
         outcome, _ = await self.submissions.outcome(await self.submit(**changes))
         return outcome
 
-    def flight(self, request: RouteRequestInput, *, stream: bool = False, careful: bool = False) -> Flight:
+    def flight(self, request: RouteRequestInput, *, stream: bool = False, commit_first: bool = False) -> Flight:
         """A registered, acknowledged flight that was not launched."""
         body = json.loads(request.body or "{}")
         flight = Flight(
@@ -149,17 +148,17 @@ class Core:
             {name: StepReport() for name in ("load_router", "embed_prompt", "query_history", "score_models")},
             time.monotonic(),
             sink=ChunkSink() if stream else None,
-            careful=careful,
+            commit_first=commit_first,
         )
         flight.acknowledge(started=True)
         self.registry.add(flight)
         return flight
 
 
-def incoming(text: str = "Simple question", **changes: Any) -> Incoming:
-    """A checked HTTP request to the router; other fields of `Incoming`, or `fields` of the body, may be given."""
+def received(text: str = "Simple question", **changes: Any) -> ReceivedRequest:
+    """A checked HTTP request to the router. Other fields of it may be given, or `fields` of its body."""
     body = chat_body(text, **changes.pop("fields", {}))
-    plain = Incoming(
+    plain = ReceivedRequest(
         principal=PRINCIPAL,
         router_id="support",
         model_id=None,

@@ -10,7 +10,6 @@ import numpy as np
 
 from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.messages import RouteRequestInput
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import (
@@ -26,6 +25,7 @@ from modelpilot.requests.records import (
     StoredRequest,
     Vector,
 )
+from modelpilot.requests.route_request import RouteRequestInput
 
 
 def opened() -> asyncio.Event:

@@ -19,7 +19,7 @@ from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
 from modelpilot import names
 from modelpilot.providers import retries
-from modelpilot.requests.messages import CallPlan, RouteRequestInput, RouteRequestResult
+from modelpilot.requests.route_request import CallPlan, RouteRequestInput, RouteRequestResult
 from tests.support.core import A, B, C, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request, stream

@@ -10,8 +10,8 @@ import numpy as np
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.messages import CallPlan, RouteRequestInput
 from modelpilot.requests.records import Neighbours, Principal, RouterSnapshot, coded
+from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 from modelpilot.routing.router import Router
 from modelpilot.wire.chunks import as_chunks
 

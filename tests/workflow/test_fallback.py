@@ -11,10 +11,10 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from activities.requests import provider_steps
+from activities.requests import steps
 from modelpilot.providers import retries
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Outcome, Remedy
+from modelpilot.requests.route_request import CallPlan
 from tests.support.core import COST_USD, A, B, C, Core, failure
 from tests.support.processes import until
 from tests.support.routing_runs import accepted, fly, of_type, ordinary_steps, start, worker
@@ -35,7 +35,7 @@ async def client(temporal_address: str) -> Client:
 async def core(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
     """One gateway with its worker, whose first model always fails; the backoff begins at a tenth of a second."""
     monkeypatch.setattr(retries, "INITIAL_WAIT_S", WAIT_S)
-    monkeypatch.setattr(provider_steps, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(steps, "HEARTBEAT_S", 0.05)
     gateway = Core()
     gateway.providers.will(A, [failure(http_status=503)])
     async with worker(client, gateway.activities()):

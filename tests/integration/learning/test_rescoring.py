@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from temporalio import workflow
 
-from activities.jobs import judging
+from activities.jobs import judge
 from modelpilot import names
 from modelpilot.learning.quality import FEEDBACK_PRECISION, JUDGE_PRECISION
 from modelpilot.learning.refit import RefitInput, RefitResult
@@ -203,7 +203,7 @@ async def test_another_tenants_rows_are_never_touched(worked: Learning) -> None:
 
 async def test_a_paused_job_waits_and_goes_on(worked: Learning, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pause holds the job behind its slice; resume carries it to its end from where it stood."""
-    monkeypatch.setattr(judging, "ROUND_S", 1.0)
+    monkeypatch.setattr(judge, "ROUND_S", 1.0)
     for number in range(8):
         await worked.add(f"r{number}", text=RIGHT, age_s=100.0 - number)
     handle = await worked.start(**{**JUDGE, "judge_rate_per_minute": 240.0})

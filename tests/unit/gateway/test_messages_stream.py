@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from api.gateway import answer
 from api.routes.messages import MessagesStream
 from modelpilot.wire.anthropic_front_answer import MessageEncoder
-from tests.support.core import A, Core, failure, incoming, routed
+from tests.support.core import A, Core, failure, received, routed
 from tests.support.routing_samples import stream
 
 Client = TestClient[web.Request, web.Application]
@@ -30,7 +30,7 @@ async def client(core: Core) -> AsyncIterator[Client]:
     """An HTTP client of it; every request is the same streamed one."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        submission = await core.submissions.submit(incoming(fields={"stream": True}))
+        submission = await core.submissions.submit(received(fields={"stream": True}))
         encoder = MessageEncoder(with_thinking=False)
         return await MessagesStream(request, core.submissions, submission, encoder=encoder).run()
 

@@ -14,7 +14,7 @@ from api.gateway import answer
 from api.gateway.answer import ChatStream
 from api.http.errors import describe, openai_envelope
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
-from tests.support.core import A, B, Core, failure, incoming, routed
+from tests.support.core import A, B, Core, failure, received, routed
 from tests.support.processes import until
 from tests.support.routing_samples import stream
 
@@ -35,7 +35,7 @@ class Served:
         asked = request.query
         changes: dict[str, Any] = {"idempotency_key": asked.get("key")}
         try:
-            submission = await self.core.submissions.submit(incoming(fields={"stream": True}, **changes))
+            submission = await self.core.submissions.submit(received(fields={"stream": True}, **changes))
             chat = ChatStream(
                 request, self.core.submissions, submission, include_usage="usage" in asked, explain="explain" in asked
             )

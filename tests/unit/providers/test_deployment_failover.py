@@ -12,9 +12,9 @@ from activities.requests.call import ModelCaller
 from activities.requests.deployments import Deployment
 from modelpilot.providers.deployments import Place, ProviderFacts
 from modelpilot.providers.retries import BudgetRules, RetryBudget
-from modelpilot.requests.messages import FallbackInput
 from modelpilot.requests.outcome import Attempt, ProviderError, Remedy
-from tests.support.core import A, B, Core, ManualClock, failure, incoming, routed
+from modelpilot.requests.route_request import FallbackInput
+from tests.support.core import A, B, Core, ManualClock, failure, received, routed
 from tests.support.routing_samples import OWNER, plan, request, spec, stream
 
 EAST, WEST = {"provider": "east"}, {"provider": "west", "providerModel": "a2", "priority": 1}
@@ -120,7 +120,7 @@ async def test_a_model_is_left_out_when_all_its_deployments_rest() -> None:
     core.providers.will(A, [LIMITED], stream())
     core.providers.scripts["a2"] = [[failure("rate_limited", http_status=429, retry_after_s=90.0)]]
     await core.answer()
-    decision = (await core.submissions.decide(incoming())).decision
+    decision = (await core.submissions.decide(received())).decision
     assert decision.selected == "sim/b"
     (reason,) = (c.excluded_because for c in decision.candidates if c.model == "sim/a")
     assert reason == "east/a: rate limited, next try in 30 s; west/a2: rate limited, next try in 90 s"
@@ -178,7 +178,7 @@ async def test_a_provider_is_out_when_all_its_keys_are() -> None:
     core = core_of(A, keys=2)
     core.providers.will(A, [failure("authentication", http_status=401)])
     await core.answer()
-    decision = (await core.submissions.decide(incoming())).decision
+    decision = (await core.submissions.decide(received())).decision
     reasons = {c.model: c.excluded_because or "" for c in decision.candidates}
     assert decision.selected == "sim/a"  # the best is tried where all are out
     assert "simulator/b#1: provider simulator#1 refused its API key" in reasons["sim/b"]

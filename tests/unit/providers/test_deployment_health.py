@@ -11,9 +11,9 @@ from activities.requests.call import ModelCaller
 from activities.requests.deployments import KEY_COOL_DOWN_S, Deployment
 from modelpilot.providers.deployments import Place
 from modelpilot.providers.retries import BudgetRules, RetryBudget
-from modelpilot.requests.messages import FallbackInput
 from modelpilot.requests.outcome import Attempt, Remedy
-from tests.support.core import A, B, C, Core, ManualClock, failure, incoming, routed
+from modelpilot.requests.route_request import FallbackInput
+from tests.support.core import A, B, C, Core, ManualClock, failure, received, routed
 from tests.support.routing_samples import OWNER, plan, request, stream
 
 AT_A = Deployment(OWNER, "sim/a", Place("simulator", "a"))
@@ -34,7 +34,7 @@ def chosen(decision: Any) -> tuple[str, dict[str, str | None]]:
 
 async def decided(core: Core) -> tuple[str, dict[str, str | None]]:
     """The decision for a simple question."""
-    return chosen((await core.submissions.decide(incoming())).decision)
+    return chosen((await core.submissions.decide(received())).decision)
 
 
 async def test_an_open_breaker_excludes_with_a_reason() -> None:

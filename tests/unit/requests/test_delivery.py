@@ -10,8 +10,8 @@ from activities.requests.call import CallContext
 from activities.requests.delivery import can_go_on, rest_of
 from activities.requests.flight import ChunkSink
 from api.gateway.answer import modelpilot_object
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Attempt, Outcome, Remedy, Segment
+from modelpilot.requests.route_request import CallPlan
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.routing_samples import completion, plan, profile, request, stream
 

@@ -11,8 +11,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.requests.flight import Flight
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.messages import CallPlan, FallbackInput
 from modelpilot.requests.outcome import Remedy
+from modelpilot.requests.route_request import CallPlan, FallbackInput
 from tests.support.core import A, B, C, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request, stream
@@ -102,7 +102,7 @@ async def test_the_first_fallback_waits_only_for_the_model_that_asked(
         waited.append(wait_s)
         return True
 
-    monkeypatch.setattr("activities.requests.provider_steps.slept", sleep)
+    monkeypatch.setattr("activities.requests.steps.slept", sleep)
     core = Core()
     core.providers.will(A, [failure("rate_limited", retry_after_s=7.0)], stream())
     flight = core.flight(request(plan(A, first)))
@@ -174,7 +174,7 @@ async def test_a_worker_that_shuts_down_leaves_the_request_to_another() -> None:
 
 async def test_heartbeats_tell_that_the_worker_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long call is not taken for a dead worker."""
-    monkeypatch.setattr("activities.requests.provider_steps.HEARTBEAT_S", 0.005)
+    monkeypatch.setattr("activities.requests.steps.HEARTBEAT_S", 0.005)
     core, env, gate, beats = Core(), environment(), asyncio.Event(), []
     env.on_heartbeat = lambda *details: beats.append(details)
     _, work = await failed(core, plan(A, B))

@@ -7,8 +7,8 @@ import pytest
 
 from activities.requests import controller
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.requests.messages import StepInput
 from modelpilot.requests.outcome import Outcome
+from modelpilot.requests.route_request import StepInput
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request, stream
@@ -82,7 +82,7 @@ async def test_a_bug_in_the_first_phase_is_a_failed_outcome() -> None:
 async def test_a_careful_flight_calls_nothing_before_the_acknowledgement() -> None:
     """And answers only after the commit."""
     core = Core()
-    flight = core.flight(request(plan(A)), careful=True)
+    flight = core.flight(request(plan(A)), commit_first=True)
     flight.acknowledged = asyncio.get_running_loop().create_future()
     core.ledger.gate.clear()
     core.controller.launch(flight)
@@ -97,11 +97,11 @@ async def test_a_careful_flight_calls_nothing_before_the_acknowledgement() -> No
 
 
 async def test_a_short_outage_of_postgres_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commit is tried again by itself, and a careful answer waits for it."""
+    """The commit is tried again by itself, and with `commit_first` the answer waits for it."""
     monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.001)
     core = Core()
     core.ledger.failures = 5
-    flight = core.flight(request(plan(A)), careful=True)
+    flight = core.flight(request(plan(A)), commit_first=True)
     core.controller.launch(flight)
     assert (await flight.final).status == "completed"
     assert flight.recorded.done()

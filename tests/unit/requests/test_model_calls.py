@@ -9,8 +9,8 @@ import pytest
 from activities.requests.call import CallContext, ModelCaller
 from activities.requests.flight import ChunkSink
 from modelpilot.errors import NotFound
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Remedy, Usage
+from modelpilot.requests.route_request import CallPlan
 from tests.support.core import COST_USD, A, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, profile, request, stream

@@ -1,5 +1,7 @@
 """From a finished request to its row and its point."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,6 +100,8 @@ def test_any_text_has_a_hash() -> None:
 
 def test_large_answers_stay_out_of_temporal() -> None:
     """Above 128 KiB the outcome travels without its answer, and says that it is stored."""
-    assert without_large_answer(ANSWERED, INLINE_LIMIT_BYTES) is ANSWERED
-    trimmed = without_large_answer(ANSWERED, INLINE_LIMIT_BYTES + 1)
+    longest = "x" * (INLINE_LIMIT_BYTES - len('{"":""}'))
+    fits = replace(ANSWERED, answer={"": longest})
+    assert without_large_answer(fits) is fits
+    trimmed = without_large_answer(replace(ANSWERED, answer={"": longest + "x"}))
     assert (trimmed.answer, trimmed.answer_stored, trimmed.attempts) == (None, True, ANSWERED.attempts)

@@ -8,8 +8,8 @@ import pytest
 
 from activities.requests import recovery
 from activities.requests.recording import INLINE_LIMIT_BYTES
-from modelpilot.requests.messages import RouteRequestInput, StepInput
 from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.requests.route_request import RouteRequestInput, StepInput
 from tests.support.core import A, B, Core
 from tests.support.processes import until
 from tests.support.routing_samples import chat_body, plan, request, stream

@@ -31,10 +31,10 @@ from modelpilot.learning.judge import (
 from modelpilot.learning.rescoring import JudgeReport, RescoreInput, RescoreJobs, SliceInput
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
-from modelpilot.requests.messages import CallPlan
 from modelpilot.requests.outcome import Usage
 from modelpilot.requests.ports import ConfigurationSource
 from modelpilot.requests.records import RequestKey, RouterSnapshot
+from modelpilot.requests.route_request import CallPlan
 
 # One call to a judge, through the same providers, keys and address rules as any request.
 

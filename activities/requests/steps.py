@@ -1,27 +1,80 @@
-"""The provider steps: the first call, joined or recovered, and the fallback with its durable backoff."""
+"""The steps of a request's workflow as Temporal activities: they join what the gateway does, and report it.
+
+Where this process holds no flight to join, they report the decision as it was made, recover the provider call, and
+store what came of it.
+"""
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.requests.call import CallContext, slept
-from activities.requests.controller import FlightController, answer_size
+from activities.requests.controller import FlightController
+from activities.requests.decision import DecisionSteps
 from activities.requests.failures import canceled_outcome, with_earlier
 from activities.requests.flight import Flight, FlightRegistry
-from activities.requests.recording import without_large_answer
+from activities.requests.recording import history_point, without_large_answer
 from activities.requests.recovery import Recovery
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
-from modelpilot.requests.messages import CallReport, FallbackInput, RouteRequestInput, StepInput
 from modelpilot.requests.outcome import Attempt, Outcome
-from modelpilot.requests.ports import Ledger
+from modelpilot.requests.ports import History, Ledger
+from modelpilot.requests.records import HistoryPoint, RequestRecord, Vector
+from modelpilot.requests.route_request import CallReport, FallbackInput, RouteRequestInput, StepInput, StepReport
+
+log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 2.0
 Result = TypeVar("Result")
+
+
+class RoutingActivities:
+    """`load_router`, `embed_prompt`, `query_history`, `score_models`.
+
+    The decision is part of the workflow's input, so a recovery has nothing to compute here: it reports the decision
+    as it was made.
+    """
+
+    def __init__(self, registry: FlightRegistry) -> None:
+        self._registry = registry
+
+    @activity.defn
+    async def load_router(self, step: StepInput) -> StepReport:
+        """The router's version and how many models it has."""
+        return self._report("load_router", step)
+
+    @activity.defn
+    async def embed_prompt(self, step: StepInput) -> StepReport:
+        """Which embedder was used."""
+        return self._report("embed_prompt", step)
+
+    @activity.defn
+    async def query_history(self, step: StepInput) -> StepReport:
+        """How many neighbours were found."""
+        return self._report("query_history", step)
+
+    @activity.defn
+    async def score_models(self, step: StepInput) -> StepReport:
+        """Which model was selected."""
+        return self._report("score_models", step)
+
+    def _report(self, name: str, step: StepInput) -> StepReport:
+        flight = self._registry.get(step.nonce)
+        if flight is not None and name in flight.reports:
+            return flight.reports[name]
+        if step.request is None:
+            return StepReport(missing=True)
+        decision = step.request.decision
+        return StepReport(
+            joined=False,
+            detail={"decided": decision.get("selectedModel"), "configVersion": step.request.config_version},
+        )
 
 
 class ProviderActivities:
@@ -47,7 +100,7 @@ class ProviderActivities:
             return CallReport(missing=True)
         else:
             outcome = await self._recovery.resume(step.request)
-        return CallReport(without_large_answer(outcome, answer_size(outcome)))
+        return CallReport(without_large_answer(outcome))
 
     @activity.defn
     async def call_fallback(self, work: FallbackInput) -> Outcome:
@@ -70,7 +123,7 @@ class ProviderActivities:
             earlier = (*work.failed.attempts, *await self._earlier(work.request))
             await self._controller.conclude(flight, with_earlier(outcome, earlier))
         outcome = await asyncio.shield(flight.final)
-        return without_large_answer(outcome, answer_size(outcome))
+        return without_large_answer(outcome)
 
     async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
         if flight.abandoned:
@@ -126,6 +179,57 @@ class ProviderActivities:
             return await self._ledger.find_attempts(request.key)
         except DependencyUnavailable:
             return ()  # the outcome then lists this attempt and the first phase's only
+
+
+class PerformanceActivities:
+    """`store_performance`: local where all goes well, ordinary with retries where Postgres is away."""
+
+    def __init__(
+        self,
+        registry: FlightRegistry,
+        controller: FlightController,
+        recovery: Recovery,
+        steps: DecisionSteps,
+        history: History,
+        ledger: Ledger,
+    ) -> None:
+        self._registry, self._controller, self._recovery = registry, controller, recovery
+        self._steps, self._history, self._ledger = steps, history, ledger
+
+    @activity.defn
+    async def store_performance(self, step: StepInput) -> StepReport:
+        """Idempotent: the row by its request id, the point by its own id. Raises while Postgres is away."""
+        began = time.perf_counter()
+        flight = self._registry.get(step.nonce)
+        if flight is None:
+            if step.request is None or step.outcome is None:
+                return StepReport(missing=True)
+            flight = self._registry.find(step.request.key)
+            flight = flight or await self._recovery.adopt(step.request, step.outcome)
+        record = await self._controller.ensure_recorded(flight, step.outcome)
+        point = await self._point(flight, record)
+        stored = point is not None and await self._store(point)
+        flight.stored_at = time.monotonic()
+        detail = {"row": True, "point": point.point_id if point else None, "outbox": bool(point) and not stored}
+        return StepReport(duration_ms=round((time.perf_counter() - began) * 1000.0, 3), detail=detail)
+
+    async def _point(self, flight: Flight, record: RequestRecord) -> HistoryPoint | None:
+        vector: Vector | None = flight.vector
+        if vector is None:
+            try:
+                vector = await self._steps.embed(flight.profile.text)
+            except DependencyUnavailable:
+                log.warning("history_point_lost", request_id=record.key.request_id)
+                return None
+        return history_point(record, vector)
+
+    async def _store(self, point: HistoryPoint) -> bool:
+        try:
+            await self._history.store(point)
+        except DependencyUnavailable:
+            await self._ledger.put_outbox(point)
+            return False
+        return True
 
 
 def _tries_again(request: RouteRequestInput, outcome: Outcome, number: int) -> bool:
