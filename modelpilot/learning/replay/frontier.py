@@ -12,7 +12,7 @@ import numpy as np
 
 from modelpilot.arrays import Floats
 from modelpilot.learning.replay.estimates import Interval, common_error_variance, interval_of
-from modelpilot.learning.replay.table import COST, QUALITY, Flags, Frame, LoggedRequest, build_frame
+from modelpilot.learning.replay.table import COST, QUALITY, DecisionTable, Flags, LoggedRequest, decision_table
 
 # Fewer graded answers than this say nothing about a model's quality.
 MINIMUM_GRADED = 10
@@ -59,21 +59,21 @@ class Frontier:
 
 def frontier(logged: Sequence[LoggedRequest]) -> Frontier:
     """The plane of these requests of one router."""
-    frame = build_frame(logged)
-    usable = frame.able & np.isfinite(frame.mean[:, :, COST]) & np.isfinite(frame.mean[:, :, QUALITY])
-    models = tuple(_model(frame, usable, place) for place in range(len(frame.models)))
+    table = decision_table(logged)
+    usable = table.able & np.isfinite(table.mean[:, :, COST]) & np.isfinite(table.mean[:, :, QUALITY])
+    models = tuple(_model(table, usable, place) for place in range(len(table.models)))
     known = {one.model: one.predicted for one in models if one.predicted is not None}
     best = max(known, key=lambda name: (known[name].quality.mean, -known[name].cost_usd.mean), default=None)
     chosen = np.zeros(usable.shape)
-    chosen[np.arange(len(frame)), frame.chosen] = 1.0
+    chosen[np.arange(len(table)), table.chosen] = 1.0
     return Frontier(
-        requests=len(frame),
-        left_out=len(logged) - len(frame),
+        requests=len(table),
+        left_out=len(logged) - len(table),
         models=models,
-        observed=_observed(frame, np.ones(len(frame), np.bool_)),
-        predicted=_expected(frame, usable, chosen),
-        random=_expected(frame, usable, usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)),
-        per_request=_expected(frame, usable, _best_each(frame, usable)),
+        observed=_observed(table, np.ones(len(table), np.bool_)),
+        predicted=_expected(table, usable, chosen),
+        random=_expected(table, usable, usable / np.maximum(usable.sum(axis=1, keepdims=True), 1)),
+        per_request=_expected(table, usable, _best_each(table, usable)),
         best_single=best,
         hull=upper_hull([(point.cost_usd.mean, point.quality.mean) for point in known.values()]),
     )
@@ -97,32 +97,32 @@ def _is_below(corner: tuple[float, float], left: tuple[float, float], right: tup
     return (corner[1] - left[1]) * run <= rise * (corner[0] - left[0])
 
 
-def _model(frame: Frame, usable: Flags, place: int) -> ModelPoint:
+def _model(table: DecisionTable, usable: Flags, place: int) -> ModelPoint:
     share = np.zeros(usable.shape)
     share[usable[:, place], place] = 1.0
-    taken = frame.chosen == place
-    graded = int(np.isfinite(frame.observed[taken, QUALITY]).sum())
+    taken = table.chosen == place
+    graded = int(np.isfinite(table.observed[taken, QUALITY]).sum())
     return ModelPoint(
-        model=frame.models[place],
-        predicted=_expected(frame, usable, share),
-        observed=_observed(frame, taken) if graded >= MINIMUM_GRADED else None,
+        model=table.models[place],
+        predicted=_expected(table, usable, share),
+        observed=_observed(table, taken) if graded >= MINIMUM_GRADED else None,
         graded=graded,
         chosen=int(taken.sum()),
     )
 
 
-def _expected(frame: Frame, usable: Flags, share: Floats) -> Point | None:
+def _expected(table: DecisionTable, usable: Flags, share: Floats) -> Point | None:
     """The mean predictions of a policy that takes model m for request n with probability `share` [n, m]."""
     rows = np.where(usable, share, 0.0).sum(axis=1) > 0.0
     intervals = []
     for part in (COST, QUALITY):
-        mean = np.where(usable, share * frame.mean[:, :, part], 0.0).sum(axis=1)[rows]
-        intervals.append(interval_of(mean, common_error_variance(share[rows], frame.sd[rows, :, part])))
+        mean = np.where(usable, share * table.mean[:, :, part], 0.0).sum(axis=1)[rows]
+        intervals.append(interval_of(mean, common_error_variance(share[rows], table.sd[rows, :, part])))
     return _point(*intervals)
 
 
-def _observed(frame: Frame, rows: Flags) -> Point | None:
-    values = [frame.observed[rows, part] for part in (COST, QUALITY)]
+def _observed(table: DecisionTable, rows: Flags) -> Point | None:
+    values = [table.observed[rows, part] for part in (COST, QUALITY)]
     return _point(*(interval_of(one[np.isfinite(one)]) for one in values))
 
 
@@ -130,13 +130,13 @@ def _point(cost: Interval | None, quality: Interval | None) -> Point | None:
     return None if cost is None or quality is None else Point(cost, quality)
 
 
-def _best_each(frame: Frame, usable: Flags) -> Floats:
+def _best_each(table: DecisionTable, usable: Flags) -> Floats:
     """[n, m] one for the model with the best predicted quality of each request, the cheaper of equal ones."""
-    quality = np.where(usable, frame.mean[:, :, QUALITY], -np.inf)
+    quality = np.where(usable, table.mean[:, :, QUALITY], -np.inf)
     share = np.zeros(usable.shape)
     served = np.flatnonzero(usable.any(axis=1))
     if len(served):
         tied = usable[served] & (quality[served] == quality[served].max(axis=1, keepdims=True))
-        cost = np.where(tied, frame.mean[served, :, COST], np.inf)
+        cost = np.where(tied, table.mean[served, :, COST], np.inf)
         share[served, cost.argmin(axis=1)] = 1.0
     return share

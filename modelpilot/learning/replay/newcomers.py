@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelpilot.learning.estimation import Prediction
-from modelpilot.learning.replay.table import QUALITY, Frame
+from modelpilot.learning.replay.table import QUALITY, DecisionTable
 from modelpilot.providers.catalogue import NEUTRAL_LATENCY_MS, NEUTRAL_QUALITY, ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.requests.outcome import Usage
@@ -34,30 +34,35 @@ class ModelHistory:
 
 
 def add_newcomers(
-    frame: Frame, specs: Mapping[str, ModelSpec], histories: Mapping[str, ModelHistory], constraints: Constraints
+    table: DecisionTable,
+    specs: Mapping[str, ModelSpec],
+    histories: Mapping[str, ModelHistory],
+    constraints: Constraints,
 ) -> None:
     """Predict, in place, each model of `specs` for the requests that did not consider it; `constraints` are the
     router's. A model without MINIMUM_OUTCOMES is left unpredicted."""
     for name, spec in specs.items():
         history = histories.get(name)
-        if name not in frame.models or history is None or history.outcomes < MINIMUM_OUTCOMES:
+        if name not in table.models or history is None or history.outcomes < MINIMUM_OUTCOMES:
             continue
-        place = frame.models.index(name)
-        for row in np.flatnonzero(np.isnan(frame.mean[:, place, QUALITY])):
-            _add(frame, int(row), place, spec, history, constraints)
+        place = table.models.index(name)
+        for row in np.flatnonzero(np.isnan(table.mean[:, place, QUALITY])):
+            _add(table, int(row), place, spec, history, constraints)
 
 
-def _add(frame: Frame, row: int, place: int, spec: ModelSpec, history: ModelHistory, constraints: Constraints) -> None:
-    needs = _needs(frame.needs[row])
+def _add(
+    table: DecisionTable, row: int, place: int, spec: ModelSpec, history: ModelHistory, constraints: Constraints
+) -> None:
+    needs = _needs(table.needs[row])
     predicted = _predict(spec, history, needs)
-    frame.mean[row, place] = np.array(
+    table.mean[row, place] = np.array(
         [predicted.cost_usd, predicted.latency_ms, predicted.quality, predicted.carbon_g], np.float64
     )
     spread = (predicted.cost_sd_usd, predicted.latency_sd_ms, predicted.quality_sd, predicted.carbon_sd_g)
-    frame.sd[row, place] = np.nan_to_num(np.array(spread, np.float64))
-    frame.evidence[row, place] = predicted.evidence
-    frame.able[row, place] = cannot_serve(spec, needs) is None
-    frame.constrained[row, place] = breaks_constraint(spec, predicted, constraints) is not None
+    table.sd[row, place] = np.nan_to_num(np.array(spread, np.float64))
+    table.evidence[row, place] = predicted.evidence
+    table.able[row, place] = cannot_serve(spec, needs) is None
+    table.constrained[row, place] = breaks_constraint(spec, predicted, constraints) is not None
 
 
 class _Needs(NamedTuple):

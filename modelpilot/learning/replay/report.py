@@ -17,7 +17,16 @@ from modelpilot.learning.replay.estimates import (
 )
 from modelpilot.learning.replay.newcomers import MINIMUM_OUTCOMES, ModelHistory, add_newcomers
 from modelpilot.learning.replay.policy import Proposal, probabilities
-from modelpilot.learning.replay.table import CARBON, COST, LATENCY, QUALITY, Flags, Frame, LoggedRequest, build_frame
+from modelpilot.learning.replay.table import (
+    CARBON,
+    COST,
+    LATENCY,
+    QUALITY,
+    DecisionTable,
+    Flags,
+    LoggedRequest,
+    decision_table,
+)
 from modelpilot.requests.records import HistoryScope
 from modelpilot.routing.router import Constraints
 
@@ -38,28 +47,28 @@ def replay(
 ) -> dict[str, Any]:
     """Score logged requests again. `histories` is what the router has seen of models that may not have been candidates,
     `constraints` the router's own, which apply to those."""
-    frame = build_frame(requests, proposal.models or ())
-    wanted = frame.models if proposal.models is None else proposal.models
+    table = decision_table(requests, proposal.models or ())
+    wanted = table.models if proposal.models is None else proposal.models
     specs = {name: proposal.specs[name] for name in wanted if name in proposal.specs}
     if proposal.models is not None:
-        add_newcomers(frame, specs, histories or {}, constraints or Constraints())
-    chances = probabilities(frame, proposal)
+        add_newcomers(table, specs, histories or {}, constraints or Constraints())
+    chances = probabilities(table, proposal)
     served: Flags = np.asarray(chances.any(axis=1))
     return {
-        "requests": len(frame),
-        "leftOut": len(requests) - len(frame),
+        "requests": len(table),
+        "leftOut": len(requests) - len(table),
         "unserved": int((~served).sum()),
-        "changedShare": _changed(frame, chances, served),
-        "predicted": {name: _predicted(frame, chances, served, part) for name, part in _NAMES.items()},
-        "offPolicy": _off_policy(frame, chances, served),
-        "models": _shares(frame, chances, served),
-        "thinEvidence": _thin(frame, chances, served, wanted),
+        "changedShare": _changed(table, chances, served),
+        "predicted": {name: _predicted(table, chances, served, part) for name, part in _NAMES.items()},
+        "offPolicy": _off_policy(table, chances, served),
+        "models": _shares(table, chances, served),
+        "thinEvidence": _thin(table, chances, served, wanted),
     }
 
 
-def _changed(frame: Frame, chances: Floats, served: Flags) -> float:
+def _changed(table: DecisionTable, chances: Floats, served: Flags) -> float:
     """The share of requests that would have gone to another model."""
-    return float((1.0 - frame.of_chosen(chances))[served].mean()) if served.any() else 0.0
+    return float((1.0 - table.of_chosen(chances))[served].mean()) if served.any() else 0.0
 
 
 def _expected(chances: Floats, mean: Floats) -> Floats:
@@ -68,12 +77,12 @@ def _expected(chances: Floats, mean: Floats) -> Floats:
     return expected
 
 
-def _predicted(frame: Frame, chances: Floats, served: Flags, part: int) -> dict[str, Any]:
-    mean, sd = frame.mean[:, :, part], frame.sd[:, :, part]
-    logged, proposed = frame.of_chosen(mean), _expected(chances, mean)
+def _predicted(table: DecisionTable, chances: Floats, served: Flags, part: int) -> dict[str, Any]:
+    mean, sd = table.mean[:, :, part], table.sd[:, :, part]
+    logged, proposed = table.of_chosen(mean), _expected(chances, mean)
     rows = served & np.isfinite(logged) & np.isfinite(proposed)
     before = np.zeros(chances.shape)
-    before[np.arange(len(frame)), frame.chosen] = 1.0
+    before[np.arange(len(table)), table.chosen] = 1.0
     variance = own_error_variance if part in _OWN_ERROR else common_error_variance
     pairs = {
         "logged": (logged, before),
@@ -86,21 +95,21 @@ def _predicted(frame: Frame, chances: Floats, served: Flags, part: int) -> dict[
     }
 
 
-def _ratio(frame: Frame, chances: Floats) -> Floats:
+def _ratio(table: DecisionTable, chances: Floats) -> Floats:
     # A logged probability of 0 cannot be; rounding must not make it one.
-    return frame.of_chosen(chances) / np.maximum(frame.of_chosen(frame.probability), 1e-9)
+    return table.of_chosen(chances) / np.maximum(table.of_chosen(table.probability), 1e-9)
 
 
-def _off_policy(frame: Frame, chances: Floats, served: Flags) -> dict[str, Any]:
-    ratio = _ratio(frame, chances)[served]
+def _off_policy(table: DecisionTable, chances: Floats, served: Flags) -> dict[str, Any]:
+    ratio = _ratio(table, chances)[served]
     estimates: dict[str, Any] = {}
     for name, part in list(_NAMES.items())[:3]:  # nobody measures the carbon of a call
-        mean = frame.mean[:, :, part]
+        mean = table.mean[:, :, part]
         found = off_policy(
-            frame.observed[served, part], ratio, _expected(chances, mean)[served], frame.of_chosen(mean)[served]
+            table.observed[served, part], ratio, _expected(chances, mean)[served], table.of_chosen(mean)[served]
         )
         estimates[name] = None if found is None else _off_policy_wire(found)
-    return {"unsupportedShare": _unsupported(frame, chances, served), **estimates}
+    return {"unsupportedShare": _unsupported(table, chances, served), **estimates}
 
 
 def _off_policy_wire(found: OffPolicy) -> dict[str, Any]:
@@ -113,44 +122,44 @@ def _off_policy_wire(found: OffPolicy) -> dict[str, Any]:
     }
 
 
-def _unsupported(frame: Frame, chances: Floats, served: Flags) -> float:
+def _unsupported(table: DecisionTable, chances: Floats, served: Flags) -> float:
     """How much of what the proposal would do the logged policy could never have done: no outcome tells of that."""
-    never = np.where(frame.probability > 0.0, 0.0, chances).sum(axis=1)
+    never = np.where(table.probability > 0.0, 0.0, chances).sum(axis=1)
     return float(never[served].mean()) if served.any() else 0.0
 
 
-def _shares(frame: Frame, chances: Floats, served: Flags) -> list[dict[str, Any]]:
-    count = max(len(frame), 1)
-    before = np.bincount(frame.chosen, minlength=len(frame.models)) / count
+def _shares(table: DecisionTable, chances: Floats, served: Flags) -> list[dict[str, Any]]:
+    count = max(len(table), 1)
+    before = np.bincount(table.chosen, minlength=len(table.models)) / count
     after = chances.sum(axis=0) / max(int(served.sum()), 1)
     rows = [
         {
             "model": name,
             "loggedShare": float(before[place]),
             "proposedShare": float(after[place]),
-            "evidence": _evidence(frame, chances, place),
+            "evidence": _evidence(table, chances, place),
         }
-        for place, name in enumerate(frame.models)
+        for place, name in enumerate(table.models)
     ]
     return sorted(rows, key=lambda row: (-float(str(row["proposedShare"])), str(row["model"])))
 
 
-def _evidence(frame: Frame, chances: Floats, place: int) -> float | None:
+def _evidence(table: DecisionTable, chances: Floats, place: int) -> float | None:
     """The median number of neighbours where the proposal would take the model; None where it never would."""
     taken = chances[:, place] > 0.0
-    return float(np.median(frame.evidence[taken, place])) if taken.any() else None
+    return float(np.median(table.evidence[taken, place])) if taken.any() else None
 
 
-def _thin(frame: Frame, chances: Floats, served: Flags, wanted: Sequence[str]) -> dict[str, Any]:
+def _thin(table: DecisionTable, chances: Floats, served: Flags, wanted: Sequence[str]) -> dict[str, Any]:
     """Where the figures above stand on little."""
-    thin = np.where(frame.evidence < MINIMUM_NEIGHBOURS, chances, 0.0)
-    ess = effective_size(_ratio(frame, chances)[served])
-    unsupported = _unsupported(frame, chances, served)
-    able = set(np.array(frame.models)[frame.able.any(axis=0)].tolist())
+    thin = np.where(table.evidence < MINIMUM_NEIGHBOURS, chances, 0.0)
+    ess = effective_size(_ratio(table, chances)[served])
+    unsupported = _unsupported(table, chances, served)
+    able = set(np.array(table.models)[table.able.any(axis=0)].tolist())
     unknown = [name for name in wanted if name not in able]
     models = [
         {"model": name, "share": float(thin[served, place].mean())}
-        for place, name in enumerate(frame.models)
+        for place, name in enumerate(table.models)
         if served.any() and thin[served, place].any()
     ]
     return {

@@ -31,7 +31,7 @@ class LoggedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class DecisionTable:
     """Arrays over [n] requests and [m] models, in order of their names. NaN: unknown, or not predicted at all.
 
     `able`: the model was predicted and could serve the request, constraints aside; `constrained`: the constraints of
@@ -61,17 +61,17 @@ class Frame:
         return taken
 
 
-def build_frame(requests: Sequence[LoggedRequest], extra_models: Iterable[str] = ()) -> Frame:
+def decision_table(requests: Sequence[LoggedRequest], extra_models: Iterable[str] = ()) -> DecisionTable:
     """The newest requests first, as given; those over MAXIMUM_CELLS, or without a usable choice, are left out."""
     usable = [request for request in requests if _chosen(request.decision) is not None]
     names = {c["model"] for request in usable for c in request.decision["candidates"]}
     models = tuple(sorted(names | set(extra_models)))
     usable = usable[: max(MAXIMUM_CELLS // max(len(models), 1), 1)]
-    frame = _empty(usable, models)
+    table = _empty(usable, models)
     places = {name: place for place, name in enumerate(models)}
     for row, request in enumerate(usable):
-        _fill(frame, row, request, places)
-    return frame
+        _fill(table, row, request, places)
+    return table
 
 
 def _chosen(decision: dict[str, Any]) -> dict[str, Any] | None:
@@ -81,10 +81,10 @@ def _chosen(decision: dict[str, Any]) -> dict[str, Any] | None:
     return found if found and found["quality"]["raw"] is not None and found["total"] is not None else None
 
 
-def _empty(requests: Sequence[LoggedRequest], models: tuple[str, ...]) -> Frame:
+def _empty(requests: Sequence[LoggedRequest], models: tuple[str, ...]) -> DecisionTable:
     n, m = len(requests), len(models)
     overrides = [request.decision.get("overrides") or {} for request in requests]
-    return Frame(
+    return DecisionTable(
         models=models,
         mean=np.full((n, m, 4), np.nan),
         sd=np.zeros((n, m, 4)),
@@ -108,22 +108,22 @@ def _constraints(plain: dict[str, Any] | None) -> Constraints | None:
     return None if plain is None else Constraints.model_validate(plain)
 
 
-def _fill(frame: Frame, row: int, request: LoggedRequest, places: dict[str, int]) -> None:
+def _fill(table: DecisionTable, row: int, request: LoggedRequest, places: dict[str, int]) -> None:
     decision = request.decision
     predicted = [c for c in decision["candidates"] if c["quality"]["raw"] is not None]
     at = [places[c["model"]] for c in predicted]
-    frame.mean[row, at] = np.array([[c[part]["raw"] for part in PARTS] for c in predicted], np.float64)
+    table.mean[row, at] = np.array([[c[part]["raw"] for part in PARTS] for c in predicted], np.float64)
     spread = np.array([[c[part].get("sd") for part in PARTS] for c in predicted], np.float64)
-    frame.sd[row, at] = np.nan_to_num(spread)
-    frame.evidence[row, at] = [c.get("evidence", 0) for c in predicted]
-    frame.constrained[row, at] = [c.get("excludedBy") == "constraint" for c in predicted]
-    frame.able[row, at] = [c["total"] is not None or c.get("excludedBy") == "constraint" for c in predicted]
-    frame.weights[row] = [predicted[0][part]["weight"] for part in PARTS]
+    table.sd[row, at] = np.nan_to_num(spread)
+    table.evidence[row, at] = [c.get("evidence", 0) for c in predicted]
+    table.constrained[row, at] = [c.get("excludedBy") == "constraint" for c in predicted]
+    table.able[row, at] = [c["total"] is not None or c.get("excludedBy") == "constraint" for c in predicted]
+    table.weights[row] = [predicted[0][part]["weight"] for part in PARTS]
     chosen = places[decision["selectedModel"]]
-    frame.chosen[row] = chosen
-    frame.probability[row, at] = [c.get("probability") or 0.0 for c in predicted]
+    table.chosen[row] = chosen
+    table.probability[row, at] = [c.get("probability") or 0.0 for c in predicted]
     # Older decisions have the propensity of their choice only, and a blocked model that was tried all the same is sure.
-    frame.probability[row, chosen] = decision.get("propensity", 1.0)
+    table.probability[row, chosen] = decision.get("propensity", 1.0)
     if request.answered_by == decision["selectedModel"]:
         seen = (request.cost_usd, request.latency_ms, request.quality)
-        frame.observed[row, :CARBON] = np.array(seen, np.float64)
+        table.observed[row, :CARBON] = np.array(seen, np.float64)
