@@ -26,13 +26,13 @@ class HousekeepingWorkflow:
     """purge_expired, replay_outbox, flush_vectors: each tried once, since the next run is a minute away."""
 
     @workflow.run
-    async def run(self, told: HousekeepingInput) -> HousekeepingResult:
+    async def run(self, work: HousekeepingInput) -> HousekeepingResult:
         """Try every step, also after one has failed; fails at the end, naming the steps that did."""
         failed: list[str] = []
         note = failed.append
         result = HousekeepingResult(
-            purged=await try_step(MaintenanceActivities.purge_expired, told.purge, STEP, note) or _NOTHING.purged,
-            replayed=await try_step(MaintenanceActivities.replay_outbox, told.replay, STEP, note) or _NOTHING.replayed,
+            purged=await try_step(MaintenanceActivities.purge_expired, work.purge, STEP, note) or _NOTHING.purged,
+            replayed=await try_step(MaintenanceActivities.replay_outbox, work.replay, STEP, note) or _NOTHING.replayed,
             flushed=await try_step(MaintenanceActivities.flush_vectors, FlushInput(), STEP, note) or _NOTHING.flushed,
         )
         if failed:

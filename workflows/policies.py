@@ -1,4 +1,4 @@
-"""Timeouts and retry policies, with their arithmetic."""
+"""Timeouts and retry policies with their arithmetic, and steps whose failure does not end their workflow."""
 
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -11,6 +11,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from modelpilot.providers.retries import COEFFICIENT, INITIAL_WAIT_S, MAXIMUM_WAIT_S
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.route_request import CallPlan
+
+Work = TypeVar("Work")
+Report = TypeVar("Report")
 
 # Local steps return their failures as values: a joined failure that Temporal retried would only be joined again.
 ONCE = RetryPolicy(maximum_attempts=1)
@@ -36,7 +39,7 @@ def first_phase_timeout(plan: CallPlan) -> timedelta:
 
 
 def fallback_retries(plan: CallPlan) -> RetryPolicy:
-    """The backoff of product.md: the first fallback at once, then 1000 * 2^i ms, no jitter, at most 60 s."""
+    """The promised backoff: the first fallback at once, then 1000 * 2^i ms, no jitter, at most 60 s."""
     return RetryPolicy(
         initial_interval=timedelta(seconds=INITIAL_WAIT_S),
         backoff_coefficient=COEFFICIENT,
@@ -50,22 +53,16 @@ def fallback_timeout(failed: Outcome) -> timedelta:
     return timedelta(milliseconds=failed.remaining_ms) + timedelta(seconds=15)
 
 
-# Steps whose failure does not end their workflow at once.
-
-Told = TypeVar("Told")
-Report = TypeVar("Report")
-
-
 async def try_step(
-    step: Callable[[Any, Told], Coroutine[Any, Any, Report]],
-    told: Told,
+    step: Callable[[Any, Work], Coroutine[Any, Any, Report]],
+    work: Work,
     config: workflow.ActivityConfig,
     note_failure: Callable[[str], None],
 ) -> Report | None:
     """What the activity reports; None where it failed, after its name was noted. Raises ActivityError where it was
     canceled, since its workflow is then."""
     try:
-        return await workflow.execute_activity_method(step, told, **config)
+        return await workflow.execute_activity_method(step, work, **config)
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise

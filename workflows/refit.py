@@ -31,11 +31,11 @@ class RefitWorkflow:
     """list_refits, then refit_router for one after the other: a fit uses all of a core."""
 
     @workflow.run
-    async def run(self, told: RefitInput) -> RefitResult:
+    async def run(self, work: RefitInput) -> RefitResult:
         """Fit what is due; fails at the end where a router could not be fitted, without keeping others from it."""
         due = await workflow.execute_activity_method(
             RefitActivities.list_refits,
-            told,
+            work,
             start_to_close_timeout=policies.STORE_TIMEOUT,
             retry_policy=LIST_RETRIES,
         )
@@ -44,10 +44,10 @@ class RefitWorkflow:
             await try_step(RefitActivities.refit_router, scope, {**FIT, "summary": scope.router_id}, missed.append)
             for scope in due.routers
         ]
-        failed = told.failed + len(missed)
+        failed = work.failed + len(missed)
         if due.more:
-            told = RefitInput(told.user_id, told.router_id, after=due.routers[-1], failed=failed)
-            workflow.continue_as_new(told)
+            work = RefitInput(work.user_id, work.router_id, after=due.routers[-1], failed=failed)
+            workflow.continue_as_new(work)
         if failed:
             raise ApplicationError(f"{failed} routers could not be fitted", type="RefitIncomplete")
         return _result([report for report in reports if report is not None])

@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from modelpilot.metrics.jobs import JobStatus
 
-Told = TypeVar("Told")
+Work = TypeVar("Work")
 Report = TypeVar("Report")
 
 # A page takes a second, a judging round beats every 2 s; a worker that is silent for so long is gone.
@@ -113,9 +113,9 @@ class RescoreBatchWorkflow:
     def _report(self, progress: RescoreProgress) -> None:
         self._job = replace(self._job, progress=progress)
 
-    async def _step(self, step: Callable[[Any, Told], Coroutine[Any, Any, Report]], told: Told) -> Report:
+    async def _step(self, step: Callable[[Any, Work], Coroutine[Any, Any, Report]], work: Work) -> Report:
         """Run a step as a task, so that the signal `cancel` can cut it short."""
-        self._slice = asyncio.create_task(_run(step, told))
+        self._slice = asyncio.create_task(_run(step, work))
         report: Report = await self._slice
         return report
 
@@ -132,8 +132,8 @@ class RescoreBatchWorkflow:
     async def _refit(self) -> None:
         """Start the refits of those whose qualities changed; they go on by themselves."""
         owners = self._job.revised_users
-        told = [RefitInput(user_id=owner) for owner in owners] if len(owners) <= MOST_REFITS else [RefitInput()]
-        for number, refit in enumerate(told):
+        refits = [RefitInput(user_id=owner) for owner in owners] if len(owners) <= MOST_REFITS else [RefitInput()]
+        for number, refit in enumerate(refits):
             await workflow.start_child_workflow(
                 names.REFIT_WORKFLOW,
                 refit,
@@ -165,10 +165,10 @@ class RescoreBatchWorkflow:
         return self._job.progress
 
 
-async def _run(step: Callable[[Any, Told], Coroutine[Any, Any, Report]], told: Told) -> Report:
+async def _run(step: Callable[[Any, Work], Coroutine[Any, Any, Report]], work: Work) -> Report:
     return await workflow.execute_activity_method(
         step,
-        told,
+        work,
         start_to_close_timeout=SLICE_TIMEOUT,
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
         retry_policy=RETRIES,

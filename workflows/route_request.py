@@ -1,4 +1,4 @@
-"""One routed request. On the fast path every step joins what the gateway is doing already (docs/architecture.md)."""
+"""One routed request. On the fast path every step joins what the gateway is doing already."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

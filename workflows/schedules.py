@@ -90,9 +90,9 @@ def _maintenance(
     schedule_id: str, work: tuple[str, object], spec: ScheduleSpec, catchup: timedelta, timeout: timedelta | None = None
 ) -> NamedSchedule:
     """Work (a workflow and its input) on the maintenance queue whose runs never overlap."""
-    workflow, told = work
+    workflow, argument = work
     action = ScheduleActionStartWorkflow(
-        workflow, told, id=schedule_id, task_queue=names.MAINTENANCE_QUEUE, execution_timeout=timeout
+        workflow, argument, id=schedule_id, task_queue=names.MAINTENANCE_QUEUE, execution_timeout=timeout
     )
     policy = SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=catchup)
     return NamedSchedule(schedule_id, Schedule(action=action, spec=spec, policy=policy))

@@ -36,8 +36,12 @@ from modelpilot.requests.ports import ConfigurationSource
 from modelpilot.requests.records import RequestKey, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan
 
-# One call to a judge, through the same providers, keys and address rules as any request.
+log = structlog.get_logger(__name__)
 
+ROUND_ROWS = 50
+ROUND_S = 10.0
+CONCURRENCY = 4
+_BEAT_EVERY_S = 2.0
 # Prompts are measured in characters, and some languages have twice as many tokens to them.
 _PROMPT_MARGIN = 2.0
 
@@ -52,7 +56,8 @@ class Question:
 
 
 class Judge:
-    """A model of the catalogue as a judge for one owner. It decides nothing: it is asked, and answers or does not."""
+    """A model of the catalogue as a judge for one owner, called through the same providers, keys and address rules as
+    any request. It decides nothing: it is asked, and answers or does not."""
 
     def __init__(self, caller: ModelCaller, configuration: ConfigurationSource, snapshot: RouterSnapshot, model: str):
         self._caller, self._configuration = caller, configuration
@@ -109,14 +114,6 @@ async def open_judge(caller: ModelCaller, configuration: ConfigurationSource, us
     return None if model in snapshot.unavailable else Judge(caller, configuration, snapshot, model)
 
 
-log = structlog.get_logger(__name__)
-
-ROUND_ROWS = 50
-ROUND_S = 10.0
-CONCURRENCY = 4
-_BEAT_EVERY_S = 2.0
-
-
 class JudgeActivities:
     """`judge_slice`: reserve, call, record, each committed before the next: a crash repeats no call whose outcome is
     known, and one that is not known only when it must have ended, in a later job."""
@@ -133,15 +130,15 @@ class JudgeActivities:
         self._caller, self._configuration = caller, configuration
 
     @activity.defn(name=names.JUDGE_SLICE)
-    async def judge_slice(self, told: SliceInput) -> JudgeReport:
+    async def judge_slice(self, work: SliceInput) -> JudgeReport:
         """Judge up to ROUND_ROWS answers behind the job's position, for about ROUND_S. Raises DependencyUnavailable."""
         beating = asyncio.create_task(_beat())
         try:
-            report = await self._round(told.job)
+            report = await self._round(work.job)
         finally:
             beating.cancel()
         if report.stopped is not None:
-            await self._jobs.stop_judging(told.job.user_id, told.job.job_id, report.stopped)
+            await self._jobs.stop_judging(work.job.user_id, work.job.job_id, report.stopped)
         return report
 
     async def _round(self, job: RescoreInput) -> JudgeReport:

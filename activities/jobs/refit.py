@@ -47,9 +47,9 @@ class RefitActivities:
         self._source, self._store, self._fitter = source, store, fitter
 
     @activity.defn(name=names.LIST_REFITS)
-    async def list_refits(self, told: RefitInput) -> RefitList:
+    async def list_refits(self, work: RefitInput) -> RefitList:
         """The routers to fit now, at most ROUTERS_PER_RUN of them. Raises DependencyUnavailable."""
-        due = await self._store.due(told.user_id, told.router_id, told.after, ROUTERS_PER_RUN)
+        due = await self._store.due(work.user_id, work.router_id, work.after, ROUTERS_PER_RUN)
         return RefitList(due, len(due) == ROUTERS_PER_RUN)
 
     @activity.defn(name=names.REFIT_ROUTER)

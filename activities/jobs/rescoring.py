@@ -47,19 +47,19 @@ class RescoreActivities:
         return (await self._jobs.open(job, activity.info().workflow_id or "")).progress
 
     @activity.defn(name=names.RESCORE_SLICE)
-    async def rescore_slice(self, told: SliceInput) -> SliceReport:
+    async def rescore_slice(self, work: SliceInput) -> SliceReport:
         """Score pages from the job's position on, for about SLICE_S. Raises DependencyUnavailable."""
-        state = await self._jobs.job(told.job.user_id, told.job.job_id)
+        state = await self._jobs.job(work.job.user_id, work.job.job_id)
         trusted: dict[Group, Trust] = {}
         revised: set[str] = set()
         end = time.monotonic() + SLICE_S
-        ahead = asyncio.create_task(self._prepared(told, state, trusted))
+        ahead = asyncio.create_task(self._prepared(work, state, trusted))
         try:
             while True:
                 page, revisions, scored = await ahead
                 stop = not page.more or time.monotonic() >= end or activity.is_worker_shutdown()
                 if not stop:  # the vector store is slow: meanwhile the next page is read and scored
-                    ahead = asyncio.create_task(self._prepared(told, replace(state, position=page.next), trusted))
+                    ahead = asyncio.create_task(self._prepared(work, replace(state, position=page.next), trusted))
                 await self._write(revisions)
                 revised.update(revision.row.user_id for revision in revisions)
                 state = await self._jobs.advance(state, page.next, len(page.rows), scored)
@@ -81,11 +81,11 @@ class RescoreActivities:
         return state.progress
 
     async def _prepared(
-        self, told: SliceInput, state: JobState, trusted: dict[Group, Trust]
+        self, work: SliceInput, state: JobState, trusted: dict[Group, Trust]
     ) -> tuple[OutcomePage, list[Revision], int]:
         """The next page, its rows whose quality is another now, and how many of its rows have one at all."""
-        page = await self._rows.page(told.job, state, told.until, PAGE_ROWS)
-        rows, texts = page.rows, await self._read(told.job, page.rows)
+        page = await self._rows.page(work.job, state, work.until, PAGE_ROWS)
+        rows, texts = page.rows, await self._read(work.job, page.rows)
         for row in rows:
             if row.opinions and _group(row) not in trusted:
                 trusted[_group(row)] = trust(await self._rows.totals(*_group(row)))

@@ -28,8 +28,6 @@ from modelpilot.requests.route_request import CallPlan
 from modelpilot.routing.eligibility import cannot_honour
 from modelpilot.wire.assembler import ChunkAssembler
 
-# What the calls of one request share, and the state of one of them.
-
 
 @dataclass(frozen=True, slots=True)
 class CallContext:

@@ -18,7 +18,7 @@ from modelpilot.routing.selection import Blocked, decide
 
 Result = TypeVar("Result")
 
-# Rows of (prompt, model) that a decision looks at; quality needs many neighbours (design notes: 20 to 200 prompts).
+# Rows of (prompt, model) that a decision looks at; quality needs many neighbours (20 to 200 prompts).
 NEIGHBOUR_ROWS = 400
 
 

@@ -1,4 +1,6 @@
-"""What this process has seen of the deployments it calls: a breaker for each, refused keys, and rate limits."""
+"""Which deployment of a model is called: what this process has seen of each (breaker, refused key, rate limit), and
+the choice among them.
+"""
 
 import math
 import random
@@ -23,7 +25,6 @@ KEY_COOL_DOWN_S = 300.0
 LONGEST_COOL_DOWN_S = 600.0
 # Bounds memory; beyond it the deployment that was seen first is forgotten, and begins again as healthy.
 MAXIMUM_DEPLOYMENTS = 10_000
-
 
 _Key = tuple[str, str, int]  # owner, provider, index of the key
 
@@ -63,9 +64,9 @@ class DeploymentReport:
 
 
 class DeploymentHealth:
-    """Per process, so that no request waits for anybody's opinion; another gateway learns the same within a few calls.
+    """Which deployments should not be called now. `clock` gives monotonic seconds.
 
-    `clock` gives monotonic seconds.
+    Per process, so that no request waits for anybody's opinion; another gateway learns the same within a few calls.
     """
 
     def __init__(self, rules: BreakerRules | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -228,12 +229,11 @@ def _opened_at(breaker: Breaker) -> float | None:
     return None if breaker.open_for_s is None else time.time() - breaker.open_for_s
 
 
-# Which deployment a call goes to, and what its end says of that deployment.
-
-
 class Targets:
-    """Shares the load among the healthy deployments of a model. What is chosen is reserved in the same turn of the
-    event loop, so that two requests cannot both become a probe."""
+    """Shares the load among the healthy deployments of a model, and learns from the end of each call.
+
+    What is chosen is reserved in the same turn of the event loop, so that two requests cannot both become a probe.
+    """
 
     def __init__(
         self, configuration: ConfigurationSource, health: DeploymentHealth, draw: random.Random | None = None

@@ -22,13 +22,19 @@ from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import as_chunks
 
-# What a client gets back: the provider's answer with our `modelpilot` object, and the headers.
-
 Headers = dict[str, str]
+
+SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
+# Proxies cut idle connections, commonly after 60 s.
+KEEP_ALIVE_S = 10.0
+
+_EXPLAIN_HEADER = "x-modelpilot-explain"
+_COMMENT = b": keep-alive\n\n"  # comments are invisible to SSE clients
+_DONE = b"data: [DONE]\n\n"
 
 
 def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool) -> dict[str, Any]:
-    """The `modelpilot` object of an answer (product.md, section 4)."""
+    """The `modelpilot` object of an answer; `explain` adds the decision with all its candidates."""
     described: dict[str, Any] = {
         "requestId": record.key.request_id,
         "routerId": record.router_id,
@@ -96,23 +102,18 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
     return view
 
 
-# Server-sent events to a client: chunks as they come, our object at the end, an error event instead of a lie.
-
-# Proxies cut idle connections, commonly after 60 s.
-KEEP_ALIVE_S = 10.0
-_COMMENT = b": keep-alive\n\n"  # comments are invisible to SSE clients
-_DONE = b"data: [DONE]\n\n"
-
-
 def event(data: Any, name: str | None = None) -> bytes:
-    """One event, with a name where the format has names."""
+    """One server-sent event, with a name where the format has names."""
     named = b"" if name is None else b"event: " + name.encode() + b"\n"
     return named + b"data: " + json_bytes(data) + b"\n\n"
 
 
 @dataclass(slots=True)
 class AnswerStream(ABC):
-    """One streamed answer; a subclass knows its format. A failure before the first byte is an ordinary error answer."""
+    """One streamed answer: chunks as they come, our object at the end, an error event where it fails on the way.
+
+    A subclass knows the format. A failure before the first byte is an ordinary error answer.
+    """
 
     http_request: web.Request
     submissions: Submissions
@@ -267,11 +268,6 @@ def _empty_chunk(record: RequestRecord) -> dict[str, Any]:
         "model": record.outcome.model,
         "choices": [],
     }
-
-
-SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
-
-_EXPLAIN_HEADER = "x-modelpilot-explain"
 
 
 class StreamMaker(Protocol):

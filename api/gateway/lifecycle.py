@@ -1,4 +1,4 @@
-"""Serving one gateway: HTTP server and worker together, and the drain at the end."""
+"""The life of one gateway: HTTP server and worker together, its lease, forgetting what is over, and the drain."""
 
 import asyncio
 import time
@@ -18,9 +18,12 @@ from modelpilot.errors import DependencyUnavailable
 
 log = structlog.get_logger(__name__)
 
+SWEEP_EVERY_S = 10.0
 _DRAIN_POLL_S = 0.05
 _WORKER_GRACE_S = 8.0  # longer than the worker's own grace
 _HANDLER_GRACE_S = 1.0  # for writing answers that are there; the drain has waited for the requests before
+
+FLIGHTS = Gauge("modelpilot_flights", "Requests that this gateway holds an in-flight entry for")
 
 
 @dataclass(slots=True)
@@ -72,13 +75,6 @@ async def _until(condition: Callable[[], bool], deadline: float) -> None:
     # Polled: an event on every change of the registry would sit on the request path.
     while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(_DRAIN_POLL_S)
-
-
-# What a gateway does beside serving: keep its lease alive, and forget flights whose workflows are closed.
-
-SWEEP_EVERY_S = 10.0
-
-FLIGHTS = Gauge("modelpilot_flights", "Requests that this gateway holds an in-flight entry for")
 
 
 class InstanceLease(Protocol):

@@ -31,7 +31,9 @@ from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.ports import Ledger, WorkflowStarter
 from modelpilot.requests.records import NameKind, RequestKey, RequestRecord, Reservation, RouterSnapshot
 
-# The names that clients give their requests: an Idempotency-Key, or an x-request-id of their own.
+log = structlog.get_logger(__name__)
+
+OVERLOAD_RETRY_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Naming:
 
 
 class RequestNames:
-    """Reserves names, and gives them back where their request was refused."""
+    """Reserves the names that clients give their requests (an Idempotency-Key, or an x-request-id of their own), and
+    gives them back where their request was refused."""
 
     def __init__(self, ledger: Ledger, mac: Mac) -> None:
         self._ledger, self._mac = ledger, mac
@@ -99,11 +102,6 @@ def _taken(kind: NameKind) -> IdempotencyMismatch | Conflict:
     if kind == "idempotency-key":
         return IdempotencyMismatch("This Idempotency-Key was used with another body", param="Idempotency-Key")
     return Conflict("This x-request-id names another request of yours", param="x-request-id")
-
-
-log = structlog.get_logger(__name__)
-
-OVERLOAD_RETRY_AFTER_S = 1.0
 
 
 class Submissions:

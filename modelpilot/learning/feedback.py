@@ -1,4 +1,4 @@
-"""What people say about answers, and how much of it counts. Pure.
+"""What people say about answers, how much of it counts, and the ports to what is stored of both.
 
 One source (an end user, or an API key that names none) counts for at most `SOURCE_SHARE` of all feedback on a router
 and model, and one API key for no more than all other keys together, since a key may make up end users. What a source
@@ -109,9 +109,6 @@ def _keys_capped(weights: Mapping[tuple[str, str], float]) -> dict[tuple[str, st
         return dict(weights)
     allowed = capped_weights(by_key, KEY_SHARE, SOURCE_FLOOR)
     return {name: weight * allowed[name[0]] / by_key[name[0]] for name, weight in weights.items()}
-
-
-# What is kept of an answer to learn from it later: its text where the router stores it, and what people say.
 
 
 @dataclass(frozen=True, slots=True)

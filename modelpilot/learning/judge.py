@@ -1,4 +1,4 @@
-"""Asking a model how good an answer is: the prompt with its rubric, and reading what comes back. Pure.
+"""Asking a model how good an answer is: the prompt with its rubric, its verdict, and the bounds of a round of calls.
 
 What is judged was written by others and may try to speak to the judge. It therefore stands between delimiters that
 nobody could know when writing it, and the system message says that nothing in between is an instruction.
@@ -23,6 +23,11 @@ MAX_OUTPUT_TOKENS = 300
 # Of both the conversation and the answer the judge sees so much; of longer ones, their beginning and their end.
 MAX_CHARACTERS = 12_000
 MAX_REASON_CHARACTERS = 500
+CALL_TOTAL_MS = 60_000
+# A call that was begun this long ago has ended, whoever began it: its total time is a tenth of that.
+RETAKE_S = 600.0
+# After so many failures in a row the judge is not asked again in this job.
+MAX_FAILURES_IN_A_ROW = 5
 
 _RUBRIC = """You grade an assistant's answer. Judge only what is in front of you, by these criteria, in this order:
 1. Correctness: what it states is true, and code or calculations work.
@@ -150,15 +155,6 @@ def _verdict(text: str) -> Verdict | None:
         return None
     reason = value.get("reason")
     return Verdict(float(score), (reason if isinstance(reason, str) else "")[:MAX_REASON_CHARACTERS])
-
-
-# Judging by a model: which answers, at most how many calls, what was spent. The prompt itself: `modelpilot.judge`.
-
-# A call that was begun this long ago has ended, whoever began it: its total time is a tenth of that.
-RETAKE_S = 600.0
-CALL_TOTAL_MS = 60_000
-# After so many failures in a row the judge is not asked again in this job.
-MAX_FAILURES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One quality out of what checks, people and a judge say about an answer. Pure.
+"""How good an answer is: deterministic checks, and one quality out of what checks, people and a judge say.
 
 Each says a value in [0, 1] with a precision (the inverse of a variance): the quality is their precision-weighted mean.
 A check that proves an answer useless (empty, refused, not parseable) overrules everybody.
@@ -21,6 +21,13 @@ JUDGE_PRECISION = 11.0
 # One person's word makes us half sure.
 HALF_CONFIDENCE_PRECISION = FEEDBACK_PRECISION
 HARD_FAIL = 0.0
+TRUNCATED_QUALITY = 0.5  # the part that came may still be of use
+
+_REFUSAL = re.compile(
+    r"^\s*(i['’]?m sorry,? but i|i (can(no|['’])t|am (not able|unable) to) (assist|help|comply|do that|provide)"
+    r"|as an ai( language model)?,? i (can(no|['’])t))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +83,12 @@ def _quality(value: float, source: str, precision: float) -> Quality:
     return Quality(round(min(max(value, 0.0), 1.0), 6), source, round(confidence, 6))
 
 
-# Deterministic quality of an answer, computed at request time, so that it exists where no text is stored.
-#
-# A check that can prove an answer right or wrong gives 1 or 0. Fluent text that nothing speaks against stays unknown
-# (None): calling it right would teach the router that every model is perfect.
-
-TRUNCATED_QUALITY = 0.5  # the part that came may still be of use
-
-_REFUSAL = re.compile(
-    r"^\s*(i['’]?m sorry,? but i|i (can(no|['’])t|am (not able|unable) to) (assist|help|comply|do that|provide)"
-    r"|as an ai( language model)?,? i (can(no|['’])t))",
-    re.IGNORECASE,
-)
-
-
 def answer_quality(body: dict[str, Any], answer: dict[str, Any]) -> float | None:
-    """Quality in [0, 1] of the first choice, or None where the checks cannot tell."""
+    """Quality in [0, 1] of the first choice, or None where the checks cannot tell.
+
+    A check that can prove an answer right or wrong gives 1 or 0. Fluent text that nothing speaks against stays unknown:
+    calling it right would teach the router that every model is perfect.
+    """
     choices = answer.get("choices") or []
     if not choices:
         return 0.0

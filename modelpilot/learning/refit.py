@@ -1,4 +1,4 @@
-"""What the refit of predictors is told and reports, and the versions that it leaves behind."""
+"""Refitting predictors: inputs and reports of its workflow, the stored versions, and the ports to both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the steps of the housekeeping workflow are told and report."""
+"""Inputs and results of the housekeeping workflow and its activities."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What happened to a request: every provider call (attempt) and the terminal outcome."""
+"""What happened to a request: every provider call (attempt), how one can fail, and the terminal outcome."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -93,11 +93,8 @@ class Outcome:
         return self.status == "completed" and self.finish_reason in ("stop", "tool_calls")
 
 
-# How a provider call can fail, classified once, by status and body, into what may be done about it.
-
-
 class Remedy(StrEnum):
-    """What can help after a failed call."""
+    """What can help after a failed call, decided once from its status and body."""
 
     RETRY_SAME = "retry_same"  # transient: the same model may answer in a moment; falling back helps as well
     FALL_BACK = "fall_back"  # this model will not answer this request now; another one may

@@ -1,4 +1,7 @@
-"""Inputs and results of workflows and activities. New fields get defaults, so that saved histories still replay."""
+"""Inputs and results of the workflow that carries a request, and of its activities.
+
+They enter workflow histories: new fields get defaults, so that saved histories still replay.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -98,8 +98,8 @@ class FakePredictorStore:
     async def add(self, scope: HistoryScope, fitted_at: float, rows: int, fit: FittedArtifact) -> int:
         versions = self.kept.setdefault(scope, [])
         number = len(versions) + 1
-        told = {"refused_because": fit.report.refused_because}
-        version = PredictorVersion(number, fitted_at, rows, fit.artifact is not None, told)
+        facts = {"refused_because": fit.report.refused_because}
+        version = PredictorVersion(number, fitted_at, rows, fit.artifact is not None, facts)
         versions.append((version, fit.artifact))
         return number
 
@@ -146,11 +146,11 @@ async def worker(client: Client, activities: RefitActivities, queue: str, **opti
         yield
 
 
-async def start(client: Client, told: RefitInput, queue: str) -> Handle:
+async def start(client: Client, work: RefitInput, queue: str) -> Handle:
     """Start the workflow as everybody does: by its name."""
     started: Handle = await client.start_workflow(
         names.REFIT_WORKFLOW,
-        told,
+        work,
         id=f"refit-{secrets.token_hex(6)}",
         task_queue=queue,
         result_type=RefitResult,

@@ -43,7 +43,7 @@ class FakeSteps:
     hanging: bool = False
     done: int = 0
     opened: list[RescoreInput] = field(default_factory=list)
-    told: list[SliceInput] = field(default_factory=list)
+    work: list[SliceInput] = field(default_factory=list)
     closed: list[CloseInput] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -55,9 +55,9 @@ class FakeSteps:
         return RescoreProgress(0, 10 * self.slices)
 
     @activity.defn(name=names.RESCORE_SLICE)
-    async def rescore_slice(self, told: SliceInput) -> SliceReport:
+    async def rescore_slice(self, work: SliceInput) -> SliceReport:
         """Ten rows."""
-        self.told.append(told)
+        self.work.append(work)
         self.begun.set()
         while self.hanging and not self.go.is_set():
             activity.heartbeat()
@@ -130,8 +130,8 @@ SCENARIOS: Mapping[str, Callable[[], tuple[FakeSteps, RescoreInput]]] = {
 
 async def run(client: Client, name: str) -> "WorkflowHandle[Any, RescoreResult]":
     """Run a scenario to its end."""
-    steps, told = SCENARIOS[name]()
-    async with running(client, steps, told, SAVED_ID) as handle:
+    steps, work = SCENARIOS[name]()
+    async with running(client, steps, work, SAVED_ID) as handle:
         if name == "canceled":
             await steps.begun.wait()
             await handle.signal(names.CANCEL_JOB)

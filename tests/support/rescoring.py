@@ -113,8 +113,8 @@ class Learning:
 
     async def start(self, **spec: Any) -> "WorkflowHandle[Any, RescoreResult]":
         """Start a job of this user; `wait_for` its end with the handle."""
-        told = RescoreSpec(**{"to_s": time.time(), **spec})
-        job = RescoreInput(self.user, f"rescore_{secrets.token_hex(6)}", told)
+        wanted = RescoreSpec(**{"to_s": time.time(), **spec})
+        job = RescoreInput(self.user, f"rescore_{secrets.token_hex(6)}", wanted)
         await TemporalRescoring(self.client).start(job)
         await self.jobs.add(job, job.workflow_id)
         return self.client.get_workflow_handle(job.workflow_id, result_type=RescoreResult)

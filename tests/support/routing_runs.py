@@ -49,17 +49,17 @@ def accepted(plan: CallPlan, **changes: Any) -> RouteRequestInput:
     return request(plan, **{**fresh, **changes})
 
 
-async def start(client: Client, told: RouteRequestInput) -> Handle:
+async def start(client: Client, work: RouteRequestInput) -> Handle:
     """Start the workflow of a request like a gateway does."""
-    await TemporalStarter(client, TemporalHealth(client)).start(told)
-    return client.get_workflow_handle_for(RouteRequestWorkflow.run, told.key.workflow_id)
+    await TemporalStarter(client, TemporalHealth(client)).start(work)
+    return client.get_workflow_handle_for(RouteRequestWorkflow.run, work.key.workflow_id)
 
 
-async def fly(client: Client, core: Core, told: RouteRequestInput) -> Handle:
+async def fly(client: Client, core: Core, work: RouteRequestInput) -> Handle:
     """The fast path: the call runs in the core's process, and the workflow joins it."""
-    flight = core.flight(told)
+    flight = core.flight(work)
     core.controller.launch(flight)
-    return await start(client, told)
+    return await start(client, work)
 
 
 def of_type(history: WorkflowHistory, kind: "EventType.ValueType") -> list[HistoryEvent]:

@@ -77,8 +77,8 @@ def test_timeouts_follow_from_the_total_time() -> None:
 
 async def test_the_first_fallback_answers_at_once(client: Client, core: Core) -> None:
     """One ordinary activity with the policy in its event, its first attempt immediate, and a readable summary."""
-    told = accepted(plan(A, B))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A, B))
+    handle = await fly(client, core, work)
     result = await handle.result()
     assert (result.status, result.model, result.attempts) == ("completed", "sim/b", 2)
     assert core.providers.models == ["a", "b"]
@@ -100,8 +100,8 @@ async def test_fallback_models_take_turns_and_waits_double(client: Client, core:
     core.providers.will(B, [failure()])
     core.providers.will(C, [failure()])
     began = timed(core)
-    told = accepted(plan(A, B, C, retry_attempts=4))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A, B, C, retry_attempts=4))
+    handle = await fly(client, core, work)
     result = await handle.result()
     assert (result.status, result.model, result.attempts) == ("failed", "sim/c", 5)
     assert core.providers.models == ["a", "b", "c", "b", "c"]
@@ -115,9 +115,9 @@ async def test_fallback_models_take_turns_and_waits_double(client: Client, core:
 async def test_every_attempt_is_in_the_row_and_paid(client: Client, core: Core) -> None:
     """Failed attempts count with what they had generated; sequence numbers tell the phases apart."""
     core.providers.will(B, [*stream(tokens=None)[:2], failure("stream_cut")], stream())
-    told = accepted(plan(A, B))
-    await (await fly(client, core, told)).result()
-    row = core.ledger.rows[told.key]
+    work = accepted(plan(A, B))
+    await (await fly(client, core, work)).result()
+    row = core.ledger.rows[work.key]
     assert [attempt.seq for attempt in row.outcome.attempts] == [0, 100, 101]
     assert [attempt.status for attempt in row.outcome.attempts] == ["error", "error", "ok"]
     cut = row.outcome.attempts[1].cost_usd
@@ -130,8 +130,8 @@ async def test_every_attempt_is_in_the_row_and_paid(client: Client, core: Core) 
 async def test_what_no_retry_mends_ends_the_fallback(client: Client, core: Core) -> None:
     """A refusal of the request itself is returned as the outcome, not retried."""
     core.providers.will(B, [failure("content_filter", Remedy.GIVE_UP, http_status=400)])
-    told = accepted(plan(A, B, C))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A, B, C))
+    handle = await fly(client, core, work)
     result = await handle.result()
     assert (result.status, result.error_code) == ("failed", "content_filter")
     assert ordinary_steps(await handle.fetch_history()) == [("call_fallback", 1)]
@@ -161,14 +161,14 @@ async def test_no_fallback_models_means_no_fallback(client: Client, core: Core) 
 async def test_canceling_ends_the_fallback_call(client: Client, core: Core) -> None:
     """Canceled during a fallback: the upstream call is closed, one canceled row with all that was spent."""
     core.providers.will(B, [*stream()[:2], asyncio.Event()])
-    told = accepted(plan(A, B))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A, B))
+    handle = await fly(client, core, work)
     await until(lambda: core.providers.models == ["a", "b"])
     await handle.cancel()
     result = await handle.result()
     assert (result.status, result.attempts) == ("canceled", 2)
     assert core.providers.made[1].closed
-    assert core.ledger.rows[told.key].outcome.cost_usd
+    assert core.ledger.rows[work.key].outcome.cost_usd
 
 
 async def test_canceling_between_two_attempts_calls_nothing_more(
@@ -177,12 +177,12 @@ async def test_canceling_between_two_attempts_calls_nothing_more(
     """Canceled during the wait: no further call, and the failed attempt's cost is in the canceled row."""
     monkeypatch.setattr(retries, "INITIAL_WAIT_S", 30.0)
     core.providers.will(B, [*stream(tokens=None)[:2], failure("stream_cut")])
-    told = accepted(plan(A, B))
-    handle = await fly(client, core, told)
-    await until(lambda: 100 in core.ledger.attempts.get(told.key, {}))
+    work = accepted(plan(A, B))
+    handle = await fly(client, core, work)
+    await until(lambda: 100 in core.ledger.attempts.get(work.key, {}))
     await handle.cancel()
     assert (await asyncio.wait_for(handle.result(), 20.0)).status == "canceled"
-    row = core.ledger.rows[told.key]
+    row = core.ledger.rows[work.key]
     assert [attempt.seq for attempt in row.outcome.attempts] == [0, 100]
     assert row.outcome.cost_usd
     assert core.providers.models == ["a", "b"]
@@ -194,29 +194,29 @@ async def test_a_fallback_in_another_process_ends_the_request_here(client: Clien
     owner.providers.will(A, [failure()])
     other = Core(like=owner, instance="gw-2")
     mixed = [step for step in owner.activities() if step.__name__ != "call_fallback"]
-    told = accepted(plan(A, B))
+    work = accepted(plan(A, B))
     async with worker(client, [*mixed, other.provider_steps.call_fallback]):
-        handle = await fly(client, owner, told)
+        handle = await fly(client, owner, work)
         result = await asyncio.wait_for(handle.result(), 20.0)
-    flight = owner.registry.find(told.key)
+    flight = owner.registry.find(work.key)
     assert flight is not None
     assert (result.status, (await flight.final).model) == ("completed", "sim/b")
     assert len(owner.ledger.rows) == 1
-    assert owner.ledger.rows[told.key].fallback_used
+    assert owner.ledger.rows[work.key].fallback_used
 
 
 async def test_a_recovery_goes_on_with_the_fallback(client: Client) -> None:
     """The owner died after the failed first phase was in the ledger: the failed model is not called again."""
     first = Core()
     first.providers.will(A, [failure()])
-    told = accepted(plan(A, B))
-    flight = first.flight(told)
+    work = accepted(plan(A, B))
+    flight = first.flight(work)
     first.controller.launch(flight)
     await flight.first
     second = Core(like=first, instance="gw-2")
     first.leases.alive.discard("gw-1")
     async with worker(client, second.activities()):
-        result = await (await start(client, told)).result()
+        result = await (await start(client, work)).result()
     assert (result.status, result.model, result.attempts) == ("completed", "sim/b", 2)
     assert first.providers.models == ["a", "b"]
 
@@ -226,9 +226,9 @@ async def test_a_rolling_restart_cancels_no_fallback(client: Client) -> None:
     first = Core()
     first.providers.will(A, [failure()])
     first.providers.will(B, [*stream()[:2], asyncio.Event()], stream())
-    told = accepted(plan(A, B))
+    work = accepted(plan(A, B))
     async with worker(client, first.activities()):
-        handle = await fly(client, first, told)
+        handle = await fly(client, first, work)
         await until(lambda: first.providers.models == ["a", "b"])
     second = Core(like=first, instance="gw-2")
     first.leases.alive.discard("gw-1")

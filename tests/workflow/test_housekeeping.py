@@ -79,14 +79,14 @@ async def client(temporal_address: str) -> Client:
     return await Client.connect(temporal_address, data_converter=data_converter(Keyring([generate_key()])))
 
 
-async def run(client: Client, stores: FakeStores, told: HousekeepingInput) -> HousekeepingResult:
+async def run(client: Client, stores: FakeStores, work: HousekeepingInput) -> HousekeepingResult:
     queue = f"housekeeping-{secrets.token_hex(4)}"
     steps = MaintenanceActivities(stores, stores, stores)
     activities: list[Callable[..., Any]] = [steps.purge_expired, steps.replay_outbox, steps.flush_vectors]
     async with Worker(client, task_queue=queue, workflows=[HousekeepingWorkflow], activities=activities):
         result: HousekeepingResult = await client.execute_workflow(
             names.HOUSEKEEPING_WORKFLOW,
-            told,
+            work,
             id=queue,
             task_queue=queue,
             result_type=HousekeepingResult,

@@ -45,9 +45,9 @@ def readable(history: WorkflowHistory) -> str:
 async def test_prompts_answers_and_errors_are_unreadable(temporal_address: str, core: Core) -> None:
     """A fallback that fails once and then answers leaves neither texts nor error messages in the raw history."""
     core.providers.will(B, [failure()], stream(ANSWER))
-    told = accepted(plan(A, B), body=chat_body(PROMPT))
+    work = accepted(plan(A, B), body=chat_body(PROMPT))
     client = await connect(temporal_address)
-    handle = await fly(client, core, told)
+    handle = await fly(client, core, work)
     result = await handle.result()
     assert result.answer is not None
     assert ANSWER in str(result.answer), "whoever has the key can read it"

@@ -32,7 +32,7 @@ async def client(temporal_address: str) -> Client:
 async def run(
     client: Client,
     store: FakePredictorStore,
-    told: RefitInput,
+    work: RefitInput,
     source: FakeSource | None = None,
     fitter: FakeFitter | None = None,
     **options: Any,
@@ -40,7 +40,7 @@ async def run(
     queue = f"refit-{secrets.token_hex(4)}"
     activities = RefitActivities(source or FakeSource(training_rows(60)), store, fitter or FakeFitter())
     async with worker(client, activities, queue, **options):
-        return await (await start(client, told, queue)).result()
+        return await (await start(client, work, queue)).result()
 
 
 async def test_one_router_is_fitted_and_reported(client: Client) -> None:

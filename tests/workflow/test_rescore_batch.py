@@ -42,7 +42,7 @@ async def test_rows_are_scored_as_far_as_they_were_judged(client: Client) -> Non
     steps = FakeSteps(slices=2, rounds=[JudgeReport(END, 5, 5)])
     async with running(client, steps, job(JUDGED)) as handle:
         await handle.result()
-    assert [told.until for told in steps.told] == [END, None]
+    assert [work.until for work in steps.work] == [END, None]
 
 
 async def test_waiting_for_the_rate_scores_nothing_early(client: Client) -> None:
@@ -50,7 +50,7 @@ async def test_waiting_for_the_rate_scores_nothing_early(client: Client) -> None
     steps = FakeSteps(slices=1, rounds=[JudgeReport(END, 0, 0, wait_s=0.1)])
     async with running(client, steps, job(JUDGED)) as handle:
         await handle.result()
-    assert [told.until for told in steps.told] == [None]
+    assert [work.until for work in steps.work] == [None]
 
 
 async def test_judging_that_stopped_is_not_begun_again(client: Client) -> None:
@@ -96,14 +96,14 @@ async def test_a_paused_job_can_be_canceled(client: Client) -> None:
     async with running(client, steps, job(paused=True)) as handle:
         await handle.signal(names.CANCEL_JOB)
         assert (await handle.result()).status == "canceled"
-    assert steps.told == []
+    assert steps.work == []
 
 
 async def test_a_scheduled_job_is_named_after_its_run(client: Client) -> None:
     """The nightly job looks at the last week of all users and at what is pending, under a name of its own."""
     steps = FakeSteps()
-    told = RescoreInput("admin", "", RescoreSpec(), all_users=True, nightly=True)
-    async with running(client, steps, told, f"{names.RESCORE_SCHEDULE}-2026-11-23T02:00:00Z") as handle:
+    work = RescoreInput("admin", "", RescoreSpec(), all_users=True, nightly=True)
+    async with running(client, steps, work, f"{names.RESCORE_SCHEDULE}-2026-11-23T02:00:00Z") as handle:
         await handle.result()
     opened = steps.opened[0]
     assert opened.job_id == "modelpilot-rescore-nightly-2026-11-23T02:00:00Z"

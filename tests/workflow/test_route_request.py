@@ -50,10 +50,10 @@ async def test_six_local_steps_in_order(client: Client, core: Core) -> None:
 
 async def test_the_workflow_joins_and_does_not_call(client: Client, core: Core) -> None:
     """One provider call, one row, one point, and the entry may go."""
-    told = accepted(plan(A))
-    await (await fly(client, core, told)).result()
+    work = accepted(plan(A))
+    await (await fly(client, core, work)).result()
     assert len(core.providers.made) == 1
-    assert core.ledger.rows[told.key].outcome.status == "completed"
+    assert core.ledger.rows[work.key].outcome.status == "completed"
     assert len(core.history.points) == 1
     assert core.registry.unstored == 0
 
@@ -72,38 +72,38 @@ async def test_a_workflow_can_be_found_and_read(client: Client, core: Core) -> N
 async def test_a_failed_request_is_a_completed_workflow(client: Client, core: Core) -> None:
     """Providers fail: that is an outcome with a row, no failed workflow."""
     core.providers.will(A, [failure(http_status=500)])
-    told = accepted(plan(A))
-    result = await (await fly(client, core, told)).result()
+    work = accepted(plan(A))
+    result = await (await fly(client, core, work)).result()
     assert (result.status, result.error_code, result.answer) == ("failed", "server_error", None)
-    assert core.ledger.rows[told.key].outcome.error_status == 500
+    assert core.ledger.rows[work.key].outcome.error_status == 500
 
 
 async def test_a_recovery_without_entry_runs_the_steps_from_the_input(client: Client) -> None:
     """The first gateway is dead: each step says `missing`, gets the whole request, and the provider is called once."""
     gateway = Core(instance="gw-2")
-    told = accepted(plan(A), owner="gw-1")
+    work = accepted(plan(A), owner="gw-1")
     async with worker(client, gateway.activities()):
-        handle = await start(client, told)
+        handle = await start(client, work)
         result = await handle.result()
     assert result.status == "completed"
     # The entry made by the recovery is joined by nonce from then on, so storing needs no second try.
     steps = local_steps(await handle.fetch_history())
     assert (sorted(steps[:-1]), steps[-1]) == (sorted(STEPS[:5] * 2), STEPS[5])
     assert len(gateway.providers.made) == 1
-    assert gateway.ledger.rows[told.key].degraded == ("recovered",)
+    assert gateway.ledger.rows[work.key].degraded == ("recovered",)
 
 
 async def test_a_recovered_outcome_is_not_called_again(client: Client) -> None:
     """The gateway died after it had recorded the answer: the recovery finds it in the ledger."""
     first = Core()
-    told = accepted(plan(A))
-    flight = first.flight(told)
+    work = accepted(plan(A))
+    flight = first.flight(work)
     first.controller.launch(flight)
     await flight.recorded
     second = Core(like=first, instance="gw-2")
     first.leases.alive.discard("gw-1")
     async with worker(client, second.activities()):
-        result = await (await start(client, told)).result()
+        result = await (await start(client, work)).result()
     assert (result.status, len(first.providers.made)) == ("completed", 1)
     assert len(first.ledger.rows) == 1
 
@@ -118,13 +118,13 @@ def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_canceled_workflow_stores_a_canceled_outcome(client: Client, core: Core) -> None:
     """Canceled in the Web UI during the call: the call ends, and its cost is in the one row."""
     core.providers.will(A, [*stream()[:2], asyncio.Event()])
-    told = accepted(plan(A))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A))
+    handle = await fly(client, core, work)
     await core.providers.called.wait()
     await handle.cancel()
     result = await handle.result()
     assert (result.status, result.error_code) == ("canceled", "request_canceled")
-    row = core.ledger.rows[told.key]
+    row = core.ledger.rows[work.key]
     assert (row.outcome.status, row.outcome.attempts[0].status) == ("canceled", "canceled")
     assert row.outcome.cost_usd
     assert core.providers.made[0].closed
@@ -141,8 +141,8 @@ async def canceled_and_told(handle: Handle) -> bool:
 async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client, core: Core) -> None:
     """Canceled while the row is being committed: the answer was given, so the request is completed and stored."""
     core.ledger.gate.clear()
-    told = accepted(plan(A))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A))
+    handle = await fly(client, core, work)
     await core.ledger.recording.wait()
     await handle.cancel()
     # The cancellation reaches the workflow with the next task, after the waiting step's heartbeat.
@@ -150,7 +150,7 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client
         await asyncio.sleep(0.05)
     core.ledger.gate.set()
     assert (await handle.result()).status == "completed"
-    assert core.ledger.rows[told.key].outcome.status == "completed"
+    assert core.ledger.rows[work.key].outcome.status == "completed"
     assert len(core.history.points) == 1
 
 
@@ -159,11 +159,11 @@ async def test_storing_goes_on_when_postgres_is_back(client: Client, monkeypatch
     monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.0)
     core = Core()
     core.ledger.down = True
-    told = accepted(plan(A))
+    work = accepted(plan(A))
     tries = 0
     store = core.performance.store_performance
     async with worker(client, core.activities()):
-        handle = await fly(client, core, told)
+        handle = await fly(client, core, work)
         while tries < 3:
             described = await handle.describe()
             pending = described.raw_description.pending_activities
@@ -174,7 +174,7 @@ async def test_storing_goes_on_when_postgres_is_back(client: Client, monkeypatch
     assert local_steps(history) == STEPS
     ((name, attempt),) = ordinary_steps(history)
     assert (name, attempt >= 3) == (store.__name__, True)
-    assert core.ledger.rows[told.key].outcome.status == "completed"
+    assert core.ledger.rows[work.key].outcome.status == "completed"
     assert len(core.providers.made) == 1
 
 
@@ -183,11 +183,11 @@ async def test_a_foreign_gateway_waits_for_the_living_owner(client: Client, monk
     monkeypatch.setattr(recovery, "POLL_S", 0.01)
     owner, gate = Core(), asyncio.Event()
     owner.providers.will(A, [gate, *stream()])
-    told = accepted(plan(A))
-    owner.controller.launch(owner.flight(told))
+    work = accepted(plan(A))
+    owner.controller.launch(owner.flight(work))
     other = Core(like=owner, instance="gw-2")
     async with worker(client, other.activities()):
-        handle = await start(client, told)
+        handle = await start(client, work)
         await until(lambda: len(owner.leases.asked) > 3)
         gate.set()
         assert (await handle.result()).status == "completed"
@@ -198,21 +198,21 @@ async def test_a_foreign_gateway_waits_for_the_living_owner(client: Client, monk
 async def test_a_large_answer_is_not_in_the_history(client: Client, core: Core) -> None:
     """Temporal carries a reference; the ledger has the answer."""
     core.providers.will(A, stream("word " * 40_000))
-    told = accepted(plan(A))
-    handle = await fly(client, core, told)
+    work = accepted(plan(A))
+    handle = await fly(client, core, work)
     result = await handle.result()
     assert (result.status, result.answer) == ("completed", None)
-    assert core.ledger.rows[told.key].outcome.answer is not None
+    assert core.ledger.rows[work.key].outcome.answer is not None
     history = await handle.fetch_history()
     assert sum(event.ByteSize() for event in history.events) < 100_000
 
 
 async def test_a_second_start_of_a_request_is_a_conflict(client: Client, core: Core) -> None:
     """REJECT_DUPLICATE: also after the first has ended."""
-    told = accepted(plan(A))
-    await (await fly(client, core, told)).result()
+    work = accepted(plan(A))
+    await (await fly(client, core, work)).result()
     with pytest.raises(Conflict):
-        await start(client, told)
+        await start(client, work)
 
 
 async def test_a_request_with_fallbacks_that_succeeds_uses_none(client: Client, core: Core) -> None:

@@ -16,8 +16,6 @@ from modelpilot.errors import InvalidRequest
 from modelpilot.learning.estimation.kernel import Kernel
 from modelpilot.requests.records import Vector
 
-# A dataclass of arrays, names and numbers as an npz archive, and back: no pickles, so that reading runs no code.
-
 FORMAT_VERSION = 3
 _FORMAT = "format"
 
@@ -25,7 +23,7 @@ T = TypeVar("T")
 
 
 def pack(record: Any) -> bytes:
-    """The fields of a dataclass: arrays, floats, or tuples of strings."""
+    """The fields of a dataclass (arrays, floats, tuples of strings) as an npz archive: no pickles, which run code."""
     buffer = io.BytesIO()
     columns: dict[str, Any] = {field.name: _array(getattr(record, field.name)) for field in fields(record)}
     columns[_FORMAT] = np.array(FORMAT_VERSION)

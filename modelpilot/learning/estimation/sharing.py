@@ -12,20 +12,24 @@ import numpy as np
 
 from modelpilot.arrays import Floats, Indices, sums
 
-# Weighted ridge regression for several penalties at once, with the error that each row would have been predicted with
-# had it been left out (closed form).
-
 PENALTIES = np.array([0.5, 2.0, 8.0, 30.0, 120.0])
 _LARGEST_LEVERAGE = 0.99
+_MOST_AXES = 12
+_LEAST_ROWS = 8  # of a model, to have a regression of its own
+_STACK_RIDGE = 1e-3
+_TURNS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RidgePath:
-    """One regression per penalty: value = columns @ coefficients[l] + constant[l]."""
+    """One weighted ridge regression per penalty: value = columns @ coefficients[l] + constant[l].
+
+    `left_out` is what each row would have been predicted to be had it been left out (in closed form).
+    """
 
     coefficients: Floats  # [penalties, columns]
     constant: Floats  # [penalties]
-    left_out: Floats  # [penalties, rows] predictions for each row by the others
+    left_out: Floats  # [penalties, rows]
 
 
 class Factor:
@@ -71,12 +75,6 @@ def non_negative(gram: Floats, moment: Floats, sweeps: int = 300) -> Floats:
         if float(np.abs(x - before).max(initial=0.0)) < 1e-6:
             break
     return x
-
-
-_MOST_AXES = 12
-_LEAST_ROWS = 8  # of a model, to have a regression of its own
-_STACK_RIDGE = 1e-3
-_TURNS = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Accepting a request: what may be spent before what is durable (design notes, section 2)."""
+"""Accepting a request: what may be spent before what is durable."""
 
 import asyncio
 

@@ -224,8 +224,8 @@ async def test_steps_report_what_the_fast_path_did() -> None:
     assert (await core.routing.embed_prompt(StepInput(flight.request.nonce))).detail["embedder"] == "fake"
     other = Core(like=core, instance="gw-2").routing
     assert (await other.score_models(StepInput(flight.request.nonce))).missing
-    told = await other.score_models(StepInput(flight.request.nonce, flight.request))
-    assert (told.joined, told.detail["decided"]) == (False, "sim/a")
+    report = await other.score_models(StepInput(flight.request.nonce, flight.request))
+    assert (report.joined, report.detail["decided"]) == (False, "sim/a")
 
 
 async def test_a_large_answer_is_joined_without_its_text() -> None:
