@@ -1,14 +1,11 @@
 """The steps of the hourly aggregation. Each is idempotent, bounded, and may be killed anywhere."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 from temporalio import activity
 
+from activities.jobs.heartbeats import heartbeats
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.aggregation import (
@@ -40,7 +37,7 @@ class AggregationActivities:
     @activity.defn(name=names.PLAN_AGGREGATION)
     async def plan_aggregation(self, _: PlanInput) -> PlanReport:
         """Note what has to be computed. Raises DependencyUnavailable."""
-        async with _heartbeats("looking for new rows"):
+        async with heartbeats(HEARTBEAT_S, "looking for new rows"):
             report = await self._aggregator.plan()
         if report.too_late:
             log.warning("rows_of_closed_hours", requests=report.too_late)
@@ -55,7 +52,7 @@ class AggregationActivities:
         for hour in hours:
             if activity.is_worker_shutdown():
                 break
-            async with _heartbeats(hour):
+            async with heartbeats(HEARTBEAT_S, hour):
                 found = await self._aggregate(hour)
             tried, done, requests, failed = hour, done + 1, requests + (found or 0), failed + (found is None)
         ended = len(hours) < told.hours and done == len(hours)
@@ -76,7 +73,7 @@ class AggregationActivities:
         """Write files that are due into the warehouse sink, if there is one. Raises DependencyUnavailable, OSError."""
         files = requests = 0
         ends_at = time.monotonic() + told.seconds
-        async with _heartbeats("exporting"):
+        async with heartbeats(HEARTBEAT_S, "exporting"):
             while files < told.files and time.monotonic() < ends_at and not activity.is_worker_shutdown():
                 rows = await self._exporter.export_next(activity.heartbeat)
                 if rows is None:
@@ -98,20 +95,3 @@ class AggregationActivities:
             if gone < told.rows:
                 return BatchReport(rows)
         return BatchReport(rows, more=True)
-
-
-@asynccontextmanager
-async def _heartbeats(detail: Any) -> AsyncIterator[None]:
-    """Heartbeats for as long as the block runs."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat(detail)
-            await asyncio.sleep(HEARTBEAT_S)
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)

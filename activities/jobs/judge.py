@@ -4,12 +4,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 from temporalio import activity
 
+from activities.jobs.heartbeats import heartbeats
 from activities.requests.call import CallContext, ModelCaller
 from modelpilot import names
 from modelpilot.chat.body import ChatBody
@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 ROUND_ROWS = 50
 ROUND_S = 10.0
 CONCURRENCY = 4
-_BEAT_EVERY_S = 2.0
+HEARTBEAT_S = 2.0
 # Prompts are measured in characters, and some languages have twice as many tokens to them.
 _PROMPT_MARGIN = 2.0
 
@@ -132,11 +132,8 @@ class JudgeActivities:
     @activity.defn(name=names.JUDGE_SLICE)
     async def judge_slice(self, work: SliceInput) -> JudgeReport:
         """Judge up to ROUND_ROWS answers behind the job's position, for about ROUND_S. Raises DependencyUnavailable."""
-        beating = asyncio.create_task(_beat())
-        try:
+        async with heartbeats(HEARTBEAT_S):
             report = await self._round(work.job)
-        finally:
-            beating.cancel()
         if report.stopped is not None:
             await self._jobs.stop_judging(work.job.user_id, work.job.job_id, report.stopped)
         return report
@@ -248,10 +245,3 @@ class Round:
             await self._ledger.record(self._job, question.task, outcome)
         finally:
             self._free.release()
-
-
-async def _beat() -> None:
-    with suppress(asyncio.CancelledError):
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(_BEAT_EVERY_S)

@@ -1,14 +1,14 @@
 """The steps of a refit: which routers are due, and one router's predictor fitted to its stored outcomes."""
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 from temporalio import activity
 
+from activities.jobs.heartbeats import heartbeats
 from modelpilot import names
 from modelpilot.learning.estimation import TrainingRows
 from modelpilot.learning.refit import (
@@ -27,9 +27,7 @@ from modelpilot.wire.jsonb import finite_json
 
 log = structlog.get_logger(__name__)
 
-Result = TypeVar("Result")
-
-_BEAT_EVERY_S = 5.0
+HEARTBEAT_S = 5.0
 
 
 class TrainingSource(Protocol):
@@ -59,11 +57,13 @@ class RefitActivities:
         Raises DependencyUnavailable, and RuntimeError where the fit itself broke off.
         """
         began, now = time.perf_counter(), time.time()
-        rows = await _beating(self._source.read(scope, MAXIMUM_ROWS, activity.heartbeat))
+        async with heartbeats(HEARTBEAT_S):
+            rows = await self._source.read(scope, MAXIMUM_ROWS, activity.heartbeat)
         if len(rows) < MINIMUM_ROWS:
             reason = f"{len(rows)} stored outcomes, {MINIMUM_ROWS} are needed"
             return RefitReport(scope.user_id, scope.router_id, "skipped", len(rows), reason=reason)
-        fit = await _beating(self._fitter.fit(rows, now))
+        async with heartbeats(HEARTBEAT_S):
+            fit = await self._fitter.fit(rows, now)
         version = await self._store.add(scope, now, len(rows), fit)
         status: RefitStatus = "refused" if fit.artifact is None else "accepted"
         log.info("router_refitted", router_id=scope.router_id, status=status, version=version, rows=len(rows))
@@ -77,14 +77,3 @@ class RefitActivities:
             fit=finite_json(asdict(fit.report)),
             duration_s=round(time.perf_counter() - began, 3),
         )
-
-
-async def _beating(work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of `work`, with heartbeats meanwhile, so that a lost worker is noticed and a cancellation heard."""
-    task = asyncio.create_task(work)
-    try:
-        while not (await asyncio.wait({task}, timeout=_BEAT_EVERY_S))[0]:
-            activity.heartbeat()
-        return await task
-    finally:
-        task.cancel()
