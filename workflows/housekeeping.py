@@ -1,4 +1,4 @@
-"""Housekeeping, every minute: what expired goes, what waited is stored, what was written is indexed."""
+"""Housekeeping, every minute: delete expired rows, store waiting history points, index written vectors."""
 
 from datetime import timedelta
 

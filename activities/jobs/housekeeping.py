@@ -1,4 +1,4 @@
-"""The steps of housekeeping: expired rows go, waiting history points get in, written vectors are indexed."""
+"""The steps of housekeeping: delete expired rows, store waiting history points, index written vectors."""
 
 import asyncio
 import time

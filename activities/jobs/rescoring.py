@@ -121,7 +121,7 @@ def changed(revised: Revision) -> bool:
 
 
 def revalued(revised: Revision) -> bool:
-    """Whether the vector history has to be told: it knows the value, and how much that counts by its source."""
+    """Whether the vector history has to be updated: it has the value, and by its source how much that counts."""
     row, quality = revised.row, revised.quality
     now = (quality and quality.value, quality and quality.source)
     return now != (row.quality, row.quality_source) or (row.pending and quality is not None)

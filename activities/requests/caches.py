@@ -1,4 +1,4 @@
-"""What a gateway remembers of its database: one load however many requests wait, dropped when it changes."""
+"""What a gateway remembers of its database: one load for all who wait for it, dropped when it changes."""
 
 import asyncio
 import math
@@ -78,7 +78,7 @@ class SingleFlightCache(Generic[Key, Value]):
         return found if found is not None else await asyncio.shield(self._loading(key, load))
 
     def peek(self, key: Key, load: Callable[[Value], Awaitable[Value]], default: Value) -> Value:
-        """The last value, fresh or not, without waiting; where it is not, `load` makes a new one of it behind that."""
+        """The last value, without waiting; where it is not fresh, `load` makes a new one of it in the background."""
         entry = self._entries.get(key) or self._keep(key, _Entry(default, self._clock(), -math.inf))
         self._entries.move_to_end(key)
         if self._clock() >= entry.fresh_until:

@@ -223,7 +223,7 @@ class ModelCaller:
         return self._targets.elsewhere(failed, context.places(failed.model), tried)
 
     async def watched_call(self, context: CallContext, deployment: Deployment, seq: int) -> Outcome:
-        """`call`, and its end is told to the deployment's breaker."""
+        """As `call`; what is known of the deployment is updated by how it ended."""
         began_s = self.health.clock()
         outcome = await self.call(context, deployment.model, seq, deployment)
         attempt = outcome.attempts[-1]

@@ -142,7 +142,7 @@ class FlightController:
         return flight.record
 
     async def _end(self, flight: Flight, outcome: Outcome | None) -> None:
-        """Wait for the flight's end, or take the workflow's word for it."""
+        """Wait for the flight's end, or end it with the `outcome` that the workflow came to."""
         if outcome is not None and flight.calling:
             # The workflow was canceled or ran out of time during the call, which ends now, with what it cost.
             self.abandon(flight)

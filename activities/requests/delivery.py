@@ -1,4 +1,6 @@
-"""The way of an answer to a streaming client: silent until there is content, verified where the client has a part."""
+"""How a streamed answer reaches its client: nothing leaves before there is content, and a repeated call may only
+continue what the client has.
+"""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ _MESSAGE = "the answer broke off, and the repeated call answered differently"
 
 
 class Delivery:
-    """What one provider call gives to the client."""
+    """Passes the chunks of one provider call on to the client."""
 
     def __init__(self, sink: ChunkSink | None, plan: CallPlan, seq: int, model: str) -> None:
         self._sink, self._plan, self._model = sink, plan, model
@@ -94,8 +96,7 @@ def restart_mark(model: str) -> JsonObject:
 def rest_of(sink: ChunkSink, plan: CallPlan, outcome: Outcome) -> tuple[list[JsonObject], Outcome]:
     """What the client still lacks of an answer that did not stream through `sink`, another process having called.
 
-    The outcome names the segments then; it is a failed one where the answer is not the one that the client has a
-    part of.
+    The outcome names the segments then; it is a failed one where the answer does not continue what the client has.
     """
     transcript = sink.transcript
     if outcome.status != "completed" or transcript.whole:

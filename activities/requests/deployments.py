@@ -44,7 +44,7 @@ class Deployment:
 
     @property
     def key(self) -> _Key:
-        """The key that it is called with: all models behind it share its fate."""
+        """The key that it is called with: a refused key is refused for all models behind it."""
         return self.user_id, self.place.provider, self.place.key_index
 
 
@@ -107,13 +107,13 @@ class DeploymentHealth:
         return max(refused_until - now, cool_at - now, probe_s, 0.0)
 
     def reserve(self, deployment: Deployment) -> None:
-        """A call is about to be made: the only one, where the deployment is being probed."""
+        """Note that a call is about to be made; a deployment that is being probed gets no other one meanwhile."""
         breaker = self._breakers.get(deployment)
         if breaker is not None:
             breaker.reserve()
 
     def record(self, deployment: Deployment, attempt: Attempt, began_s: float) -> None:
-        """The end of a call that began at `began_s` of `clock`."""
+        """Note how a call ended that began at `began_s` of `clock`."""
         breaker = self._breakers.get(deployment) or self._add(deployment)
         before = breaker.state
         if attempt.status == "ok":
@@ -144,7 +144,7 @@ class DeploymentHealth:
             self._cooling[deployment] = self.clock(), self.clock() + wait_s
 
     def configuration_changed(self, kind: str | None, user_id: str | None, item_id: str | None) -> None:
-        """A changed provider is another one, with a clean record; kind None: any may have changed."""
+        """Forget what was seen of a changed provider; kind None: any may have changed."""
         if kind not in (None, "provider"):
             return
         self._changed_at = self.clock()
@@ -261,8 +261,7 @@ class Targets:
     async def learn(
         self, deployment: Deployment, attempt: Attempt, began_s: float, *, retry_after_s: float | None, alone: bool
     ) -> None:
-        """The end of a call that began at `began_s` of the health's clock: told to the deployment's breaker, its rate
-        limit, and the record of its key.
+        """Update what is known of the deployment by how a call ended that began at `began_s` of the health's clock.
 
         `alone`: the model can be called nowhere else, so a 429 sends nobody away from it.
         """

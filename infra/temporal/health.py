@@ -1,4 +1,4 @@
-"""Whether Temporal is up, known before a request needs it: a strict request is refused before anything is spent."""
+"""Whether Temporal is up, known before a request spends anything, and what its failed calls mean to the project."""
 
 import asyncio
 from collections.abc import Iterator

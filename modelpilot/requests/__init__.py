@@ -1,1 +1,1 @@
-"""One request from its acceptance to what is kept of it: messages, outcomes, records and ports."""
+"""One request from its acceptance to what is kept of it: workflow inputs, outcomes, records and ports."""

@@ -21,7 +21,7 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class FlushInput:
-    """Nothing to choose yet."""
+    """No settings so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Rows and points that outlive a request: the terminal row, the point in the vector history, and what is read back."""
+"""What a request reads and leaves behind: its caller, router and provider; its row, history point and neighbours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
