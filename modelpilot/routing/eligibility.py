@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from modelpilot.learning.estimation.prediction import Prediction
+from modelpilot.learning.estimation.facts import Prediction
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.routing.router import Constraints
 from modelpilot.wire.jsonb import JsonObject

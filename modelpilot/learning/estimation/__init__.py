@@ -1,11 +1,10 @@
 """What each model is expected to deliver, cost and take for one request, and how sure that is. Pure numpy."""
 
 from modelpilot.learning.estimation.combine import predict, predict_all
+from modelpilot.learning.estimation.facts import Prediction, RequestFacts, TrainingRows
 from modelpilot.learning.estimation.fit import Fit, FitReport, fit
 from modelpilot.learning.estimation.fitted import FittedPredictor
 from modelpilot.learning.estimation.heads import REPEAT_CAP
-from modelpilot.learning.estimation.prediction import Prediction, RequestFacts
-from modelpilot.learning.estimation.rows import TrainingRows
 
 __all__ = [
     "REPEAT_CAP",

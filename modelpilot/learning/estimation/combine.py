@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.arrays import Floats, between
+from modelpilot.learning.estimation.facts import Prediction, RequestFacts
 from modelpilot.learning.estimation.fitted import (
     HEADS,
     LATENCY,
@@ -23,7 +24,6 @@ from modelpilot.learning.estimation.fitted import (
     unfitted,
 )
 from modelpilot.learning.estimation.neighbours import Evidence, weigh
-from modelpilot.learning.estimation.prediction import Prediction, RequestFacts
 from modelpilot.providers.catalogue import Listing, ModelSpec
 from modelpilot.providers.pricing import call_costs_usd
 from modelpilot.requests.records import Neighbours

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.arrays import Floats, sums
+from modelpilot.learning.estimation.facts import TrainingRows
 from modelpilot.learning.estimation.fitted import COST, HEADS, LATENCY, OUTPUT_TOKENS, QUALITY, FittedPredictor
 from modelpilot.learning.estimation.heads import Head, measured_head, quality_head, row_weights
 from modelpilot.learning.estimation.kernel import choose_kernel, shuffled, whitening
-from modelpilot.learning.estimation.rows import TrainingRows
 from modelpilot.learning.estimation.sharing import Design
 
 Mask = NDArray[np.bool_]

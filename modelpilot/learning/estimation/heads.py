@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from modelpilot.arrays import Floats, Indices, sums
-from modelpilot.learning.estimation.rows import TrainingRows
+from modelpilot.learning.estimation.facts import TrainingRows
 from modelpilot.learning.estimation.sharing import Design, Observed, contrast, levels, regress
 
 REPEAT_CAP = 5.0  # one prompt asked a thousand times is not a thousand pieces of evidence
