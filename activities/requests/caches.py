@@ -39,7 +39,7 @@ class _Entry(Generic[Value]):
 
 
 class SingleFlightCache(Generic[Key, Value]):
-    """A TTL cache in which all who miss the same key share one load.
+    """A TTL cache of values that are never None, in which all who miss the same key share one load.
 
     A value is fresh for `ttl_s` from the beginning of its load. A load that fails is not kept, and its key is
     forgotten; but while a dependency is away, a value that was loaded less than `stale_if_error_s` ago goes on being
