@@ -12,8 +12,8 @@ import typer
 
 from cli.output import AsJson, command_group, print_json, show, table
 from infra.crypto.secrets import Argon2Hasher
+from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteUserRepository
-from infra.db.metrics.reading import SyncPool
 from infra.local.environment import join_running_stack
 from infra.settings import load_settings
 from modelpilot.management.resources import OPERATOR_USER

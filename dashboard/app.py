@@ -16,11 +16,11 @@ from dashboard import ids
 from dashboard.access import HEALTH_PATH, Gate, Logins, form_token
 from dashboard.config import DashboardConfig
 from dashboard.frame.elements import Element, notice
-from dashboard.frame.page import Readers
 from dashboard.login_page import LoginPages
 from dashboard.pages import PAGES, PageContext
 from dashboard.shell import page_at, register_shell, shell
 from modelpilot.management.site import PasswordHasher, SiteAccess
+from modelpilot.metrics.ports import SiteReader, Workbench
 
 # Response headers of the site. Everything it needs comes from itself, so the policy allows nothing else.
 
@@ -79,14 +79,15 @@ INDEX = """<!DOCTYPE html>
 
 
 def create_app(
-    readers: Readers,
+    reader: SiteReader,
+    workbench: Workbench,
     access: SiteAccess,
     hasher: PasswordHasher,
     config: DashboardConfig,
     clock: Callable[[], float] = time.time,
 ) -> Dash:
     """Build the site."""
-    context = PageContext(readers, config, clock)
+    context = PageContext(reader, workbench, config, clock)
     app = Dash(
         "dashboard",
         title="ModelPilot",

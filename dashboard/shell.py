@@ -167,7 +167,7 @@ def banner(context: PageContext, search: str | None, path: str | None) -> Elemen
             f"These are your own requests ({visitor.user_id})", "Only admins see other users.", color="yellow"
         )
     try:
-        known = wanted in context.readers.choices.tenants()
+        known = wanted in context.reader.tenants()
     except DependencyUnavailable:
         known = True
     everybody = dcc.Link("Show everybody", href=(path or "/") + search_with(search, {"as": None}), className="mp-link")

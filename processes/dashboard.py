@@ -9,20 +9,14 @@ import typer
 
 from dashboard.app import create_app, serve
 from dashboard.config import DashboardConfig, is_loopback
-from dashboard.frame.page import Readers
 from infra.catalogue.prices import carbon_ranges
 from infra.crypto.secrets import Argon2Hasher
+from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess
-from infra.db.metrics.explore import PostgresExploreReader
-from infra.db.metrics.jobs import PostgresJobReader
-from infra.db.metrics.overview import PostgresChoiceReader, PostgresOverviewReader
-from infra.db.metrics.reading import SyncPool
-from infra.db.metrics.requests import PostgresRequestLogReader
-from infra.db.metrics.use import PostgresModelsReader, PostgresRouterReader
+from infra.db.metrics.site import PostgresSiteReader
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot import names
 from modelpilot.metrics.jobs import ScheduleFacts
-from modelpilot.metrics.workbench import Workbench
 from processes.workbench import open_workbench
 from workflows import schedules
 
@@ -62,19 +56,10 @@ def database_url(settings: Settings) -> str:
     return settings.database_url
 
 
-def readers(pool: SyncPool, workbench: Workbench) -> Readers:
+def site_reader(pool: SyncPool) -> PostgresSiteReader:
     """What the pages read from."""
     carbon_ranges()  # worked out once, which the first visitor shall not wait for
-    return Readers(
-        overview=PostgresOverviewReader(pool, carbon_ranges),
-        choices=PostgresChoiceReader(pool),
-        explore=PostgresExploreReader(pool),
-        requests=PostgresRequestLogReader(pool),
-        models=PostgresModelsReader(pool),
-        routers=PostgresRouterReader(pool),
-        jobs=PostgresJobReader(pool, _schedules()),
-        workbench=workbench,
-    )
+    return PostgresSiteReader(pool, carbon_ranges, _schedules())
 
 
 def _schedules() -> tuple[ScheduleFacts, ...]:
@@ -108,5 +93,5 @@ def _run(config: DashboardConfig, url: str, settings: Settings) -> None:
         closing(SyncPool(url, read_only=False)) as writing,
         open_workbench(settings, url) as workbench,
     ):
-        app = create_app(readers(reading, workbench), PostgresSiteAccess(writing), Argon2Hasher(), config)
+        app = create_app(site_reader(reading), workbench, PostgresSiteAccess(writing), Argon2Hasher(), config)
         serve(app, config.host, config.port, stop, lambda at: typer.echo(f"dashboard: listening on {at}"))

@@ -32,7 +32,7 @@ from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.learning.replay.frontier import Frontier, frontier
-from modelpilot.metrics.workbench import MOST_DECISIONS
+from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.requests.ports import History
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
 
@@ -102,7 +102,7 @@ class Parts:
 
 
 class LocalWorkbench:
-    """Implements `modelpilot.metrics.workbench.Workbench`."""
+    """Implements `modelpilot.metrics.ports.Workbench`."""
 
     def __init__(self, loop: LoopThread, parts: Parts) -> None:
         self._loop, self._parts = loop, parts

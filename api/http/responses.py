@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from modelpilot.management.resources import Page
-from modelpilot.metrics.analytics import Row
+from modelpilot.metrics.ports import Row
 from modelpilot.wire.json_model import WireModel
 
 

@@ -1,7 +1,7 @@
 """`/api/analytics/*`: single requests, hourly metrics and totals of one's own routers."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,10 +22,13 @@ from api.routes.analytics_views import (
     summary_view,
 )
 from modelpilot.errors import InvalidRequest, PermissionDenied
-from modelpilot.metrics.analytics import MetricsFilter, MetricsReader, Row
+from modelpilot.management.resources import Page
+from modelpilot.metrics.ports import MetricsReader, Row
+from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
 from modelpilot.wire.json_model import WireModel
 
-# The query parameters of the analytics routes: filters, range of time, page, format.
+METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
+ReadPage = Callable[[AnalyticsScope, RequestFilter, str | None, int], Awaitable[Page[Row]]]
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000
@@ -45,8 +48,70 @@ PAGING = (
 
 _LIMIT = re.compile(r"[0-9]{1,4}")
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+# Also the bounds of a range that is left open.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _LONGEST_NAME = 256
+
+
+def register(app: web.Application, metrics: MetricsReader) -> None:
+    """Add the routes over `metrics`."""
+    app[METRICS] = metrics
+    listed = (*FILTERS, *PAGING)
+    add_routes(
+        app,
+        [
+            _spec("requests", _requests, "Single requests, newest first", RequestListing, listed),
+            _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, listed),
+            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, FILTERS),
+        ],
+    )
+
+
+def _spec(
+    name: str, handler: Handler, summary: str, response: type[WireModel], params: Sequence[QueryParam]
+) -> RouteSpec:
+    return RouteSpec(
+        "GET",
+        f"/api/analytics/{name}",
+        handler,
+        "analytics",
+        summary,
+        "analytics",
+        None,
+        response,
+        query=tuple(params),
+        also=frozenset({"admin"}),
+    )
+
+
+async def _requests(request: web.Request) -> web.StreamResponse:
+    return await _list(request, "requests", request.app[METRICS].requests, RequestItem, request_view)
+
+
+async def _hourly(request: web.Request) -> web.StreamResponse:
+    return await _list(request, "hourly", request.app[METRICS].hourly, HourlyItem, hourly_view)
+
+
+async def _list(
+    request: web.Request, name: str, read: ReadPage, item: type[WireModel], view: Callable[[Row], WireModel]
+) -> web.StreamResponse:
+    """One page as JSON, or all of them as CSV."""
+    asked, page = asked_filters(request, PAGING), asked_page(request)
+    pages = partial(read, asked.scope, asked.wanted)
+
+    def shown(row: Row) -> dict[str, object]:
+        return view(row).to_wire()
+
+    if page.csv:
+        return await stream_csv(request, name, columns_of(item), pages, shown, page.cursor)
+    found = await pages(page.cursor, page.limit)
+    return json_response({"items": [shown(row) for row in found.items], "nextCursor": found.next_cursor})
+
+
+async def _summary(request: web.Request) -> web.StreamResponse:
+    asked = asked_filters(request)
+    totals = await request.app[METRICS].totals(asked.scope, asked.wanted)
+    return json_response(summary_view(asked.start, asked.end, totals).to_wire())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +123,17 @@ class PageRequest:
     csv: bool
 
 
-def asked_filters(request: web.Request, also: Collection[QueryParam] = ()) -> MetricsFilter:
+@dataclass(frozen=True, slots=True)
+class AskedFilters:
+    """Which rows; `start` and `end` as they were given, None where the range is open."""
+
+    scope: AnalyticsScope
+    wanted: RequestFilter
+    start: datetime | None
+    end: datetime | None
+
+
+def asked_filters(request: web.Request, also: Collection[QueryParam] = ()) -> AskedFilters:
     """The filters of a request, within what its key may see. `also`: parameters that are read elsewhere.
 
     Raises InvalidRequest (also for a parameter that does not exist: ignored, it would show too much), PermissionDenied.
@@ -71,15 +146,10 @@ def asked_filters(request: web.Request, also: Collection[QueryParam] = ()) -> Me
     start, end = _moment(request, "from"), _moment(request, "to")
     if start is not None and end is not None and start > end:
         raise InvalidRequest("from: it must not be after `to`", param="from")
-    return MetricsFilter(
-        user_id=principal.user_id,
-        routers=principal.allowed_routers,
-        router_id=router_id,
-        model=_name(request, "model"),
-        provider=_name(request, "provider"),
-        start=start,
-        end=end,
-    )
+    begin_s, end_s = (start or _EARLIEST).timestamp(), (end or _LATEST).timestamp()
+    scope = AnalyticsScope(principal.user_id, begin_s, end_s, principal.allowed_routers)
+    wanted = RequestFilter(router_id, _name(request, "model"), _name(request, "provider"))
+    return AskedFilters(scope, wanted, start, end)
 
 
 def asked_page(request: web.Request) -> PageRequest:
@@ -127,73 +197,3 @@ def _iso(text: str) -> datetime:
     # An unescaped + of a query is a blank by the time it arrives here.
     moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text else text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
-
-
-def register(app: web.Application, metrics: MetricsReader) -> None:
-    """Add the routes over `metrics`."""
-    app[METRICS] = metrics
-    listed = (*FILTERS, *PAGING)
-    add_routes(
-        app,
-        [
-            _spec("requests", _requests, "Single requests, newest first", RequestListing, listed),
-            _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, listed),
-            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, FILTERS),
-        ],
-    )
-
-
-def _spec(
-    name: str, handler: Handler, summary: str, response: type[WireModel], params: Sequence[QueryParam]
-) -> RouteSpec:
-    return RouteSpec(
-        "GET",
-        f"/api/analytics/{name}",
-        handler,
-        "analytics",
-        summary,
-        "analytics",
-        None,
-        response,
-        query=tuple(params),
-        also=frozenset({"admin"}),
-    )
-
-
-async def _requests(request: web.Request) -> web.StreamResponse:
-    wanted, page = asked_filters(request, PAGING), asked_page(request)
-    pages = partial(request.app[METRICS].requests, wanted)
-    if page.csv:
-        return await stream_csv(request, "requests", _REQUEST_COLUMNS, pages, _request_row, page.cursor)
-    found = await pages(page.cursor, page.limit)
-    return json_response({"items": [_request_row(row) for row in found.items], "nextCursor": found.next_cursor})
-
-
-async def _hourly(request: web.Request) -> web.StreamResponse:
-    wanted, page = asked_filters(request, PAGING), asked_page(request)
-    pages = partial(request.app[METRICS].hourly, wanted)
-    if page.csv:
-        return await stream_csv(request, "hourly", _HOURLY_COLUMNS, pages, _hourly_row, page.cursor)
-    found = await pages(page.cursor, page.limit)
-    return json_response({"items": [_hourly_row(row) for row in found.items], "nextCursor": found.next_cursor})
-
-
-async def _summary(request: web.Request) -> web.StreamResponse:
-    wanted = asked_filters(request)
-    totals = await request.app[METRICS].totals(wanted)
-    return json_response(summary_view(wanted, totals).to_wire())
-
-
-def _request_row(row: Row) -> dict[str, object]:
-    return request_view(row).to_wire()
-
-
-def _hourly_row(row: Row) -> dict[str, object]:
-    return hourly_view(row).to_wire()
-
-
-_REQUEST_COLUMNS = columns_of(RequestItem)
-_HOURLY_COLUMNS = columns_of(HourlyItem)

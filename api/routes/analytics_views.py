@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
-from api.routes.resource import Listing
-from modelpilot.metrics.analytics import MetricsFilter, Row, Totals
+from api.routes.resource import PageView
+from modelpilot.metrics.ports import Row, Totals
 from modelpilot.metrics.savings import STATEMENT, Saving, prediction_ratio, savings
 from modelpilot.wire.json_model import WireModel
 
@@ -93,21 +93,8 @@ class HourlyItem(WireModel):
     avg_quality: float | None
 
 
-class SavingView(WireModel):
+class SavingView(Saving):
     """Baseline less actual over the same requests; shares are of the baseline, null where nothing is known."""
-
-    baseline: str
-    requests: int
-    estimated_requests: int
-    baseline_cost_usd: float
-    actual_cost_usd: float
-    saved_cost_usd: float
-    saved_cost_share: float | None
-    carbon_requests: int
-    baseline_carbon_g: float
-    actual_carbon_g: float
-    saved_carbon_g: float
-    saved_carbon_share: float | None
 
 
 class Savings(WireModel):
@@ -153,21 +140,18 @@ class Summary(WireModel):
     aggregated_through: AwareDatetime | None
 
 
-class RequestListing(Listing[RequestItem]):
+class RequestListing(PageView[RequestItem]):
     """Requests, newest first."""
 
 
-class HourlyListing(Listing[HourlyItem]):
+class HourlyListing(PageView[HourlyItem]):
     """Hourly metrics, newest first."""
-
-
-_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 
 
 def request_view(row: Row) -> RequestItem:
     """A request out of its row."""
     same = {name: row[name] for name in RequestItem.model_fields if name in row}
-    inp, out, cached, reasoning = (row[name] for name in _TOKENS)
+    inp, out, cached, reasoning = (row[f"{kind}_tokens"] for kind in ("input", "output", "cached", "reasoning"))
     tokens = Tokens(input=inp, output=out, total=inp + out, cached=cached, reasoning=reasoning)
     return RequestItem(**same, timestamp=_utc(row["created_at"]), tokens=tokens)
 
@@ -178,8 +162,8 @@ def hourly_view(row: Row) -> HourlyItem:
     return HourlyItem(**{**same, "hour": _utc(row["hour"]), "updated_at": _utc(row["updated_at"])})
 
 
-def summary_view(wanted: MetricsFilter, totals: Totals) -> Summary:
-    """Totals with what follows from them."""
+def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -> Summary:
+    """Totals from `start` to `end` (None: open), with what follows from them."""
     sums = totals.sums
     reals = ("total_latency_ms", "total_cost_usd", "total_carbon_g")
     shown = [name for name in Summary.model_fields if name in sums]
@@ -187,8 +171,8 @@ def summary_view(wanted: MetricsFilter, totals: Totals) -> Summary:
     completed = int(sums["requests"] - sums["failed_count"] - sums["canceled_count"])
     return Summary(
         **values,
-        from_=wanted.start,
-        to=wanted.end,
+        from_=start,
+        to=end,
         total_tokens=int(sums["input_tokens"] + sums["output_tokens"]),
         success_rate=_ratio(sums["success_count"], sums["requests"]),
         avg_latency_ms=_ratio(sums["total_latency_ms"], sums["requests"]),
@@ -196,17 +180,13 @@ def summary_view(wanted: MetricsFilter, totals: Totals) -> Summary:
         avg_quality=_ratio(sums["quality_sum"], sums["quality_count"]),
         savings=Savings(
             completed=completed,
-            baselines=[_saving_view(saving) for saving in savings(totals.baselines)],
+            baselines=[SavingView(**dict(saving)) for saving in savings(totals.baselines)],
             actual_by_predicted_cost=prediction_ratio(totals.baselines),
             statement=STATEMENT,
         ),
         hours_from_metrics=totals.hours_from_metrics,
         aggregated_through=None if totals.aggregated_through is None else _utc(totals.aggregated_through),
     )
-
-
-def _saving_view(saving: Saving) -> SavingView:
-    return SavingView(**{name: getattr(saving, name) for name in SavingView.model_fields})
 
 
 def _ratio(part: float, whole: float) -> float | None:

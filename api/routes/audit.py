@@ -25,7 +25,7 @@ class AuditView(WireModel):
     after: dict[str, Any] | None
 
 
-class AuditListing(resource.Listing[AuditView]):
+class AuditListing(resource.PageView[AuditView]):
     """Changes, newest first."""
 
 

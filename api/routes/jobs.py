@@ -81,7 +81,7 @@ class RescoreBody(WireModel):
     allow_self_judging: bool = False
 
 
-class JobListing(resource.Listing[JobView]):
+class JobListing(resource.PageView[JobView]):
     """Jobs, newest first."""
 
 

@@ -92,7 +92,7 @@ class NewKeyView(KeyView):
     key: str
 
 
-class KeyListing(resource.Listing[KeyView]):
+class KeyListing(resource.PageView[KeyView]):
     """API keys, newest first."""
 
 

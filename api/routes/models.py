@@ -18,7 +18,7 @@ class ModelView(ModelSpec, resource.Stamps):
     shared: bool
 
 
-class ModelListing(resource.Listing[ModelView]):
+class ModelListing(resource.PageView[ModelView]):
     """Models by id."""
 
 

@@ -29,7 +29,7 @@ class ProviderView(WireModel):
     updated_at: AwareDatetime
 
 
-class ProviderListing(resource.Listing[ProviderView]):
+class ProviderListing(resource.PageView[ProviderView]):
     """Providers, newest first."""
 
 

@@ -37,7 +37,7 @@ View = TypeVar("View", bound=WireModel)
 Body = TypeVar("Body", bound=WireModel)
 
 
-class Listing(WireModel, Generic[View]):
+class PageView(WireModel, Generic[View]):
     """One page of a list."""
 
     items: list[View]

@@ -19,7 +19,7 @@ class RouterView(Router, resource.Stamps):
     version: int
 
 
-class RouterListing(resource.Listing[RouterView]):
+class RouterListing(resource.PageView[RouterView]):
     """Routers, or versions of one router, newest first."""
 
 

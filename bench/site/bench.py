@@ -25,13 +25,13 @@ from dashboard import ids
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
 from infra.crypto.secrets import Argon2Hasher
+from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess
-from infra.db.metrics.reading import SyncPool
 from infra.db.migrate import upgrade
 from infra.local.postgres import PostgresPlan, postgres_service
 from infra.local.service import bring_up
 from infra.settings import load_settings
-from processes.dashboard import readers
+from processes.dashboard import site_reader
 from processes.workbench import open_workbench
 
 # What a browser posts when a page of the analytics site opens, and how long the server takes to answer. Pure, but for
@@ -216,8 +216,8 @@ def _measure(url: str, options: DashboardOptions, progress: Progress) -> list[di
         closing(SyncPool(url, read_only=False)) as writing,
         open_workbench(settings, url) as workbench,
     ):
-        known = readers(reading, workbench)
-        app = create_app(known, PostgresSiteAccess(writing), Argon2Hasher(), DashboardConfig())
+        access = PostgresSiteAccess(writing)
+        app = create_app(site_reader(reading), workbench, access, Argon2Hasher(), DashboardConfig())
         client, found = app.server.test_client(), []
         specs = specs_of(client)
         for visit in visits():

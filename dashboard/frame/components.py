@@ -12,7 +12,8 @@ from dashboard.frame.formats import format_ms, format_usd
 from dashboard.frame.links import detail_link, workflow_url
 from dashboard.frame.tables import labelled_table
 from dashboard.frame.zones import UTC_ZONE, Zone
-from modelpilot.metrics.overview import NO_MODEL, RecentRequest
+from modelpilot.metrics.overview import NO_MODEL
+from modelpilot.metrics.requests import LoggedRequest
 
 STATUS_COLORS = {"completed": "green", "failed": "red", "canceled": "gray"}
 REQUEST_COLUMNS = ("Time", "Router", "Model", "Latency", "Cost", "Status", "Workflow")
@@ -58,7 +59,7 @@ def chart_panel(title: str, graph_id: str, table_id: str | None = None) -> Eleme
 
 
 def requests_table(
-    rows: Sequence[RecentRequest], config: DashboardConfig, zone: Zone = UTC_ZONE, search: str = ""
+    rows: Sequence[LoggedRequest], config: DashboardConfig, zone: Zone = UTC_ZONE, search: str = ""
 ) -> Element:
     """The newest requests, each linked to its page."""
     if not rows:
@@ -84,7 +85,7 @@ def workflow_link(config: DashboardConfig, workflow_id: str, request_id: str) ->
     return html.A(request_id, href=url, target="_blank", rel="noreferrer", className="mp-link", **aria(label=label))
 
 
-def _request_row(row: RecentRequest, config: DashboardConfig, zone: Zone, search: str) -> tuple[object, ...]:
+def _request_row(row: LoggedRequest, config: DashboardConfig, zone: Zone, search: str) -> tuple[object, ...]:
     to_its_page = detail_link(search, row.request_id, row.user_id)
     return (
         dcc.Link(zone.time(row.created_at), href=to_its_page, className="mp-link"),

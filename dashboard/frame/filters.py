@@ -8,8 +8,9 @@ import dash_mantine_components as dmc
 
 from dashboard.frame.elements import Element
 from dashboard.frame.urls import query
-from modelpilot.metrics.explore import DIRECT, RequestFilter
+from modelpilot.metrics.explore import DIRECT
 from modelpilot.metrics.overview import NO_MODEL, Choices
+from modelpilot.metrics.requests import RequestFilter
 
 NO_CHOICES = Choices()
 

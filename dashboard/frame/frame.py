@@ -30,7 +30,8 @@ from dashboard.frame.ranges import (
 from dashboard.frame.urls import query, search_with
 from dashboard.frame.zones import Zone, zone_named
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.metrics.overview import AnalyticsScope, Choices
+from modelpilot.metrics.overview import Choices
+from modelpilot.metrics.requests import AnalyticsScope
 
 # Not display: none, since a chart that is drawn without a width keeps a wrong one.
 CONTENT_HIDDEN, CONTENT_SHOWN = "mp-hidden", ""
@@ -271,9 +272,9 @@ class Frame:
 
 def _choices(context: PageContext, search: str | None) -> Choices:
     try:
-        known = context.readers.choices.choices(context.tenant(search))
+        known = context.reader.choices(context.tenant(search))
         if context.visitor.role == "admin":
-            known = replace(known, tenants=context.readers.choices.tenants())
+            known = replace(known, tenants=context.reader.tenants())
     except DependencyUnavailable:
         return NO_CHOICES
     return known

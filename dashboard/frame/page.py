@@ -10,35 +10,15 @@ from dashboard.config import DashboardConfig
 from dashboard.frame.elements import Element
 from dashboard.frame.urls import query
 from modelpilot.management.site import Visitor
-from modelpilot.metrics.explore import ExploreReader
-from modelpilot.metrics.jobs import JobReader
-from modelpilot.metrics.overview import ChoiceReader, OverviewReader
-from modelpilot.metrics.requests import RequestLogReader
-from modelpilot.metrics.use import ModelsReader, RouterReader
-from modelpilot.metrics.workbench import Workbench
-
-# What the pages read from. A page with questions of its own adds a Protocol in `modelpilot/` and a field here.
-
-
-@dataclass(frozen=True, slots=True)
-class Readers:
-    """One reader per subject. Synchronous, called from several threads at once; all raise DependencyUnavailable."""
-
-    overview: OverviewReader
-    choices: ChoiceReader
-    explore: ExploreReader
-    requests: RequestLogReader
-    models: ModelsReader
-    routers: RouterReader
-    jobs: JobReader
-    workbench: Workbench
+from modelpilot.metrics.ports import SiteReader, Workbench
 
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
     """Everything a page may use. `clock` gives Unix seconds."""
 
-    readers: Readers
+    reader: SiteReader
+    workbench: Workbench
     config: DashboardConfig
     clock: Callable[[], float]
 

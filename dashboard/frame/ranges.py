@@ -10,7 +10,7 @@ import dash_mantine_components as dmc
 from dashboard.frame.elements import Element
 from dashboard.frame.urls import query, search_with
 from dashboard.frame.zones import Zone
-from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import AnalyticsScope
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 CUSTOM = "custom"

@@ -21,7 +21,7 @@ def chosen(routers: Sequence[RouterUse], values: Mapping[str, str], name: str = 
 
 def read_chosen(context: PageContext, asked: Asked, name: str = "router") -> RouterUse | None:
     """The same, read. Raises DependencyUnavailable."""
-    return chosen(context.readers.routers.routers(asked.scope), asked.values, name)
+    return chosen(context.reader.routers(asked.scope), asked.values, name)
 
 
 def router_link(path: str, search: str, router: RouterUse) -> str:

@@ -287,7 +287,7 @@ def register(app: Dash, context: PageContext) -> None:
 def _view(context: PageContext, asked: Asked) -> tuple[Answer, Shown]:
     metric, group, width = (one.value(asked.search) for one in CONTROLS)
     question = question_of(asked, metric, group, width)
-    answer = context.readers.explore.explore(asked.scope, question)
+    answer = context.reader.explore(asked.scope, question)
     return answer, shown(answer, question, asked, width)
 
 

@@ -21,8 +21,8 @@ from dashboard.frame.router_choice import DETAIL_PATH, FRONTIER_PATH, no_router_
 from dashboard.frame.tables import Table, csv_button, labelled_table, register_csv
 from modelpilot.learning.replay.estimates import Interval
 from modelpilot.learning.replay.frontier import MINIMUM_GRADED, Frontier, Point
+from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.metrics.use import RouterUse
-from modelpilot.metrics.workbench import MOST_DECISIONS
 
 # Pure functions of the Frontier page: the quality-cost plane of a router → its chart and table.
 
@@ -262,7 +262,7 @@ def register(app: Dash, context: PageContext) -> None:
 
 def _read(context: PageContext, asked: Asked, router: RouterUse) -> Frontier:
     scope = asked.scope
-    return context.readers.workbench.frontier(router.user_id, router.router_id, scope.start_s, scope.end_s)
+    return context.workbench.frontier(router.user_id, router.router_id, scope.start_s, scope.end_s)
 
 
 def _about(router: RouterUse, found: Frontier, asked: Asked) -> Element:

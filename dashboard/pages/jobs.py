@@ -248,7 +248,7 @@ def register(app: Dash, context: PageContext) -> None:
     FRAME.register(app, context)
 
     def table(asked: Asked) -> Table:
-        return runs_csv(runs(context.readers.jobs.jobs(asked.scope.user_id, _LIMIT)), asked.zone)
+        return runs_csv(runs(context.reader.jobs(asked.scope.user_id, _LIMIT)), asked.zone)
 
     register_csv(app, context, FRAME, "modelpilot-jobs.csv", table)
 
@@ -261,7 +261,7 @@ def register(app: Dash, context: PageContext) -> None:
         Output(ids.JOBS_HOURS, "children"),
     )
     def fill(asked: Asked) -> Filled:
-        found, now_s = context.readers.jobs.jobs(asked.scope.user_id, _LIMIT), context.clock()
+        found, now_s = context.reader.jobs(asked.scope.user_id, _LIMIT), context.clock()
         listed, everybody = runs(found), asked.scope.user_id is None
         none_yet = dmc.Text(
             "None yet. A refit needs graded answers; re-scoring runs every night.", size="sm", c="dimmed"

@@ -32,7 +32,8 @@ from dashboard.frame.ranges import DAY_S, HOUR_S, Window
 from dashboard.frame.tables import labelled_table
 from dashboard.frame.zones import time_ticks
 from dashboard.pages.explore import bucket_starts
-from modelpilot.metrics.explore import METRIC_OF, Cell, RequestFilter
+from modelpilot.metrics.explore import METRIC_OF, Cell
+from modelpilot.metrics.requests import RequestFilter
 from modelpilot.metrics.use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
 
 # Pure functions of the Models & providers page: what was read → tables and the heatmap.
@@ -253,7 +254,7 @@ def register(app: Dash, context: PageContext) -> None:
     def fill(asked: Asked) -> Filled:
         names = of_names(asked.values)
         wanted = RequestFilter(model=names.model, provider=names.provider)
-        read = context.readers.models.models(asked.scope, wanted, heat_bucket_s(asked.window))
+        read = context.reader.models(asked.scope, wanted, heat_bucket_s(asked.window))
         said, rows = " ".join(_remarks(read)), heat_rows(read, asked)
         values = (
             [dmc.Text(said, size="sm", c="dimmed", mb="xs"), model_table(read, asked)],

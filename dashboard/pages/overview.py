@@ -242,7 +242,7 @@ def register(app: Dash, context: PageContext) -> None:
         Output(ids.OVERVIEW_RECENT, "children"),
     )
     def fill(asked: Asked) -> Filled:
-        overview = context.readers.overview.overview(asked.scope, asked.window.bucket_s, RECENT_LIMIT)
+        overview = context.reader.overview(asked.scope, asked.window.bucket_s, RECENT_LIMIT)
         return overview_filled(overview, asked, context.config)
 
 

@@ -153,7 +153,7 @@ def parts(detail: RequestDetail, config: DashboardConfig, zone: Zone, search: st
 def _heading(detail: RequestDetail, config: DashboardConfig, search: str) -> Element:
     request = detail.request
     back = dcc.Link("All requests", href=requests_link(search), className="mp-link")
-    url = workflow_url(config, detail.workflow_id)
+    url = workflow_url(config, detail.request.workflow_id)
     links: list[Element] = [back]
     if url is not None:
         links.append(html.A("Workflow in Temporal", href=url, target="_blank", rel="noreferrer", className="mp-link"))
@@ -310,7 +310,7 @@ def _facts(detail: RequestDetail, zone: Zone, search: str) -> Element:
         ("API key", detail.api_key_id or UNKNOWN),
         ("Session", detail.session_id or UNKNOWN),
         ("Tags", ", ".join(f"{name}: {value}" for name, value in sorted(detail.tags.items())) or UNKNOWN),
-        ("Workflow", detail.workflow_id),
+        ("Workflow", detail.request.workflow_id),
     ]
     items = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in told]
     return panel("Facts", html.Dl(items, className="mp-facts"))
@@ -349,7 +349,7 @@ def register(app: Dash, context: PageContext) -> None:
         wanted, owner = asked.values.get("id"), asked.values.get("owner")
         if not wanted:
             return Filled(([],), _notice("No request chosen", "Choose one in the ", asked), hidden=True)
-        found = context.readers.requests.detail(asked.scope.user_id, wanted, owner)
+        found = context.reader.request(asked.scope.user_id, wanted, owner)
         if found is None:
             said = "There is none of this id among those that you may see, or its time of keeping is over. Back to the "
             return Filled(([],), _notice("No such request", said, asked), hidden=True)

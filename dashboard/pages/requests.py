@@ -128,27 +128,27 @@ def register(app: Dash, context: PageContext) -> None:
 
     @FRAME.fills(app, context, Output(ids.REQUESTS_COUNT, "children"))
     def fill(asked: Asked) -> Filled:
-        total = context.readers.requests.count(asked.scope, of_list(asked.values))
+        total = context.reader.request_count(asked.scope, of_list(asked.values))
         return Filled((count_text(total),), *_notice(context, asked) if not total else ())
 
     def rows(asked: Asked, wanted: RowsAsked) -> Rows:
         start, end = min(wanted.start, GRID_ROWS), min(wanted.end, GRID_ROWS)
         # One more row than asked for tells whether there are any behind: cheaper than to count them for every block.
-        found = context.readers.requests.page(asked.scope, of_list(asked.values), order_of(wanted), start, end + 1)
+        found = context.reader.requests(asked.scope, of_list(asked.values), order_of(wanted), start, end + 1)
         shown = [grid_row(row, asked.zone, asked.search) for row in found[: end - start]]
         return Rows(shown, min(start + len(found), GRID_ROWS))
 
     register_grid(app, context, FRAME, ids.REQUESTS_GRID, COLUMNS, rows)
 
     def table(asked: Asked) -> Table:
-        return csv_table(context.readers.requests.page(asked.scope, of_list(asked.values), Order(), 0, CSV_ROWS))
+        return csv_table(context.reader.requests(asked.scope, of_list(asked.values), Order(), 0, CSV_ROWS))
 
     register_csv(app, context, FRAME, "modelpilot-requests.csv", table)
 
 
 def _notice(context: PageContext, asked: Asked) -> tuple[Element, bool]:
     """What to say about an empty list, and whether to hide it: where there was never any request."""
-    latest_s = context.readers.requests.latest(asked.scope.user_id)
+    latest_s = context.reader.latest_request_s(asked.scope.user_id)
     if latest_s is None:
         return no_requests_notice(), True
     newest = f"{asked.zone.time(latest_s)} {asked.zone.abbreviation(latest_s)}"

@@ -115,7 +115,7 @@ def register(app: Dash, context: PageContext) -> None:
         router = _router(context, asked)
         if router is None:
             return Filled((None, None, None, _HIDDEN, "", ""), _no_router(asked), hidden=True)
-        versions = context.readers.routers.versions(router.user_id, router.router_id)
+        versions = context.reader.router_versions(router.user_id, router.router_id)
         pair = compared(router, versions, asked)
         at_a_glance = (facts(router, asked, context.clock()), versions_table(router, versions, asked))
         return Filled((*at_a_glance, *_comparison(router, pair, may_change=_may_change(context))))
@@ -191,11 +191,11 @@ def _restored(context: PageContext, asked: Asked) -> Element:
     router = _router(context, asked)
     if router is None:
         return _no_router(asked)
-    pair = compared(router, context.readers.routers.versions(router.user_id, router.router_id), asked)
+    pair = compared(router, context.reader.router_versions(router.user_id, router.router_id), asked)
     if pair is None:
         return notice("Nothing was changed", "Choose the version to go back to.", color="yellow")
     actor = f"site:{context.visitor.username or context.visitor.user_id}"
-    made = context.readers.workbench.restore(router.user_id, router.router_id, pair[0].version, actor)
+    made = context.workbench.restore(router.user_id, router.router_id, pair[0].version, actor)
     said = f"Version {made} has the settings of version {pair[0].version}."
     return notice("Rolled back", said, color="green")
 
@@ -229,7 +229,7 @@ def _explained(context: PageContext, asked: Asked, body: dict[str, Any]) -> Elem
     router = _router(context, asked)
     if router is None:
         return _no_router(asked)
-    found = context.readers.workbench.explain(router.user_id, router.router_id, body)
+    found = context.workbench.explain(router.user_id, router.router_id, body)
     return router_detail_view.decision(found, asked.search, router.user_id)
 
 

@@ -147,13 +147,13 @@ def register(app: Dash, context: PageContext) -> None:
     FRAME.register(app, context)
 
     def table(asked: Asked) -> Table:
-        return routers_csv(context.readers.routers.routers(asked.scope), asked)
+        return routers_csv(context.reader.routers(asked.scope), asked)
 
     register_csv(app, context, FRAME, "modelpilot-routers.csv", table)
 
     @FRAME.fills(app, context, Output(ids.ROUTERS_TABLE, "children"))
     def fill(asked: Asked) -> Filled:
-        routers = context.readers.routers.routers(asked.scope)
+        routers = context.reader.routers(asked.scope)
         notice = None if routers else no_router_notice({})
         return Filled((routers_table(routers, asked, context.clock()),), notice, hidden=not routers)
 

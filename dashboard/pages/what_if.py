@@ -22,8 +22,8 @@ from dashboard.pages import what_if_view as in_url
 from dashboard.pages import what_if_view as view
 from dashboard.pages.routers import weights_text
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
+from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.metrics.use import RouterUse
-from modelpilot.metrics.workbench import MOST_DECISIONS
 
 FRAME = Frame("what-if", "What-if", filters=(ROUTER,), skeleton=(160, 92, 320))
 _LIMITS = (("Highest cost (USD)", 0.001), ("Highest latency (ms)", 100), ("Lowest quality (0 to 1)", 0.05))
@@ -166,7 +166,7 @@ def _register_copy(app: Dash) -> None:
 
 def _replayed(context: PageContext, asked: Asked, router: RouterUse) -> dict[str, Any]:
     body = in_url.replay_body(asked, router.body)
-    return context.readers.workbench.replay(router.user_id, router.router_id, {**body, "limit": MOST_DECISIONS})
+    return context.workbench.replay(router.user_id, router.router_id, {**body, "limit": MOST_DECISIONS})
 
 
 def _results(router: RouterUse, found: dict[str, Any], asked: Asked) -> tuple[Any, ...]:
@@ -215,7 +215,7 @@ def _register_controls(app: Dash, context: PageContext) -> None:
         asked = FRAME.asked(context, search)
         try:
             router = read_chosen(context, asked)
-            known = context.readers.choices.choices(asked.scope.user_id).models if router else ()
+            known = context.reader.choices(asked.scope.user_id).models if router else ()
         except DependencyUnavailable:
             raise PreventUpdate from None
         if router is None:

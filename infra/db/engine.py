@@ -1,4 +1,4 @@
-"""The connection pool: bounded, with bounded waits, one error for every way in which Postgres can be away.
+"""The connection pools: bounded, with bounded waits, one error for every way in which Postgres can be away.
 
 Plain psycopg and hand-written SQL: the hot path is one fixed statement, and SQLAlchemy's async engine would add a
 greenlet switch and a compilation layer to it. SQLAlchemy describes the tables (`infra.db.schema`) and migrates them.
@@ -9,22 +9,23 @@ import logging
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 Connection = AsyncConnection[DictRow]
+SyncConnection = psycopg.Connection[DictRow]
 
 RETRY_AFTER_S = 2.0
 _CONNECT_TIMEOUT_S = 3
@@ -187,3 +188,62 @@ class Database:
     async def ping(self) -> None:
         """One round trip. Raises DependencyUnavailable."""
         await self.fetch_one("SELECT 1")
+
+
+class SyncPool:
+    """Postgres for the analytics site, which is synchronous since Dash is. May be used from many threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        read_only: bool = True,
+        max_connections: int = 4,
+        wait_s: float = 2.0,
+        statement_s: float = 10.0,
+    ) -> None:
+        """Starts to connect in the background. `wait_s` bounds the wait for a connection, `statement_s` a query."""
+        self._pool: ConnectionPool[SyncConnection] = ConnectionPool(
+            plain_url(url),
+            connection_class=psycopg.Connection[DictRow],
+            kwargs={
+                "row_factory": dict_row,
+                "connect_timeout": 3,
+                "application_name": "modelpilot-dashboard",
+                # An hour and a month want different plans: one that is kept for both would suit neither.
+                "prepare_threshold": None,
+                # Compiling a query takes longer than what it would save here.
+                "options": f"-c statement_timeout={int(statement_s * 1_000)} -c jit=off",
+            },
+            min_size=0,
+            max_size=max_connections,
+            timeout=wait_s,
+            reconnect_timeout=wait_s,
+            configure=_one_snapshot if read_only else None,
+            check=ConnectionPool.check_connection,
+            open=True,
+            name="modelpilot-dashboard",
+        )
+
+    def close(self) -> None:
+        """Close every connection; waits at most a second for those in use."""
+        self._pool.close(timeout=1.0)
+
+    @contextmanager
+    def transaction(self) -> Iterator[SyncConnection]:
+        """A connection whose transaction ends with the block. Raises DependencyUnavailable."""
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except psycopg.errors.UndefinedTable as error:
+            message = "Postgres has no ModelPilot tables yet: run `modelpilot migrate`."
+            raise DependencyUnavailable(message, retry_after_s=RETRY_AFTER_S) from error
+        except psycopg.errors.QueryCanceled as error:
+            raise DependencyUnavailable("Postgres did not answer in time.", retry_after_s=RETRY_AFTER_S) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DependencyUnavailable("Postgres is not reachable.", retry_after_s=RETRY_AFTER_S) from error
+
+
+def _one_snapshot(connection: SyncConnection) -> None:
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True

@@ -1,13 +1,13 @@
-"""What can be asked of many requests at once: a metric, by group and time. Types, and the port that answers.
+"""What can be asked of many requests at once: a metric, by group and time.
 
-The SQL behind it is in `infra/db`. A group "" is that of all requests, or of those without the name (a direct call has
+A group "" is that of all requests, or of those without the name (a direct call has
 no router, a request that failed before any call no model).
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import NO_FILTER, RequestFilter
 
 Unit = Literal["requests", "share", "USD", "ms", "tokens", "gCO2e", "score", "attempts"]
 # How values of several groups and hours become one: added up, averaged over requests, or as percentiles.
@@ -50,29 +50,13 @@ METRIC_OF = {metric.key: metric for metric in METRICS}
 
 
 @dataclass(frozen=True, slots=True)
-class RequestFilter:
-    """Which requests; None does not narrow. "" of a name: those that have none.
-
-    `request_id` is the beginning of an id. `fallback` True: only those that were not answered by the first choice.
-    """
-
-    router: str | None = None
-    model: str | None = None
-    provider: str | None = None
-    status: str | None = None
-    request_type: str | None = None
-    fallback: bool | None = None
-    request_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Question:
     """`metrics` (keys of `METRIC_OF`) by `group` and buckets of `bucket_s` seconds (None: the scope as one)."""
 
     metrics: tuple[str, ...]
     group: GroupBy = "none"
     bucket_s: int | None = None
-    wanted: RequestFilter = RequestFilter()
+    wanted: RequestFilter = NO_FILTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +100,3 @@ class Answer:
     def requests(self) -> int:
         """How many requests the cells speak of."""
         return sum(cell.requests for cell in self.cells)
-
-
-class ExploreReader(Protocol):
-    """Answers questions. Synchronous, called from several threads at once."""
-
-    def explore(self, scope: AnalyticsScope, question: Question) -> Answer:
-        """All in one snapshot. Raises DependencyUnavailable."""
-        ...

@@ -1,11 +1,13 @@
-"""What the analytics site reads of scheduled work and batch jobs. The SQL behind it is in `infra/db`.
+"""Scheduled work and batch jobs: what the analytics site shows of them, and jobs on demand as the API starts them.
 
-Times are Unix seconds. Figures over all tenants are None or empty for anybody who may see one tenant only.
+Times are Unix seconds. On the site, figures over all tenants are None or empty for anybody who may see one tenant only.
 """
 
 import secrets
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+JobStatus = Literal["running", "completed", "failed", "canceled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class HourRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class AggregationProgress:
     """How far the hourly metrics and the export are. `pending_hours` wait to be computed (again), since `oldest_note`;
     `late_hours` of them are over, so that they are a backfill and not the hour in progress."""
 
@@ -91,26 +93,12 @@ class JobsRead:
     """Everything on the Jobs page, in one snapshot. `vectors_waiting` counts outcomes that Milvus does not have yet."""
 
     schedules: tuple[ScheduleFacts, ...] = ()
-    progress: Progress = Progress()
+    progress: AggregationProgress = AggregationProgress()
     hours: tuple[HourRun, ...] = ()
     export: ExportTotals | None = None
     vectors_waiting: int = 0
     fits: tuple[FitRun, ...] = ()
     rescores: tuple[RescoreRun, ...] = ()
-
-
-class JobReader(Protocol):
-    """Reads for the Jobs page. Synchronous, called from several threads at once."""
-
-    def jobs(self, user_id: str | None, limit: int) -> JobsRead:
-        """The newest `limit` runs of each kind of a tenant; None: of every tenant, with the figures that are over all
-        of them. Raises DependencyUnavailable."""
-        ...
-
-
-# Batch jobs on demand: what the API shows of them, and the port that starts and finds them.
-
-JobStatus = Literal["running", "completed", "failed", "canceled"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,12 @@
-"""What the analytics site reads: typed rows, and the port that delivers them. The SQL behind it is in `infra/db`."""
+"""What the Overview page of the analytics site shows, and the names that filters offer."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from modelpilot.metrics.requests import LoggedRequest
 from modelpilot.metrics.savings import Saving
 
 # The site labels the share of requests that no model answered like this.
 NO_MODEL = "(none)"
-
-
-@dataclass(frozen=True, slots=True)
-class AnalyticsScope:
-    """Whose requests, and from when to when: `start_s` inclusive, `end_s` exclusive, Unix seconds.
-
-    `user_id` None means every tenant. Only the operator may see that, so whoever builds a scope has to say it.
-    """
-
-    user_id: str | None
-    start_s: float
-    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +63,6 @@ class RequestBucket:
 
 
 @dataclass(frozen=True, slots=True)
-class RecentRequest:
-    """One finished request. `cost_usd` None: unknown. Times in Unix seconds."""
-
-    user_id: str
-    request_id: str
-    workflow_id: str
-    created_at: float
-    router_id: str | None
-    model: str
-    provider: str
-    latency_ms: float
-    overhead_ms: float
-    cost_usd: float | None
-    status: str
-    fallback_used: bool = False
-    error_code: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     """Everything on the Overview page, read in one snapshot so that its figures agree with each other.
 
@@ -105,18 +74,10 @@ class Overview:
     summary: RequestSummary = field(default_factory=RequestSummary)
     shares: tuple[ModelShare, ...] = ()
     buckets: tuple[RequestBucket, ...] = ()
-    recent: tuple[RecentRequest, ...] = ()
+    recent: tuple[LoggedRequest, ...] = ()
     latest_request_s: float | None = None
     savings: tuple[Saving, ...] = ()
     aggregated_through_s: float | None = None
-
-
-class OverviewReader(Protocol):
-    """Reads for the Overview page. Synchronous, since Dash is; called from several threads at once."""
-
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
-        """The Overview page of a scope. `bucket_s` is the width of a time bucket. Raises DependencyUnavailable."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +88,3 @@ class Choices:
     models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()  # for admins only
-
-
-class ChoiceReader(Protocol):
-    """Reads what there is to filter by."""
-
-    def choices(self, user_id: str | None) -> Choices:
-        """Names in a tenant's requests, of every tenant for None. Raises DependencyUnavailable."""
-        ...
-
-    def tenants(self) -> tuple[str, ...]:
-        """Every tenant, by name; for admins only. Raises DependencyUnavailable."""
-        ...

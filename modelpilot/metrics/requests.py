@@ -1,11 +1,43 @@
-"""Single requests as the analytics site lists and shows them, and the port behind it. Never any prompt text."""
+"""Which requests analytics are about, and single ones as the site lists and shows them. Never any prompt text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from modelpilot.metrics.explore import RequestFilter
-from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.requests.records import RequestKey
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyticsScope:
+    """Whose requests, and from when to when: `start_s` inclusive, `end_s` exclusive, Unix seconds.
+
+    `user_id` None means every tenant. Only the operator may see that, so whoever builds a scope has to say it.
+    `routers` are the only ones that the caller may see (None: all, direct calls included).
+    """
+
+    user_id: str | None
+    start_s: float
+    end_s: float
+    routers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFilter:
+    """Which requests; None does not narrow. "" of a name: those that have none.
+
+    `request_id` is the beginning of an id. `fallback` True: only those that were not answered by the first choice.
+    """
+
+    router: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    status: str | None = None
+    request_type: str | None = None
+    fallback: bool | None = None
+    request_id: str | None = None
+
+
+NO_FILTER = RequestFilter()
 
 # What a list may be sorted by; the names are those of `LoggedRequest`.
 SORTABLE = (
@@ -38,6 +70,11 @@ class LoggedRequest:
     fallback_used: bool
     degraded: tuple[str, ...] = ()
     error_code: str | None = None
+
+    @property
+    def workflow_id(self) -> str:
+        """The Temporal workflow id of this request."""
+        return RequestKey(self.user_id, self.request_id).workflow_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +119,6 @@ class RequestDetail:
     """Everything that is known of one request but its text. `decision` is JSON as `Decision.to_wire` made it."""
 
     request: LoggedRequest
-    workflow_id: str
     completed_at: float
     finish_reason: str | None
     error_status: int | None
@@ -101,31 +137,3 @@ class RequestDetail:
     decision: Mapping[str, Any]
     attempts: tuple[LoggedAttempt, ...] = ()
     opinions: tuple[Opinion, ...] = field(default=())
-
-
-class RequestLogReader(Protocol):
-    """Lists and shows requests. Synchronous, called from several threads at once; all raise DependencyUnavailable.
-
-    With `wanted.request_id` the times of the scope do not matter: who has an id seldom has the time as well.
-    """
-
-    def page(
-        self, scope: AnalyticsScope, wanted: RequestFilter, order: Order, start: int, end: int
-    ) -> tuple[LoggedRequest, ...]:
-        """Requests `start` (inclusive) to `end` of the ordered list. Raises ValueError for an unknown order."""
-        ...
-
-    def count(self, scope: AnalyticsScope, wanted: RequestFilter) -> int:
-        """How many there are."""
-        ...
-
-    def latest(self, user_id: str | None) -> float | None:
-        """When the tenant's newest request began; None: it has none."""
-        ...
-
-    def detail(self, user_id: str | None, request_id: str, owner: str | None) -> RequestDetail | None:
-        """One request of the tenant `user_id`, or (None) of any. Several owners may use the same id: `owner` picks one.
-
-        None where there is none that this tenant may see.
-        """
-        ...

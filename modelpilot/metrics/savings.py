@@ -1,17 +1,28 @@
-"""What routing saved against named baselines, out of sums over requests. Pure; `baselines` made the inputs."""
+"""What routing saved against named baselines: what each request would have cost, and sums over requests. Pure.
+
+A baseline is a fixed choice of a model, from the candidates of the request's own logged decision. Measured: what the
+model that answered cost (its provider's token counts times catalogue prices). Estimated: what another model would have
+cost, as the decision predicted it before the call. Where the baseline's model is the one that answered, its figure is
+the measured one, so that a prediction error never looks like a saving.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-# What a request would have cost under fixed choices of a model, from the candidates of its own logged decision.
-#
-# Measured: what the model that answered cost (its provider's token counts times catalogue prices). Estimated: what
-# another model would have cost, as the decision predicted it before the call. Where the baseline's model is the one
-# that answered, its figure is the measured one, so that a prediction error never looks like a saving.
+from modelpilot.wire.json_model import WireModel
 
 Baseline = Literal["alwaysPreferred", "alwaysBest", "alwaysCheapest"]
 BASELINES: tuple[Baseline, ...] = ("alwaysPreferred", "alwaysBest", "alwaysCheapest")
+# Beside the baselines: the prediction for the model that answered, which shows how far predictions can be trusted.
+AS_PREDICTED = "asPredicted"
+
+STATEMENT = (
+    "Measured: actual costs, from the token counts that providers reported and catalogue prices. Estimated: baseline "
+    "costs of models that did not answer, as predicted before each call; carbon of both, from catalogue figures per "
+    "1,000 tokens. Where the baseline's model answered, its measured cost counts. Only completed requests whose "
+    "actual and baseline figures are both known are compared: see `requests` beside `completed`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +110,6 @@ def _by_cost(candidate: Mapping[str, Any]) -> tuple[float, float, str] | None:
     return None if cost is None else (cost, -(quality or 0.0), str(candidate["model"]))
 
 
-# Beside the baselines: the prediction for the model that answered, which shows how far predictions can be trusted.
-AS_PREDICTED = "asPredicted"
-
-STATEMENT = (
-    "Measured: actual costs, from the token counts that providers reported and catalogue prices. Estimated: baseline "
-    "costs of models that did not answer, as predicted before each call; carbon of both, from catalogue figures per "
-    "1,000 tokens. Where the baseline's model answered, its measured cost counts. Only completed requests whose "
-    "actual and baseline figures are both known are compared: see `requests` beside `completed`."
-)
-
-
 @dataclass(frozen=True, slots=True)
 class BaselineSums:
     """Sums over the requests where both sides are known. `estimated`: how many baseline figures were predictions."""
@@ -128,9 +128,9 @@ class BaselineSums:
         return BaselineSums(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
-@dataclass(frozen=True, slots=True)
-class Saving:
-    """Baseline less actual: positive is saved, negative was paid on top. Shares are of the baseline; None: no data."""
+class Saving(WireModel):
+    """Baseline less actual over the same requests: positive is saved, negative was paid on top. Shares are of the
+    baseline, null where nothing is known."""
 
     baseline: str
     requests: int

@@ -1,15 +1,14 @@
-"""What each model did, what it costs by the catalogue, and how its deployments fare: types, a verdict, and a port.
+"""How models, their deployments and routers are used: what each did, what it costs, how it fares.
 
 The circuit breakers live in the gateways' memory. The site sees only the database, so it judges deployments by the
 calls of the last hour, which is what a breaker saw, but not what it made of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from modelpilot.metrics.explore import Answer, RequestFilter
-from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.explore import Answer
 
 HEALTH_S = 3_600.0
 # As much as the breakers take for trouble; a single failure of a quiet deployment says nothing yet.
@@ -78,16 +77,6 @@ MODEL_METRICS = ("success", "p50", "p95", "cost", "quality")
 HEAT_METRIC = "p95"
 
 
-class ModelsReader(Protocol):
-    """Reads for the page of models and providers. Synchronous, called from several threads at once."""
-
-    def models(self, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
-        """All in one snapshot; health is that of the last hour before the scope's end. Raises DependencyUnavailable."""
-        ...
-
-
-# What the analytics site reads of routers: their settings, versions and use. The SQL behind it is in `infra/db`.
-
 # Versions that the site lists; older ones are in the API.
 MOST_VERSIONS = 200
 
@@ -136,15 +125,3 @@ class RouterVersion:
     made_at: float
     made_by: str
     body: Mapping[str, Any]
-
-
-class RouterReader(Protocol):
-    """Reads routers. Synchronous, called from several threads at once. Raises DependencyUnavailable."""
-
-    def routers(self, scope: AnalyticsScope) -> Sequence[RouterUse]:
-        """The routers of a scope, the busiest first."""
-        ...
-
-    def versions(self, user_id: str, router_id: str) -> Sequence[RouterVersion]:
-        """The newest MOST_VERSIONS versions, newest first; none where the tenant has no such router."""
-        ...

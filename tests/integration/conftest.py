@@ -5,8 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from infra.db.engine import Database
-from infra.db.metrics.reading import SyncPool
+from infra.db.engine import Database, SyncPool
 from infra.providers.addresses import AddressRule
 from infra.providers.clients import ProviderRegistry
 from modelpilot.requests.records import HistoryScope

@@ -9,12 +9,12 @@ from flask.testing import FlaskClient
 from bench.site.bench import body_of, specs_of
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
-from dashboard.frame.page import Readers
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.replay.frontier import Frontier, frontier
 from modelpilot.management.site import Credentials, Role, SiteUser, Visitor
 from modelpilot.metrics.jobs import JobsRead
-from modelpilot.metrics.overview import AnalyticsScope, Choices, Overview
+from modelpilot.metrics.overview import Choices, Overview
+from modelpilot.metrics.requests import AnalyticsScope
 from modelpilot.metrics.use import RouterUse, RouterVersion
 
 NOW_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
@@ -127,9 +127,10 @@ def site(
     """A client of a site and the reader behind it. Without users it is open to its operator."""
     reader = FakeReader(answer)
     # Whatever a page reads from: those that a test opens are the ones that this reader can play.
-    every: Any = dict.fromkeys(Readers.__dataclass_fields__, reader)
+    every: Any = reader
     app = create_app(
-        Readers(**every),
+        every,
+        every,
         access or FakeAccess(),
         hasher or FakeHasher(),
         config or DashboardConfig(temporal_ui_url="http://127.0.0.1:8233"),
@@ -184,10 +185,11 @@ def use(user_id: str = "u1", router_id: str = "support", **changes: Any) -> Rout
     return RouterUse(user_id, router_id, **{**plain, "cost_usd": 0.5, **changes})
 
 
-class FakeRouters:
-    """Implements `RouterReader` and `Workbench` in memory; remembers what was restored and asked."""
+class FakeRouters(FakeReader):
+    """Plays `SiteReader` for these pages, and `Workbench`; remembers what was restored and asked."""
 
     def __init__(self, *routers: RouterUse) -> None:
+        super().__init__(Overview())
         self.known = routers
         self.restored: list[tuple[str, str, int, str]] = []
         self.explained: list[tuple[str, str, Mapping[str, Any]]] = []
@@ -197,7 +199,7 @@ class FakeRouters:
         """Those of the tenant."""
         return [one for one in self.known if scope.user_id in (None, one.user_id)]
 
-    def versions(self, user_id: str, router_id: str) -> Sequence[RouterVersion]:
+    def router_versions(self, user_id: str, router_id: str) -> Sequence[RouterVersion]:
         """Two."""
         return [RouterVersion(2, NOW_S - 7_200.0, "key", BODY), RouterVersion(1, NOW_S - 9e5, "key", OLD_BODY)]
 
@@ -229,9 +231,7 @@ class FakeRouters:
 
 def router_site(routers: FakeRouters, access: FakeAccess | None = None) -> FlaskClient:
     """A client of a site with these routers."""
-    other: Any = FakeReader(Overview())
-    names = dict.fromkeys(Readers.__dataclass_fields__, other)
-    readers = Readers(**{**names, "routers": routers, "workbench": routers, "jobs": routers})
-    app = create_app(readers, access or FakeAccess(), FakeHasher(), DashboardConfig(), clock=lambda: NOW_S)
+    reader: Any = routers
+    app = create_app(reader, routers, access or FakeAccess(), FakeHasher(), DashboardConfig(), clock=lambda: NOW_S)
     client: FlaskClient = app.server.test_client()
     return client

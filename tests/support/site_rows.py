@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from infra.db.engine import Database
 from infra.db.metrics.aggregation import PostgresAggregator
-from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import AnalyticsScope
 
 START_S = 1_772_445_600.0  # 2026-03-02 10:00:00 UTC: long over, so that the aggregation takes it
 MODELS = ("sim/small", "sim/large")

@@ -8,8 +8,8 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
+from infra.db.engine import SyncPool
 from infra.db.management.users import check_user_id
-from infra.db.metrics.reading import SyncPool
 from modelpilot.errors import Conflict, NotFound
 from modelpilot.management.site import IDLE_S, LIFETIME_S, Credentials, SiteUser, Visitor
 

@@ -5,10 +5,11 @@ whoever changes rows later (`NOTE_STALE`). Notes survive every crash, and a comp
 the same figures again, so any number of runs may be repeated, missed or run side by side.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from infra.db.engine import Connection, Database
-from infra.db.metrics.aggregation_sql import BASELINE_TOTALS, BASELINES, METRICS, TOTALS
+from infra.db.metrics.measures import ADDED, BASELINE_COLUMNS, PERCENTILES, TOTALS, baselines_over_requests
 from modelpilot.metrics.aggregation import PlanReport
 
 # Rows carry the time at which they were written, but become visible when their transaction commits. Looking back to
@@ -19,7 +20,7 @@ OVERLAP_S = 120.0
 # A forgotten session must not make every run compute days again.
 LONGEST_TRANSACTION_S = 3_600.0
 # A million rows take some ten seconds; a server that is busy with ten times that is still waited for.
-HOUR_S = 300.0
+_HOUR_LIMIT_S = 300.0
 
 # For whoever revises rows: %(hours)s is timestamptz[] (any moments within the hours). In the same transaction as the
 # revision, or after it.
@@ -32,7 +33,7 @@ _LOCK_PROGRESS = "SELECT through FROM metric_progress WHERE name = 'aggregated' 
 _CLOSED = "SELECT through FROM metric_progress WHERE name = 'closed'"
 
 # Before the rows are looked for: whatever was recorded earlier than this is visible to the next statement.
-HORIZON = """
+_HORIZON = """
 SELECT greatest(least(clock_timestamp(), min(xact_start)), clock_timestamp() - make_interval(secs => %(longest)s))
     AS horizon
 FROM pg_stat_activity
@@ -81,6 +82,57 @@ RETURNING requests
 _FORGET = "DELETE FROM stale_hours WHERE id = ANY (%(ids)s)"
 _REVISE_FILES = "UPDATE exported_files SET revision = revision + 1 WHERE hour = %(hour)s"
 
+# The statements that compute an hour: its groups and their baselines, and both added up by tenant. %(hour)s is the
+# beginning of the hour. A group that has vanished (its rows changed model, or were deleted by hand) goes.
+_GROUP = ("user_id", "router_id", "model", "provider")
+_GROUPED_BY = {name: "coalesce(router_id, '')" if name == "router_id" else name for name in _GROUP}
+_OF_HOUR = "created_at >= %(hour)s AND created_at < %(hour)s + interval '1 hour'"
+_COLUMNS: Mapping[str, str] = {
+    **ADDED,
+    **PERCENTILES,
+    "success_rate": "avg(success::int)",
+    "avg_latency_ms": "avg(latency_ms)",
+    "avg_cost_usd": "avg(cost_usd)",
+    "avg_quality": "avg(quality)",
+}
+
+
+def _statement(table: str, key: Sequence[str], grouped: str, columns: Sequence[str]) -> str:
+    """Replace the hour in `table` by the rows of the query `grouped`."""
+    same = " AND ".join(f"kept.{name} = old.{name}" for name in key)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    stamp = ", updated_at = clock_timestamp()" if table == "hourly_metrics" else ""
+    named = ", ".join((*key, *columns))
+    return f"""
+        WITH kept AS MATERIALIZED ({grouped}), vanished AS (
+            DELETE FROM {table} AS old
+            WHERE old.hour = %(hour)s AND NOT EXISTS (SELECT FROM kept WHERE {same})
+        )
+        INSERT INTO {table} (hour, {named}) SELECT %(hour)s, {named} FROM kept
+        ON CONFLICT (hour, {", ".join(key)}) DO UPDATE SET {changes}{stamp}
+    """  # noqa: S608  (own constants)
+
+
+def _added_up(table: str, key: str, source: str, columns: Sequence[str]) -> str:
+    sums = ", ".join(f"sum({name}) AS {name}" for name in columns)
+    grouped = f"SELECT user_id, {key}, {sums} FROM {source} WHERE hour = %(hour)s GROUP BY 1, 2"  # noqa: S608
+    return _statement(table, ("user_id", key), grouped, columns)
+
+
+_METRICS = _statement(
+    "hourly_metrics",
+    _GROUP,
+    f"""SELECT {", ".join(f"{sql} AS {name}" for name, sql in {**_GROUPED_BY, **_COLUMNS}.items())}
+        FROM requests WHERE {_OF_HOUR} GROUP BY 1, 2, 3, 4""",  # noqa: S608  (own constants)
+    tuple(_COLUMNS),
+)
+_BASELINES = _statement(
+    "hourly_baselines", (*_GROUP, "baseline"), baselines_over_requests(_OF_HOUR, _GROUPED_BY), BASELINE_COLUMNS
+)
+# To be run after both of them, whose rows they add up.
+_TOTALS = _added_up("hourly_totals", "model", "hourly_metrics", TOTALS)
+_BASELINE_TOTALS = _added_up("hourly_baseline_totals", "baseline", "hourly_baselines", BASELINE_COLUMNS)
+
 
 class PostgresAggregator:
     """Implements `modelpilot.metrics.aggregation.Aggregator`."""
@@ -90,7 +142,7 @@ class PostgresAggregator:
 
     async def plan(self) -> PlanReport:
         """Note the hours of rows recorded since the last call; late rows bring their old hours back."""
-        async with self._database.transaction(HOUR_S) as connection:
+        async with self._database.transaction(_HOUR_LIMIT_S) as connection:
             through = await _moment(connection, _LOCK_PROGRESS)
             closed = await _moment(connection, _CLOSED)
             horizon = await find_horizon(connection)
@@ -113,7 +165,7 @@ class PostgresAggregator:
     async def aggregate(self, hour: int) -> int:
         """Compute one hour; how many requests it has. Notes that come while it computes are left for the next run."""
         given = {"hour": datetime.fromtimestamp(hour, UTC)}
-        async with self._database.transaction(HOUR_S) as connection:
+        async with self._database.transaction(_HOUR_LIMIT_S) as connection:
             await connection.execute("SET LOCAL work_mem = '64MB'")  # sorts of a large hour; one at a time per worker
             await connection.execute(_LOCK_HOUR, given)
             closed = await (await connection.execute(_IS_CLOSED, given)).fetchone()
@@ -126,7 +178,7 @@ class PostgresAggregator:
 
 
 async def _compute(connection: Connection, given: dict[str, datetime]) -> int:
-    for statement in (METRICS, BASELINES, TOTALS, BASELINE_TOTALS):
+    for statement in (_METRICS, _BASELINES, _TOTALS, _BASELINE_TOTALS):
         await connection.execute(statement, given)
     done = await (await connection.execute(_DONE, given)).fetchone()
     return int(done["requests"]) if done else 0
@@ -140,6 +192,6 @@ async def _moment(connection: Connection, query: str) -> datetime:
 
 async def find_horizon(connection: Connection) -> datetime:
     """A moment before which everything recorded is visible to the statements that follow (see `OVERLAP_S`)."""
-    row = await (await connection.execute(HORIZON, {"longest": LONGEST_TRANSACTION_S})).fetchone()
+    row = await (await connection.execute(_HORIZON, {"longest": LONGEST_TRANSACTION_S})).fetchone()
     found: datetime = row["horizon"] if row else datetime.now(UTC)
     return found

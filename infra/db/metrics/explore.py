@@ -1,20 +1,33 @@
-"""`ExploreReader` on Postgres: hourly rows where they say the same, single requests otherwise.
+"""Answers to questions about many requests: hourly rows where they say the same, single requests otherwise.
 
 Percentiles of many requests come from hourly ones, or, where hours do not tell these requests apart, from a sample.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any, LiteralString
+from typing import LiteralString
 
-from psycopg import Connection
 from psycopg.rows import DictRow
 
+from infra.db.engine import SyncConnection
 from infra.db.metrics.hour_parts import OF_HOURS, Parts, only_raw, read_parts
-from infra.db.metrics.measures import GROUPS, columns_of, is_additive, is_in_hours, narrowed, over_hours, over_requests
-from infra.db.metrics.reading import SAMPLED, SyncPool, latest_request_s, moments, percent_of_pages
-from modelpilot.metrics.explore import Answer, Cell, Question, RequestFilter, Value
-from modelpilot.metrics.overview import AnalyticsScope
+from infra.db.metrics.measures import (
+    BUCKET,
+    GROUPS,
+    MEASURES,
+    Expression,
+    Measure,
+    Selection,
+    is_additive,
+    is_in_hours,
+    moments,
+    over_both,
+    over_hours,
+    over_requests,
+    select,
+    sums_of,
+)
+from modelpilot.metrics.explore import Answer, Cell, GroupBy, Question, Value
+from modelpilot.metrics.requests import AnalyticsScope
 
 HOUR_S = 3_600
 # Percentiles of so many requests, and buckets below an hour, are computed in half a second.
@@ -22,92 +35,96 @@ MOST_SINGLE_REQUESTS = 300_000
 # Where there are more and hours do not help: about so many. All of them have to be counted beside it.
 SAMPLE = 200_000
 
-# Percentiles of a million requests are sorted; the site has four connections at most.
-SORT_IN_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
+# The same sample each time, so that a refresh does not make the figures tremble. For a share of `percent_of_pages`.
+SAMPLED: LiteralString = "requests TABLESAMPLE SYSTEM (%(percent)s) REPEATABLE (1)"
+# What Postgres last counted; -1 before it has.
+_ROWS: LiteralString = "SELECT reltuples::bigint AS n FROM pg_class WHERE oid = 'requests'::regclass"
+
+_NEWEST = {"newest": Expression("max(created_at)", "max(hour)")}
+_NO_BUCKET = Expression("NULL::timestamptz", "NULL::timestamptz")
 
 
-class PostgresExploreReader:
-    """Implements `modelpilot.metrics.explore.ExploreReader`. May be called from many threads."""
-
-    def __init__(self, pool: SyncPool) -> None:
-        self._pool = pool
-
-    def explore(self, scope: AnalyticsScope, question: Question) -> Answer:
-        """All in one snapshot. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            connection.execute(SORT_IN_MEMORY)
-            found = ask(connection, scope, question)
-            latest_s = latest_request_s(connection, scope.user_id)
-        return replace(found, latest_request_s=latest_s)
-
-
-def ask(connection: Connection[DictRow], scope: AnalyticsScope, question: Question) -> Answer:
-    """The cells within a transaction."""
+def ask(connection: SyncConnection, scope: AnalyticsScope, question: Question) -> Answer:
+    """The cells, within a transaction."""
     start, end = moments(scope)
     parts, bucket_s = only_raw(start, end), question.bucket_s
-    if GROUPS[question.group][1] is None or not is_in_hours(question.wanted):
-        return _of_requests(connection, parts, scope.user_id, question)
+    selected = select(scope, question.wanted)
+    if question.group == "type" or not is_in_hours(question.wanted):
+        return _of_requests(connection, parts, selected, question)
     hours = read_parts(connection, start, end)
     fine = bucket_s is not None and bucket_s < HOUR_S
     exactly = fine or not is_additive(question.metrics)
-    if not exactly or count_in_hours(connection, hours, scope.user_id, question.wanted) > MOST_SINGLE_REQUESTS:
+    if not exactly or count_in_hours(connection, hours, selected) > MOST_SINGLE_REQUESTS:
         parts, bucket_s = hours, max(bucket_s, HOUR_S) if bucket_s else None
-    rows = _rows(connection, parts, scope.user_id, replace(question, bucket_s=bucket_s))
+    columns, keys = _columns(question.metrics), _keys(question.group, bucket_s)
+    given = {**selected.parameters, **parts.parameters, "bucket_s": bucket_s}
+    rows = connection.execute(over_both(columns, keys, selected, parts), given).fetchall()
     averaged = parts.first < parts.last and not is_additive(question.metrics)
     return Answer(tuple(_cells(rows, question.metrics)), bucket_s, averaged)
 
 
-def _of_requests(connection: Connection[DictRow], parts: Parts, user_id: str | None, question: Question) -> Answer:
+def count_in_hours(connection: SyncConnection, parts: Parts, selected: Selection) -> int:
+    """How many requests the hourly rows of these parts speak of."""
+    query = over_hours(sums_of(("requests",)), {}, f"{OF_HOURS} AND {selected.hours}")
+    row = connection.execute(query, {**selected.parameters, **parts.parameters}).fetchone()
+    return int(row["requests"]) if row else 0
+
+
+def percent_of_pages(connection: SyncConnection, requests: int, wanted: int) -> float | None:
+    """Of `requests` in a range, about `wanted` are on this share (in %) of the table's pages.
+
+    A sample is taken in whole pages of the table, which hold requests of all tenants and times: it is small beside the
+    table only where the range is not. None: all are to be read, since they are few, or fewer than on those pages.
+    """
+    if requests <= wanted:
+        return None
+    row = connection.execute(_ROWS).fetchone() or {"n": 0}
+    share = wanted / requests
+    return 100.0 * share if share * max(row["n"], requests) < requests else None
+
+
+def value_of(rows: Sequence[DictRow], measure: Measure) -> Value:
+    """A metric out of the sums of these rows: added up, and only then divided."""
+    unknown = int(_total(rows, measure.unknown)) if measure.unknown else 0
+    divisor = _total(rows, measure.divisor) if measure.divisor else 1.0
+    return Value(_total(rows, measure.total) / divisor if divisor else None, unknown)
+
+
+def _of_requests(connection: SyncConnection, parts: Parts, selected: Selection, question: Question) -> Answer:
     """What hourly rows do not have: sums of all requests, percentiles of a sample where there are too many to sort."""
     percentiles = tuple(key for key in question.metrics if not is_additive((key,)))
-    added = tuple(key for key in question.metrics if key not in percentiles)
-    rows = _rows(connection, parts, user_id, replace(question, metrics=added))
+    keys = _keys(question.group, question.bucket_s)
+    where = f"{parts.of_raw} AND {selected.requests}"
+    given = {**selected.parameters, **parts.parameters, "bucket_s": question.bucket_s}
+    added = _columns(tuple(key for key in question.metrics if key not in percentiles))
+    rows = connection.execute(over_requests(added, keys, where), given).fetchall()
     requests, sampled = sum(row["requests"] for row in rows), None
     if percentiles:
         many = requests > MOST_SINGLE_REQUESTS
         percent = percent_of_pages(connection, requests, SAMPLE) if many else None
-        measured = _rows(connection, parts, user_id, replace(question, metrics=percentiles), percent)
+        query = over_requests(_columns(percentiles), keys, where, "requests" if percent is None else SAMPLED)
+        measured = connection.execute(query, {**given, "percent": percent}).fetchall()
         sampled = None if percent is None else sum(row["requests"] for row in measured)
         rows = _joined(rows, measured, percentiles)
     return Answer(tuple(_cells(rows, question.metrics)), question.bucket_s, sampled=sampled)
 
 
+def _keys(group: GroupBy, bucket_s: int | None) -> dict[str, Expression]:
+    return {
+        "grp": GROUPS[group],
+        "bucket": BUCKET if bucket_s else _NO_BUCKET,
+    }
+
+
+def _columns(metrics: Sequence[str]) -> dict[str, Expression]:
+    return {**sums_of(("requests", *(name for key in metrics for name in MEASURES[key].sums))), **_NEWEST}
+
+
 def _joined(counted: Sequence[DictRow], measured: Sequence[DictRow], metrics: Sequence[str]) -> list[DictRow]:
     """Every counted row with these metrics of it; a group of which the sample has nothing has no value."""
-    nothing = {column: 0 for key in metrics for column in columns_of(key)}
+    nothing = {name: 0 for key in metrics for name in MEASURES[key].sums}
     found = {(row["grp"], row["bucket"]): row for row in measured}
     return [{**nothing, **found.get((row["grp"], row["bucket"]), {}), **row} for row in counted]
-
-
-def count_in_hours(connection: Connection[DictRow], parts: Parts, user_id: str | None, wanted: RequestFilter) -> int:
-    """How many requests the hourly rows of these parts speak of."""
-    where, given = narrowed(user_id, wanted, hourly=True)
-    query = f"SELECT coalesce(sum(requests), 0)::bigint AS n FROM hourly_metrics WHERE {OF_HOURS} AND {where}"  # noqa: S608
-    row = connection.execute(query, {**given, **parts.parameters}).fetchone()
-    return int(row["n"]) if row else 0
-
-
-def _rows(
-    connection: Connection[DictRow],
-    parts: Parts,
-    user_id: str | None,
-    question: Question,
-    percent: float | None = None,
-) -> list[DictRow]:
-    """A row per group and bucket, and kind of part. `percent`: of a sample on so many of the table's pages."""
-    found: list[DictRow] = []
-    metrics, group, bucket_s = question.metrics, question.group, question.bucket_s
-    given: dict[str, Any] = {**parts.parameters, "bucket_s": bucket_s, "percent": percent}
-    if parts.raw:
-        where, narrowing = narrowed(user_id, question.wanted)
-        table = "requests" if percent is None else SAMPLED
-        query = over_requests(metrics, group, bucket_s, f"{parts.of_raw} AND {where}", table)
-        found += connection.execute(query, {**given, **narrowing}).fetchall()
-    if parts.first < parts.last:
-        where, narrowing = narrowed(user_id, question.wanted, hourly=True)
-        query = over_hours(metrics, group, bucket_s, f"{OF_HOURS} AND {where}")
-        found += connection.execute(query, {**given, **narrowing}).fetchall()
-    return found
 
 
 def _cells(rows: Iterable[DictRow], metrics: Sequence[str]) -> list[Cell]:
@@ -120,18 +137,13 @@ def _cells(rows: Iterable[DictRow], metrics: Sequence[str]) -> list[Cell]:
         Cell(
             group,
             start_s,
-            int(sum(row["requests"] for row in same)),
-            tuple(_value(same, key) for key in metrics),
+            int(_total(same, "requests")),
+            tuple(value_of(same, MEASURES[key]) for key in metrics),
             max(row["newest"] for row in same).timestamp(),
         )
         for (group, start_s), same in sorted(together.items())
     ]
 
 
-def _value(rows: list[DictRow], metric: str) -> Value:
-    total, divisor, unknown = columns_of(metric)
-    summed = float(sum(row[total] for row in rows))
-    # NULL says that nothing is divided.
-    divisors = [row[divisor] for row in rows]
-    divided_by = 1.0 if all(one is None for one in divisors) else float(sum(one or 0 for one in divisors))
-    return Value(summed / divided_by if divided_by else None, int(sum(row[unknown] for row in rows)))
+def _total(rows: Sequence[DictRow], name: str) -> float:
+    return float(sum(row[name] for row in rows))

@@ -1,12 +1,20 @@
-"""`modelpilot.metrics.jobs.JobReader` on Postgres: the bookkeeping that scheduled work leaves behind."""
+"""The Jobs page: the bookkeeping that scheduled work leaves behind."""
 
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
 
-from infra.db.metrics.reading import SyncPool
-from modelpilot.metrics.jobs import ExportTotals, FitRun, HourRun, JobsRead, Progress, RescoreRun, ScheduleFacts
+from infra.db.engine import SyncConnection
+from modelpilot.metrics.jobs import (
+    AggregationProgress,
+    ExportTotals,
+    FitRun,
+    HourRun,
+    JobsRead,
+    RescoreRun,
+    ScheduleFacts,
+)
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -34,42 +42,35 @@ FROM rescore_jobs WHERE %(user_id)s::text IS NULL OR user_id = %(user_id)s
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s"""
 
 
-class PostgresJobReader:
-    """Implements `modelpilot.metrics.jobs.JobReader`; `schedules` is what the maintenance worker keeps in Temporal."""
-
-    def __init__(self, pool: SyncPool, schedules: tuple[ScheduleFacts, ...] = ()) -> None:
-        self._pool, self._schedules = pool, schedules
-
-    def jobs(self, user_id: str | None, limit: int) -> JobsRead:
-        """See JobReader."""
-        given: dict[str, Any] = {"user_id": user_id, "limit": limit}
-        with self._pool.transaction() as connection:
-            through = {row["name"]: row["through"] for row in connection.execute(_PROGRESS).fetchall()}
-            notes = connection.execute(_NOTES).fetchone() or {}
-            # How many requests an hour has is over all tenants, hence not for everybody.
-            hours = connection.execute(_HOURS, given).fetchall() if user_id is None else []
-            export = connection.execute(_EXPORT).fetchone() if user_id is None else None
-            waiting = connection.execute(_WAITING, given).fetchone() or {"waiting": 0}
-            fits = connection.execute(_FITS, given).fetchall()
-            rescores = connection.execute(_RESCORES, given).fetchall()
-        return JobsRead(
-            schedules=self._schedules,
-            progress=_progress(through, notes),
-            hours=tuple(_hour(row) for row in hours),
-            export=None if export is None else ExportTotals(**_in_seconds(export)),
-            vectors_waiting=waiting["waiting"],
-            fits=tuple(FitRun(**_in_seconds(row)) for row in fits),
-            rescores=tuple(RescoreRun(**_in_seconds(row)) for row in rescores),
-        )
+def read_jobs(
+    connection: SyncConnection, user_id: str | None, limit: int, schedules: tuple[ScheduleFacts, ...]
+) -> JobsRead:
+    """The newest `limit` runs of each kind; `schedules` is what the maintenance worker keeps in Temporal."""
+    given: dict[str, Any] = {"user_id": user_id, "limit": limit}
+    through = {row["name"]: row["through"] for row in connection.execute(_PROGRESS).fetchall()}
+    notes = connection.execute(_NOTES).fetchone() or {}
+    # How many requests an hour has is over all tenants, hence not for everybody.
+    hours = connection.execute(_HOURS, given).fetchall() if user_id is None else []
+    export = connection.execute(_EXPORT).fetchone() if user_id is None else None
+    waiting = connection.execute(_WAITING, given).fetchone() or {"waiting": 0}
+    return JobsRead(
+        schedules=schedules,
+        progress=_progress(through, notes),
+        hours=tuple(_hour(row) for row in hours),
+        export=None if export is None else ExportTotals(**_in_seconds(export)),
+        vectors_waiting=waiting["waiting"],
+        fits=tuple(FitRun(**_in_seconds(row)) for row in connection.execute(_FITS, given).fetchall()),
+        rescores=tuple(RescoreRun(**_in_seconds(row)) for row in connection.execute(_RESCORES, given).fetchall()),
+    )
 
 
-def _progress(through: dict[str, datetime], notes: DictRow) -> Progress:
+def _progress(through: dict[str, datetime], notes: DictRow) -> AggregationProgress:
     def reached(name: str) -> float | None:
         moment = through.get(name, _EPOCH)
         return moment.timestamp() if moment > _EPOCH else None
 
     oldest = notes.get("oldest")
-    return Progress(
+    return AggregationProgress(
         aggregated_through=reached("aggregated"),
         exported_through=reached("exported"),
         pending_hours=notes.get("pending", 0),

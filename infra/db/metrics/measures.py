@@ -1,144 +1,299 @@
-"""The metrics of `metrics.explore` in SQL: as a sum and what it is divided by, over requests and over hourly rows.
+"""What is added up over requests, in SQL, and for which requests: one list for the aggregation and for every reader.
 
-So parts that come from both are added up, and only then divided.
+Each sum has an expression over single requests and one over the hourly rows, which hold the same sums. So parts of a
+range that come from both are added up, and only then divided.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
-from modelpilot.metrics.explore import METRIC_OF, GroupBy, RequestFilter
+from psycopg.rows import DictRow
+
+from infra.db.metrics.hour_parts import OF_HOURS, Parts
+from modelpilot.metrics.explore import METRIC_OF, GroupBy
+from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
+from modelpilot.metrics.savings import AS_PREDICTED, BaselineSums, added_up
+
+Key = TypeVar("Key")
 
 _COMPLETED = "status = 'completed'"
-_ADDED = "NULL::bigint"
 _HOURLY_COMPLETED = "(requests - failed_count - canceled_count)"
+
+# Columns of the hourly rows that can be added up, over the requests of a group. An unknown cost is counted where an
+# answer was delivered: a request that failed before any call has none.
+ADDED: Mapping[str, str] = {
+    "requests": "count(*)",
+    "success_count": "count(*) FILTER (WHERE success)",
+    "total_latency_ms": "coalesce(sum(latency_ms), 0)",
+    "total_cost_usd": "coalesce(sum(cost_usd), 0)",
+    "input_tokens": "coalesce(sum(input_tokens), 0)",
+    "output_tokens": "coalesce(sum(output_tokens), 0)",
+    "cached_tokens": "coalesce(sum(cached_tokens), 0)",
+    "reasoning_tokens": "coalesce(sum(reasoning_tokens), 0)",
+    "failed_count": "count(*) FILTER (WHERE status = 'failed')",
+    "canceled_count": "count(*) FILTER (WHERE status = 'canceled')",
+    "fallback_count": "count(*) FILTER (WHERE fallback_used)",
+    "degraded_count": "count(*) FILTER (WHERE cardinality(degraded) > 0)",
+    "explored_count": "count(*) FILTER (WHERE explored)",
+    "attempt_count": "coalesce(sum(attempts), 0)",
+    "known_cost_count": "count(cost_usd)",
+    "unknown_cost_count": f"count(*) FILTER (WHERE cost_usd IS NULL AND {_COMPLETED})",
+    "total_carbon_g": "coalesce(sum(carbon_g), 0)",
+    "unknown_carbon_count": f"count(*) FILTER (WHERE carbon_g IS NULL AND {_COMPLETED})",
+    "quality_count": "count(quality)",
+}
+
+# Percentiles by their column in the hourly rows: rank, and of which column of a request. Of completed requests only:
+# one that failed at once would make the models look quick. Postgres sorts once for all of the same column.
+_RANKS: Mapping[str, tuple[float, str]] = {
+    "p50_latency_ms": (0.5, "latency_ms"),
+    "p95_latency_ms": (0.95, "latency_ms"),
+    "p99_latency_ms": (0.99, "latency_ms"),
+    "p50_ttft_ms": (0.5, "ttft_ms"),
+    "p50_overhead_ms": (0.5, "overhead_ms"),
+}
+PERCENTILES: Mapping[str, str] = {
+    name: f"percentile_cont({rank}) WITHIN GROUP (ORDER BY {column}) FILTER (WHERE {_COMPLETED})"
+    for name, (rank, column) in _RANKS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """The same figure over single requests and over hourly rows."""
+
+    requests: str
+    hours: str
+
+
+def _weighted(name: str) -> dict[str, Expression]:
+    """A percentile times its requests, and these: exact for a single part, a mean of percentiles for several."""
+    count = f"count({_RANKS[name][1]}) FILTER (WHERE {_COMPLETED})"
+    weight = f"coalesce(sum({_HOURLY_COMPLETED}) FILTER (WHERE {name} IS NOT NULL), 0)"
+    return {
+        f"weighted_{name}": Expression(
+            f"coalesce({PERCENTILES[name]} * {count}, 0)", f"coalesce(sum({name} * {_HOURLY_COMPLETED}), 0)"
+        ),
+        f"weight_{name}": Expression(count, weight),
+    }
+
+
+SUMS: Mapping[str, Expression] = {
+    **{name: Expression(sql, f"coalesce(sum({name}), 0)") for name, sql in ADDED.items()},
+    "quality_sum": Expression("coalesce(sum(quality), 0)", "coalesce(sum(avg_quality * quality_count), 0)"),
+    **{name: expression for percentile in PERCENTILES for name, expression in _weighted(percentile).items()},
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """`raw` and `hourly`: (sum, divided by, requests without a known value). `_ADDED`: divided by nothing."""
+    """A metric out of `SUMS`: a total, what it is divided by, and the requests without a known value. Names."""
 
-    raw: tuple[str, str, str]
-    hourly: tuple[str, str, str]
+    total: str
+    divisor: str | None = None
+    unknown: str | None = None
 
-
-def _added(raw: str, hourly: str, unknown: tuple[str, str] = ("0", "0")) -> Measure:
-    return Measure(
-        (f"coalesce(sum({raw}), 0)", _ADDED, unknown[0]), (f"coalesce(sum({hourly}), 0)", _ADDED, unknown[1])
-    )
-
-
-def _per_request(raw: str, hourly: str) -> Measure:
-    return Measure((raw, "count(*)", "0"), (f"sum({hourly})", "sum(requests)", "0"))
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The sums that it needs."""
+        return tuple(name for name in (self.total, self.divisor, self.unknown) if name is not None)
 
 
-def _percentile(rank: float, column: str, hourly: str) -> Measure:
-    """Weighted by completed requests: exact for a single part, a mean of percentiles for several."""
-    count = f"count({column}) FILTER (WHERE {_COMPLETED})"
-    exact = f"percentile_cont({rank}) WITHIN GROUP (ORDER BY {column}) FILTER (WHERE {_COMPLETED})"
-    weights = f"coalesce(sum({_HOURLY_COMPLETED}) FILTER (WHERE {hourly} IS NOT NULL), 0)"
-    summed = f"coalesce(sum({hourly} * {_HOURLY_COMPLETED}), 0)"
-    return Measure((f"coalesce({exact} * {count}, 0)", count, "0"), (summed, weights, "0"))
+def percentile_measure(name: str) -> Measure:
+    """The measure of a column of `PERCENTILES`."""
+    return Measure(f"weighted_{name}", f"weight_{name}")
 
 
-_UNKNOWN_COST = (f"count(*) FILTER (WHERE cost_usd IS NULL AND {_COMPLETED})", "coalesce(sum(unknown_cost_count), 0)")
-_UNKNOWN_CARBON = (
-    f"count(*) FILTER (WHERE carbon_g IS NULL AND {_COMPLETED})",
-    "coalesce(sum(unknown_carbon_count), 0)",
-)
+# By the keys of `modelpilot.metrics.explore.METRICS`.
 MEASURES: Mapping[str, Measure] = {
-    "requests": Measure(("count(*)", _ADDED, "0"), ("sum(requests)", _ADDED, "0")),
-    "success": _per_request("count(*) FILTER (WHERE success)", "success_count"),
-    "cost": _added("cost_usd", "total_cost_usd", _UNKNOWN_COST),
-    "latency": _per_request("sum(latency_ms)", "total_latency_ms"),
-    "p50": _percentile(0.5, "latency_ms", "p50_latency_ms"),
-    "p95": _percentile(0.95, "latency_ms", "p95_latency_ms"),
-    "p99": _percentile(0.99, "latency_ms", "p99_latency_ms"),
-    "ttft": _percentile(0.5, "ttft_ms", "p50_ttft_ms"),
-    "overhead": _percentile(0.5, "overhead_ms", "p50_overhead_ms"),
-    "tokensIn": _added("input_tokens", "input_tokens"),
-    "tokensOut": _added("output_tokens", "output_tokens"),
-    "fallback": _per_request("count(*) FILTER (WHERE fallback_used)", "fallback_count"),
-    "quality": Measure(
-        ("coalesce(sum(quality), 0)", "count(quality)", "0"),
-        ("coalesce(sum(avg_quality * quality_count), 0)", "sum(quality_count)", "0"),
-    ),
-    "carbon": _added("carbon_g", "total_carbon_g", _UNKNOWN_CARBON),
-    "attempts": _per_request("sum(attempts)", "attempt_count"),
+    "requests": Measure("requests"),
+    "success": Measure("success_count", "requests"),
+    "cost": Measure("total_cost_usd", unknown="unknown_cost_count"),
+    "latency": Measure("total_latency_ms", "requests"),
+    "p50": percentile_measure("p50_latency_ms"),
+    "p95": percentile_measure("p95_latency_ms"),
+    "p99": percentile_measure("p99_latency_ms"),
+    "ttft": percentile_measure("p50_ttft_ms"),
+    "overhead": percentile_measure("p50_overhead_ms"),
+    "tokensIn": Measure("input_tokens"),
+    "tokensOut": Measure("output_tokens"),
+    "fallback": Measure("fallback_count", "requests"),
+    "quality": Measure("quality_sum", "quality_count"),
+    "carbon": Measure("total_carbon_g", unknown="unknown_carbon_count"),
+    "attempts": Measure("attempt_count", "requests"),
 }
 
-# Groups over both tables; types of requests are not in the hourly rows.
-GROUPS: Mapping[GroupBy, tuple[str, str | None]] = {
-    "none": ("''", "''"),
-    "model": ("model", "model"),
-    "provider": ("provider", "provider"),
-    "router": ("coalesce(router_id, '')", "router_id"),
-    "type": ("request_type", None),
-}
-# Weeks begin on Monday; every other width divides a day.
-_BUCKET = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, '1970-01-05Z'::timestamptz)"
 
-
-def over_requests(
-    metrics: Sequence[str], group: GroupBy, bucket_s: int | None, where: str, table: str = "requests"
-) -> str:
-    """A query with a row per group and bucket, from single requests (`table`: a sample of them)."""
-    parts = {key: MEASURES[key].raw for key in metrics}
-    bucket = _BUCKET.format(moment="created_at") if bucket_s else "NULL::timestamptz"
-    return _query(table, GROUPS[group][0], bucket, ("count(*)", "max(created_at)"), parts, where)
-
-
-def over_hours(metrics: Sequence[str], group: GroupBy, bucket_s: int | None, where: str) -> str:
-    """The same from hourly rows. Raises ValueError for a group that they do not have."""
-    parts = {key: MEASURES[key].hourly for key in metrics}
-    bucket = _BUCKET.format(moment="hour") if bucket_s else "NULL::timestamptz"
-    of_hours = GROUPS[group][1]
-    if of_hours is None:
-        raise ValueError(f"hourly rows have no {group}")
-    return _query("hourly_metrics", of_hours, bucket, ("sum(requests)", "max(hour)"), parts, where)
-
-
-def columns_of(metric: str) -> tuple[str, str, str]:
-    """Where the queries have a metric's sum, what that is divided by, and how many values are unknown."""
-    return f"total_{metric}", f"divisor_{metric}", f"unknown_{metric}"
-
-
-def _query(
-    table: str,
-    group: str,
-    bucket: str,
-    about: tuple[str, str],
-    parts: Mapping[str, tuple[str, str, str]],
-    where: str,
-) -> str:
-    columns = [f"{group} AS grp", f"{bucket} AS bucket", f"{about[0]} AS requests", f"{about[1]} AS newest"]
-    for key, expressions in parts.items():
-        columns += [f'{sql} AS "{name}"' for sql, name in zip(expressions, columns_of(key), strict=True)]
-    return f"SELECT {', '.join(columns)} FROM {table} WHERE {where} GROUP BY 1, 2"  # noqa: S608  (own constants)
-
-
-def is_additive(metrics: tuple[str, ...]) -> bool:
+def is_additive(metrics: Iterable[str]) -> bool:
     """Whether hourly rows give exactly what single requests would."""
     return all(METRIC_OF[key].kind != "percentile" for key in metrics)
 
 
-def narrowed(user_id: str | None, wanted: RequestFilter, *, hourly: bool = False) -> tuple[str, dict[str, Any]]:
-    """Conditions on `requests`, or on `hourly_metrics`, and their parameters; "true" where nothing is asked."""
-    found = ["true"]
-    if user_id is not None:
-        found.append("user_id = %(user_id)s")
-    if wanted.router is not None:
-        found.append("router_id = %(router)s" if hourly or wanted.router else "router_id IS NULL")
-    found += [f"{name} = %({name})s" for name in ("model", "provider") if getattr(wanted, name) is not None]
-    if not hourly:
-        found += [f"{name} = %({name})s" for name in ("status", "request_type") if getattr(wanted, name) is not None]
-        found += ["fallback_used = %(fallback)s"] if wanted.fallback is not None else []
-        found += ["starts_with(request_id, %(request_id)s)"] if wanted.request_id else []
-    names = ("router", "model", "provider", "status", "request_type", "fallback", "request_id")
-    return " AND ".join(found), {"user_id": user_id, **{name: getattr(wanted, name) for name in names}}
+# What sums may be grouped by; types of requests are not in the hourly rows.
+GROUPS: Mapping[GroupBy, Expression] = {
+    "none": Expression("''", "''"),
+    "model": Expression("model", "model"),
+    "provider": Expression("provider", "provider"),
+    "router": Expression("coalesce(router_id, '')", "router_id"),
+    "type": Expression("request_type", "NULL"),
+}
+# %(bucket_s)s seconds. Weeks begin on Monday; every other width divides a day.
+_BUCKET = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, '1970-01-05Z'::timestamptz)"
+BUCKET = Expression(_BUCKET.format(moment="created_at"), _BUCKET.format(moment="hour"))
+
+
+def moments(scope: AnalyticsScope) -> tuple[datetime, datetime]:
+    """The scope's bounds as Postgres wants them."""
+    return datetime.fromtimestamp(scope.start_s, UTC), datetime.fromtimestamp(scope.end_s, UTC)
 
 
 def is_in_hours(wanted: RequestFilter) -> bool:
     """Whether hourly rows can be narrowed to these requests."""
     narrower = (wanted.status, wanted.request_type, wanted.fallback, wanted.request_id)
     return all(value is None for value in narrower)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Conditions, without times, on single requests and on hourly rows, and their parameters."""
+
+    requests: str
+    hours: str
+    parameters: Mapping[str, Any]
+
+
+def select(scope: AnalyticsScope, wanted: RequestFilter) -> Selection:
+    """Whose requests, and which of them. Only conditions on what is asked: one plan for all filters would suit none."""
+    common = [f"{name} = %({name})s" for name in ("model", "provider") if getattr(wanted, name) is not None]
+    common += ["user_id = %(user_id)s"] if scope.user_id is not None else []
+    common += ["router_id = ANY (%(routers)s)"] if scope.routers is not None else []
+    only = [f"{name} = %({name})s" for name in ("status", "request_type") if getattr(wanted, name) is not None]
+    only += ["fallback_used = %(fallback)s"] if wanted.fallback is not None else []
+    only += ["starts_with(request_id, %(request_id)s)"] if wanted.request_id else []
+    hours = list(common)
+    if wanted.router is not None:
+        hours.append("router_id = %(router)s")
+        only.append("router_id = %(router)s" if wanted.router else "router_id IS NULL")
+    parameters = {
+        "user_id": scope.user_id,
+        "routers": None if scope.routers is None else sorted(scope.routers),
+        **{name: getattr(wanted, name) for name in RequestFilter.__dataclass_fields__},
+    }
+    return Selection(" AND ".join(["true", *common, *only]), " AND ".join(["true", *hours]), parameters)
+
+
+def over_requests(
+    columns: Mapping[str, Expression], keys: Mapping[str, Expression], where: str, table: str = "requests"
+) -> str:
+    """A query of these columns by the keys, from single requests (`table`: a sample of them)."""
+    return _query({name: one.requests for name, one in (*keys.items(), *columns.items())}, len(keys), where, table)
+
+
+def over_hours(
+    columns: Mapping[str, Expression], keys: Mapping[str, Expression], where: str, table: str = "hourly_metrics"
+) -> str:
+    """The same from hourly rows."""
+    return _query({name: one.hours for name, one in (*keys.items(), *columns.items())}, len(keys), where, table)
+
+
+def over_both(
+    columns: Mapping[str, Expression],
+    keys: Mapping[str, Expression],
+    selected: Selection,
+    parts: Parts,
+    hourly: str = "hourly_metrics",
+) -> str:
+    """Both, each for its parts of the time; for the parameters of the selection and of the parts."""
+    return f"""{over_requests(columns, keys, f"{parts.of_raw} AND {selected.requests}")}
+        UNION ALL {over_hours(columns, keys, f"{OF_HOURS} AND {selected.hours}", hourly)}"""
+
+
+def _query(columns: Mapping[str, str], keys: int, where: str, table: str) -> str:
+    named = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(keys))}" if keys else ""
+    return f"SELECT {named} FROM {table} WHERE {where} {grouped}"  # noqa: S608  (own constants)
+
+
+def sums_of(names: Iterable[str]) -> dict[str, Expression]:
+    """These of `SUMS`."""
+    return {name: SUMS[name] for name in names}
+
+
+def add_up(rows: Iterable[DictRow], names: Sequence[str], key: Callable[[DictRow], Key]) -> dict[Key, dict[str, float]]:
+    """Sums by what `key` says of a row. As floats: Postgres gives numeric for sums of bigint."""
+    found: dict[Key, dict[str, float]] = {}
+    for row in rows:
+        sums = found.setdefault(key(row), dict.fromkeys(names, 0.0))
+        for name in names:
+            sums[name] += float(row[name])
+    return found
+
+
+# What the first page of the site adds up. `hourly_totals` has these by tenant and model: where routers and providers
+# are many, a small share of the rows of `hourly_metrics`, of which they are sums.
+TOTALS = (
+    "requests", "failed_count", "canceled_count", "fallback_count", "total_cost_usd", "unknown_cost_count",
+    "total_carbon_g", "unknown_carbon_count",
+)  # fmt: skip
+
+# Baselines by the prefix of their columns of `requests`. Where the baseline's model is the one that answered,
+# `modelpilot.metrics.savings` has put the measured figure there.
+_SIDES: Mapping[str, str] = {
+    "alwaysPreferred": "preferred",
+    "alwaysBest": "best",
+    "alwaysCheapest": "cheapest",
+    AS_PREDICTED: "predicted",
+}
+BASELINE_COLUMNS = tuple(BaselineSums.__dataclass_fields__)
+
+
+def _side_sums(side: str) -> dict[str, str]:
+    """The sums of one baseline, in the order of `BASELINE_COLUMNS`."""
+    costs = f"FILTER (WHERE {side}_cost_usd IS NOT NULL AND cost_usd IS NOT NULL)"
+    emissions = f"FILTER (WHERE {side}_carbon_g IS NOT NULL AND carbon_g IS NOT NULL)"
+    other = "true" if side == "predicted" else f"{side}_model <> model"
+    sums = (
+        f"count(*) {costs}",
+        f"count(*) FILTER (WHERE {other} AND {side}_cost_usd IS NOT NULL AND cost_usd IS NOT NULL)",
+        f"coalesce(sum({side}_cost_usd) {costs}, 0)",
+        f"coalesce(sum(cost_usd) {costs}, 0)",
+        f"count(*) {emissions}",
+        f"coalesce(sum({side}_carbon_g) {emissions}, 0)",
+        f"coalesce(sum(carbon_g) {emissions}, 0)",
+    )
+    return {f"{side}__{name}": sql for name, sql in zip(BASELINE_COLUMNS, sums, strict=True)}
+
+
+_ALL_SIDES = ", ".join(f"{sql} AS {name}" for side in _SIDES.values() for name, sql in _side_sums(side).items())
+_ROWS = ", ".join(f"('{name}', {', '.join(_side_sums(side))})" for name, side in _SIDES.items())
+
+
+def baselines_over_requests(where: str, keys: Mapping[str, str]) -> str:
+    """The sums of every baseline that has any, by the keys. All sides come in one row, and then each in a row of its
+    own: four times as fast as adding up four rows per request."""
+    named = "".join(f"{sql} AS {name}, " for name, sql in keys.items())
+    grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(len(keys)))}" if keys else ""
+    return f"""SELECT {"".join(f"{name}, " for name in keys)} side.*
+        FROM (SELECT {named} {_ALL_SIDES} FROM requests WHERE {where} {grouped}) AS sums,
+            LATERAL (VALUES {_ROWS}) AS side (baseline, {", ".join(BASELINE_COLUMNS)})
+        WHERE requests + carbon_requests > 0"""  # noqa: S608  (own constants)
+
+
+def baselines_over_both(selected: Selection, parts: Parts, hourly: str = "hourly_baselines") -> str:
+    """A row per baseline and kind of part, for `by_baseline`."""
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in BASELINE_COLUMNS)
+    return f"""{baselines_over_requests(f"{parts.of_raw} AND {selected.requests}", {})}
+        UNION ALL SELECT baseline, {sums} FROM {hourly} WHERE {OF_HOURS} AND {selected.hours} GROUP BY 1"""  # noqa: S608
+
+
+def by_baseline(rows: Iterable[DictRow]) -> dict[str, BaselineSums]:
+    """Rows of a baseline's name and `BASELINE_COLUMNS`, added up."""
+    return added_up((row["baseline"], _baseline_sums(row)) for row in rows)
+
+
+def _baseline_sums(row: DictRow) -> BaselineSums:
+    counts = ("requests", "estimated", "carbon_requests")
+    values: dict[str, Any] = {name: int(row[name]) if name in counts else float(row[name]) for name in BASELINE_COLUMNS}
+    return BaselineSums(**values)

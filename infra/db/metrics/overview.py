@@ -1,137 +1,80 @@
-"""What the Overview page reads: `modelpilot.metrics.overview.OverviewReader` on Postgres.
+"""The Overview page, and the names that filters offer.
 
 Sums come from the hourly totals where these are up to date, so that a million requests stay some thousand rows;
 percentiles come from the requests themselves, a sample of them where there are many.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, LiteralString
+from typing import LiteralString
 
-from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.metrics.aggregation_sql import (
-    BASELINE_COLUMNS,
-    BASELINE_ROWS,
-    BASELINE_SUMS,
-    HAS_BASELINE,
+from infra.db.engine import SyncConnection
+from infra.db.metrics.explore import SAMPLED, percent_of_pages, value_of
+from infra.db.metrics.hour_parts import only_raw, read_parts
+from infra.db.metrics.measures import (
+    BUCKET,
     MEASURES,
-    TOTALS_COLUMNS,
+    TOTALS,
+    Expression,
+    add_up,
+    baselines_over_both,
+    by_baseline,
+    moments,
+    over_both,
+    over_requests,
+    select,
+    sums_of,
 )
-from infra.db.metrics.analytics import by_baseline
-from infra.db.metrics.hour_parts import OF_HOURS, only_raw, read_parts
-from infra.db.metrics.reading import OF_USER, SAMPLED, SyncPool, latest_request_s, moments, percent_of_pages
-from modelpilot.metrics.overview import (
-    NO_MODEL,
-    AnalyticsScope,
-    Choices,
-    ModelShare,
-    Overview,
-    RecentRequest,
-    RequestBucket,
-    RequestSummary,
-)
+from infra.db.metrics.requests import latest_request_s, read_requests
+from modelpilot.metrics.overview import NO_MODEL, Choices, ModelShare, Overview, RequestBucket, RequestSummary
+from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope, Order, RequestFilter
 from modelpilot.metrics.savings import savings
 from modelpilot.providers.pricing import carbon_range_g
-from modelpilot.requests.records import RequestKey
 
 HOUR_S = 3_600
 # Percentiles of many more requests than this are those of a sample of about as many (`percent_of_pages`).
 SAMPLE = 20_000
 
-# An unknown cost is counted where an answer was delivered; a request that failed before any call has none.
-_SUMS = ", ".join(f"{MEASURES[name]} AS {name}" for name in TOTALS_COLUMNS)
-_HOURLY_SUMS = ", ".join(f"sum({name}) AS {name}" for name in TOTALS_COLUMNS)
-_BUCKET: LiteralString = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, 'epoch'::timestamptz)"
-
-# One pass for totals and charts: a row per model and bucket is little to add up here, while GROUPING SETS would sort
-# the whole range twice.
-_CELLS = f"""
-SELECT model, {_BUCKET.format(moment="created_at")} AS bucket, {_SUMS} FROM requests
-WHERE {{of_raw}} AND {OF_USER} GROUP BY 1, 2
-UNION ALL
-SELECT model, {_BUCKET.format(moment="hour")} AS bucket, {_HOURLY_SUMS} FROM hourly_totals
-WHERE {OF_HOURS} AND {OF_USER} GROUP BY 1, 2"""  # noqa: S608 - constants
-
-_BASELINES = f"""
-SELECT side.* FROM (SELECT {BASELINE_SUMS} FROM requests WHERE {{of_raw}} AND {OF_USER}) AS sums, {BASELINE_ROWS}
-WHERE {HAS_BASELINE}
-UNION ALL
-SELECT baseline, {", ".join(f"sum({name})" for name in BASELINE_COLUMNS)} FROM hourly_baseline_totals
-WHERE {OF_HOURS} AND {OF_USER} GROUP BY 1"""  # noqa: S608 - constants
-
-# Of completed requests: one that failed at once would make the models look quick.
-_PERCENTILES = """
-SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY latency_ms) AS latency_ms,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_ms) AS ttft_p50_ms,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY overhead_ms) AS overhead_p50_ms,
-       count(*) AS measured
-FROM {table}
-WHERE created_at >= %(start)s AND created_at < %(end)s AND status = 'completed' AND {of_user}"""
-
-# The index orders requests within their owner, so the newest of all are found among the newest of each.
-_RECENT: LiteralString = """
-SELECT newest.* FROM users CROSS JOIN LATERAL (
-    SELECT user_id, request_id, created_at, router_id, model, provider, latency_ms, overhead_ms, cost_usd, status,
-           fallback_used, error_code
-    FROM requests
-    WHERE requests.user_id = users.id AND created_at >= %(start)s AND created_at < %(end)s
-    ORDER BY created_at DESC, request_id DESC LIMIT %(limit)s
-) AS newest
-WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s
-ORDER BY created_at DESC, request_id DESC LIMIT %(limit)s"""
+_PERCENTILES = ("p50", "p95", "ttft", "overhead")
+# A row per model and bucket is little to add up here, while GROUPING SETS would sort the whole range twice.
+_CELLS = {"model": Expression("model", "model"), "bucket": BUCKET}
 
 
-class PostgresOverviewReader:
-    """Implements `modelpilot.metrics.overview.OverviewReader`. May be called from many threads."""
-
-    def __init__(self, pool: SyncPool, carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
-        """`carbon_ranges` gives the range of each model's carbon as multiples of its figure."""
-        self._pool, self._carbon_ranges = pool, carbon_ranges
-
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
-        """The Overview page of a scope, in one snapshot. Raises DependencyUnavailable."""
-        start, end = moments(scope)
-        with self._pool.transaction() as connection:
-            hours = read_parts(connection, start, end)
-            # A bucket that is no multiple of an hour cannot be put together from hours.
-            parts = only_raw(start, end) if bucket_s % HOUR_S else hours
-            given = {"user_id": scope.user_id, "start": start, "end": end, "bucket_s": bucket_s, "limit": recent_limit}
-            given |= parts.parameters
-            cells = _rows(connection, _CELLS.format(of_raw=parts.of_raw), given)
-            baselines = _rows(connection, _BASELINES.format(of_raw=parts.of_raw), given)
-            measured = _percentiles(connection, sum(int(cell["requests"]) for cell in cells), given)
-            recent = _rows(connection, _RECENT, given)
-            latest_s = latest_request_s(connection, scope.user_id)
-        shares = _shares(cells)
-        between = carbon_range_g({share.model: share.carbon_g for share in shares}, self._carbon_ranges())
-        return Overview(
-            summary=replace(_summary(cells, measured), carbon_range_g=between),
-            shares=shares,
-            buckets=_buckets(cells),
-            recent=tuple(_recent(row) for row in recent),
-            latest_request_s=latest_s,
-            savings=tuple(one for one in savings(by_baseline(baselines)) if one.requests),
-            aggregated_through_s=hours.through.timestamp() if hours.through else None,
-        )
+def read_overview(
+    connection: SyncConnection,
+    scope: AnalyticsScope,
+    bucket_s: int,
+    recent_limit: int,
+    carbon_ranges: Mapping[str, tuple[float, float]],
+) -> Overview:
+    """The Overview page of a scope. `carbon_ranges`: of each model's carbon, as multiples of its figure."""
+    start, end = moments(scope)
+    hours, selected = read_parts(connection, start, end), select(scope, NO_FILTER)
+    # A bucket that is no multiple of an hour cannot be put together from hours.
+    parts = only_raw(start, end) if bucket_s % HOUR_S else hours
+    given = {**selected.parameters, **parts.parameters, "bucket_s": bucket_s}
+    query = over_both(sums_of(TOTALS), _CELLS, selected, parts, "hourly_totals")
+    cells = connection.execute(query, given).fetchall()
+    query = baselines_over_both(selected, parts, "hourly_baseline_totals")
+    baselines = by_baseline(connection.execute(query, given).fetchall())
+    shares = _shares(cells)
+    between = carbon_range_g({share.model: share.carbon_g for share in shares}, carbon_ranges)
+    return Overview(
+        summary=replace(_summary(connection, scope, cells), carbon_range_g=between),
+        shares=shares,
+        buckets=_buckets(cells),
+        recent=read_requests(connection, scope, NO_FILTER, Order(), 0, recent_limit),
+        latest_request_s=latest_request_s(connection, scope.user_id),
+        savings=tuple(one for one in savings(baselines) if one.requests),
+        aggregated_through_s=hours.through.timestamp() if hours.through else None,
+    )
 
 
-def _rows(connection: Connection[DictRow], query: str, given: Mapping[str, Any]) -> list[DictRow]:
-    return connection.execute(query, given).fetchall()
-
-
-def _percentiles(connection: Connection[DictRow], requests: int, given: Mapping[str, Any]) -> DictRow:
-    percent = percent_of_pages(connection, requests, SAMPLE)
-    query = _PERCENTILES.format(table="requests" if percent is None else SAMPLED, of_user=OF_USER)
-    (row,) = _rows(connection, query, {**given, "percent": percent})
-    return {**row, "sampled": percent is not None}
-
-
-def _summary(cells: Iterable[Mapping[str, Any]], measured: Mapping[str, Any]) -> RequestSummary:
-    sums = _added_up(cells, lambda _: None)[None]
-    p50_ms, p95_ms = measured["latency_ms"] or (None, None)
+def _summary(connection: SyncConnection, scope: AnalyticsScope, cells: Iterable[DictRow]) -> RequestSummary:
+    sums = add_up(cells, TOTALS, lambda _: "").get("", dict.fromkeys(TOTALS, 0.0))
+    percentiles, sampled = _percentiles(connection, scope, int(sums["requests"]))
     return RequestSummary(
         requests=int(sums["requests"]),
         failed=int(sums["failed_count"]),
@@ -139,17 +82,31 @@ def _summary(cells: Iterable[Mapping[str, Any]], measured: Mapping[str, Any]) ->
         fallbacks=int(sums["fallback_count"]),
         cost_usd=sums["total_cost_usd"],
         unknown_cost=int(sums["unknown_cost_count"]),
-        latency_p50_ms=p50_ms,
-        latency_p95_ms=p95_ms,
-        overhead_p50_ms=measured["overhead_p50_ms"],
-        ttft_p50_ms=measured["ttft_p50_ms"],
+        latency_p50_ms=percentiles["p50"],
+        latency_p95_ms=percentiles["p95"],
+        overhead_p50_ms=percentiles["overhead"],
+        ttft_p50_ms=percentiles["ttft"],
         carbon_g=sums["total_carbon_g"],
         unknown_carbon=int(sums["unknown_carbon_count"]),
-        sampled=measured["measured"] if measured["sampled"] else None,
+        sampled=sampled,
     )
 
 
-def _shares(cells: Iterable[Mapping[str, Any]]) -> tuple[ModelShare, ...]:
+def _percentiles(
+    connection: SyncConnection, scope: AnalyticsScope, requests: int
+) -> tuple[dict[str, float | None], int | None]:
+    """Of the completed ones among so many `requests`, and the size of the sample (None: all were read)."""
+    percent = percent_of_pages(connection, requests, SAMPLE)
+    parts, completed = only_raw(*moments(scope)), select(scope, RequestFilter(status="completed"))
+    columns = sums_of(("requests", *(name for key in _PERCENTILES for name in MEASURES[key].sums)))
+    where, table = f"{parts.of_raw} AND {completed.requests}", "requests" if percent is None else SAMPLED
+    given = {**completed.parameters, **parts.parameters, "percent": percent}
+    rows = connection.execute(over_requests(columns, {}, where, table), given).fetchall()
+    found = {key: value_of(rows, MEASURES[key]).value for key in _PERCENTILES}
+    return found, None if percent is None else rows[0]["requests"]
+
+
+def _shares(cells: Iterable[DictRow]) -> tuple[ModelShare, ...]:
     shares = [
         ModelShare(
             model or NO_MODEL,
@@ -158,38 +115,18 @@ def _shares(cells: Iterable[Mapping[str, Any]]) -> tuple[ModelShare, ...]:
             sums["total_cost_usd"],
             sums["total_carbon_g"],
         )
-        for model, sums in _added_up(cells, lambda cell: cell["model"]).items()
+        for model, sums in add_up(cells, TOTALS, lambda cell: str(cell["model"])).items()
     ]
     return tuple(sorted(shares, key=lambda share: (-share.requests, share.model)))
 
 
-def _buckets(cells: Iterable[Mapping[str, Any]]) -> tuple[RequestBucket, ...]:
+def _buckets(cells: Iterable[DictRow]) -> tuple[RequestBucket, ...]:
     buckets = [
-        RequestBucket(start.timestamp(), int(sums["requests"]), int(sums["failed_count"]))
-        for start, sums in _added_up(cells, lambda cell: cell["bucket"]).items()
+        RequestBucket(start_s, int(sums["requests"]), int(sums["failed_count"]))
+        for start_s, sums in add_up(cells, TOTALS, lambda cell: float(cell["bucket"].timestamp())).items()
     ]
     return tuple(sorted(buckets, key=lambda bucket: bucket.start_s))
 
-
-def _added_up(
-    cells: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], Any]
-) -> dict[Any, dict[str, float]]:
-    """Sums of every figure by what `key` says of a cell. Postgres gives numeric for sums of bigint."""
-    sums: dict[Any, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for cell in cells:
-        for name, value in cell.items():
-            if name not in ("model", "bucket"):
-                sums[key(cell)][name] += float(value)
-    return sums
-
-
-def _recent(row: DictRow) -> RecentRequest:
-    key = RequestKey(row["user_id"], row["request_id"])
-    values = {**row, "created_at": row["created_at"].timestamp(), "workflow_id": key.workflow_id}
-    return RecentRequest(**values)
-
-
-# What there is to filter by on the analytics site: `modelpilot.metrics.overview.ChoiceReader` on Postgres.
 
 _DAYS = 90
 _MOST = 1_000  # a filter with more is no longer one to choose from
@@ -209,20 +146,13 @@ SELECT array(SELECT DISTINCT router_id FROM named WHERE router_id > '' ORDER BY 
        array(SELECT DISTINCT provider FROM named WHERE provider > '' ORDER BY 1 LIMIT %(most)s) AS providers"""
 
 
-class PostgresChoiceReader:
-    """Implements `modelpilot.metrics.overview.ChoiceReader`."""
+def read_choices(connection: SyncConnection, user_id: str | None) -> Choices:
+    """Names in a tenant's requests of the last 90 days, of every tenant for None."""
+    row = connection.execute(_CHOICES, {"user_id": user_id, "days": _DAYS, "most": _MOST}).fetchone() or {}
+    return Choices(*(tuple(row.get(name) or ()) for name in ("routers", "models", "providers")))
 
-    def __init__(self, pool: SyncPool) -> None:
-        self._pool = pool
 
-    def choices(self, user_id: str | None) -> Choices:
-        """Names in a tenant's requests of the last 90 days, of every tenant for None. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            row = connection.execute(_CHOICES, {"user_id": user_id, "days": _DAYS, "most": _MOST}).fetchone() or {}
-        return Choices(*(tuple(row.get(name) or ()) for name in ("routers", "models", "providers")))
-
-    def tenants(self) -> tuple[str, ...]:
-        """Every tenant, by name; for admins only. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            rows = connection.execute("SELECT id FROM users ORDER BY id LIMIT %s", (_MOST,)).fetchall()
-        return tuple(row["id"] for row in rows)
+def read_tenants(connection: SyncConnection) -> tuple[str, ...]:
+    """Every tenant, by name."""
+    rows = connection.execute("SELECT id FROM users ORDER BY id LIMIT %s", (_MOST,)).fetchall()
+    return tuple(row["id"] for row in rows)

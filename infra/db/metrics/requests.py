@@ -1,20 +1,33 @@
-"""`modelpilot.metrics.requests.RequestLogReader` on Postgres. One request as a whole comes from `request_detail`."""
+"""Single requests: a list in any order, one of them as a whole, and when the newest one came."""
 
 from typing import Any, LiteralString
 
-from psycopg import Connection
 from psycopg.rows import DictRow
 
+from infra.db.engine import SyncConnection
 from infra.db.metrics.explore import count_in_hours
 from infra.db.metrics.hour_parts import only_raw, read_parts
-from infra.db.metrics.measures import is_in_hours, narrowed
-from infra.db.metrics.reading import SyncPool, latest_request_s, moments
-from modelpilot.metrics.explore import RequestFilter
-from modelpilot.metrics.overview import AnalyticsScope
-from modelpilot.metrics.requests import SORTABLE, LoggedAttempt, LoggedRequest, Opinion, Order, RequestDetail
-from modelpilot.requests.records import RequestKey
+from infra.db.metrics.measures import is_in_hours, moments, select
+from modelpilot.metrics.requests import (
+    NO_FILTER,
+    SORTABLE,
+    AnalyticsScope,
+    LoggedAttempt,
+    LoggedRequest,
+    Opinion,
+    Order,
+    RequestDetail,
+    RequestFilter,
+)
 
-# One request with its attempts and what was said about it.
+_MOST_WALKED = 50_000  # requests, read one by one through an index; a million at once take about ten times as long
+
+# The index orders requests within their owner, so the newest of all is found among the newest of each.
+_LATEST: LiteralString = """
+SELECT max(newest.created_at) AS latest FROM users CROSS JOIN LATERAL (
+    SELECT created_at FROM requests WHERE requests.user_id = users.id ORDER BY created_at DESC LIMIT 1
+) AS newest
+WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
 
 # Through the owners, since the key begins with them: an id alone has no index.
 _REQUEST: LiteralString = """
@@ -36,37 +49,60 @@ SELECT judge_model, rubric, status, score, coalesce(finished_at, started_at) AS 
 FROM judgements WHERE user_id = %(user_id)s AND request_id = %(request_id)s ORDER BY 5"""
 
 # Columns by the names of the fields.
-LISTED = tuple(LoggedRequest.__dataclass_fields__)
-_SAME = (
-    "finish_reason", "error_status", "stream", "config_version", "api_key_id", "session_id", "tags", "propensity",
-    "explored", "cached_tokens", "reasoning_tokens", "carbon_g", "quality_source", "quality_confidence", "decision",
-)  # fmt: skip
+_LISTED = tuple(LoggedRequest.__dataclass_fields__)
+_COLUMNS = ", ".join(_LISTED)
 
 
-def read_detail(
-    connection: Connection[DictRow], user_id: str | None, request_id: str, owner: str | None
+def latest_request_s(connection: SyncConnection, user_id: str | None) -> float | None:
+    """When the tenant's newest request began (Unix seconds), whatever the range; None: it has none."""
+    (row,) = connection.execute(_LATEST, {"user_id": user_id}).fetchall()
+    return row["latest"].timestamp() if row["latest"] else None
+
+
+def read_requests(
+    connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter, order: Order, start: int, end: int
+) -> tuple[LoggedRequest, ...]:
+    """Requests `start` to `end` of the ordered list. Raises ValueError for an unknown order."""
+    if order.by not in SORTABLE:
+        raise ValueError(f"requests cannot be sorted by {order.by}")
+    where, given = _conditions(scope, wanted)
+    by_index = order.by == "created_at" and _is_found_soon(connection, scope, wanted, end)
+    query = _by_time(where, order) if by_index else _by_column(where, order)
+    rows = connection.execute(query, {**given, "last": end, "start": start}).fetchall()
+    return tuple(_logged(row) for row in rows)
+
+
+def count_requests(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> int:
+    """How many there are, out of the hourly rows as far as these can tell."""
+    hours = read_parts(connection, *moments(scope)) if is_in_hours(wanted) else only_raw(*moments(scope))
+    where, given = _conditions(scope, wanted, None if wanted.request_id else hours.of_raw)
+    query = f"SELECT count(*) AS n FROM requests WHERE {where}"  # noqa: S608  (own constants)
+    row = connection.execute(query, {**given, **hours.parameters}).fetchone() or {"n": 0}
+    summed = count_in_hours(connection, hours, select(scope, wanted)) if hours.first < hours.last else 0
+    return int(row["n"]) + summed
+
+
+def read_request(
+    connection: SyncConnection, user_id: str | None, request_id: str, owner: str | None
 ) -> RequestDetail | None:
-    """The request, or None where this tenant (None: any) has none of this id."""
-    given = {"user_id": user_id, "request_id": request_id, "owner": owner}
-    row = connection.execute(_REQUEST, given).fetchone()
+    """The request with its attempts and what was said about it; None where this tenant (None: any) has none of this
+    id."""
+    row = connection.execute(_REQUEST, {"user_id": user_id, "request_id": request_id, "owner": owner}).fetchone()
     if row is None:
         return None
-    key = RequestKey(row["user_id"], row["request_id"])
-    mine = {"user_id": key.user_id, "request_id": key.request_id}
-    known: dict[str, Any] = {name: row[name] for name in _SAME}
-    return RequestDetail(
-        request=logged(row),
-        workflow_id=key.workflow_id,
-        completed_at=row["completed_at"].timestamp(),
-        **known,
-        attempts=tuple(_attempt(one) for one in connection.execute(_ATTEMPTS, mine).fetchall()),
-        opinions=tuple(_opinions(connection, mine)),
-    )
+    mine = {"user_id": row["user_id"], "request_id": row["request_id"]}
+    known: dict[str, Any] = {name: row[name] for name in RequestDetail.__dataclass_fields__ if name in row}
+    known |= {
+        "request": _logged(row),
+        "completed_at": row["completed_at"].timestamp(),
+        "attempts": tuple(_attempt(one) for one in connection.execute(_ATTEMPTS, mine).fetchall()),
+        "opinions": tuple(_opinions(connection, mine)),
+    }
+    return RequestDetail(**known)
 
 
-def logged(row: DictRow) -> LoggedRequest:
-    """The part of a row that lists show."""
-    values = {name: row[name] for name in LISTED}
+def _logged(row: DictRow) -> LoggedRequest:
+    values = {name: row[name] for name in _LISTED}
     values["created_at"], values["degraded"] = row["created_at"].timestamp(), tuple(row["degraded"])
     return LoggedRequest(**values)
 
@@ -75,7 +111,7 @@ def _attempt(row: DictRow) -> LoggedAttempt:
     return LoggedAttempt(**{**row, "started_at": row["started_at"].timestamp()})
 
 
-def _opinions(connection: Connection[DictRow], given: dict[str, str]) -> list[Opinion]:
+def _opinions(connection: SyncConnection, given: dict[str, str]) -> list[Opinion]:
     said = [
         Opinion("feedback of an end user" if row["source"] else "feedback", row["score"], row["updated_at"].timestamp())
         for row in connection.execute(_FEEDBACK, given).fetchall()
@@ -86,69 +122,24 @@ def _opinions(connection: Connection[DictRow], given: dict[str, str]) -> list[Op
     ]
 
 
-_MOST_WALKED = 50_000  # requests, read one by one through an index; a million at once take about ten times as long
-
-_COLUMNS = ", ".join(LISTED)
-
-
-class PostgresRequestLogReader:
-    """Implements `modelpilot.metrics.requests.RequestLogReader`. May be called from many threads."""
-
-    def __init__(self, pool: SyncPool) -> None:
-        self._pool = pool
-
-    def page(
-        self, scope: AnalyticsScope, wanted: RequestFilter, order: Order, start: int, end: int
-    ) -> tuple[LoggedRequest, ...]:
-        """Requests `start` to `end` of the ordered list. Raises ValueError, DependencyUnavailable."""
-        if order.by not in SORTABLE:
-            raise ValueError(f"requests cannot be sorted by {order.by}")
-        where, given = _conditions(scope, wanted)
-        with self._pool.transaction() as connection:
-            by_index = order.by == "created_at" and _is_found_soon(connection, scope, wanted, end)
-            query = _by_time(where, order) if by_index else _by_column(where, order)
-            rows = connection.execute(query, {**given, "last": end, "start": start}).fetchall()
-        return tuple(logged(row) for row in rows)
-
-    def count(self, scope: AnalyticsScope, wanted: RequestFilter) -> int:
-        """How many there are, out of the hourly rows as far as these can tell. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            hours = read_parts(connection, *moments(scope)) if is_in_hours(wanted) else only_raw(*moments(scope))
-            where, given = _conditions(scope, wanted, None if wanted.request_id else hours.of_raw)
-            query = f"SELECT count(*) AS n FROM requests WHERE {where}"  # noqa: S608  (own constants)
-            row = connection.execute(query, {**given, **hours.parameters}).fetchone() or {"n": 0}
-            summed = count_in_hours(connection, hours, scope.user_id, wanted) if hours.first < hours.last else 0
-        return int(row["n"]) + summed
-
-    def latest(self, user_id: str | None) -> float | None:
-        """When the tenant's newest request began. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            return latest_request_s(connection, user_id)
-
-    def detail(self, user_id: str | None, request_id: str, owner: str | None) -> RequestDetail | None:
-        """One request that this tenant may see. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            return read_detail(connection, user_id, request_id, owner)
-
-
 def _conditions(
     scope: AnalyticsScope, wanted: RequestFilter, times: str | None = "created_at >= %(from)s AND created_at < %(to)s"
 ) -> tuple[str, dict[str, Any]]:
-    where, given = narrowed(scope.user_id, wanted)
+    selected = select(scope, wanted)
     start, end = moments(scope)
     in_time = times if times and not wanted.request_id else "true"
-    return f"{in_time} AND {where}", {**given, "from": start, "to": end}
+    return f"{in_time} AND {selected.requests}", {**selected.parameters, "from": start, "to": end}
 
 
-def _is_found_soon(connection: Connection[DictRow], scope: AnalyticsScope, wanted: RequestFilter, rows: int) -> bool:
+def _is_found_soon(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter, rows: int) -> bool:
     """Whether walking through the requests in their order meets so many of the wanted ones before it has read more
     than reading all at once would cost."""
-    if wanted == RequestFilter():
+    if wanted == NO_FILTER:
         return True
     if not is_in_hours(wanted):
         return False
     parts = read_parts(connection, *moments(scope))
-    every, mine = (count_in_hours(connection, parts, scope.user_id, one) for one in (RequestFilter(), wanted))
+    every, mine = (count_in_hours(connection, parts, select(scope, one)) for one in (NO_FILTER, wanted))
     return rows * every <= _MOST_WALKED * mine
 
 

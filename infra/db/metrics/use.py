@@ -1,18 +1,19 @@
-"""`modelpilot.metrics.use.ModelsReader` on Postgres."""
+"""How models, their deployments and routers are used."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, LiteralString
 
-from psycopg import Connection
 from psycopg.rows import DictRow
 
-from infra.db.metrics.explore import SORT_IN_MEMORY, ask
-from infra.db.metrics.hour_parts import OF_HOURS, read_parts
-from infra.db.metrics.reading import OF_USER, SyncPool, latest_request_s, moments
-from modelpilot.metrics.explore import Question, RequestFilter
-from modelpilot.metrics.overview import AnalyticsScope
+from infra.db.engine import SyncConnection
+from infra.db.metrics.explore import ask
+from infra.db.metrics.hour_parts import read_parts
+from infra.db.metrics.measures import Expression, add_up, moments, over_both, select, sums_of
+from infra.db.metrics.requests import latest_request_s
+from modelpilot.metrics.explore import Question
+from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope, RequestFilter
 from modelpilot.metrics.use import (
     HEALTH_S,
     HEAT_METRIC,
@@ -46,9 +47,6 @@ _LAST_ERRORS: LiteralString = """
 SELECT DISTINCT ON (model, provider, deployment) model, provider, deployment, error_type FROM attempts
 WHERE started_at >= %(recent)s AND started_at < %(end)s AND status = 'error'"""
 _NEWEST: LiteralString = " ORDER BY model, provider, deployment, started_at DESC"
-_OF_USER: LiteralString = " AND user_id = %(user_id)s"
-_OF_MODEL: LiteralString = " AND model = %(model)s"
-_OF_PROVIDER: LiteralString = " AND provider = %(provider)s"
 _PER_DEPLOYMENT: LiteralString = " GROUP BY 1, 2, 3"
 
 # A tenant's own version hides the shared one; who sees everybody is shown the shared one first.
@@ -58,37 +56,25 @@ WHERE id = ANY (%(ids)s) AND (%(user_id)s::text IS NULL OR user_id IN ('', %(use
 ORDER BY id, (user_id = '') = (%(user_id)s::text IS NULL) DESC, user_id"""
 
 
-class PostgresModelsReader:
-    """Implements `modelpilot.metrics.use.ModelsReader`. May be called from many threads."""
-
-    def __init__(self, pool: SyncPool) -> None:
-        self._pool = pool
-
-    def models(self, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
-        """All in one snapshot. Raises DependencyUnavailable."""
-        with self._pool.transaction() as connection:
-            connection.execute(SORT_IN_MEMORY)
-            by_model = ask(connection, scope, Question(MODEL_METRICS, "model", None, wanted))
-            over_time = ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted))
-            latest_s = latest_request_s(connection, scope.user_id)
-            deployments = _deployments(connection, scope, wanted)
-            names = {cell.group for cell in by_model.cells} | {one.model for one in deployments}
-            prices = connection.execute(_PRICES, {"ids": sorted(names), "user_id": scope.user_id}).fetchall()
-        return ModelsRead(
-            by_model=replace(by_model, latest_request_s=latest_s),
-            over_time=over_time,
-            deployments=tuple(deployments),
-            prices=tuple(_price(row) for row in prices),
-        )
+def read_models(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
+    """The page of models and providers; health is that of the last hour before the scope's end."""
+    by_model = ask(connection, scope, Question(MODEL_METRICS, "model", None, wanted))
+    deployments = _deployments(connection, scope, wanted)
+    names = {cell.group for cell in by_model.cells} | {one.model for one in deployments}
+    prices = connection.execute(_PRICES, {"ids": sorted(names), "user_id": scope.user_id}).fetchall()
+    return ModelsRead(
+        by_model=replace(by_model, latest_request_s=latest_request_s(connection, scope.user_id)),
+        over_time=ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted)),
+        deployments=tuple(deployments),
+        prices=tuple(_price(row) for row in prices),
+    )
 
 
-def _deployments(connection: Connection[DictRow], scope: AnalyticsScope, wanted: RequestFilter) -> list[DeploymentUse]:
+def _deployments(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> list[DeploymentUse]:
     start, end = moments(scope)
-    given: dict[str, Any] = {"start": start, "end": end, "recent": end - timedelta(seconds=HEALTH_S)}
-    given |= {"user_id": scope.user_id, "model": wanted.model, "provider": wanted.provider}
-    narrowed = _OF_USER if scope.user_id is not None else ""
-    narrowed += _OF_MODEL if wanted.model is not None else ""
-    narrowed += _OF_PROVIDER if wanted.provider is not None else ""
+    selected = select(scope, RequestFilter(model=wanted.model, provider=wanted.provider))
+    given = {**selected.parameters, "start": start, "end": end, "recent": end - timedelta(seconds=HEALTH_S)}
+    narrowed = f" AND {selected.requests}"
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for query in (_CALLS + narrowed + _PER_DEPLOYMENT, _RECENT + narrowed + _PER_DEPLOYMENT):
         for row in connection.execute(query, given).fetchall():
@@ -116,8 +102,6 @@ def _price(row: DictRow) -> Price:
     return Price(row["id"], row["user_id"], per_input, per_output, row["updated_at"].timestamp())
 
 
-# `modelpilot.metrics.use.RouterReader` on Postgres.
-
 _MOST_ROUTERS = 1_000
 
 _ROUTERS: LiteralString = """
@@ -136,15 +120,9 @@ LEFT JOIN LATERAL (
 WHERE %(user_id)s::text IS NULL OR routers.user_id = %(user_id)s
 ORDER BY routers.user_id, routers.id LIMIT %(limit)s"""
 
-_OVER_REQUESTS: LiteralString = """
-SELECT user_id, router_id, count(*) AS requests, coalesce(sum(cost_usd), 0) AS cost_usd,
-       count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed') AS unknown_cost
-FROM requests WHERE router_id > '' AND """
-_OVER_HOURS: LiteralString = """
-SELECT user_id, router_id, sum(requests)::bigint AS requests, coalesce(sum(total_cost_usd), 0) AS cost_usd,
-       sum(unknown_cost_count)::bigint AS unknown_cost
-FROM hourly_metrics WHERE router_id > '' AND """
-_PER_ROUTER: LiteralString = " GROUP BY 1, 2"
+_USE = ("requests", "total_cost_usd", "unknown_cost_count")
+_NO_USE = dict.fromkeys(_USE, 0.0)
+_PER_ROUTER = {name: Expression(name, name) for name in ("user_id", "router_id")}
 
 _VERSIONS: LiteralString = """
 SELECT found.version, found.created_at, found.body, coalesce(nullif(api_keys.name, ''), found.created_by) AS made_by
@@ -153,48 +131,24 @@ LEFT JOIN api_keys ON api_keys.id = found.created_by AND api_keys.user_id = foun
 WHERE found.user_id = %s AND found.router_id = %s ORDER BY found.version DESC LIMIT %s"""
 
 
-class PostgresRouterReader:
-    """Implements `modelpilot.metrics.use.RouterReader`. May be called from many threads."""
-
-    def __init__(self, pool: SyncPool) -> None:
-        self._pool = pool
-
-    def routers(self, scope: AnalyticsScope) -> Sequence[RouterUse]:
-        """See RouterReader."""
-        with self._pool.transaction() as connection:
-            rows = connection.execute(_ROUTERS, {"user_id": scope.user_id, "limit": _MOST_ROUTERS}).fetchall()
-            use = _use(connection, scope)
-        found = [_router(row, use.get((row["user_id"], row["id"]), (0, 0.0, 0))) for row in rows]
-        return sorted(found, key=lambda one: (-one.requests, one.user_id, one.router_id))
-
-    def versions(self, user_id: str, router_id: str) -> Sequence[RouterVersion]:
-        """See RouterReader."""
-        with self._pool.transaction() as connection:
-            rows = connection.execute(_VERSIONS, (user_id, router_id, MOST_VERSIONS)).fetchall()
-        return [
-            RouterVersion(row["version"], row["created_at"].timestamp(), row["made_by"], row["body"]) for row in rows
-        ]
+def read_routers(connection: SyncConnection, scope: AnalyticsScope) -> list[RouterUse]:
+    """The routers of a scope, the busiest first."""
+    rows = connection.execute(_ROUTERS, {"user_id": scope.user_id, "limit": _MOST_ROUTERS}).fetchall()
+    parts, selected = read_parts(connection, *moments(scope)), select(scope, NO_FILTER)
+    query = over_both(sums_of(_USE), _PER_ROUTER, selected, parts)
+    sums = connection.execute(query, {**selected.parameters, **parts.parameters}).fetchall()
+    use = add_up(sums, _USE, lambda row: (row["user_id"], row["router_id"]))
+    found = [_router(row, use.get((row["user_id"], row["id"]), _NO_USE)) for row in rows]
+    return sorted(found, key=lambda one: (-one.requests, one.user_id, one.router_id))
 
 
-def _use(connection: Connection[DictRow], scope: AnalyticsScope) -> dict[tuple[str, str], tuple[int, float, int]]:
-    """Requests, known cost and requests of unknown cost per owner and router."""
-    parts = read_parts(connection, *moments(scope))
-    given = {**parts.parameters, "user_id": scope.user_id}
-    rows: list[DictRow] = []
-    if parts.raw:
-        query = f"{_OVER_REQUESTS}{parts.of_raw} AND {OF_USER}{_PER_ROUTER}"
-        rows += connection.execute(query, given).fetchall()
-    if parts.first < parts.last:
-        rows += connection.execute(f"{_OVER_HOURS}{OF_HOURS} AND {OF_USER}{_PER_ROUTER}", given).fetchall()
-    sums: dict[tuple[str, str], tuple[int, float, int]] = {}
-    for row in rows:
-        key = (row["user_id"], row["router_id"])
-        requests, cost_usd, unknown = sums.get(key, (0, 0.0, 0))
-        sums[key] = requests + row["requests"], cost_usd + row["cost_usd"], unknown + row["unknown_cost"]
-    return sums
+def read_versions(connection: SyncConnection, user_id: str, router_id: str) -> list[RouterVersion]:
+    """The newest versions of a router, newest first."""
+    rows = connection.execute(_VERSIONS, (user_id, router_id, MOST_VERSIONS)).fetchall()
+    return [RouterVersion(row["version"], row["created_at"].timestamp(), row["made_by"], row["body"]) for row in rows]
 
 
-def _router(row: DictRow, use: tuple[int, float, int]) -> RouterUse:
+def _router(row: DictRow, use: Mapping[str, float]) -> RouterUse:
     return RouterUse(
         user_id=row["user_id"],
         router_id=row["id"],
@@ -202,9 +156,9 @@ def _router(row: DictRow, use: tuple[int, float, int]) -> RouterUse:
         version=row["version"],
         created_at=row["created_at"].timestamp(),
         updated_at=row["updated_at"].timestamp(),
-        requests=use[0],
-        cost_usd=use[1],
-        unknown_cost=use[2],
+        requests=int(use["requests"]),
+        cost_usd=use["total_cost_usd"],
+        unknown_cost=int(use["unknown_cost_count"]),
         predictor=NO_PREDICTOR if row["newest_at"] is None else _predictor(row),
     )
 

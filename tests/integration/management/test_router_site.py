@@ -8,22 +8,20 @@ import psycopg
 import pytest
 
 from infra.catalogue.seed import seed_models
-from infra.db.engine import Database
+from infra.db.engine import Database, SyncPool
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.management.changes import PostgresAuditRepository
 from infra.db.management.models import PostgresModelRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.management.seed import seed_catalogue
 from infra.db.metrics.aggregation import PostgresAggregator
-from infra.db.metrics.jobs import PostgresJobReader
-from infra.db.metrics.reading import SyncPool
-from infra.db.metrics.use import PostgresRouterReader
+from infra.db.metrics.site import PostgresSiteReader
 from infra.db.routing.notifications import ConfigurationListener
 from infra.settings import load_settings
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound
 from modelpilot.learning.refit import FittedArtifact
 from modelpilot.metrics.jobs import ScheduleFacts
-from modelpilot.metrics.overview import AnalyticsScope
+from modelpilot.metrics.requests import AnalyticsScope
 from modelpilot.requests.records import HistoryScope
 from processes.workbench import LocalWorkbench, open_workbench
 from tests.support.aggregation import HOUR, Requests, decision
@@ -75,7 +73,7 @@ async def test_routers_come_with_their_use(database: Database, requests: Request
     await requests.add(HOUR, count=3, cost_usd=0.25)
     await requests.add(HOUR + timedelta(minutes=90), cost_usd=None)
     await requests.add(HOUR, user="bob", count=2, cost_usd=0.5)
-    reader = PostgresRouterReader(pool)
+    reader = PostgresSiteReader(pool)
     for aggregated in (False, True):
         if aggregated:
             aggregator = PostgresAggregator(database)
@@ -96,15 +94,15 @@ async def test_a_tenant_reads_its_own_routers(database: Database, requests: Requ
     store = PostgresPredictors(database)
     await store.add(HistoryScope("bob", "support"), 1_000.0, 70, FittedArtifact(b"x", report()))
     await store.add(HistoryScope("bob", "support"), 2_000.0, 80, FittedArtifact(None, report("worse")))
-    reader = PostgresRouterReader(pool)
+    reader = PostgresSiteReader(pool)
     (mine,) = reader.routers(of("alice"))
     assert (mine.user_id, mine.requests, mine.predictor.version) == ("alice", 0, None)
     (theirs,) = reader.routers(of("bob"))
     assert (theirs.user_id, theirs.requests) == ("bob", 2)
     assert (theirs.predictor.version, theirs.predictor.fitted_at, theirs.predictor.rows) == (1, 1_000.0, 70)
     assert (theirs.predictor.refused_at, theirs.predictor.refused_because) == (2_000.0, "worse")
-    assert [one.version for one in reader.versions("alice", "support")] == [3, 2, 1]
-    assert [(one.version, one.made_by) for one in reader.versions("bob", "support")] == [(1, "key_bob")]
+    assert [one.version for one in reader.router_versions("alice", "support")] == [3, 2, 1]
+    assert [(one.version, one.made_by) for one in reader.router_versions("bob", "support")] == [(1, "key_bob")]
     assert reader.routers(of("nobody")) == []
 
 
@@ -118,7 +116,7 @@ async def test_jobs_of_a_tenant_and_of_all(database: Database, requests: Request
     await aggregator.aggregate(newest)
     await PostgresPredictors(database).add(HistoryScope("bob", "support"), 5.0, 70, FittedArtifact(b"x", report()))
     _add_job(database.url, "bob", "rescore-1")
-    reader = PostgresJobReader(pool, (ScheduleFacts("s", "S", 300.0),))
+    reader = PostgresSiteReader(pool, schedules=(ScheduleFacts("s", "S", 300.0),))
     everything = reader.jobs(None, 10)
     assert [(one.hour, one.requests) for one in everything.hours] == [(newest, 1)]
     assert everything.progress.aggregated_through is not None

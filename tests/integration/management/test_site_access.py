@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess, PostgresSiteUserRepository
-from infra.db.metrics.reading import SyncPool
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
 from modelpilot.management.site import IDLE_S, LIFETIME_S, SiteUser, Visitor
 from tests.support.samples import table_text

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.crypto.secrets import Argon2Hasher
+from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess
-from infra.db.metrics.reading import SyncPool
 
 PASSWORD = "correct horse battery"
 

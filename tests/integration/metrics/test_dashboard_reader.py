@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from infra.db.engine import Database
+from infra.db.engine import Database, SyncPool
 from infra.db.metrics import overview as overview_reader
 from infra.db.metrics.aggregation import PostgresAggregator
-from infra.db.metrics.overview import SAMPLE, PostgresOverviewReader
-from infra.db.metrics.reading import SyncPool
+from infra.db.metrics.overview import SAMPLE
+from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.metrics.overview import NO_MODEL, AnalyticsScope, Overview
+from modelpilot.metrics.overview import NO_MODEL, Overview
+from modelpilot.metrics.requests import AnalyticsScope
 
 START_S = 1_699_999_200.0  # an hour of 2023
 HOUR = AnalyticsScope(None, START_S, START_S + 3_600.0)
@@ -37,7 +38,7 @@ ROWS = [
 
 
 @pytest.fixture
-def reader(migrated_url: str) -> Iterator[PostgresOverviewReader]:
+def reader(migrated_url: str) -> Iterator[PostgresSiteReader]:
     """A reader of a database with the requests of two tenants."""
     names = ("user", "id", "at", "status", "model", "latency", "cost", "fallback")
     with psycopg.connect(migrated_url) as connection:
@@ -46,11 +47,11 @@ def reader(migrated_url: str) -> Iterator[PostgresOverviewReader]:
             at = datetime.fromtimestamp(START_S + after_s, UTC)
             connection.execute(INSERT, dict(zip(names, (user, request_id, at, *rest), strict=True)))
     pool = SyncPool(migrated_url)
-    yield PostgresOverviewReader(pool)
+    yield PostgresSiteReader(pool)
     pool.close()
 
 
-def test_overview_adds_up(reader: PostgresOverviewReader) -> None:
+def test_overview_adds_up(reader: PostgresSiteReader) -> None:
     """Totals, charts and table tell the same story about the same rows; the end of a scope is exclusive."""
     overview = reader.overview(HOUR, 60, 10)
     summary = overview.summary
@@ -78,7 +79,7 @@ def test_overview_adds_up(reader: PostgresOverviewReader) -> None:
     assert overview.latest_request_s == START_S + 3_600.0
 
 
-async def test_hourly_sums_and_single_requests_agree(reader: PostgresOverviewReader, migrated_url: str) -> None:
+async def test_hourly_sums_and_single_requests_agree(reader: PostgresSiteReader, migrated_url: str) -> None:
     """Before, while and after hours are aggregated, the page shows the same sums of the same requests."""
     scope = AnalyticsScope(None, START_S - 3_600.0, START_S + 2 * 3_600.0 - 1.0)
     before = reader.overview(scope, 3_600, 10)
@@ -100,7 +101,7 @@ async def test_hourly_sums_and_single_requests_agree(reader: PostgresOverviewRea
     assert reader.overview(scope, 3_600, 10).summary.requests > before.summary.requests + 1_000  # they are what is read
 
 
-def test_savings_and_carbon_add_up(migrated_url: str, reader: PostgresOverviewReader) -> None:
+def test_savings_and_carbon_add_up(migrated_url: str, reader: PostgresSiteReader) -> None:
     """Each baseline over the requests where both sides are known, and carbon with its range by model."""
     with psycopg.connect(migrated_url) as connection:
         connection.execute(
@@ -108,7 +109,7 @@ def test_savings_and_carbon_add_up(migrated_url: str, reader: PostgresOverviewRe
             " WHERE status = 'completed'"
         )
     pool = SyncPool(migrated_url)
-    overview = PostgresOverviewReader(pool, lambda: {"sim/small": (0.5, 1.5)}).overview(HOUR, 60, 10)
+    overview = PostgresSiteReader(pool, lambda: {"sim/small": (0.5, 1.5)}).overview(HOUR, 60, 10)
     pool.close()
     (saving,) = overview.savings
     assert (saving.baseline, saving.requests, saving.estimated_requests) == ("alwaysBest", 2, 1)
@@ -118,7 +119,7 @@ def test_savings_and_carbon_add_up(migrated_url: str, reader: PostgresOverviewRe
     assert (summary.ttft_p50_ms, summary.sampled) == (1.0, None)
 
 
-def test_percentiles_of_many_requests_come_from_a_sample(migrated_url: str, reader: PostgresOverviewReader) -> None:
+def test_percentiles_of_many_requests_come_from_a_sample(migrated_url: str, reader: PostgresSiteReader) -> None:
     """Above a number of requests a sample is measured, which says its size and comes near the truth."""
     _copy_first(migrated_url, 2 * SAMPLE)
     summary = reader.overview(AnalyticsScope("u1", HOUR.start_s, HOUR.end_s), 60, 10).summary
@@ -129,7 +130,7 @@ def test_percentiles_of_many_requests_come_from_a_sample(migrated_url: str, read
 
 
 def test_a_short_range_of_a_large_table_is_read_whole(
-    migrated_url: str, reader: PostgresOverviewReader, monkeypatch: pytest.MonkeyPatch
+    migrated_url: str, reader: PostgresSiteReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sample is taken from pages of the whole table: where these hold more than the range has, nothing is gained."""
     monkeypatch.setattr(overview_reader, "SAMPLE", 100)
@@ -142,7 +143,7 @@ def test_a_short_range_of_a_large_table_is_read_whole(
     assert reader.overview(replace(scope, end_s=HOUR.end_s + 2 * 86_400.0), 60, 10).summary.sampled is not None
 
 
-def test_tenant_sees_only_its_own(reader: PostgresOverviewReader) -> None:
+def test_tenant_sees_only_its_own(reader: PostgresSiteReader) -> None:
     """Every part of the page is narrowed to the tenant, also where request ids are the same."""
     overview = reader.overview(AnalyticsScope("u1", HOUR.start_s, HOUR.end_s), 60, 10)
     assert overview.summary.requests == sum(share.requests for share in overview.shares) == 3
@@ -151,17 +152,17 @@ def test_tenant_sees_only_its_own(reader: PostgresOverviewReader) -> None:
     assert overview.latest_request_s == START_S + 60.0
 
 
-def test_recent_requests_are_limited_over_all_tenants(reader: PostgresOverviewReader) -> None:
+def test_recent_requests_are_limited_over_all_tenants(reader: PostgresSiteReader) -> None:
     """The newest of all tenants together, not the newest of each."""
     assert [row.request_id for row in reader.overview(HOUR, 60, 2).recent] == ["d", "a"]
 
 
-def test_unknown_tenant_has_nothing(reader: PostgresOverviewReader) -> None:
+def test_unknown_tenant_has_nothing(reader: PostgresSiteReader) -> None:
     """Nothing is an empty page and no error."""
     assert reader.overview(AnalyticsScope("nobody", HOUR.start_s, HOUR.end_s), 60, 10) == Overview()
 
 
-def test_reader_cannot_write(reader: PostgresOverviewReader) -> None:
+def test_reader_cannot_write(reader: PostgresSiteReader) -> None:
     """A defect of the site cannot change what it shows."""
     with reader._pool.transaction() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("DELETE FROM requests")
@@ -171,7 +172,7 @@ def test_missing_schema_says_what_to_do(postgres_url: str) -> None:
     """A database that nobody has migrated is an outage with a hint."""
     pool = SyncPool(postgres_url)
     with pytest.raises(DependencyUnavailable, match="modelpilot migrate"):
-        PostgresOverviewReader(pool).overview(HOUR, 60, 10)
+        PostgresSiteReader(pool).overview(HOUR, 60, 10)
     pool.close()
 
 
@@ -179,7 +180,7 @@ def test_postgres_away_is_an_outage() -> None:
     """An unreachable server is reported within the bounded wait, as the one error that the site knows."""
     pool = SyncPool("postgresql://nobody@127.0.0.1:1/none", wait_s=0.2)
     with pytest.raises(DependencyUnavailable, match="not reachable"):
-        PostgresOverviewReader(pool).overview(HOUR, 60, 10)
+        PostgresSiteReader(pool).overview(HOUR, 60, 10)
     pool.close()
 
 

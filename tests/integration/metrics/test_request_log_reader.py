@@ -6,11 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.db.metrics.reading import SyncPool
-from infra.db.metrics.requests import PostgresRequestLogReader
-from modelpilot.metrics.explore import RequestFilter
-from modelpilot.metrics.overview import AnalyticsScope
-from modelpilot.metrics.requests import SORTABLE, Order
+from infra.db.engine import SyncPool
+from infra.db.metrics.site import PostgresSiteReader
+from modelpilot.metrics.requests import SORTABLE, AnalyticsScope, Order, RequestFilter
 from tests.support import site_rows
 from tests.support.site_rows import ALL, SCOPE, within
 
@@ -25,12 +23,12 @@ def test_list_count_is_the_same_before_and_after_aggregation(
     rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str
 ) -> None:
     """Counting from hourly rows is only quicker."""
-    log = PostgresRequestLogReader(pool)
+    log = PostgresSiteReader(pool)
     filters = [RequestFilter(), RequestFilter(model="sim/small"), RequestFilter(router=""), RequestFilter(model="")]
     filters += [RequestFilter(status="failed"), RequestFilter(fallback=True, request_type="code")]
-    before = [log.count(SCOPE, one) for one in filters]
+    before = [log.request_count(SCOPE, one) for one in filters]
     asyncio.run(site_rows.aggregate(migrated_url))
-    assert [log.count(SCOPE, one) for one in filters] == before
+    assert [log.request_count(SCOPE, one) for one in filters] == before
     assert before[0] == len(within(rows, SCOPE))
     assert all(before)
 
@@ -41,10 +39,10 @@ def test_pages_in_every_order_are_the_whole_list(
     rows: list[dict[str, Any]], pool: SyncPool, by: str, descending: bool
 ) -> None:
     """Whatever the order, pages neither overlap nor leave anybody out, and unknown values come last."""
-    log, order = PostgresRequestLogReader(pool), Order(by, descending)
-    whole = log.page(ALL, RequestFilter(), order, 0, 1_000)
+    log, order = PostgresSiteReader(pool), Order(by, descending)
+    whole = log.requests(ALL, RequestFilter(), order, 0, 1_000)
     starts = range(0, len(whole), 70)
-    paged = [row for start in starts for row in log.page(ALL, RequestFilter(), order, start, start + 70)]
+    paged = [row for start in starts for row in log.requests(ALL, RequestFilter(), order, start, start + 70)]
     assert [(row.user_id, row.request_id) for row in paged] == [(row.user_id, row.request_id) for row in whole]
     assert len({(row.user_id, row.request_id) for row in paged}) == len(rows)
     known = [getattr(row, by) for row in whole if getattr(row, by) is not None]
@@ -55,15 +53,17 @@ def test_pages_in_every_order_are_the_whole_list(
 def test_unknown_orders_are_refused(pool: SyncPool) -> None:
     """A column is put into the SQL by name, so only known ones are."""
     with pytest.raises(ValueError, match="cannot be sorted"):
-        PostgresRequestLogReader(pool).page(ALL, RequestFilter(), Order("1; DROP TABLE requests"), 0, 1)
+        PostgresSiteReader(pool).requests(ALL, RequestFilter(), Order("1; DROP TABLE requests"), 0, 1)
 
 
 def test_an_id_is_found_at_any_time(rows: list[dict[str, Any]], pool: SyncPool) -> None:
     """Who has an id, or its beginning, need not know when; wildcards are ordinary characters."""
-    log, never = PostgresRequestLogReader(pool), AnalyticsScope("u1", 0.0, 1.0)
-    assert [row.request_id for row in log.page(never, RequestFilter(request_id="r0007"), Order(), 0, 9)] == ["r0007"]
-    assert log.count(never, RequestFilter(request_id="r000")) == 10
-    assert log.count(never, RequestFilter(request_id="r%")) == 0
+    log, never = PostgresSiteReader(pool), AnalyticsScope("u1", 0.0, 1.0)
+    assert [row.request_id for row in log.requests(never, RequestFilter(request_id="r0007"), Order(), 0, 9)] == [
+        "r0007"
+    ]
+    assert log.request_count(never, RequestFilter(request_id="r000")) == 10
+    assert log.request_count(never, RequestFilter(request_id="r%")) == 0
 
 
 def test_detail_has_everything_but_the_text(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
@@ -72,13 +72,13 @@ def test_detail_has_everything_but_the_text(rows: list[dict[str, Any]], pool: Sy
         site_rows.insert(connection, "attempts", site_rows.attempt(rows[1], 1, deployment="other/place"))
         said = {"user_id": "u1", "request_id": "r0001", "api_key_id": "k", "source": "", "router_id": "support"}
         site_rows.insert(connection, "feedback", {**said, "model": "sim/large", "score": 0.75})
-    log = PostgresRequestLogReader(pool)
-    found = log.detail(None, "r0001", "u1")
+    log = PostgresSiteReader(pool)
+    found = log.request(None, "r0001", "u1")
     assert found is not None
-    assert (found.request.user_id, found.workflow_id) == ("u1", "route/u1/r0001")
+    assert (found.request.user_id, found.request.workflow_id) == ("u1", "route/u1/r0001")
     assert [(one.seq, one.deployment) for one in found.attempts] == [(0, "simulator/sim/large"), (1, "other/place")]
     assert [(one.source, one.score) for one in found.opinions] == [("feedback", 0.75)]
     assert dict(found.tags) == {"team": "a"}
-    other = log.detail("u2", "r0001", None)
+    other = log.request("u2", "r0001", None)
     assert other is not None
     assert (other.request.user_id, len(other.attempts), other.opinions) == ("u2", 1, ())

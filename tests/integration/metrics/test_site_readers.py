@@ -9,15 +9,12 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from infra.db.engine import SyncPool
 from infra.db.metrics import explore
-from infra.db.metrics.explore import PostgresExploreReader
-from infra.db.metrics.reading import SyncPool
-from infra.db.metrics.requests import PostgresRequestLogReader
-from infra.db.metrics.use import PostgresModelsReader
+from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.metrics.explore import METRICS, Cell, Question, RequestFilter
-from modelpilot.metrics.overview import AnalyticsScope
-from modelpilot.metrics.requests import Order
+from modelpilot.metrics.explore import METRICS, Cell, Question
+from modelpilot.metrics.requests import AnalyticsScope, Order, RequestFilter
 from tests.support import site_rows
 from tests.support.site_rows import ALL, HOURS, SCOPE, START_S, within
 
@@ -45,7 +42,7 @@ def values(cell: Cell) -> list[float | None]:
 @pytest.mark.parametrize("group", ["none", "model", "provider", "router", "type"])
 def test_sums_equal_the_rows(rows: list[dict[str, Any]], pool: SyncPool, group: Any) -> None:
     """Every metric of every group is what adding up the rows by hand gives."""
-    answer = PostgresExploreReader(pool).explore(SCOPE, Question(KEYS, group))
+    answer = PostgresSiteReader(pool).explore(SCOPE, Question(KEYS, group))
     mine = within(rows, SCOPE)
     assert answer.requests == len(mine)
     for cell in answer.cells:
@@ -72,7 +69,7 @@ def test_hourly_rows_say_the_same_as_single_requests(
     rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, bucket_s: int | None
 ) -> None:
     """After the aggregation, with a late row behind it, every sum stays what it was."""
-    reader, question = PostgresExploreReader(pool), Question(ADDITIVE, "model", bucket_s)
+    reader, question = PostgresSiteReader(pool), Question(ADDITIVE, "model", bucket_s)
     before = reader.explore(SCOPE, question)
     asyncio.run(site_rows.aggregate(migrated_url))
     after = reader.explore(SCOPE, question)
@@ -94,7 +91,7 @@ def test_hourly_rows_are_what_is_read(rows: list[dict[str, Any]], pool: SyncPool
     asyncio.run(site_rows.aggregate(migrated_url))
     with psycopg.connect(migrated_url) as connection:
         connection.execute("DELETE FROM requests")
-    answer = PostgresExploreReader(pool).explore(ALL, Question(("requests",), "none", 3_600))
+    answer = PostgresSiteReader(pool).explore(ALL, Question(("requests",), "none", 3_600))
     assert [cell.requests for cell in answer.cells] == [2 * site_rows.PER_HOUR] * HOURS
 
 
@@ -103,7 +100,7 @@ def test_percentiles_of_many_requests_are_means_of_hours(
 ) -> None:
     """Beyond the limit they are weighted means of hourly ones and say so, and steps below an hour become hours."""
     asyncio.run(site_rows.aggregate(migrated_url))
-    reader, scope = PostgresExploreReader(pool), replace(ALL, user_id="u1")
+    reader, scope = PostgresSiteReader(pool), replace(ALL, user_id="u1")
     exact = reader.explore(scope, Question(("p50",), "none", 300))
     assert (exact.averaged, exact.bucket_s) == (False, 300)
     monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 10)
@@ -128,11 +125,11 @@ def test_percentiles_that_hours_do_not_have_are_sampled(
         site_rows.multiply(connection, copies)
         connection.execute("ANALYZE requests")
     question = Question(("requests", "p50", "cost"), "type", 3_600)
-    exact = PostgresExploreReader(pool).explore(ALL, question)
+    exact = PostgresSiteReader(pool).explore(ALL, question)
     assert (exact.sampled, exact.requests) == (None, copies * len(rows))
     monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 15_000)
     monkeypatch.setattr(explore, "SAMPLE", 10_000)
-    found = PostgresExploreReader(pool).explore(ALL, question)
+    found = PostgresSiteReader(pool).explore(ALL, question)
     assert found.sampled
     assert 5_000 < found.sampled < 20_000
     for one, other in zip(found.cells, exact.cells, strict=True):
@@ -145,7 +142,7 @@ def test_percentiles_that_hours_do_not_have_are_sampled(
         assert (one.values[0], one.values[2]) == (other.values[0], other.values[2])
         assert one.values[1].value == pytest.approx(other.values[1].value, abs=5.0)  # of an hour's 24 latencies
     few = replace(ALL, start_s=START_S + 3_600.0, end_s=START_S + 2 * 3_600.0)
-    assert PostgresExploreReader(pool).explore(few, question).sampled is None  # the sample's pages hold more than these
+    assert PostgresSiteReader(pool).explore(few, question).sampled is None  # the sample's pages hold more than these
 
 
 def test_a_group_that_no_sample_has_is_counted(
@@ -157,7 +154,7 @@ def test_a_group_that_no_sample_has_is_counted(
         connection.execute("UPDATE requests SET request_type = 'rare' WHERE user_id = 'u1' AND request_id = 'r0001'")
     monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 200)
     monkeypatch.setattr(explore, "SAMPLE", 200)
-    answer = PostgresExploreReader(pool).explore(ALL, Question(("p50",), "type"))
+    answer = PostgresSiteReader(pool).explore(ALL, Question(("p50",), "type"))
     assert answer.requests == 100 * len(rows)
     (rare,) = (cell for cell in answer.cells if cell.group == "rare")
     assert (rare.requests, rare.values[0].value) == (1, None)
@@ -166,33 +163,38 @@ def test_a_group_that_no_sample_has_is_counted(
 @pytest.mark.parametrize("group", ["model", "provider", "router", "type"])
 def test_drill_down_counts_equal_the_points(rows: list[dict[str, Any]], pool: SyncPool, group: Any) -> None:
     """The list of requests behind a point has exactly as many rows as the point says."""
-    log = PostgresRequestLogReader(pool)
-    answer = PostgresExploreReader(pool).explore(SCOPE, Question(("requests",), group, 3_600))
+    log = PostgresSiteReader(pool)
+    answer = PostgresSiteReader(pool).explore(SCOPE, Question(("requests",), group, 3_600))
     assert answer.requests == len(within(rows, SCOPE))
     for cell in answer.cells:
         named: dict[str, Any] = {{"type": "request_type"}.get(group, group): cell.group}
         wanted = RequestFilter(**named)
         scope = AnalyticsScope("u1", max(cell.start_s, SCOPE.start_s), min(cell.start_s + 3_600.0, SCOPE.end_s))
-        assert log.count(scope, wanted) == cell.requests
-        assert len(log.page(scope, wanted, Order(), 0, 1_000)) == cell.requests
+        assert log.request_count(scope, wanted) == cell.requests
+        assert len(log.requests(scope, wanted, Order(), 0, 1_000)) == cell.requests
 
 
 def test_tenants_see_only_their_own(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
     """Every reader narrows every part to the tenant, before and after the aggregation; an id of another is unknown."""
-    log, models = PostgresRequestLogReader(pool), PostgresModelsReader(pool)
+    log, models = PostgresSiteReader(pool), PostgresSiteReader(pool)
     nobody = replace(ALL, user_id="nobody")
     for _ in range(2):
-        assert log.count(replace(ALL, user_id="u1"), RequestFilter()) == log.count(ALL, RequestFilter()) / 2
-        assert {row.user_id for row in log.page(replace(ALL, user_id="u2"), RequestFilter(), Order(), 0, 999)} == {"u2"}
-        assert PostgresExploreReader(pool).explore(nobody, Question(KEYS, "model", 3_600)).cells == ()
+        assert (
+            log.request_count(replace(ALL, user_id="u1"), RequestFilter())
+            == log.request_count(ALL, RequestFilter()) / 2
+        )
+        assert {row.user_id for row in log.requests(replace(ALL, user_id="u2"), RequestFilter(), Order(), 0, 999)} == {
+            "u2"
+        }
+        assert PostgresSiteReader(pool).explore(nobody, Question(KEYS, "model", 3_600)).cells == ()
         empty = models.models(nobody, RequestFilter(), 3_600)
         assert (empty.by_model.cells, empty.over_time.cells, empty.deployments) == ((), (), ())
         mine = models.models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
         assert mine.by_model.requests == sum(one.calls for one in mine.deployments) == HOURS * site_rows.PER_HOUR
         asyncio.run(site_rows.aggregate(migrated_url))
-    assert log.detail("nobody", "r0001", "u1") is None
-    assert log.detail("u2", "r0001", "u1") is None
-    assert log.latest("nobody") is None
+    assert log.request("nobody", "r0001", "u1") is None
+    assert log.request("u2", "r0001", "u1") is None
+    assert log.latest_request_s("nobody") is None
 
 
 def test_deployments_and_prices(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
@@ -201,13 +203,13 @@ def test_deployments_and_prices(rows: list[dict[str, Any]], pool: SyncPool, migr
         for owner, price in (("", 0.1), ("u1", 0.2)):
             body = Jsonb({"id": "sim/small", "costPerInputToken": price})
             site_rows.insert(connection, "models", {"user_id": owner, "id": "sim/small", "body": body})
-    read = PostgresModelsReader(pool).models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
+    read = PostgresSiteReader(pool).models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
     failed = [row for row in within(rows, replace(ALL, user_id="u1")) if row["status"] == "failed"]
     assert sum(one.rate_limited for one in read.deployments) == len(failed)
     assert sum(one.recent_calls for one in read.deployments) == site_rows.PER_HOUR
     assert [(price.owner, price.input_usd, price.output_usd) for price in read.prices] == [("u1", 0.2, None)]
     for viewer, owner in (("u2", ""), (None, "")):
-        others = PostgresModelsReader(pool).models(replace(ALL, user_id=viewer), RequestFilter(), 3_600)
+        others = PostgresSiteReader(pool).models(replace(ALL, user_id=viewer), RequestFilter(), 3_600)
         assert [price.owner for price in others.prices] == [owner]
 
 
@@ -215,9 +217,9 @@ def test_outages_are_the_one_error_that_the_site_knows() -> None:
     """Every reader says that Postgres is away, within the bounded wait."""
     gone = SyncPool("postgresql://nobody@127.0.0.1:1/none", wait_s=0.2)
     with pytest.raises(DependencyUnavailable):
-        PostgresExploreReader(gone).explore(ALL, Question(("requests",)))
+        PostgresSiteReader(gone).explore(ALL, Question(("requests",)))
     with pytest.raises(DependencyUnavailable):
-        PostgresRequestLogReader(gone).count(ALL, RequestFilter())
+        PostgresSiteReader(gone).request_count(ALL, RequestFilter())
     with pytest.raises(DependencyUnavailable):
-        PostgresModelsReader(gone).models(ALL, RequestFilter(), 3_600)
+        PostgresSiteReader(gone).models(ALL, RequestFilter(), 3_600)
     gone.close()

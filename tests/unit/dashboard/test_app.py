@@ -17,11 +17,11 @@ from dashboard import ids
 from dashboard.app import create_app, serve
 from dashboard.config import DashboardConfig
 from dashboard.frame.components import requests_table
-from dashboard.frame.page import Readers
 from dashboard.pages import PAGES
 from dashboard.pages.overview import FRAME
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.metrics.overview import ModelShare, Overview, RecentRequest, RequestBucket, RequestSummary
+from modelpilot.metrics.overview import ModelShare, Overview, RequestBucket, RequestSummary
+from modelpilot.metrics.requests import LoggedRequest
 from tests.support.site import NOW_S, FakeAccess, FakeHasher, FakeReader, call, site
 
 CONFIG = DashboardConfig(temporal_ui_url="http://127.0.0.1:8233")
@@ -30,8 +30,25 @@ FULL = Overview(
     shares=(ModelShare("sim/small", 30, 1, 0.1), ModelShare("sim/large", 10, 0, 0.025)),
     buckets=(RequestBucket(NOW_S - 1_800.0, 40, 1),),
     recent=(
-        RecentRequest(
-            "u1", "r1", "route/u1/r1", NOW_S - 4.0, "demo", "sim/small", "simulator", 812.0, 2.1, None, "failed"
+        LoggedRequest(
+            "u1",
+            "r1",
+            NOW_S - 4.0,
+            "demo",
+            "sim/small",
+            "simulator",
+            "failed",
+            success=False,
+            latency_ms=812.0,
+            ttft_ms=None,
+            overhead_ms=2.1,
+            cost_usd=None,
+            input_tokens=1,
+            output_tokens=0,
+            request_type="chat",
+            quality=None,
+            attempts=1,
+            fallback_used=False,
         ),
     ),
     latest_request_s=NOW_S - 4.0,
@@ -46,9 +63,7 @@ def shown(client: FlaskClient, search: str = "", **changes: Any) -> dict[str, An
 def app_of() -> Dash:
     """A site that can be served."""
     reader: Any = FakeReader(FULL)
-    return create_app(
-        Readers(**dict.fromkeys(Readers.__dataclass_fields__, reader)), FakeAccess(), FakeHasher(), CONFIG
-    )
+    return create_app(reader, reader, FakeAccess(), FakeHasher(), CONFIG)
 
 
 def test_the_page_and_its_health_check_answer() -> None:

@@ -33,9 +33,9 @@ from dashboard.pages.explore import (
 )
 from dashboard.pages.models import format_price, price_source
 from dashboard.pages.requests import CSV_ROWS, GRID_ROWS, count_text, grid_row, outcome
-from modelpilot.metrics.explore import DIRECT, METRICS, Answer, Cell, RequestFilter, Value
+from modelpilot.metrics.explore import DIRECT, METRICS, Answer, Cell, Value
 from modelpilot.metrics.overview import NO_MODEL
-from modelpilot.metrics.requests import LoggedRequest
+from modelpilot.metrics.requests import LoggedRequest, RequestFilter
 from modelpilot.metrics.use import DeploymentUse, Price
 
 START_S = 1_800_010_800.0  # 2027-01-15 11:00:00 UTC, a Friday

@@ -5,7 +5,7 @@ import pytest
 from dashboard.config import DashboardConfig
 from dashboard.frame.zones import UTC_ZONE
 from dashboard.pages.jobs import late_notice, runs, runs_csv, runs_table, schedule_url, schedules_table
-from modelpilot.metrics.jobs import FitRun, JobsRead, Progress, RescoreRun, ScheduleFacts
+from modelpilot.metrics.jobs import AggregationProgress, FitRun, JobsRead, RescoreRun, ScheduleFacts
 from tests.support.site import NOW_S
 
 CONFIG = DashboardConfig(temporal_ui_url="http://127.0.0.1:8233", temporal_namespace="a/b")
@@ -33,8 +33,10 @@ def test_next_run_of_a_schedule(every_s: float, offset_s: float, now_s: float, e
 def test_late_metrics_are_said() -> None:
     """Never computed and no longer computed each say what to run; a quarter of an hour is fine."""
     assert "modelpilot worker" in str(late_notice(JobsRead(), NOW_S))
-    assert "stand still since 20 min" in str(late_notice(JobsRead(progress=Progress(NOW_S - 1_200.0)), NOW_S))
-    assert late_notice(JobsRead(progress=Progress(NOW_S - 600.0)), NOW_S) is None
+    assert "stand still since 20 min" in str(
+        late_notice(JobsRead(progress=AggregationProgress(NOW_S - 1_200.0)), NOW_S)
+    )
+    assert late_notice(JobsRead(progress=AggregationProgress(NOW_S - 600.0)), NOW_S) is None
 
 
 def test_runs_are_one_list() -> None:

@@ -1,0 +1,99 @@
+"""What the analytics site reads: `modelpilot.metrics.ports.SiteReader` on Postgres."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import LiteralString
+
+from infra.db.engine import SyncPool
+from infra.db.metrics.explore import ask
+from infra.db.metrics.jobs import read_jobs
+from infra.db.metrics.overview import read_choices, read_overview, read_tenants
+from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests
+from infra.db.metrics.use import read_models, read_routers, read_versions
+from modelpilot.metrics.explore import Answer, Question
+from modelpilot.metrics.jobs import JobsRead, ScheduleFacts
+from modelpilot.metrics.overview import Choices, Overview
+from modelpilot.metrics.requests import AnalyticsScope, LoggedRequest, Order, RequestDetail, RequestFilter
+from modelpilot.metrics.use import ModelsRead, RouterUse, RouterVersion
+
+# Percentiles of a million requests are sorted; the site has four connections at most.
+_SORT_IN_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
+
+
+class PostgresSiteReader:
+    """Implements `SiteReader`: each method in one transaction of the pool, which is one snapshot."""
+
+    def __init__(
+        self,
+        pool: SyncPool,
+        carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict,
+        schedules: tuple[ScheduleFacts, ...] = (),
+    ) -> None:
+        """`carbon_ranges` gives the range of each model's carbon as multiples of its figure; `schedules` is what the
+        maintenance worker keeps in Temporal."""
+        self._pool, self._carbon_ranges, self._schedules = pool, carbon_ranges, schedules
+
+    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+        """The Overview page of a scope."""
+        with self._pool.transaction() as connection:
+            return read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges())
+
+    def choices(self, user_id: str | None) -> Choices:
+        """What there is to filter by."""
+        with self._pool.transaction() as connection:
+            return read_choices(connection, user_id)
+
+    def tenants(self) -> tuple[str, ...]:
+        """Every tenant, by name; for admins only."""
+        with self._pool.transaction() as connection:
+            return read_tenants(connection)
+
+    def explore(self, scope: AnalyticsScope, question: Question) -> Answer:
+        """The answer to a question about many requests."""
+        with self._pool.transaction() as connection:
+            connection.execute(_SORT_IN_MEMORY)
+            found = ask(connection, scope, question)
+            return replace(found, latest_request_s=latest_request_s(connection, scope.user_id))
+
+    def requests(
+        self, scope: AnalyticsScope, wanted: RequestFilter, order: Order, start: int, end: int
+    ) -> tuple[LoggedRequest, ...]:
+        """Requests `start` to `end` of the ordered list. Raises ValueError for an unknown order."""
+        with self._pool.transaction() as connection:
+            return read_requests(connection, scope, wanted, order, start, end)
+
+    def request_count(self, scope: AnalyticsScope, wanted: RequestFilter) -> int:
+        """How many there are in that list."""
+        with self._pool.transaction() as connection:
+            return count_requests(connection, scope, wanted)
+
+    def latest_request_s(self, user_id: str | None) -> float | None:
+        """When the tenant's newest request began."""
+        with self._pool.transaction() as connection:
+            return latest_request_s(connection, user_id)
+
+    def request(self, user_id: str | None, request_id: str, owner: str | None) -> RequestDetail | None:
+        """One request that this tenant may see."""
+        with self._pool.transaction() as connection:
+            return read_request(connection, user_id, request_id, owner)
+
+    def models(self, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
+        """The page of models and providers."""
+        with self._pool.transaction() as connection:
+            connection.execute(_SORT_IN_MEMORY)
+            return read_models(connection, scope, wanted, bucket_s)
+
+    def routers(self, scope: AnalyticsScope) -> list[RouterUse]:
+        """The routers of a scope, the busiest first."""
+        with self._pool.transaction() as connection:
+            return read_routers(connection, scope)
+
+    def router_versions(self, user_id: str, router_id: str) -> list[RouterVersion]:
+        """The newest versions of a router, newest first."""
+        with self._pool.transaction() as connection:
+            return read_versions(connection, user_id, router_id)
+
+    def jobs(self, user_id: str | None, limit: int) -> JobsRead:
+        """The newest `limit` runs of each kind."""
+        with self._pool.transaction() as connection:
+            return read_jobs(connection, user_id, limit, self._schedules)
