@@ -10,7 +10,7 @@ from aiohttp import web
 
 from api.http.middleware import PRINCIPAL
 from api.http.registry import Handler, QueryParam, RouteSpec, add_routes
-from api.http.responses import columns_of, json_response, stream_csv
+from api.http.responses import columns_of, stream_csv
 from api.routes.analytics_views import (
     HourlyItem,
     HourlyListing,
@@ -21,6 +21,7 @@ from api.routes.analytics_views import (
     request_view,
     summary_view,
 )
+from api.routes.resource import listed, paging, paging_params, shown
 from modelpilot.errors import InvalidRequest, PermissionDenied
 from modelpilot.management.resources import Page
 from modelpilot.metrics.ports import MetricsReader, Row
@@ -30,7 +31,6 @@ from modelpilot.wire.json_model import WireModel
 METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
 ReadPage = Callable[[AnalyticsScope, RequestFilter, str | None, int], Awaitable[Page[Row]]]
 
-DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000
 
 FILTERS = (
@@ -41,12 +41,10 @@ FILTERS = (
     QueryParam("to", "End of the range, exclusive; written like `from`."),
 )
 PAGING = (
-    QueryParam("cursor", "`nextCursor` of the page before; left out for the first page."),
-    QueryParam("limit", f"Items per page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} when left out.", "integer"),
+    *paging_params(MAX_LIMIT),
     QueryParam("format", "`json` (the default) or `csv`: all pages from the cursor on, as one file."),
 )
 
-_LIMIT = re.compile(r"[0-9]{1,4}")
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 # Also the bounds of a range that is left open.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
@@ -56,12 +54,12 @@ _LONGEST_NAME = 256
 def register(app: web.Application, metrics: MetricsReader) -> None:
     """Add the routes over `metrics`."""
     app[METRICS] = metrics
-    listed = (*FILTERS, *PAGING)
+    of_lists = (*FILTERS, *PAGING)
     add_routes(
         app,
         [
-            _spec("requests", _requests, "Single requests, newest first", RequestListing, listed),
-            _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, listed),
+            _spec("requests", _requests, "Single requests, newest first", RequestListing, of_lists),
+            _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, of_lists),
             _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, FILTERS),
         ],
     )
@@ -96,35 +94,22 @@ async def _list(
     request: web.Request, name: str, read: ReadPage, item: type[WireModel], view: Callable[[Row], WireModel]
 ) -> web.StreamResponse:
     """One page as JSON, or all of them as CSV."""
-    asked, page = asked_filters(request, PAGING), asked_page(request)
+    asked = _asked(request, PAGING)
+    cursor, limit = paging(request, MAX_LIMIT)
     pages = partial(read, asked.scope, asked.wanted)
-
-    def shown(row: Row) -> dict[str, object]:
-        return view(row).to_wire()
-
-    if page.csv:
-        return await stream_csv(request, name, columns_of(item), pages, shown, page.cursor)
-    found = await pages(page.cursor, page.limit)
-    return json_response({"items": [shown(row) for row in found.items], "nextCursor": found.next_cursor})
+    if _wants_csv(request):
+        return await stream_csv(request, name, columns_of(item), pages, lambda row: view(row).to_wire(), cursor)
+    return listed(await pages(cursor, limit), view)
 
 
 async def _summary(request: web.Request) -> web.StreamResponse:
-    asked = asked_filters(request)
+    asked = _asked(request)
     totals = await request.app[METRICS].totals(asked.scope, asked.wanted)
-    return json_response(summary_view(asked.start, asked.end, totals).to_wire())
+    return shown(summary_view(asked.start, asked.end, totals))
 
 
 @dataclass(frozen=True, slots=True)
-class PageRequest:
-    """Which part of a list, and how to write it."""
-
-    cursor: str | None
-    limit: int
-    csv: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AskedFilters:
+class _Asked:
     """Which rows; `start` and `end` as they were given, None where the range is open."""
 
     scope: AnalyticsScope
@@ -133,7 +118,7 @@ class AskedFilters:
     end: datetime | None
 
 
-def asked_filters(request: web.Request, also: Collection[QueryParam] = ()) -> AskedFilters:
+def _asked(request: web.Request, also: Collection[QueryParam] = ()) -> _Asked:
     """The filters of a request, within what its key may see. `also`: parameters that are read elsewhere.
 
     Raises InvalidRequest (also for a parameter that does not exist: ignored, it would show too much), PermissionDenied.
@@ -149,18 +134,14 @@ def asked_filters(request: web.Request, also: Collection[QueryParam] = ()) -> As
     begin_s, end_s = (start or _EARLIEST).timestamp(), (end or _LATEST).timestamp()
     scope = AnalyticsScope(principal.user_id, begin_s, end_s, principal.allowed_routers)
     wanted = RequestFilter(router_id, _name(request, "model"), _name(request, "provider"))
-    return AskedFilters(scope, wanted, start, end)
+    return _Asked(scope, wanted, start, end)
 
 
-def asked_page(request: web.Request) -> PageRequest:
-    """Cursor, limit and format. Raises InvalidRequest."""
-    text, kind = request.query.get("limit"), request.query.get("format", "json")
-    if text is not None and not (_LIMIT.fullmatch(text) and 1 <= int(text) <= MAX_LIMIT):
-        raise InvalidRequest(f"limit: an integer from 1 to {MAX_LIMIT} was expected", param="limit")
+def _wants_csv(request: web.Request) -> bool:
+    kind = request.query.get("format", "json")
     if kind not in ("json", "csv"):
         raise InvalidRequest("format: `json` or `csv` was expected", param="format")
-    limit = DEFAULT_LIMIT if text is None else int(text)
-    return PageRequest(request.query.get("cursor") or None, limit, kind == "csv")
+    return kind == "csv"
 
 
 def _refuse_unknown(request: web.Request, known: Collection[str]) -> None:

@@ -24,13 +24,19 @@ from modelpilot.wire.json_model import WireModel
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-PAGING = (
-    QueryParam("cursor", "`nextCursor` of the page before; left out for the first page."),
-    QueryParam("limit", f"Items per page, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} when left out.", "integer"),
-)
+
+
+def paging_params(most: int) -> tuple[QueryParam, QueryParam]:
+    """The parameters that `paging` reads."""
+    return (
+        QueryParam("cursor", "`nextCursor` of the page before; left out for the first page."),
+        QueryParam("limit", f"Items per page, 1 to {most}; {DEFAULT_LIMIT} when left out.", "integer"),
+    )
+
+
+PAGING = paging_params(MAX_LIMIT)
 # Ids as they can be stored at all; anything else in a path cannot exist.
 _PATH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
-_LIMIT = re.compile(r"[0-9]{1,3}")
 
 Item = TypeVar("Item")
 View = TypeVar("View", bound=WireModel)
@@ -79,16 +85,13 @@ def path_id(request: web.Request, what: str) -> str:
     return subject
 
 
-def paging(request: web.Request) -> tuple[str | None, int]:
-    """Cursor and limit of a list request. Raises InvalidRequest."""
-    text = request.query.get("limit")
-    if text is None:
-        limit = DEFAULT_LIMIT
-    elif _LIMIT.fullmatch(text) and 1 <= int(text) <= MAX_LIMIT:
-        limit = int(text)
-    else:
-        raise InvalidRequest(f"limit: an integer from 1 to {MAX_LIMIT} was expected", param="limit")
-    return request.query.get("cursor") or None, limit
+def paging(request: web.Request, most: int = MAX_LIMIT) -> tuple[str | None, int]:
+    """Cursor and limit (at most `most`) of a list request. Raises InvalidRequest."""
+    text = request.query.get("limit", str(DEFAULT_LIMIT))
+    is_short_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not is_short_number or not 1 <= int(text) <= most:
+        raise InvalidRequest(f"limit: an integer from 1 to {most} was expected", param="limit")
+    return request.query.get("cursor") or None, int(text)
 
 
 async def read_new(request: web.Request, model: type[Body], read_only: Collection[str] = ()) -> Body:
