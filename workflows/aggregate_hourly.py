@@ -49,15 +49,15 @@ class AggregateHourlyWorkflow:
         return JobProgress(self._totals.hours, max(self._totals.known, self._totals.hours))
 
     @workflow.run
-    async def run(self, told: AggregateInput) -> AggregateResult:
+    async def run(self, bounds: AggregateInput) -> AggregateResult:
         """Do all that is due. Each part is tried, also after another failed; fails at the end, naming what did."""
-        self._totals = told.totals
-        await self._newest(told)
-        if await self._backlog(told) or await self._export():
+        self._totals = bounds.totals
+        await self._newest(bounds)
+        if await self._backlog(bounds) or await self._export():
             # In every part the newest hours come first: a long backfill or export must not keep them waiting.
-            workflow.continue_as_new(replace(told, totals=self._totals))
+            workflow.continue_as_new(replace(bounds, totals=self._totals))
         purged = await try_step(
-            AggregationActivities.purge_requests, PurgeInput(rows=told.purge_rows), STEP, self._note
+            AggregationActivities.purge_requests, PurgeInput(rows=bounds.purge_rows), STEP, self._note
         )
         done = replace(self._totals, purged=purged.rows if purged else 0)
         result = AggregateResult(done.hours, done.requests, done.files, done.exported, done.purged)
@@ -66,22 +66,22 @@ class AggregateHourlyWorkflow:
             raise ApplicationError(message, result, type="AggregationIncomplete")
         return result
 
-    async def _newest(self, told: AggregateInput) -> None:
+    async def _newest(self, bounds: AggregateInput) -> None:
         """Note what is new since the last part, and compute the newest hours."""
         planned = await try_step(AggregationActivities.plan_aggregation, PlanInput(), STEP, self._note) or PlanReport(0)
         self._totals = replace(self._totals, known=self._totals.hours + planned.pending)
-        reached = await self._step(HoursInput(told.hours_per_step))
+        reached = await self._step(HoursInput(bounds.hours_per_step))
         before = self._totals.before
         self._totals = replace(
             self._totals, before=reached if reached is None or before is None else min(before, reached)
         )
 
-    async def _backlog(self, told: AggregateInput) -> bool:
+    async def _backlog(self, bounds: AggregateInput) -> bool:
         """Whether noted hours are left to try. Hours only get older, so that it ends whatever fails."""
-        for _ in range(told.steps_per_run):
+        for _ in range(bounds.steps_per_run):
             if self._totals.before is None:
                 return False
-            reached = await self._step(HoursInput(told.hours_per_step, self._totals.before))
+            reached = await self._step(HoursInput(bounds.hours_per_step, self._totals.before))
             self._totals = replace(self._totals, before=reached)
         return self._totals.before is not None
 

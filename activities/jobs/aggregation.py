@@ -44,18 +44,18 @@ class AggregationActivities:
         return report
 
     @activity.defn(name=names.AGGREGATE_HOURS)
-    async def aggregate_hours(self, told: HoursInput) -> HoursReport:
-        """Compute up to `told.hours` noted hours, newest first. Raises DependencyUnavailable; done hours stay done."""
+    async def aggregate_hours(self, bounds: HoursInput) -> HoursReport:
+        """Compute up to `bounds.hours` noted hours, newest first; done ones stay done. Raises DependencyUnavailable."""
         done = requests = failed = 0
-        hours = await self._aggregator.next_hours(told.hours, told.before)
-        tried = told.before
+        hours = await self._aggregator.next_hours(bounds.hours, bounds.before)
+        tried = bounds.before
         for hour in hours:
             if activity.is_worker_shutdown():
                 break
             async with heartbeats(HEARTBEAT_S, hour):
                 found = await self._aggregate(hour)
             tried, done, requests, failed = hour, done + 1, requests + (found or 0), failed + (found is None)
-        ended = len(hours) < told.hours and done == len(hours)
+        ended = len(hours) < bounds.hours and done == len(hours)
         return HoursReport(done - failed, requests, failed, None if ended else tried)
 
     async def _aggregate(self, hour: int) -> int | None:
@@ -69,12 +69,12 @@ class AggregationActivities:
             return None
 
     @activity.defn(name=names.EXPORT_REQUESTS)
-    async def export_requests(self, told: ExportInput) -> ExportReport:
+    async def export_requests(self, bounds: ExportInput) -> ExportReport:
         """Write files that are due into the warehouse sink, if there is one. Raises DependencyUnavailable, OSError."""
         files = requests = 0
-        ends_at = time.monotonic() + told.seconds
+        ends_at = time.monotonic() + bounds.seconds
         async with heartbeats(HEARTBEAT_S, "exporting"):
-            while files < told.files and time.monotonic() < ends_at and not activity.is_worker_shutdown():
+            while files < bounds.files and time.monotonic() < ends_at and not activity.is_worker_shutdown():
                 rows = await self._exporter.export_next(activity.heartbeat)
                 if rows is None:
                     return ExportReport(files, requests)
@@ -82,16 +82,16 @@ class AggregationActivities:
         return ExportReport(files, requests, more=True)
 
     @activity.defn(name=names.PURGE_REQUESTS)
-    async def purge_requests(self, told: PurgeInput) -> BatchReport:
+    async def purge_requests(self, bounds: PurgeInput) -> BatchReport:
         """Delete raw rows that are older than their retention. Raises DependencyUnavailable."""
         await self._retention.close_hours()
         rows = 0
-        for _ in range(told.batches):
+        for _ in range(bounds.batches):
             if activity.is_worker_shutdown():
                 break
-            gone = await self._retention.purge(told.rows)
+            gone = await self._retention.purge(bounds.rows)
             rows += gone
             activity.heartbeat(rows)
-            if gone < told.rows:
+            if gone < bounds.rows:
                 return BatchReport(rows)
         return BatchReport(rows, more=True)

@@ -1,4 +1,7 @@
-"""`modelpilot.metrics.aggregation.Exporter`: the next due file, from Postgres to the sink."""
+"""Writes the next file of requests that is due: CSV lines, as Postgres copies them out, into a typed Parquet file.
+
+In bounded memory, however many requests an hour has.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,8 +15,6 @@ import pyarrow.parquet
 from infra.db.metrics.export import COLUMNS, QUOTE, ExportLedger, Kind
 from infra.warehouse.sink import FileSink
 
-# CSV lines of requests, as Postgres copies them out, into a typed Parquet file, in bounded memory.
-
 # One row group: large enough to compress well, small enough to be held a few times over.
 GROUP_BYTES = 16 * 1024 * 1024
 
@@ -26,6 +27,37 @@ _TYPES: Mapping[Kind, pa.DataType] = {
     "bool": pa.bool_(),
     "time": pa.timestamp("us", tz="UTC"),
 }
+
+
+class NoExporter:
+    """Implements `modelpilot.metrics.aggregation.Exporter` where no sink is configured."""
+
+    async def export_next(self, beat: Callable[[int], None]) -> int | None:
+        """Nothing is ever due."""
+        return None
+
+
+class ParquetExporter:
+    """Implements `Exporter`: each request gets into exactly one file. May be killed anywhere: what was not confirmed is
+    written again, under the same name and with the same rows."""
+
+    def __init__(self, ledger: ExportLedger, sink: FileSink) -> None:
+        self._ledger, self._sink = ledger, sink
+
+    async def export_next(self, beat: Callable[[int], None]) -> int | None:
+        """Write the next file that is due; its rows, or None where nothing is due. `beat` hears of the rows so far.
+
+        Raises DependencyUnavailable, and OSError where the sink cannot be written.
+        """
+        await self._ledger.announce()
+        file = await self._ledger.next_due()
+        if file is None:
+            return None
+        with self._sink.replacing(file.path) as unfinished:
+            rows = await write_parquet(self._ledger.rows(file), COLUMNS, unfinished, beat)
+            size = unfinished.stat().st_size
+        await self._ledger.confirm(file, rows, size)
+        return rows
 
 
 def schema(columns: Mapping[str, Kind]) -> pa.Schema:
@@ -93,34 +125,3 @@ def _parsed(chunk: bytes, wanted: pa.Schema) -> pa.Table:
             false_values=["f"],
         ),
     )
-
-
-class NoExporter:
-    """No sink is configured."""
-
-    async def export_next(self, beat: Callable[[int], None]) -> int | None:
-        """Nothing is ever due."""
-        return None
-
-
-class ParquetExporter:
-    """Writes each request into exactly one file. May be killed anywhere: what was not confirmed is written again, under
-    the same name and with the same rows."""
-
-    def __init__(self, ledger: ExportLedger, sink: FileSink) -> None:
-        self._ledger, self._sink = ledger, sink
-
-    async def export_next(self, beat: Callable[[int], None]) -> int | None:
-        """Write the next file that is due; its rows, or None where nothing is due. `beat` hears of the rows so far.
-
-        Raises DependencyUnavailable, and OSError where the sink cannot be written.
-        """
-        await self._ledger.announce()
-        file = await self._ledger.next_due()
-        if file is None:
-            return None
-        with self._sink.replacing(file.path) as unfinished:
-            rows = await write_parquet(self._ledger.rows(file), COLUMNS, unfinished, beat)
-            size = unfinished.stat().st_size
-        await self._ledger.confirm(file, rows, size)
-        return rows

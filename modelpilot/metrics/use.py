@@ -10,6 +10,13 @@ from typing import Any, Literal
 
 from modelpilot.metrics.explore import Answer
 
+# What the page of models asks: of each model over the range, and of each model by time.
+MODEL_METRICS = ("success", "p50", "p95", "cost", "quality")
+HEAT_METRIC = "p95"
+# Versions that the site lists; older ones are in the API.
+MOST_VERSIONS = 200
+
+# Health is judged by the calls of so many seconds.
 HEALTH_S = 3_600.0
 # As much as the breakers take for trouble; a single failure of a quiet deployment says nothing yet.
 FAILING_SHARE, TROUBLED_SHARE, LEAST_CALLS = 0.5, 0.05, 3
@@ -71,14 +78,6 @@ class ModelsRead:
     over_time: Answer = field(default_factory=Answer)
     deployments: tuple[DeploymentUse, ...] = ()
     prices: tuple[Price, ...] = ()
-
-
-MODEL_METRICS = ("success", "p50", "p95", "cost", "quality")
-HEAT_METRIC = "p95"
-
-
-# Versions that the site lists; older ones are in the API.
-MOST_VERSIONS = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
-from psycopg import Connection
 from psycopg.rows import DictRow
+
+from infra.db.engine import SyncConnection
 
 _HOUR = timedelta(hours=1)
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)  # what the migration has put there
@@ -87,7 +88,7 @@ def only_raw(start: datetime, end: datetime) -> Parts:
     return Parts(start, start, (), ((start, end),))
 
 
-def read_parts(connection: Connection[DictRow], start: datetime, end: datetime) -> Parts:
+def read_parts(connection: SyncConnection, start: datetime, end: datetime) -> Parts:
     """The parts of a range as the database stands now."""
     (known,) = connection.execute(HOURS_KNOWN, {"start": start, "end": end}).fetchall()
     return split(start, end, known)
