@@ -36,13 +36,12 @@ from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.requests.ports import History
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
 
-# An event loop on a thread of its own, for a synchronous process that uses asynchronous adapters.
-
 T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for any thread between entering and leaving a `with` block."""
+    """An event loop on a thread of its own: runs coroutines for any thread between entering and leaving a `with`
+    block, for a synchronous process that uses asynchronous adapters."""
 
     def __init__(self, name: str, patience_s: float) -> None:
         """`patience_s` bounds every call."""
@@ -102,27 +101,27 @@ class Parts:
 
 
 class LocalWorkbench:
-    """Implements `modelpilot.metrics.ports.Workbench`."""
+    """Implements `modelpilot.metrics.ports.Workbench` over the parts of one event loop."""
 
     def __init__(self, loop: LoopThread, parts: Parts) -> None:
         self._loop, self._parts = loop, parts
 
     def explain(self, user_id: str, router_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """See Workbench."""
+        """The decision that the gateway would make now, without exploring."""
         return self._loop.run(_explain(self._parts, HistoryScope(user_id, router_id), dict(body)))
 
     def replay(self, user_id: str, router_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """See Workbench."""
+        """Logged decisions under other settings."""
         asked = validate(dict(body), ReplayBody)
         parts, scope = self._parts, HistoryScope(user_id, router_id)
         return self._loop.run(replayed(parts.access, parts.models, scope, asked))
 
     def frontier(self, user_id: str, router_id: str, start_s: float, end_s: float) -> Frontier:
-        """See Workbench."""
+        """Cost and quality of the models, from logged decisions."""
         return self._loop.run(_frontier(self._parts, HistoryScope(user_id, router_id), start_s, end_s))
 
     def restore(self, user_id: str, router_id: str, version: int, actor: str) -> int:
-        """See Workbench."""
+        """An older version becomes the newest one."""
         return self._loop.run(_restore(self._parts, HistoryScope(user_id, router_id), version, actor))
 
 

@@ -1,4 +1,7 @@
-"""AggregateHourlyWorkflow on a real Temporal server, over fakes of what its activities need."""
+"""The hourly aggregation under test: its workflow over fakes of what its activities need, and requests in Postgres.
+
+`python -m tests.support.aggregation` makes the saved histories that are missing.
+"""
 
 import asyncio
 import secrets
@@ -107,16 +110,14 @@ def worker(
     )
 
 
-async def start(client: Client, told: AggregateInput, queue: str | None = None) -> tuple[Handle, str]:
+async def start(client: Client, bounds: AggregateInput, queue: str | None = None) -> tuple[Handle, str]:
     """Start a run on a queue of its own; the handle and the queue."""
     queue = queue or f"aggregation-{secrets.token_hex(4)}"
     handle = await client.start_workflow(
-        AggregateHourlyWorkflow.run, told, id=queue, task_queue=queue, execution_timeout=timedelta(seconds=60)
+        AggregateHourlyWorkflow.run, bounds, id=queue, task_queue=queue, execution_timeout=timedelta(seconds=60)
     )
     return handle, queue
 
-
-# Requests for tests of the aggregation, the analytics API and the warehouse sink, written as gateways write them.
 
 # Long over, and no special day anywhere.
 HOUR = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -143,7 +144,7 @@ def decision(**changes: Any) -> dict[str, Any]:
 
 
 class Requests:
-    """Writes terminal rows through the ledger itself. `recorded` moves their time of recording afterwards."""
+    """Writes terminal rows as gateways do, through the ledger. `recorded` moves their time of recording afterwards."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -195,8 +196,7 @@ def rows_of(url: str, query: str, *given: Any) -> list[dict[str, Any]]:
         return connection.execute(query.encode(), given).fetchall()
 
 
-# Saved histories of the hourly aggregation: `python -m tests.support.aggregation_histories` makes the missing ones.
-
+# A saved history each.
 SCENARIOS: Mapping[str, FakeMetrics] = {
     "all_done": FakeMetrics(noted=hours(3), due_files=2, old_rows=7),
     "nothing_due": FakeMetrics(),

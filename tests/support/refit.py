@@ -159,7 +159,7 @@ async def start(client: Client, work: RefitInput, queue: str) -> Handle:
     return started
 
 
-# Saved histories of RefitWorkflow: `python -m tests.support.refit_histories` makes the missing ones.
+# Saved histories of RefitWorkflow: `python -m tests.support.refit` makes the missing ones.
 
 QUEUE = "saved-refits"
 # Which routers are due, which of them cannot be fitted, and how many one run lists.

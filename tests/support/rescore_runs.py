@@ -111,7 +111,7 @@ def job(spec: RescoreSpec | None = None, **fields: Any) -> RescoreInput:
     return RescoreInput("alice", "rescore_1", spec or RescoreSpec(to_s=2_000.0), **fields)
 
 
-# Saved histories of RescoreBatchWorkflow: `python -m tests.support.rescore_histories` makes the missing ones.
+# Saved histories of RescoreBatchWorkflow: `python -m tests.support.rescore_runs` makes the missing ones.
 
 SAVED_ID = "rescore/alice/saved"
 # Steps and job of each way that a run can go.

@@ -88,7 +88,7 @@ def ordinary_steps(history: WorkflowHistory) -> list[tuple[str, int]]:
     return [(names_by_event[attributes.scheduled_event_id], attributes.attempt) for attributes in started]
 
 
-# Saved histories of the request workflow: `python -m tests.support.request_histories` makes the missing ones.
+# Saved histories of the request workflow: `python -m tests.support.routing_runs` makes the missing ones.
 
 Scenario = Callable[[Client, Core], Coroutine[None, None, Handle]]
 
