@@ -1,7 +1,7 @@
 """Which requests analytics are about, and single ones as the site lists and shows them. Never any prompt text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from modelpilot.requests.records import RequestKey
@@ -136,4 +136,4 @@ class RequestDetail:
     quality_confidence: float | None
     decision: Mapping[str, Any]
     attempts: tuple[LoggedAttempt, ...] = ()
-    opinions: tuple[Opinion, ...] = field(default=())
+    opinions: tuple[Opinion, ...] = ()

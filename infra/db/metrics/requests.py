@@ -7,7 +7,7 @@ from psycopg.rows import DictRow
 from infra.db.engine import SyncConnection
 from infra.db.metrics.explore import count_in_hours
 from infra.db.metrics.hour_parts import only_raw, read_parts
-from infra.db.metrics.measures import is_in_hours, moments, select
+from infra.db.metrics.measures import is_in_hours, moments, over_both, over_requests, select, sums_of
 from modelpilot.metrics.requests import (
     NO_FILTER,
     SORTABLE,
@@ -74,12 +74,12 @@ def read_requests(
 
 def count_requests(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> int:
     """How many there are, out of the hourly rows as far as these can tell."""
-    hours = read_parts(connection, *moments(scope)) if is_in_hours(wanted) else only_raw(*moments(scope))
-    where, given = _conditions(scope, wanted, None if wanted.request_id else hours.of_raw)
-    query = f"SELECT count(*) AS n FROM requests WHERE {where}"  # noqa: S608  (own constants)
-    row = connection.execute(query, {**given, **hours.parameters}).fetchone() or {"n": 0}
-    summed = count_in_hours(connection, hours, select(scope, wanted)) if hours.first < hours.last else 0
-    return int(row["n"]) + summed
+    parts = read_parts(connection, *moments(scope)) if is_in_hours(wanted) else only_raw(*moments(scope))
+    selected, count = select(scope, wanted), sums_of(("requests",))
+    at_any_time, in_time = over_requests(count, {}, selected.requests), over_both(count, {}, selected, parts)
+    query = at_any_time if wanted.request_id else in_time
+    rows = connection.execute(query, {**selected.parameters, **parts.parameters}).fetchall()
+    return int(sum(row["requests"] for row in rows))
 
 
 def read_request(
@@ -122,12 +122,11 @@ def _opinions(connection: SyncConnection, given: dict[str, str]) -> list[Opinion
     ]
 
 
-def _conditions(
-    scope: AnalyticsScope, wanted: RequestFilter, times: str | None = "created_at >= %(from)s AND created_at < %(to)s"
-) -> tuple[str, dict[str, Any]]:
+def _conditions(scope: AnalyticsScope, wanted: RequestFilter) -> tuple[str, dict[str, Any]]:
+    """With an id, of any time: who has an id seldom has the time as well."""
     selected = select(scope, wanted)
     start, end = moments(scope)
-    in_time = times if times and not wanted.request_id else "true"
+    in_time = "true" if wanted.request_id else "created_at >= %(from)s AND created_at < %(to)s"
     return f"{in_time} AND {selected.requests}", {**selected.parameters, "from": start, "to": end}
 
 
