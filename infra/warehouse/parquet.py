@@ -18,6 +18,7 @@ from infra.warehouse.sink import FileSink
 # One row group: large enough to compress well, small enough to be held a few times over.
 GROUP_BYTES = 16 * 1024 * 1024
 
+# JSON columns are strings, which every warehouse can parse.
 _TYPES: Mapping[Kind, pa.DataType] = {
     "text": pa.string(),
     "json": pa.string(),
@@ -27,6 +28,7 @@ _TYPES: Mapping[Kind, pa.DataType] = {
     "bool": pa.bool_(),
     "time": pa.timestamp("us", tz="UTC"),
 }
+_SCHEMA = pa.schema([pa.field(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
 
 
 class NoExporter:
@@ -54,30 +56,23 @@ class ParquetExporter:
         if file is None:
             return None
         with self._sink.replacing(file.path) as unfinished:
-            rows = await write_parquet(self._ledger.rows(file), COLUMNS, unfinished, beat)
+            rows = await _write_parquet(self._ledger.rows(file), unfinished, beat)
             size = unfinished.stat().st_size
         await self._ledger.confirm(file, rows, size)
         return rows
 
 
-def schema(columns: Mapping[str, Kind]) -> pa.Schema:
-    """Names and types of the file. JSON columns are strings, which every warehouse can parse."""
-    return pa.schema([pa.field(name, _TYPES[kind]) for name, kind in columns.items()])
-
-
-async def write_parquet(
-    lines: AsyncIterator[bytes], columns: Mapping[str, Kind], path: Path, beat: Callable[[int], None]
-) -> int:
+async def _write_parquet(lines: AsyncIterator[bytes], path: Path, beat: Callable[[int], None]) -> int:
     """Write all lines; how many rows those were. `beat` hears of the rows so far. Raises OSError."""
-    wanted, rows = schema(columns), 0
-    writer = await asyncio.to_thread(pa.parquet.ParquetWriter, path, wanted, compression="zstd")
+    rows = 0
+    writer = await asyncio.to_thread(pa.parquet.ParquetWriter, path, _SCHEMA, compression="zstd")
     writing = asyncio.create_task(_nothing())
     try:
         async for chunk in _chunks(lines):
             rows += await writing
             beat(rows)
             # A thread turns this chunk into Parquet while the next one is read; there are never more than two.
-            writing = asyncio.create_task(asyncio.to_thread(_append, writer, chunk, wanted))
+            writing = asyncio.create_task(asyncio.to_thread(_append, writer, chunk))
         rows += await writing
         beat(rows)
     finally:
@@ -90,9 +85,9 @@ async def _nothing() -> int:
     return 0
 
 
-def _append(writer: pa.parquet.ParquetWriter, chunk: bytes, wanted: pa.Schema) -> int:
+def _append(writer: pa.parquet.ParquetWriter, chunk: bytes) -> int:
     """Write the rows of a chunk as one row group; how many those are."""
-    table = _parsed(chunk, wanted)
+    table = _parsed(chunk)
     writer.write_table(table)
     return int(table.num_rows)
 
@@ -110,13 +105,13 @@ async def _chunks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield b"".join(waiting)
 
 
-def _parsed(chunk: bytes, wanted: pa.Schema) -> pa.Table:
+def _parsed(chunk: bytes) -> pa.Table:
     return pa.csv.read_csv(
         BytesIO(chunk),
-        read_options=pa.csv.ReadOptions(column_names=wanted.names, block_size=2 * GROUP_BYTES, use_threads=False),
+        read_options=pa.csv.ReadOptions(column_names=_SCHEMA.names, block_size=2 * GROUP_BYTES, use_threads=False),
         parse_options=pa.csv.ParseOptions(quote_char=QUOTE, newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(
-            column_types=wanted,
+            column_types=_SCHEMA,
             # Postgres writes a null as nothing and an empty text as "".
             null_values=[""],
             strings_can_be_null=True,
