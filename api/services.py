@@ -76,8 +76,6 @@ class Services:
     max_body_bytes: int = 20 * 1024 * 1024
     metrics_public: bool = True
     metrics_registry: CollectorRegistry = field(default=REGISTRY)
-    environment: Literal["development", "production"] = "development"
-    version: str = "0.1.0"
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)

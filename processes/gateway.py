@@ -140,7 +140,6 @@ def _services(
         cors_origins=frozenset({*settings.cors_origins, *_ui_origins(settings)}),
         max_body_bytes=int(settings.max_body_mb * 1024 * 1024),
         metrics_public=settings.metrics_public,
-        environment=settings.env,
     )
 
 

@@ -241,7 +241,7 @@ class Submissions:
     def _loader(self, received: ReceivedRequest) -> Callable[[], Awaitable[RouterSnapshot]]:
         user_id, router_id, model_id = received.principal.user_id, received.router_id, received.model_id
         if router_id is not None:
-            return lambda: _strict(self._configuration.router_snapshot(user_id, router_id))
+            return lambda: self._configuration.router_snapshot(user_id, router_id)
         if model_id is None:
             raise InvalidRequest("model: name a router (router/{id}) or a model of the catalogue", param="model")
         return lambda: self._configuration.direct_snapshot(user_id, model_id)
@@ -302,10 +302,3 @@ class Submissions:
             await self._starter.cancel(key)
         except DependencyUnavailable:
             return  # it then runs to its end unseen; the health check has noted that Temporal is away
-
-
-async def _strict(loading: Awaitable[RouterSnapshot]) -> RouterSnapshot:
-    snapshot = await loading
-    if snapshot.router.durability != "strict":
-        raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
-    return snapshot

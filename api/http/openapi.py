@@ -14,8 +14,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from api.http.registry import ROUTES, RouteSpec
 from api.http.responses import json_bytes
-from api.services import SERVICES
 
+_VERSION = "0.1.0"
 _REF_TEMPLATE = "#/components/schemas/{model}"
 _PATH_VARIABLE = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 _STATUS_TEXT = {200: "Success", 201: "Created", 204: "Done; no body"}
@@ -159,12 +159,12 @@ def prepare(app: web.Application) -> None:
 async def _openapi(request: web.Request) -> web.StreamResponse:
     cached = request.app[_DOCUMENT]
     if not cached:
-        cached.append(json_bytes(build_openapi(request.app[ROUTES].specs(), request.app[SERVICES].version)))
+        cached.append(json_bytes(build_openapi(request.app[ROUTES].specs(), _VERSION)))
     return web.Response(body=cached[0], content_type="application/json")
 
 
 async def _docs(request: web.Request) -> web.StreamResponse:
-    page = render_page(request.app[ROUTES].specs(), request.app[SERVICES].version)
+    page = render_page(request.app[ROUTES].specs(), _VERSION)
     return web.Response(text=page, content_type="text/html", headers=_HEADERS)
 
 

@@ -109,15 +109,6 @@ class StoredApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredUser:
-    """A tenant. `operator` may create keys for other users."""
-
-    id: str
-    operator: bool
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One management change: who did what to which thing, with the state before and after, without secrets."""
 
@@ -226,7 +217,7 @@ class ApiKeyRepository(Protocol):
         """Raises NotFound."""
         ...
 
-    async def update(self, user_id: str, key_id: str, change: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
+    async def update(self, user_id: str, key_id: str, wanted: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
         """Raises NotFound."""
         ...
 
@@ -235,10 +226,6 @@ class ApiKeyRepository(Protocol):
     ) -> tuple[StoredApiKey, str]:
         """A new key with the same rights; the old one expires after the overlap. Raises NotFound, and Conflict
         where the old one is inactive or expired."""
-        ...
-
-    async def revoke(self, user_id: str, key_id: str, actor: str | None = None) -> StoredApiKey:
-        """Make the key inactive. Raises NotFound."""
         ...
 
     async def delete(self, user_id: str, key_id: str, actor: str | None = None) -> None:
@@ -251,18 +238,6 @@ class ApiKeyRepository(Protocol):
 
     def touch(self, api_key_id: str) -> None:
         """Note that the key was used now; written in batches. For callers that cache `authenticate`."""
-        ...
-
-
-class UserRepository(Protocol):
-    """Tenants."""
-
-    async def create(self, user_id: str, actor: str, *, operator: bool = False) -> StoredUser:
-        """Raises Conflict, InvalidRequest for an id outside of [A-Za-z0-9._-]."""
-        ...
-
-    async def get(self, user_id: str) -> StoredUser:
-        """Raises NotFound."""
         ...
 
 

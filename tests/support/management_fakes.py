@@ -178,10 +178,10 @@ class FakeKeys:
             raise NotFound("There is no such key.")
         return row
 
-    async def update(self, user_id: str, key_id: str, change: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
+    async def update(self, user_id: str, key_id: str, wanted: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
         row = await self.get(user_id, key_id)
         fields = ("name", "active", "expires_at", "allowed_routers")
-        given = {name: getattr(change, name) for name in fields if not isinstance(getattr(change, name), Unchanged)}
+        given = {name: getattr(wanted, name) for name in fields if not isinstance(getattr(wanted, name), Unchanged)}
         self.rows[key_id] = replace(row, **given)
         return self.rows[key_id]
 
@@ -193,9 +193,6 @@ class FakeKeys:
         self.rows[key_id] = replace(old, expires_at=time.time() + overlap_seconds)
         self.rows[new.id] = replace(new, rotated_from=key_id)
         return self.rows[new.id], secret
-
-    async def revoke(self, user_id: str, key_id: str, actor: str | None = None) -> StoredApiKey:
-        return await self.update(user_id, key_id, ApiKeyChange(active=False), actor)
 
     async def delete(self, user_id: str, key_id: str, actor: str | None = None) -> None:
         await self.get(user_id, key_id)

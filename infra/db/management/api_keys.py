@@ -11,9 +11,8 @@ from psycopg.rows import DictRow
 
 from infra.crypto.secrets import display_prefix, generate_secret, hash_secret, is_well_formed
 from infra.db.engine import Database
-from infra.db.management.changes import Change, changing
+from infra.db.management.changes import Change, changing, ensure_user
 from infra.db.management.paging import decode_moment_cursor, make_page, moment_cursor
-from infra.db.management.users import ensure_user
 from infra.db.requests.rows import clean_text, moment, seconds
 from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
 from modelpilot.management.resources import UNCHANGED, ApiKeyChange, NewApiKey, Page, StoredApiKey
@@ -173,22 +172,13 @@ class PostgresApiKeyRepository:
             raise _unknown(key_id)
         return _stored(row)
 
-    async def update(self, user_id: str, key_id: str, change: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
-        """Raises NotFound."""
-        return await self._update(user_id, key_id, change, actor, "update")
-
-    async def revoke(self, user_id: str, key_id: str, actor: str | None = None) -> StoredApiKey:
-        """Make the key inactive. Raises NotFound."""
-        return await self._update(user_id, key_id, ApiKeyChange(active=False), actor, "revoke")
-
-    async def _update(
-        self, user_id: str, key_id: str, wanted: ApiKeyChange, actor: str | None, action: str
-    ) -> StoredApiKey:
+    async def update(self, user_id: str, key_id: str, wanted: ApiKeyChange, actor: str | None = None) -> StoredApiKey:
+        """Change what `wanted` says of the key. Raises NotFound."""
         async with changing(self._database, "api_key", user_id, key_id) as change:
             old = await _row(change)
             params = {"user_id": user_id, "id": key_id, **_changed(old, wanted)}
             new: Any = await (await change.connection.execute(_UPDATE, params)).fetchone()
-            await change.done(action, actor or user_id, _audited(old), _audited(new))
+            await change.done("update", actor or user_id, _audited(old), _audited(new))
         return _stored(new)
 
     async def rotate(
@@ -231,10 +221,6 @@ class PostgresApiKeyRepository:
     def touch(self, api_key_id: str) -> None:
         """Note that the key was used now; written in batches."""
         self._last_used.note(api_key_id)
-
-    async def flush_last_used(self) -> None:
-        """Write the uses noted so far, at once."""
-        await self._last_used.flush()
 
 
 def _new_id() -> str:

@@ -1,5 +1,6 @@
 """What every management change has in common: one at a time per thing, audited, and announced, in one transaction."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +12,12 @@ from psycopg.types.json import Jsonb
 from infra.db.engine import Connection, Database
 from infra.db.management.paging import decode_cursor, encode_cursor, make_page
 from infra.db.routing.notifications import CHANNEL
+from modelpilot.errors import InvalidRequest
 from modelpilot.management.resources import AuditEntry, Page
+
+# User ids appear in workflow ids and notifications, where ":" and "/" separate.
+_USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_ADD_USER = "INSERT INTO users (id, operator) VALUES (%s, false) ON CONFLICT DO NOTHING"
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
@@ -50,7 +56,17 @@ async def changing(database: Database, kind: str, user_id: str, subject: str) ->
         yield Change(connection, kind, user_id, subject)
 
 
-# The audit log. Entries are written by the repositories, in the transaction of the change itself.
+def check_user_id(user_id: str) -> None:
+    """Raises InvalidRequest."""
+    if _USER_ID.fullmatch(user_id) is None:
+        raise InvalidRequest("a user id has 1 to 64 of the characters A-Z a-z 0-9 . _ -", param="userId")
+
+
+async def ensure_user(connection: Connection, user_id: str) -> None:
+    """Make the user (no operator) where absent. Raises InvalidRequest."""
+    check_user_id(user_id)
+    await connection.execute(_ADD_USER, (user_id,))
+
 
 _LIST = """
 SELECT * FROM audit_log

@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from infra.db.engine import SyncPool
-from infra.db.management.users import check_user_id
+from infra.db.management.changes import check_user_id
 from modelpilot.errors import Conflict, NotFound
 from modelpilot.management.site import IDLE_S, LIFETIME_S, Credentials, SiteUser, Visitor
 

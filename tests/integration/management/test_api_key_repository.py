@@ -1,4 +1,4 @@
-"""API keys and users: made, recognized, rotated, revoked; what a first start makes."""
+"""API keys: made, recognized, rotated, revoked; what a first start makes."""
 
 import asyncio
 import time
@@ -9,7 +9,6 @@ from infra.db.engine import Database
 from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.management.seed import demo_router, ensure_demo_router, ensure_operator
-from infra.db.management.users import PostgresUserRepository
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
 from modelpilot.management.resources import ALL_SCOPES, ApiKeyChange, NewApiKey
 from tests.support.samples import table_text
@@ -27,7 +26,7 @@ async def test_api_key_life_cycle(database: Database) -> None:
     assert principal.allowed_routers == frozenset({"support"})
     changed = await keys.update("alice", stored.id, ApiKeyChange(name="CI", allowed_routers=None))
     assert (changed.name, changed.allowed_routers, changed.active) == ("CI", None, True)
-    assert not (await keys.revoke("alice", stored.id)).active
+    assert not (await keys.update("alice", stored.id, ApiKeyChange(active=False))).active
     assert await keys.authenticate(secret) is None
     assert (await keys.update("alice", stored.id, ApiKeyChange(active=True))).active
     assert await keys.authenticate(secret) is not None
@@ -96,20 +95,11 @@ async def test_last_use_is_written_in_batches(database: Database) -> None:
     assert abs(used_at - time.time()) < 60.0
 
 
-async def test_users(database: Database) -> None:
-    """Users are made once; ids that would break workflow ids or notifications are refused."""
-    users = PostgresUserRepository(database)
-    assert (await users.create("alice", "k", operator=True)).operator
-    assert (await users.get("alice")).operator
-    with pytest.raises(Conflict):
-        await users.create("alice", "k")
-    with pytest.raises(NotFound):
-        await users.get("bob")
+async def test_ids_of_owners(database: Database) -> None:
+    """Ids of users that would break workflow ids or notifications are refused."""
     for bad in ("", "a/b", "a:b", "\0", "x" * 65):
         with pytest.raises(InvalidRequest):
-            await users.create(bad, "k")
-    with pytest.raises(InvalidRequest):
-        await PostgresApiKeyRepository(database).create("a/b", NewApiKey())
+            await PostgresApiKeyRepository(database).create(bad, NewApiKey())
 
 
 async def test_first_start(database: Database) -> None:

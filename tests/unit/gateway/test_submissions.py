@@ -64,13 +64,6 @@ async def test_a_refused_request_leaves_nothing_behind(changes: dict[str, object
     assert (core.providers.made, core.starter.started, len(core.registry)) == ([], {}, 0)
 
 
-async def test_a_relaxed_router_is_refused_until_it_is_built() -> None:
-    """422 rather than a promise that is not kept."""
-    with pytest.raises(InvalidRequest) as caught:
-        await Core(routed(durability="relaxed")).submit()
-    assert caught.value.param == "durability"
-
-
 async def test_the_call_runs_beside_the_start_but_no_answer_leaves_before_the_acknowledgement() -> None:
     """Strict: the provider's time hides the start's, and the answer waits for it."""
     core = Core()
