@@ -199,7 +199,7 @@ class Decider:
     async def _predict(self, asked: Asked) -> object:
         profile, now = asked.profile, time.time()
         facts = RequestFacts(profile.prompt_tokens, None, profile.request_type, vector=asked.vector, now=now)
-        return predict(self._snapshot.listing, facts, asked.neighbours, self._fitted)
+        return predict(self._snapshot.columns, facts, asked.neighbours, self._fitted)
 
     async def _score(self, asked: Asked) -> object:
         return decide(

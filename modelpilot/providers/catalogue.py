@@ -101,7 +101,7 @@ class ProviderSpec(WireModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class CatalogueColumns:
     """Arrays are [models]. Unknown qualities and latencies are neutral; unknown prices (USD per token), all of a model
     where that of input or output is, and `carbon_g_per_1k_tokens` are NaN."""
 
@@ -116,7 +116,7 @@ class Listing:
     carbon_g_per_1k_tokens: Floats
 
     @classmethod
-    def of(cls, specs: Sequence[ModelSpec]) -> "Listing":
+    def of(cls, specs: Sequence[ModelSpec]) -> "CatalogueColumns":
         """The models in this order."""
         models = tuple(spec.id for spec in specs)
         input_price = _column([spec.cost_per_input_token for spec in specs])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from modelpilot.arrays import Floats
-from modelpilot.providers.catalogue import Listing, ModelSpec
+from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
 from modelpilot.requests.outcome import Attempt, Usage
 
 
@@ -25,10 +25,12 @@ def call_cost_usd(model: ModelSpec, usage: Usage) -> float | None:
     )
 
 
-def call_costs_usd(listing: Listing, input_tokens: Floats, output_tokens: Floats, cached_tokens: int) -> Floats:
+def call_costs_usd(
+    columns: CatalogueColumns, input_tokens: Floats, output_tokens: Floats, cached_tokens: int
+) -> Floats:
     """`call_cost_usd` of every model by its own token counts [models]; NaN is unknown."""
     fresh = np.maximum(input_tokens - cached_tokens, 0.0)
-    return fresh * listing.input_price + cached_tokens * listing.cached_price + output_tokens * listing.output_price
+    return fresh * columns.input_price + cached_tokens * columns.cached_price + output_tokens * columns.output_price
 
 
 # Estimated emissions of a request: catalogue gCO2e per 1,000 tokens times the tokens that its calls used.

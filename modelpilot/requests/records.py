@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpilot.providers.catalogue import Listing, ModelSpec, ProviderKind
+from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec, ProviderKind
 from modelpilot.providers.deployments import Dishonours, Places, ProviderFacts, places_of
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.routing.router import CallFormat, Router
@@ -207,9 +207,9 @@ class RouterSnapshot:
     providers: dict[str, ProviderFacts] = field(default_factory=dict)
 
     @cached_property
-    def listing(self) -> Listing:
+    def columns(self) -> CatalogueColumns:
         """The catalogue's columns of `models`, in their order."""
-        return Listing.of(list(self.models.values()))
+        return CatalogueColumns.of(list(self.models.values()))
 
     def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
         """Why the model cannot be called at all in this format; None where it can be."""

@@ -112,8 +112,8 @@ def _asked(profile: RequestProfile, snapshot: RouterSnapshot) -> dict[str, Any]:
 def no_candidate(candidates: Sequence[Candidate]) -> NoCandidate:
     """The error that says for each model why it cannot serve the request."""
     reasons = [{"model": c.model, "excludedBecause": c.excluded_because} for c in candidates]
-    listing = "; ".join(f"{reason['model']}: {reason['excludedBecause']}" for reason in reasons)
-    return NoCandidate(f"No model can serve this request. {listing}", param="model", details={"candidates": reasons})
+    sentences = "; ".join(f"{reason['model']}: {reason['excludedBecause']}" for reason in reasons)
+    return NoCandidate(f"No model can serve this request. {sentences}", param="model", details={"candidates": reasons})
 
 
 def _predictions(
@@ -125,7 +125,7 @@ def _predictions(
     now: float,
 ) -> dict[str, Prediction]:
     facts = RequestFacts(profile.prompt_tokens, profile.max_output_tokens, profile.request_type, vector=vector, now=now)
-    return dict(zip(snapshot.models, predict(snapshot.listing, facts, neighbours, fitted), strict=True))
+    return dict(zip(snapshot.models, predict(snapshot.columns, facts, neighbours, fitted), strict=True))
 
 
 def _assessor(

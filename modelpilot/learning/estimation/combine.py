@@ -24,7 +24,7 @@ from modelpilot.learning.estimation.fitted import (
     unfitted,
 )
 from modelpilot.learning.estimation.neighbours import Evidence, weigh
-from modelpilot.providers.catalogue import Listing, ModelSpec
+from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
 from modelpilot.providers.pricing import call_costs_usd
 from modelpilot.requests.records import Neighbours
 
@@ -61,26 +61,26 @@ def predict_all(
     fitted: FittedPredictor | None = None,
 ) -> list[Prediction]:
     """`predict` for models of which nobody keeps the columns."""
-    return predict(Listing.of(models), facts, neighbours, fitted)
+    return predict(CatalogueColumns.of(models), facts, neighbours, fitted)
 
 
 def predict(
-    listing: Listing, facts: RequestFacts, neighbours: Neighbours, fitted: FittedPredictor | None = None
+    columns: CatalogueColumns, facts: RequestFacts, neighbours: Neighbours, fitted: FittedPredictor | None = None
 ) -> list[Prediction]:
     """Expectations for every model, in order; the caller gives neighbours and fit of this router only."""
-    if not listing.models:
+    if not columns.models:
         return []
-    known = _Known.of(listing, facts, fitted)
-    evidence = weigh(neighbours, listing.places, facts.now, fitted.fitted_at if fitted is not None else None)
-    quality, quality_sd = _quality(listing, known, neighbours, evidence)
+    known = _Known.of(columns, facts, fitted)
+    evidence = weigh(neighbours, columns.places, facts.now, fitted.fitted_at if fitted is not None else None)
+    quality, quality_sd = _quality(columns, known, neighbours, evidence)
     tokens = _tokens(known, neighbours, evidence)
-    latency = _latency(listing, known, neighbours, evidence)
+    latency = _latency(columns, known, neighbours, evidence)
     if facts.max_output_tokens is not None:
         latency = _cut_short(latency, tokens.mean, facts.max_output_tokens, known.standing)
         tokens = _Estimate(np.minimum(tokens.mean, facts.max_output_tokens), tokens.weight)
-    cost, cost_sd = _cost(listing, facts, known, tokens.mean)
-    carbon = listing.carbon_g_per_1k_tokens * tokens.mean / 1000.0
-    columns = zip(
+    cost, cost_sd = _cost(columns, facts, known, tokens.mean)
+    carbon = columns.carbon_g_per_1k_tokens * tokens.mean / 1000.0
+    figures = zip(
         _or_none(cost),
         latency.mean.tolist(),
         quality.tolist(),
@@ -93,7 +93,7 @@ def predict(
         _or_none(carbon * np.sqrt(known.standing.token_log_sd**2 + _CARBON_RELATIVE_SD**2)),
         strict=True,
     )
-    return [Prediction(*column) for column in columns]
+    return [Prediction(*figure) for figure in figures]
 
 
 def _or_none(values: Floats) -> list[float | None]:
@@ -112,12 +112,12 @@ class _Known:
     cost_usd: Floats  # NaN where unknown
 
     @classmethod
-    def of(cls, listing: Listing, facts: RequestFacts, fitted: FittedPredictor | None) -> "_Known":
-        count = len(listing.models)
+    def of(cls, columns: CatalogueColumns, facts: RequestFacts, fitted: FittedPredictor | None) -> "_Known":
+        count = len(columns.models)
         if fitted is None:
             quality, tokens, latency, cost = np.broadcast_to(_NEUTRAL, (len(HEADS), count))
             return cls(unfitted(count), quality, np.full(count, _NEUTRAL_SD), tokens, latency, cost)
-        standing = fitted.standing(listing.models)
+        standing = fitted.standing(columns.models)
         forecast = fitted.forecast(facts.vector, facts.request_type)
         expected, sd = forecast.expected[:, standing.places], forecast.quality_sd[standing.places]
         known = (standing.weight > 0.0) & np.isfinite(expected)
@@ -125,11 +125,13 @@ class _Known:
         return cls(standing, quality, np.where(known[QUALITY], sd, _NEUTRAL_SD), tokens, latency, cost)
 
 
-def _quality(listing: Listing, known: _Known, neighbours: Neighbours, evidence: Evidence) -> tuple[Floats, Floats]:
+def _quality(
+    columns: CatalogueColumns, known: _Known, neighbours: Neighbours, evidence: Evidence
+) -> tuple[Floats, Floats]:
     """Expected quality and its standard deviation."""
-    seen, outcomes, contrast = _seen(listing, known, neighbours)
-    pseudo = np.where(listing.quality_listed, PSEUDO_COUNT_LEVEL, _PSEUDO_COUNT_UNKNOWN)
-    level = between(0.0, listing.quality + _offset(listing.quality, seen, outcomes), 1.0)
+    seen, outcomes, contrast = _seen(columns, known, neighbours)
+    pseudo = np.where(columns.quality_listed, PSEUDO_COUNT_LEVEL, _PSEUDO_COUNT_UNKNOWN)
+    level = between(0.0, columns.quality + _offset(columns.quality, seen, outcomes), 1.0)
     general = (level * pseudo + contrast * seen) / (pseudo + contrast)
     near, sums = evidence.sums(neighbours.quality, neighbours.quality_weight)
     # Against what those models' outcomes are elsewhere, not against the general expectation: that has the catalogue's
@@ -139,7 +141,7 @@ def _quality(listing: Listing, known: _Known, neighbours: Neighbours, evidence: 
     own = (excess - near * common) / (near + PSEUDO_COUNT_QUALITY)
     mean = between(0.0, general + common + own, 1.0)
     variance = np.maximum(mean * (1.0 - mean), _LEAST_VARIANCE)
-    prior_precision = np.where(listing.quality_listed, _PRIOR_SD**-2.0, _NEUTRAL_SD**-2.0)
+    prior_precision = np.where(columns.quality_listed, _PRIOR_SD**-2.0, _NEUTRAL_SD**-2.0)
     level_variance = 1.0 / (prior_precision + contrast / variance)
     offset_variance = _OFFSET_SD**2 / (1.0 + _total(outcomes) / PSEUDO_COUNT_LEVEL)
     # What all prompts together say is about this one within the spread between prompts only.
@@ -149,14 +151,14 @@ def _quality(listing: Listing, known: _Known, neighbours: Neighbours, evidence: 
     return mean, np.sqrt(level_variance + offset_variance + own_variance)
 
 
-def _seen(listing: Listing, known: _Known, neighbours: Neighbours) -> tuple[Floats, Floats, Floats]:
+def _seen(columns: CatalogueColumns, known: _Known, neighbours: Neighbours) -> tuple[Floats, Floats, Floats]:
     """The quality of each model's outcomes so far, how many those are, and how many tell it from the others."""
     outcomes, contrast = known.standing.weight[QUALITY], known.standing.contrast
     fitted = outcomes > 0.0
     seen = np.where(fitted, _reliable(known), 0.0)
     if not neighbours.totals or fitted.all():  # the fit has them already
         return seen, outcomes, contrast
-    totals = [neighbours.totals.get(model) for model in listing.models]
+    totals = [neighbours.totals.get(model) for model in columns.models]
     graded = np.array([total.graded if total and total.graded else 0.0 for total in totals])
     means = np.array([total.quality if total and total.graded else 0.0 for total in totals])
     telling = graded * (1.0 - graded / max(_total(graded), 1e-9))
@@ -198,9 +200,9 @@ def _tokens(known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estim
     return _measured(typical, known.tokens, known.standing.weight[OUTPUT_TOKENS], neighbours.output_tokens, evidence)
 
 
-def _latency(listing: Listing, known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estimate:
+def _latency(columns: CatalogueColumns, known: _Known, neighbours: Neighbours, evidence: Evidence) -> _Estimate:
     weight = known.standing.weight[LATENCY]
-    return _measured(listing.latency_ms, known.latency, weight, neighbours.latency_ms, evidence)
+    return _measured(columns.latency_ms, known.latency, weight, neighbours.latency_ms, evidence)
 
 
 def _measured(
@@ -226,11 +228,11 @@ def _relative(estimate: _Estimate, log_sd: Floats) -> Floats:
     return log_sd * np.sqrt(PSEUDO_COUNT_MEASURED / estimate.weight)
 
 
-def _cost(listing: Listing, facts: RequestFacts, known: _Known, tokens: Floats) -> tuple[Floats, Floats]:
+def _cost(columns: CatalogueColumns, facts: RequestFacts, known: _Known, tokens: Floats) -> tuple[Floats, Floats]:
     """Expected cost, and its standard deviation for answers of this spread in length; NaN where unknown."""
     prompt_tokens = known.standing.input_factor * facts.prompt_tokens
-    cost = call_costs_usd(listing, np.rint(prompt_tokens), np.rint(tokens), facts.cached_tokens)
-    spread = listing.output_price * tokens
+    cost = call_costs_usd(columns, np.rint(prompt_tokens), np.rint(tokens), facts.cached_tokens)
+    spread = columns.output_price * tokens
     if facts.costs_from_history:
         unpriced = np.isnan(cost)
         cost, spread = np.where(unpriced, known.cost_usd, cost), np.where(unpriced, known.cost_usd, spread)

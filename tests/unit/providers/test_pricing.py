@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.providers.catalogue import Listing
+from modelpilot.providers.catalogue import CatalogueColumns
 from modelpilot.providers.pricing import call_cost_usd, call_costs_usd
 from modelpilot.requests.outcome import Usage
 from tests.support.routing_samples import spec
@@ -57,6 +57,6 @@ def test_many_models_cost_what_each_of_them_does(
     names = ("cost_per_input_token", "cost_per_cached_input_token", "cost_per_output_token")
     specs = [PRICED.model_copy(update=dict(zip(names, each, strict=True))) for each in prices]
     counts = np.full(len(specs), float(tokens))
-    together = call_costs_usd(Listing.of(specs), counts, counts, cached).tolist()
+    together = call_costs_usd(CatalogueColumns.of(specs), counts, counts, cached).tolist()
     alone = [call_cost_usd(each, Usage(tokens, tokens, cached)) for each in specs]
     assert [None if math.isnan(cost) else cost for cost in together] == alone
