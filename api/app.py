@@ -7,7 +7,7 @@ from aiohttp import web
 from api.http import openapi
 from api.http.middleware import answer_preflight, authorize, identify, map_errors, stamp
 from api.http.registry import ROUTES, RouteTable, add_routes
-from api.routes import audit, health, keys, model_list, models, providers, routers
+from api.routes import audit, health, keys, management, model_list
 from api.services import SERVICES, Services
 
 # For web.AppRunner: a client that leaves cancels its request, and nothing inflates the bodies that we refuse anyway.
@@ -30,9 +30,7 @@ def create_app(services: Services) -> web.Application:
         health.routes(services.metrics_public),
         openapi.routes(),
         model_list.routes(),
-        routers.routes(),
-        models.routes(),
-        providers.routes(),
+        management.routes(),
         keys.routes(),
         audit.routes(),
     ):
@@ -47,4 +45,4 @@ def _refuse_undeclared(app: web.Application) -> None:
     """The middleware would answer 403 there; better not to start at all."""
     undeclared = [str(route) for route in app.router.routes() if app[ROUTES].find(route) is None]
     if undeclared:
-        raise RuntimeError(f"register these routes with api.registry.add_routes: {', '.join(undeclared)}")
+        raise RuntimeError(f"register these routes with api.http.registry.add_routes: {', '.join(undeclared)}")

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from activities.requests.caches import PredictorCache
 from activities.requests.decision import DecisionSteps
 from api.http.bodies import validate
+from api.routes.management import check_router
 from api.routes.replay import ReplayAccess, ReplayBody, replayed
-from api.routes.routers import check_router
 from infra.crypto.keyring import Keyring, generate_key
 from infra.db.engine import Database
 from infra.db.learning.decision_log import PostgresDecisionLog
@@ -146,7 +146,7 @@ async def _frontier(parts: Parts, scope: HistoryScope, start_s: float, end_s: fl
 async def _restore(parts: Parts, scope: HistoryScope, version: int, actor: str) -> int:
     await parts.routers.get(scope.user_id, scope.router_id)  # a deleted one is not made anew
     kept = await parts.routers.versions(scope.user_id, scope.router_id)
-    wanted = next((one.router for one in kept if one.version == version), None)
+    wanted = next((one.body for one in kept if one.version == version), None)
     if wanted is None:
         raise NotFound(f"router {scope.router_id!r} has no version {version}")
     await check_router(parts.models, scope.user_id, wanted)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from aiohttp import web
-from pydantic import AwareDatetime
 
 from api.http.registry import RouteSpec
 from api.routes import resource
@@ -16,7 +15,7 @@ class AuditView(WireModel):
     """One management change. `actor` is the id of the API key that made it; `before` and `after` hold no secrets."""
 
     id: int
-    timestamp: AwareDatetime
+    timestamp: resource.Time
     actor: str
     action: str
     kind: str
@@ -33,18 +32,10 @@ def routes() -> list[RouteSpec]:
     """The routes of this module."""
     return [
         RouteSpec(
-            "GET",
-            "/api/audit",
-            _list,
-            "admin",
-            "List management changes",
-            "audit",
-            None,
-            AuditListing,
-            200,
+            "GET", "/api/audit", _list, "admin", "List management changes", "audit", None, AuditListing, 200,
             resource.PAGING,
         )
-    ]
+    ]  # fmt: skip
 
 
 async def _list(request: web.Request) -> web.StreamResponse:
@@ -53,13 +44,4 @@ async def _list(request: web.Request) -> web.StreamResponse:
 
 
 def _view(entry: AuditEntry) -> AuditView:
-    return AuditView(
-        id=entry.id,
-        timestamp=resource.utc(entry.at),
-        actor=entry.actor,
-        action=entry.action,
-        kind=entry.kind,
-        subject=entry.subject,
-        before=entry.before,
-        after=entry.after,
-    )
+    return resource.view_of(AuditView, entry, timestamp=entry.at)

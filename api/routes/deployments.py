@@ -1,18 +1,16 @@
 """`GET /api/health/deployments`: what this gateway's breakers have seen of the models it calls, and gauges of it."""
 
-from dataclasses import asdict
 from functools import partial
 from typing import get_args
 
 from aiohttp import web
 from prometheus_client import Gauge
-from pydantic import AwareDatetime
 
 from activities.requests.deployments import DeploymentHealth, DeploymentReport
 from api.http.middleware import PRINCIPAL
 from api.http.registry import RouteSpec, Scope, add_routes
 from api.http.responses import json_response
-from api.routes.resource import optional_utc
+from api.routes.resource import Time, view_of
 from modelpilot.providers.breaker import State
 from modelpilot.wire.json_model import WireModel
 
@@ -33,7 +31,7 @@ class DeploymentView(WireModel):
     deployment: str
     state: State
     excluded_because: str | None
-    open_since: AwareDatetime | None
+    open_since: Time | None
     next_probe_in_s: float
     calls: int
     failures: int
@@ -71,6 +69,4 @@ async def _list(request: web.Request) -> web.StreamResponse:
 
 
 def _view(report: DeploymentReport) -> DeploymentView:
-    fields = asdict(report)
-    since, next_probe_s = fields.pop("open_since"), fields.pop("next_probe_s")
-    return DeploymentView(**fields, open_since=optional_utc(since), next_probe_in_s=round(next_probe_s, 3))
+    return view_of(DeploymentView, report, next_probe_in_s=round(report.next_probe_s, 3))

@@ -11,7 +11,7 @@ from api.http.middleware import PRINCIPAL
 from api.http.registry import RouteSpec, add_routes
 from api.http.responses import json_response
 from api.routes.requests import LEDGER
-from api.routes.resource import deleted
+from api.routes.resource import deleted, shown, view_of
 from modelpilot.errors import NotFound
 from modelpilot.learning.feedback import (
     MAX_COMMENT_CHARACTERS,
@@ -87,10 +87,7 @@ async def _put(request: web.Request) -> web.StreamResponse:
     key = await _resolved(request, body.request_id)
     said = Feedback(key, request[PRINCIPAL].api_key_id, body.value, body.user, body.comment)
     rated = await request.app[FEEDBACK].put(said)
-    view = FeedbackView(
-        request_id=rated.request_id, score=rated.score, quality=rated.quality, quality_source=rated.quality_source
-    )
-    return json_response(view.to_wire())
+    return shown(view_of(FeedbackView, rated))
 
 
 async def _show(request: web.Request) -> web.StreamResponse:

@@ -55,8 +55,8 @@ class JobView(WireModel):
     judge: JudgeView | None = None
     error: str | None = None
     workflow_id: str
-    created_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
+    created_at: resource.Time | None = None
+    finished_at: resource.Time | None = None
 
 
 RESCORE_JOBS: web.AppKey[RescoreJobs] = web.AppKey("rescore_jobs", RescoreJobs)
@@ -149,7 +149,7 @@ async def _check(services: Services, owner: str, spec: RescoreSpec) -> None:
     if spec.judge_model is None:
         return
     try:
-        judge = (await services.models.get(owner, spec.judge_model)).spec
+        judge = (await services.models.get(owner, spec.judge_model)).body
     except NotFound as error:
         raise InvalidRequest(f"judgeModel: there is no model '{spec.judge_model}'", param="judgeModel") from error
     if judge.cost_per_input_token is None or judge.cost_per_output_token is None:
@@ -215,19 +215,7 @@ def _view(state: JobState) -> JobView:
             budget_usd=spec.judge_budget_usd,
             stopped=state.progress.judge_stopped,
         )
-    return JobView(
-        id=state.id,
-        kind="rescore",
-        status=state.status,
-        paused=state.paused,
-        progress=JobProgressView(done=state.progress.done, total=state.progress.total),
-        scored=state.progress.scored,
-        judge=judge,
-        error=state.error,
-        workflow_id=state.workflow_id,
-        created_at=resource.utc(state.created_at),
-        finished_at=resource.optional_utc(state.finished_at),
-    )
+    return resource.view_of(JobView, state, kind="rescore", judge=judge, scored=state.progress.scored)
 
 
 # `POST /api/jobs/aggregate`, and `GET /api/jobs/{id}` for what it started: jobs that live in Temporal alone.
@@ -249,15 +237,9 @@ def register_aggregation(app: web.Application, jobs: Jobs) -> None:
 
 
 def _aggregation_view(owner: str, job: Job) -> JobView:
-    told = job.progress or JobProgress()
-    return JobView(
-        id=job.id,
-        kind="aggregate",
-        status=job.status,
-        progress=JobProgressView(done=told.done, total=told.total),
-        workflow_id=job_workflow_id(owner, job.id),
-        created_at=resource.optional_utc(job.created_at),
-        finished_at=resource.optional_utc(job.finished_at),
+    progress = job.progress or JobProgress()
+    return resource.view_of(
+        JobView, job, kind="aggregate", progress=progress, workflow_id=job_workflow_id(owner, job.id)
     )
 
 

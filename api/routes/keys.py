@@ -40,6 +40,7 @@ def _storable(value: datetime) -> datetime:
 
 ExpiresAt = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text_only), AfterValidator(_storable)]
 KeyName = Annotated[str, Field(max_length=200)]
+Names = Annotated[list[str], BeforeValidator(sorted)]  # of a set
 AllowedRouters = Annotated[list[RouterId], Field(max_length=500)]
 
 
@@ -77,12 +78,12 @@ class KeyView(WireModel):
     user_id: str
     name: str
     prefix: str
-    scopes: list[str]
-    allowed_routers: list[str] | None
+    scopes: Names
+    allowed_routers: Names | None
     active: bool
-    expires_at: AwareDatetime | None
-    last_used_at: AwareDatetime | None
-    created_at: AwareDatetime
+    expires_at: resource.Time | None
+    last_used_at: resource.Time | None
+    created_at: resource.Time
     rotated_from: str | None
 
 
@@ -184,25 +185,9 @@ def _as_unix(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
 
 
-def _fields(stored: StoredApiKey) -> dict[str, Any]:
-    return {
-        "id": stored.id,
-        "user_id": stored.user_id,
-        "name": stored.name,
-        "prefix": stored.prefix,
-        "scopes": sorted(stored.scopes),
-        "allowed_routers": None if stored.allowed_routers is None else sorted(stored.allowed_routers),
-        "active": stored.active,
-        "expires_at": resource.optional_utc(stored.expires_at),
-        "last_used_at": resource.optional_utc(stored.last_used_at),
-        "created_at": resource.utc(stored.created_at),
-        "rotated_from": stored.rotated_from,
-    }
-
-
 def _view(stored: StoredApiKey) -> KeyView:
-    return KeyView(**_fields(stored))
+    return resource.view_of(KeyView, stored)
 
 
 def _new_view(stored: StoredApiKey, secret: str) -> NewKeyView:
-    return NewKeyView(**_fields(stored), key=secret)
+    return resource.view_of(NewKeyView, stored, key=secret)

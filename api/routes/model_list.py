@@ -46,13 +46,10 @@ async def _list(request: web.Request) -> web.StreamResponse:
     services, caller = request.app[SERVICES], request[PRINCIPAL]
     entries = [
         _router_entry(stored)
-        async for stored in resource.every(lambda cursor, limit: services.routers.list(caller.user_id, cursor, limit))
-        if _may_use(caller, stored.router.id)
+        async for stored in resource.every(services.routers, caller.user_id)
+        if _may_use(caller, stored.body.id)
     ]
-    entries += [
-        _model_entry(stored)
-        async for stored in resource.every(lambda cursor, limit: services.models.list(caller.user_id, cursor, limit))
-    ]
+    entries += [_model_entry(stored) async for stored in resource.every(services.models, caller.user_id)]
     return json_response(OpenAIModelList(data=entries).model_dump())
 
 
@@ -75,8 +72,8 @@ def _may_use(caller: Principal, router_id: str) -> bool:
 
 
 def _router_entry(stored: StoredRouter) -> OpenAIModel:
-    return OpenAIModel(id=f"{_ROUTER_PREFIX}{stored.router.id}", created=int(stored.created_at), owned_by="modelpilot")
+    return OpenAIModel(id=f"{_ROUTER_PREFIX}{stored.body.id}", created=int(stored.created_at), owned_by="modelpilot")
 
 
 def _model_entry(stored: StoredModel) -> OpenAIModel:
-    return OpenAIModel(id=stored.spec.id, created=int(stored.created_at), owned_by=stored.spec.provider)
+    return OpenAIModel(id=stored.body.id, created=int(stored.created_at), owned_by=stored.body.provider)

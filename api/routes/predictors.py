@@ -1,17 +1,17 @@
 """`/api/routers/{id}/predictor` and `/api/routers/{id}/refit`: what was learnt from a router's outcomes, and when."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import AwareDatetime
+from pydantic import AfterValidator
 from pydantic.alias_generators import to_camel
 
 from api.http.registry import RouteSpec, Scope, add_routes
 from api.http.responses import json_response
 from api.routes import resource
 from api.services import SERVICES
-from modelpilot.learning.refit import PredictorStore, PredictorVersion, RefitReport, RefitRun, Refits, RefitStatus
+from modelpilot.learning.refit import PredictorStore, RefitRun, Refits, RefitStatus
 from modelpilot.requests.records import HistoryScope
 from modelpilot.wire.json_model import WireModel
 
@@ -27,14 +27,22 @@ class Learning:
 LEARNING: web.AppKey[Learning] = web.AppKey("learning", Learning)
 
 
+def _camel(report: dict[str, Any]) -> dict[str, Any]:
+    # The report's own names only: deeper ones may be models.
+    return {to_camel(name): value for name, value in report.items()}
+
+
+Report = Annotated[dict[str, Any], AfterValidator(_camel)]
+
+
 class PredictorVersionView(WireModel):
     """One fit. Outcomes stored until `fittedAt` were looked at; `report` says how good it was on a held-out slice."""
 
     version: int
-    fitted_at: AwareDatetime
+    fitted_at: resource.Time
     rows: int
     accepted: bool
-    report: dict[str, Any]
+    report: Report
 
 
 class PredictorView(WireModel):
@@ -42,7 +50,7 @@ class PredictorView(WireModel):
 
     router_id: str
     version: int | None
-    fitted_at: AwareDatetime | None
+    fitted_at: resource.Time | None
     rows: int | None
     report: dict[str, Any] | None
     versions: list[PredictorVersionView]
@@ -55,7 +63,7 @@ class RefitReportView(WireModel):
     rows: int
     version: int | None
     reason: str | None
-    fit: dict[str, Any]
+    fit: Report
     duration_s: float
 
 
@@ -72,21 +80,11 @@ def register(app: web.Application, learning: Learning) -> None:
     """Add the routes over `learning`."""
     app[LEARNING] = learning
     refit, also = "/api/routers/{id}/refit", frozenset[Scope]({"analytics"})
-    read = "The fitted predictor of a router, and its versions"
+    kept, read = "/api/routers/{id}/predictor", "The fitted predictor of a router, and its versions"
     add_routes(
         app,
         [
-            RouteSpec(
-                "GET",
-                "/api/routers/{id}/predictor",
-                _predictor,
-                "admin",
-                read,
-                "routers",
-                None,
-                PredictorView,
-                also=also,
-            ),
+            RouteSpec("GET", kept, _predictor, "admin", read, "routers", None, PredictorView, also=also),
             RouteSpec("POST", refit, _start, "admin", "Fit a router's predictor anew", "routers", None, RefitView, 202),
             RouteSpec("GET", refit, _latest, "admin", "How the latest refit goes", "routers", None, RefitView),
         ],
@@ -96,14 +94,15 @@ def register(app: web.Application, learning: Learning) -> None:
 async def _predictor(request: web.Request) -> web.StreamResponse:
     scope = await _scope(request)
     versions = await request.app[LEARNING].store.versions(scope)
-    served = next((_view(version) for version in versions if version.accepted), None)
+    views = [resource.view_of(PredictorVersionView, version) for version in versions]
+    served = next((view for view in views if view.accepted), None)
     view = PredictorView(
         router_id=scope.router_id,
         version=served.version if served else None,
         fitted_at=served.fitted_at if served else None,
         rows=served.rows if served else None,
         report=served.report if served else None,
-        versions=[_view(version) for version in versions],
+        versions=views,
     )
     return resource.shown(view)
 
@@ -126,31 +125,5 @@ async def _scope(request: web.Request) -> HistoryScope:
 
 
 def _run(scope: HistoryScope, run: RefitRun) -> dict[str, object]:
-    report = _report(run.report) if run.report else None
+    report = resource.view_of(RefitReportView, run.report) if run.report else None
     return RefitView(router_id=scope.router_id, workflow_id=run.workflow_id, status=run.status, report=report).to_wire()
-
-
-def _report(report: RefitReport) -> RefitReportView:
-    return RefitReportView(
-        status=report.status,
-        rows=report.rows,
-        version=report.version,
-        reason=report.reason,
-        fit=_camel(report.fit),
-        duration_s=report.duration_s,
-    )
-
-
-def _view(version: PredictorVersion) -> PredictorVersionView:
-    return PredictorVersionView(
-        version=version.version,
-        fitted_at=resource.utc(version.fitted_at),
-        rows=version.rows,
-        accepted=version.accepted,
-        report=_camel(version.report),
-    )
-
-
-def _camel(report: dict[str, Any]) -> dict[str, Any]:
-    # The report's own names only: deeper ones may be models.
-    return {to_camel(name): value for name, value in report.items()}

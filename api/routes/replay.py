@@ -119,7 +119,7 @@ async def _specs(
     for name in names:
         if name not in specs:
             try:
-                specs[name] = (await models.get(snapshot.user_id, name)).spec
+                specs[name] = (await models.get(snapshot.user_id, name)).body
             except NotFound:
                 continue
     return specs

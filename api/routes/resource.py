@@ -1,13 +1,13 @@
-"""The five routes that every managed resource has: create, list, read, create or replace, delete."""
+"""Resources over HTTP: ids, pages, times and answers as all lists have them, and the routes of a resource."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from aiohttp import web
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from api.http.bodies import read_json, refuse_unstorable, validate
 from api.http.middleware import PRINCIPAL
@@ -15,12 +15,8 @@ from api.http.registry import QueryParam, RouteSpec
 from api.http.responses import json_response
 from api.services import SERVICES, ChangeKind, Services
 from modelpilot.errors import InvalidRequest, NotFound
-from modelpilot.management.resources import Page
-from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
-from modelpilot.routing.router import Router
-from modelpilot.wire.json_model import WireModel
-
-# What the management routes have in common: ids, paging, bodies whose id is in the path, and lists.
+from modelpilot.management.resources import Page, Repository, Stored
+from modelpilot.wire.json_model import ResourceBody, WireModel
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -40,7 +36,9 @@ _PATH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
 
 Item = TypeVar("Item")
 View = TypeVar("View", bound=WireModel)
-Body = TypeVar("Body", bound=WireModel)
+AnyBody = TypeVar("AnyBody", bound=WireModel)
+Body = TypeVar("Body", bound=ResourceBody)
+Content = TypeVar("Content", bound=Stored[Any])
 
 
 class PageView(WireModel, Generic[View]):
@@ -50,21 +48,28 @@ class PageView(WireModel, Generic[View]):
     next_cursor: str | None = None
 
 
+def utc(moment: float | datetime) -> datetime:
+    """Unix seconds as a UTC time."""
+    return moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
+
+
+# A time in an answer, made of Unix seconds.
+Time = Annotated[AwareDatetime, BeforeValidator(utc)]
+
+
 class Stamps(WireModel):
     """When something was made and last changed, UTC."""
 
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
+    created_at: Time
+    updated_at: Time
 
 
-def utc(unix_seconds: float) -> datetime:
-    """Unix seconds as a UTC time."""
-    return datetime.fromtimestamp(unix_seconds, UTC)
-
-
-def optional_utc(unix_seconds: float | None) -> datetime | None:
-    """Unix seconds as a UTC time, null staying null."""
-    return None if unix_seconds is None else utc(unix_seconds)
+def view_of(model: type[View], *things: object, **fields: Any) -> View:
+    """The answer made of these fields and, for all others, of the attributes of the same names of `things`."""
+    for thing in things:
+        same = {name: getattr(thing, name) for name in model.model_fields if hasattr(thing, name)}
+        fields = {**same, **fields}
+    return model.model_validate(fields, from_attributes=True)
 
 
 def owner_of(request: web.Request) -> str:
@@ -94,14 +99,14 @@ def paging(request: web.Request, most: int = MAX_LIMIT) -> tuple[str | None, int
     return request.query.get("cursor") or None, int(text)
 
 
-async def read_new(request: web.Request, model: type[Body], read_only: Collection[str] = ()) -> Body:
+async def read_new(request: web.Request, model: type[AnyBody], read_only: Collection[str] = ()) -> AnyBody:
     """The body of a POST."""
     data = await read_json(request)
     refuse_unstorable(data)
     return validate(without(data, read_only), model)
 
 
-async def read_replacement(request: web.Request, model: type[Body], read_only: Collection[str] = ()) -> Body:
+async def read_replacement(request: web.Request, model: type[AnyBody], read_only: Collection[str] = ()) -> AnyBody:
     """The body of a PUT: its id is the one in the path, and may be repeated in the body."""
     data = await read_json(request)
     refuse_unstorable(data)
@@ -137,11 +142,11 @@ def deleted() -> web.Response:
     return web.Response(status=204)
 
 
-async def every(page_of: Callable[[str | None, int], Awaitable[Page[Item]]]) -> AsyncIterator[Item]:
-    """All items of a list, page by page."""
+async def every(repository: Repository[Any, Item], owner: str) -> AsyncIterator[Item]:
+    """All of this owner's resources, page by page."""
     cursor: str | None = None
     while True:
-        page = await page_of(cursor, MAX_LIMIT)
+        page = await repository.list(owner, cursor, MAX_LIMIT)
         for item in page.items:
             yield item
         if page.next_cursor is None:
@@ -149,94 +154,82 @@ async def every(page_of: Callable[[str | None, int], Awaitable[Page[Item]]]) -> 
         cursor = page.next_cursor
 
 
-BodyT = TypeVar("BodyT", bound=Router | ModelSpec | ProviderSpec)
-StoredT = TypeVar("StoredT")
-BodyT_contra = TypeVar("BodyT_contra", contravariant=True)
-
-
-class Repository(Protocol[BodyT_contra, StoredT]):
-    """What the repositories of `modelpilot.management.resources` have in common."""
-
-    async def create(self, user_id: str, body: BodyT_contra, actor: str, /) -> StoredT:
-        """Raises Conflict."""
-        ...
-
-    async def put(self, user_id: str, body: BodyT_contra, actor: str, /) -> StoredT:
-        """Create or replace."""
-        ...
-
-    async def get(self, user_id: str, subject: str, /) -> StoredT:
-        """Raises NotFound."""
-        ...
-
-    async def list(self, user_id: str, cursor: str | None, limit: int, /) -> Page[StoredT]:
-        """One page."""
-        ...
-
-    async def delete(self, user_id: str, subject: str, actor: str, /) -> None:
-        """Raises NotFound."""
-        ...
-
-
 async def accept(services: Services, owner: str, item: object) -> None:
     """Nothing to check."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resource(Generic[BodyT, StoredT]):
-    """One managed resource under `path`.
+class Resource(Generic[Body, Content]):
+    """A resource that tenants administer under `/api/{kind}s`: its five routes, all for the scope `admin`.
 
-    `read_only` names the fields that answers have beside the body's own: they are ignored when written back.
+    `view` has the fields that answers show; those that `body` has not are ignored when they are written back.
     `check_write` and `check_delete` refuse what the type alone cannot see; the latter gets the id.
     """
 
     kind: ChangeKind
-    path: str
-    body: type[BodyT]
-    view: Callable[[StoredT], WireModel]
-    view_model: type[WireModel]
-    listing_model: type[WireModel]
-    repository: Callable[[Services], Repository[BodyT, StoredT]]
-    read_only: frozenset[str]
-    id_pattern: str = ""
-    check_write: Callable[[Services, str, BodyT], Awaitable[None]] = accept
+    body: type[Body]
+    view: type[WireModel]
+    listing: type[WireModel]
+    repository: Callable[[Services], Repository[Body, Content]]
+    check_write: Callable[[Services, str, Body], Awaitable[None]] = accept
     check_delete: Callable[[Services, str, str], Awaitable[None]] = accept
+    id_pattern: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where the resources of this kind are listed and made."""
+        return f"/api/{self.kind}s"
 
     def routes(self) -> list[RouteSpec]:
-        """The five routes, all for the scope `admin`."""
+        """Create, list, read, create or replace, delete."""
         many, one, tag = self.path, f"{self.path}/{{id{self.id_pattern}}}", f"{self.kind}s"
-        body, view = self.body, self.view_model
+        body, view = self.body, self.view
         return [
             RouteSpec("POST", many, self._create, "admin", f"Create a {self.kind}", tag, body, view, 201),
-            RouteSpec("GET", many, self._list, "admin", f"List {tag}", tag, None, self.listing_model, 200, PAGING),
+            RouteSpec("GET", many, self._list, "admin", f"List {tag}", tag, None, self.listing, 200, PAGING),
             RouteSpec("GET", one, self._get, "admin", f"Read a {self.kind}", tag, None, view),
             RouteSpec("PUT", one, self._put, "admin", f"Create or replace a {self.kind}", tag, body, view),
             RouteSpec("DELETE", one, self._delete, "admin", f"Delete a {self.kind}", tag, status=204),
         ]
 
+    def view_of(self, stored: Content) -> WireModel:
+        """What the API shows of a stored resource."""
+        return view_of(self.view, stored, stored.body)
+
+    @property
+    def _read_only(self) -> Collection[str]:
+        """The fields, by their JSON names, that only answers have."""
+        shown, written = (
+            {info.alias or "" for info in model.model_fields.values()} for model in (self.view, self.body)
+        )
+        return shown - written
+
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        services, owner = request.app[SERVICES], owner_of(request)
-        body = await read_new(request, self.body, self.read_only)
-        await self.check_write(services, owner, body)
-        stored = await self.repository(services).create(owner, body, actor_of(request))
-        services.on_change(self.kind, owner, body.id)
-        return created(self.view(stored), f"{self.path}/{body.id}")
+        body = await read_new(request, self.body, self._read_only)
+        stored = await self._written(request, body, self.repository(request.app[SERVICES]).create)
+        return created(self.view_of(stored), f"{self.path}/{body.id}")
 
     async def _put(self, request: web.Request) -> web.StreamResponse:
+        body = await read_replacement(request, self.body, self._read_only)
+        stored = await self._written(request, body, self.repository(request.app[SERVICES]).put)
+        return shown(self.view_of(stored))
+
+    async def _written(
+        self, request: web.Request, body: Body, write: Callable[[str, Body, str], Awaitable[Content]]
+    ) -> Content:
         services, owner = request.app[SERVICES], owner_of(request)
-        body = await read_replacement(request, self.body, self.read_only)
         await self.check_write(services, owner, body)
-        stored = await self.repository(services).put(owner, body, actor_of(request))
+        stored = await write(owner, body, actor_of(request))
         services.on_change(self.kind, owner, body.id)
-        return shown(self.view(stored))
+        return stored
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         repository = self.repository(request.app[SERVICES])
-        return shown(self.view(await repository.get(owner_of(request), path_id(request, self.kind))))
+        return shown(self.view_of(await repository.get(owner_of(request), path_id(request, self.kind))))
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         repository = self.repository(request.app[SERVICES])
-        return listed(await repository.list(owner_of(request), *paging(request)), self.view)
+        return listed(await repository.list(owner_of(request), *paging(request)), self.view_of)
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         services, owner, subject = request.app[SERVICES], owner_of(request), path_id(request, self.kind)

@@ -1,18 +1,22 @@
-"""What the management API reads and writes, and the repositories that it needs. Adapters live in `infra/db`.
+"""What the management API reads and writes, and the repositories that it needs; `infra/db/management` has them.
 
 Times are Unix seconds. Every method is scoped to one owner: another tenant's thing does not exist. All methods raise
 DependencyUnavailable when the database is away. `actor` names who makes a change in the audit log (an API key id).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from modelpilot.providers.catalogue import ModelSpec, ProviderKind, ProviderSpec
 from modelpilot.requests.records import Principal
 from modelpilot.routing.router import Router
+from modelpilot.wire.json_model import ResourceBody
 
 Item = TypeVar("Item")
+Shown = TypeVar("Shown", bound=ResourceBody)
+Body_contra = TypeVar("Body_contra", contravariant=True)
+Read = TypeVar("Read")
 Scope = Literal["route", "admin", "analytics"]
 
 ALL_SCOPES: tuple[Scope, ...] = ("route", "admin", "analytics")
@@ -39,36 +43,35 @@ class Page(Generic[Item]):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRouter:
+class Stored(Generic[Shown]):
+    """What is stored of a resource: its body, as its owner may see it, and when it was made and last changed."""
+
+    body: Shown
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRouter(Stored[Router]):
     """A router at one version. In `versions`, both times are those of that version."""
 
-    router: Router
     version: int
-    created_at: float
-    updated_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class StoredModel:
+class StoredModel(Stored[ModelSpec]):
     """A model as its owner sees it. `shared`: it comes from the seeded catalogue and is not overridden."""
 
-    spec: ModelSpec
     shared: bool
-    created_at: float
-    updated_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class StoredProvider:
+class ProviderSummary(ResourceBody):
     """A provider without its keys, which are never returned."""
 
-    id: str
     kind: ProviderKind
     base_url: str | None
     has_key: bool
-    created_at: float
-    updated_at: float
-    key_count: int = 0
+    key_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,87 +119,52 @@ class AuditEntry:
     at: float
     user_id: str
     actor: str
-    action: str  # create, update, delete, rotate, revoke ...
-    kind: str  # router, model, provider, api_key, user
+    action: str  # create, update, delete or rotate
+    kind: str  # router, model, provider, api_key, user, site_user
     subject: str  # the thing's id
-    before: dict[str, Any] | None = field(default=None)
-    after: dict[str, Any] | None = field(default=None)
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
 
 
-class RouterRepository(Protocol):
-    """Routers and their versions."""
+class Repository(Protocol[Body_contra, Read]):
+    """Resources of one kind: `create` and `put` take the body that their owners write; what is stored
+    of it comes back."""
 
-    async def create(self, user_id: str, router: Router, actor: str) -> StoredRouter:
+    async def create(self, user_id: str, body: Body_contra, actor: str) -> Read:
         """Raises Conflict where the owner has this id already."""
         ...
 
-    async def put(self, user_id: str, router: Router, actor: str) -> StoredRouter:
-        """Create or replace. The version grows only where the body changed."""
+    async def put(self, user_id: str, body: Body_contra, actor: str) -> Read:
+        """Create or replace."""
         ...
 
-    async def get(self, user_id: str, router_id: str) -> StoredRouter:
+    async def get(self, user_id: str, subject: str) -> Read:
         """Raises NotFound."""
         ...
 
-    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredRouter]:
-        """Newest first. Raises InvalidRequest (param "cursor") for a cursor that we did not make."""
+    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[Read]:
+        """One page. Raises InvalidRequest (param "cursor") for a cursor that we did not make."""
         ...
 
-    async def delete(self, user_id: str, router_id: str, actor: str) -> None:
-        """Its versions stay readable. Raises NotFound."""
+    async def delete(self, user_id: str, subject: str, actor: str) -> None:
+        """Raises NotFound."""
         ...
+
+
+class RouterRepository(Repository[Router, StoredRouter], Protocol):
+    """Routers and their versions. A version is added only where the body changed; versions outlive their router."""
 
     async def versions(self, user_id: str, router_id: str) -> Sequence[StoredRouter]:
         """Every version, newest first, also of a deleted router. Raises NotFound where there never was one."""
         ...
 
 
-class ModelRepository(Protocol):
-    """The owner's models over the shared catalogue; an own one hides the shared one of the same id."""
+# The owner's models over the shared catalogue, by id: an own one hides the shared one of the same id, and shows it
+# again when it is deleted. A shared one cannot be deleted (PermissionDenied).
+ModelRepository: TypeAlias = Repository[ModelSpec, StoredModel]
 
-    async def create(self, user_id: str, spec: ModelSpec, actor: str) -> StoredModel:
-        """Raises Conflict where the owner has this id already (a shared one is overridden instead)."""
-        ...
-
-    async def put(self, user_id: str, spec: ModelSpec, actor: str) -> StoredModel:
-        """Create or replace the owner's model."""
-        ...
-
-    async def get(self, user_id: str, model_id: str) -> StoredModel:
-        """Own, else shared. Raises NotFound."""
-        ...
-
-    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredModel]:
-        """Own and shared, by id."""
-        ...
-
-    async def delete(self, user_id: str, model_id: str, actor: str) -> None:
-        """Remove the owner's model; a shared one shows again. Raises NotFound, PermissionDenied (shared only)."""
-        ...
-
-
-class ProviderRepository(Protocol):
-    """The owner's providers; keys go in and never come out."""
-
-    async def create(self, user_id: str, spec: ProviderSpec, actor: str) -> StoredProvider:
-        """Raises Conflict."""
-        ...
-
-    async def put(self, user_id: str, spec: ProviderSpec, actor: str) -> StoredProvider:
-        """Create or replace; without any key the stored ones are kept, otherwise all of them are replaced."""
-        ...
-
-    async def get(self, user_id: str, provider_id: str) -> StoredProvider:
-        """Raises NotFound."""
-        ...
-
-    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredProvider]:
-        """Newest first."""
-        ...
-
-    async def delete(self, user_id: str, provider_id: str, actor: str) -> None:
-        """Raises NotFound."""
-        ...
+# The owner's providers, newest first. Keys go in and never come out; a `put` without any key keeps those stored.
+ProviderRepository: TypeAlias = Repository[ProviderSpec, Stored[ProviderSummary]]
 
 
 class ApiKeyRepository(Protocol):

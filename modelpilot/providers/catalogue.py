@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_
 
 from modelpilot.arrays import Floats
 from modelpilot.routing.router import ModelId, RouterId, UnitInterval
-from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.json_model import ResourceBody, WireModel
 
 ProviderKind = Literal["openai", "anthropic", "google", "openrouter", "simulator"]
 Price = Annotated[float, Field(ge=0.0)]
@@ -44,7 +44,7 @@ class DeploymentSpec(WireModel):
     cooldown_seconds: Annotated[float, Field(ge=0.0, le=3_600.0)] = 60.0
 
 
-class ModelSpec(WireModel):
+class ModelSpec(ResourceBody):
     """One model. Prices are USD per token; null means unknown, which is never zero.
 
     Without `deployments` it has one: `provider` under the name `provider_model`. With them, `provider` is what lists
@@ -74,7 +74,7 @@ class ModelSpec(WireModel):
         return deployments
 
 
-class ProviderSpec(WireModel):
+class ProviderSpec(ResourceBody):
     """One provider as its owner wrote it; `api_key` and `api_keys` are write-only."""
 
     id: RouterId

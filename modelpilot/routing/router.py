@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.json_model import ResourceBody, WireModel
 
 # Ids appear in URLs, workflow ids and search attributes, hence the narrow alphabet. Models may contain slashes.
 RouterId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -76,7 +76,7 @@ class Timeouts(WireModel):
     total_ms: Annotated[int, Field(ge=1, le=3_600_000)] = 120_000
 
 
-class Router(WireModel):
+class Router(ResourceBody):
     """One router, as its owner wrote it. Keyed by (owner, id)."""
 
     id: RouterId

@@ -20,3 +20,9 @@ class WireModel(BaseModel):
     def to_wire(self) -> dict[str, object]:
         """The camelCase JSON object of this body."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class ResourceBody(WireModel):
+    """The body of a resource, something that people name and administer: unique by owner and `id`."""
+
+    id: str

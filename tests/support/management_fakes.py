@@ -21,9 +21,10 @@ from modelpilot.management.resources import (
     AuditEntry,
     NewApiKey,
     Page,
+    ProviderSummary,
+    Stored,
     StoredApiKey,
     StoredModel,
-    StoredProvider,
     StoredRouter,
     Unchanged,
 )
@@ -89,23 +90,23 @@ class FakeRouters(Table[Router, StoredRouter]):
         self.history: list[StoredRouter] = []
 
     def _stored(self, router: Router, old: StoredRouter | None) -> StoredRouter:
-        stored = StoredRouter(router, old.version + 1 if old else 1, old.created_at if old else NOW, NOW)
+        stored = StoredRouter(router, old.created_at if old else NOW, NOW, old.version + 1 if old else 1)
         self.history.insert(0, stored)
         return stored
 
     async def versions(self, user_id: str, router_id: str) -> Sequence[StoredRouter]:
         await self.get(user_id, router_id)
-        return [stored for stored in self.history if stored.router.id == router_id]
+        return [stored for stored in self.history if stored.body.id == router_id]
 
 
 class FakeModels(Table[ModelSpec, StoredModel]):
     def __init__(self) -> None:
-        super().__init__(lambda spec, old: StoredModel(spec, False, NOW, NOW), lambda spec: spec.id)
+        super().__init__(lambda spec, old: StoredModel(spec, NOW, NOW, shared=False), lambda spec: spec.id)
 
     def seed(self, *ids: str) -> None:
         for model in ids:
             spec = ModelSpec(id=model, provider="sim", provider_model=model)
-            self.rows[SHARED_OWNER, model] = StoredModel(spec, True, NOW, NOW)
+            self.rows[SHARED_OWNER, model] = StoredModel(spec, NOW, NOW, shared=True)
 
     async def get(self, user_id: str, subject: str) -> StoredModel:
         own = self.rows.get((user_id, subject))
@@ -121,13 +122,14 @@ class FakeModels(Table[ModelSpec, StoredModel]):
         del self.rows[user_id, subject]
 
 
-class FakeProviders(Table[ProviderSpec, StoredProvider]):
+class FakeProviders(Table[ProviderSpec, Stored[ProviderSummary]]):
     def __init__(self) -> None:
         super().__init__(self._stored, lambda spec: spec.id)
 
-    def _stored(self, spec: ProviderSpec, old: StoredProvider | None) -> StoredProvider:
-        keys = len(spec.given_keys) or (0 if old is None else old.key_count)
-        return StoredProvider(spec.id, spec.kind, spec.base_url, keys > 0, NOW, NOW, keys)
+    def _stored(self, spec: ProviderSpec, old: Stored[ProviderSummary] | None) -> Stored[ProviderSummary]:
+        keys = len(spec.given_keys) or (0 if old is None else old.body.key_count)
+        summary = ProviderSummary(id=spec.id, kind=spec.kind, base_url=spec.base_url, has_key=keys > 0, key_count=keys)
+        return Stored(summary, NOW, NOW)
 
 
 class FakeKeys:

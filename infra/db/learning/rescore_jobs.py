@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from infra.db.engine import Connection, Database
 from infra.db.learning.rescore_sql import COUNT, LAST_NIGHT, MARK_RATED, SAMPLE, selection
-from infra.db.management.paging import decode_moment_cursor, make_page, moment_cursor
+from infra.db.management.paging import newest_first
 from infra.db.requests.rows import moment, seconds
 from modelpilot.errors import NotFound
 from modelpilot.learning.rescoring import CloseInput, JobState, Position, RescoreInput, RescoreProgress, RescoreSpec
@@ -29,15 +29,8 @@ CROSS JOIN LATERAL (
 ) AS costs
 """
 
-_GET = _WITH_COSTS.format(found="rescore_jobs") + "WHERE j.user_id = %s AND j.id = %s"
-
-_LIST = (
-    _WITH_COSTS.format(found="rescore_jobs")
-    + """
-WHERE j.user_id = %(user_id)s AND (%(at)s::timestamptz IS NULL OR (j.created_at, j.id) < (%(at)s, %(after_id)s))
-ORDER BY j.created_at DESC, j.id DESC LIMIT %(limit)s + 1
-"""
-)
+_SELECT = _WITH_COSTS.format(found="rescore_jobs")
+_GET = f"{_SELECT} WHERE user_id = %s AND id = %s"
 
 _ADD = """
 INSERT INTO rescore_jobs
@@ -103,8 +96,7 @@ class PostgresRescoreJobs:
 
     async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[JobState]:
         """The user's jobs, newest first."""
-        params = {"user_id": user_id, "limit": limit, **decode_moment_cursor(cursor)}
-        return make_page(await self._database.fetch_all(_LIST, params), limit, _state, moment_cursor)
+        return await newest_first(self._database, _SELECT, user_id, cursor, limit, _state)
 
     async def advance(self, state: JobState, to: Position, done: int, scored: int) -> JobState:
         """Move the position and add to the counts, unless the job is not at `state.position` any more."""

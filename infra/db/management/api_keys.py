@@ -11,8 +11,8 @@ from psycopg.rows import DictRow
 
 from infra.crypto.secrets import display_prefix, generate_secret, hash_secret, is_well_formed
 from infra.db.engine import Database
-from infra.db.management.changes import Change, changing, ensure_user
-from infra.db.management.paging import decode_moment_cursor, make_page, moment_cursor
+from infra.db.management.changes import Change, changing, ensure_user, returned
+from infra.db.management.paging import newest_first
 from infra.db.requests.rows import clean_text, moment, seconds
 from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
 from modelpilot.management.resources import UNCHANGED, ApiKeyChange, NewApiKey, Page, StoredApiKey
@@ -71,12 +71,6 @@ class LastUsed:
 
 
 _GET = "SELECT *, (expires_at <= now()) IS TRUE AS expired FROM api_keys WHERE user_id = %s AND id = %s"
-
-_LIST = """
-SELECT * FROM api_keys
-WHERE user_id = %(user_id)s AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(after_id)s))
-ORDER BY created_at DESC, id DESC LIMIT %(limit)s + 1
-"""
 
 _INSERT = """
 INSERT INTO api_keys (id, user_id, name, prefix, key_hash, scopes, allowed_routers, active, expires_at, rotated_from)
@@ -162,8 +156,7 @@ class PostgresApiKeyRepository:
 
     async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredApiKey]:
         """Newest first."""
-        params = {"user_id": user_id, "limit": limit, **decode_moment_cursor(cursor)}
-        return make_page(await self._database.fetch_all(_LIST, params), limit, _stored, moment_cursor)
+        return await newest_first(self._database, "SELECT * FROM api_keys", user_id, cursor, limit, _stored)
 
     async def get(self, user_id: str, key_id: str) -> StoredApiKey:
         """Raises NotFound."""
@@ -177,7 +170,7 @@ class PostgresApiKeyRepository:
         async with changing(self._database, "api_key", user_id, key_id) as change:
             old = await _row(change)
             params = {"user_id": user_id, "id": key_id, **_changed(old, wanted)}
-            new: Any = await (await change.connection.execute(_UPDATE, params)).fetchone()
+            new = await returned(await change.connection.execute(_UPDATE, params))
             await change.done("update", actor or user_id, _audited(old), _audited(new))
         return _stored(new)
 
@@ -242,8 +235,7 @@ async def _row(change: Change) -> DictRow:
 async def _insert(change: Change, secret: str, params: dict[str, Any]) -> DictRow:
     identity = {"id": change.subject, "user_id": change.user_id}
     hashed = {"prefix": display_prefix(secret), "key_hash": hash_secret(secret)}
-    row: Any = await (await change.connection.execute(_INSERT, {**params, **identity, **hashed})).fetchone()
-    return dict(row)
+    return await returned(await change.connection.execute(_INSERT, {**params, **identity, **hashed}))
 
 
 def _changed(old: DictRow, wanted: ApiKeyChange) -> dict[str, Any]:

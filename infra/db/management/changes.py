@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
@@ -54,6 +55,14 @@ async def changing(database: Database, kind: str, user_id: str, subject: str) ->
     async with database.transaction() as connection:
         await connection.execute(_LOCK, (f"{kind}:{user_id}:{subject}",))
         yield Change(connection, kind, user_id, subject)
+
+
+async def returned(cursor: AsyncCursor[DictRow]) -> DictRow:
+    """The one row that a statement with RETURNING has written."""
+    row = await cursor.fetchone()
+    if row is None:
+        raise RuntimeError("the statement wrote no row")
+    return row
 
 
 def check_user_id(user_id: str) -> None:

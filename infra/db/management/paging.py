@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from psycopg.rows import DictRow
 
+from infra.db.engine import Database
 from modelpilot.errors import InvalidRequest
 from modelpilot.management.resources import Page
 
@@ -54,6 +55,22 @@ def decode_moment_cursor(cursor: str | None) -> dict[str, Any]:
 def moment_cursor(row: DictRow, id_column: str = "id") -> str:
     """The cursor that continues after this row."""
     return encode_cursor(row["created_at"].isoformat(), row[id_column])
+
+
+async def newest_first(
+    database: Database,
+    select: str,
+    user_id: str,
+    cursor: str | None,
+    limit: int,
+    build: Callable[[DictRow], Item],
+) -> Page[Item]:
+    """One page of what `select` (without a WHERE) finds of this owner, by (created_at, id) descending."""
+    query = f"""{select}
+        WHERE user_id = %(user_id)s AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(after_id)s))
+        ORDER BY created_at DESC, id DESC LIMIT %(limit)s + 1"""
+    params = {"user_id": user_id, "limit": limit, **decode_moment_cursor(cursor)}
+    return make_page(await database.fetch_all(query, params), limit, build, moment_cursor)
 
 
 def make_page(

@@ -114,7 +114,7 @@ async def test_first_start(database: Database) -> None:
     assert await ensure_demo_router(database)
     assert not await ensure_demo_router(database)
     routers = PostgresRouterRepository(database)
-    assert (await routers.get("admin", "demo")).router == demo_router()
+    assert (await routers.get("admin", "demo")).body == demo_router()
     await routers.delete("admin", "demo", "k")
     assert not await ensure_demo_router(database), "a deleted demo router stays deleted"
     await keys.close()

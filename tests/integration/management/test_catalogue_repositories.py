@@ -22,14 +22,14 @@ async def test_models_over_the_shared_catalogue(database: Database) -> None:
         await models.delete("alice", "sim/a", "k")
     override = await models.put("alice", sample_model("sim/a", quality_score=0.9), "k")
     assert not override.shared
-    assert (await models.get("alice", "sim/a")).spec.quality_score == 0.9
-    assert (await models.get("bob", "sim/a")).spec.quality_score is None
+    assert (await models.get("alice", "sim/a")).body.quality_score == 0.9
+    assert (await models.get("bob", "sim/a")).body.quality_score is None
     await models.create("alice", sample_model("sim/c"), "k")
     with pytest.raises(Conflict):
         await models.create("alice", sample_model("sim/c"), "k")
     page = await models.list("alice", None, 2)
     rest = await models.list("alice", page.next_cursor, 2)
-    assert [(m.spec.id, m.shared) for m in (*page.items, *rest.items)] == [
+    assert [(m.body.id, m.shared) for m in (*page.items, *rest.items)] == [
         ("sim/a", False),
         ("sim/b", True),
         ("sim/c", False),
@@ -49,18 +49,18 @@ async def test_seeding_is_repeatable(database: Database) -> None:
     assert await seed_catalogue(database, [sample_model("sim/a"), sample_model("sim/b")]) == 2
     assert await seed_catalogue(database, [sample_model("sim/a"), sample_model("sim/b")]) == 0
     assert await seed_catalogue(database, [sample_model("sim/a", quality_score=0.5), sample_model("sim/c")]) == 3
-    assert [m.spec.id for m in (await models.list("alice", None, 9)).items] == ["sim/a", "sim/c"]
+    assert [m.body.id for m in (await models.list("alice", None, 9)).items] == ["sim/a", "sim/c"]
 
 
 async def test_provider_keys_go_in_and_never_out(database: Database, migrated_url: str) -> None:
     """A provider shows that it has a key; without a new one the stored one stays; nothing holds it in clear."""
     providers = PostgresProviderRepository(database, keyring())
-    assert not (await providers.create("alice", sample_provider(), "k")).has_key
+    assert not (await providers.create("alice", sample_provider(), "k")).body.has_key
     with pytest.raises(Conflict):
         await providers.create("alice", sample_provider(), "k")
-    assert (await providers.put("alice", sample_provider(api_key=SecretStr(CANARY)), "k")).has_key
+    assert (await providers.put("alice", sample_provider(api_key=SecretStr(CANARY)), "k")).body.has_key
     kept = await providers.put("alice", sample_provider(base_url="http://localhost:1/v1"), "k")
-    assert kept.has_key
+    assert kept.body.has_key
     assert await providers.get("alice", "openai") == kept
     assert (await providers.list("alice", None, 9)).items == (kept,)
     for table in ("providers", "audit_log"):
@@ -77,14 +77,14 @@ async def test_several_keys_go_in_and_never_out(database: Database, migrated_url
     providers = PostgresProviderRepository(database, keyring())
     many = [SecretStr(f"{CANARY}-{number}") for number in range(3)]
     made = await providers.create("alice", sample_provider(api_key=SecretStr(CANARY), api_keys=many), "k")
-    assert (made.has_key, made.key_count) == (True, 4)
-    assert (await providers.put("alice", sample_provider(base_url="http://localhost:1/v1"), "k")).key_count == 4
+    assert (made.body.has_key, made.body.key_count) == (True, 4)
+    assert (await providers.put("alice", sample_provider(base_url="http://localhost:1/v1"), "k")).body.key_count == 4
     assert CANARY not in repr(await providers.get("alice", "openai"))
     for table in ("providers", "audit_log"):
         assert CANARY not in table_text(migrated_url, table)
         assert CANARY.encode().hex() not in table_text(migrated_url, table)
-    assert (await providers.put("alice", sample_provider(api_keys=many[:2]), "k")).key_count == 2
-    assert (await providers.put("alice", sample_provider(api_key=SecretStr(CANARY)), "k")).key_count == 1
+    assert (await providers.put("alice", sample_provider(api_keys=many[:2]), "k")).body.key_count == 2
+    assert (await providers.put("alice", sample_provider(api_key=SecretStr(CANARY)), "k")).body.key_count == 1
 
 
 async def test_reencryption_moves_every_key(database: Database) -> None:

@@ -24,7 +24,7 @@ async def test_router_life_cycle(database: Database) -> None:
     """Create, replace, read, delete; the version grows with the body only, and never starts again."""
     routers = PostgresRouterRepository(database)
     first = await routers.create("alice", sample_router(), "key_1")
-    assert (first.version, first.router) == (1, sample_router())
+    assert (first.version, first.body) == (1, sample_router())
     with pytest.raises(Conflict):
         await routers.create("alice", sample_router(), "key_1")
     assert (await routers.put("alice", sample_router(), "key_1")).version == 1
@@ -40,7 +40,7 @@ async def test_router_life_cycle(database: Database) -> None:
     again = await routers.put("alice", sample_router(), "key_1")
     assert again.version == 3
     assert [stored.version for stored in await routers.versions("alice", "support")] == [3, 2, 1]
-    assert [stored.router.name for stored in await routers.versions("alice", "support")] == ["", "New", ""]
+    assert [stored.body.name for stored in await routers.versions("alice", "support")] == ["", "New", ""]
 
 
 async def test_concurrent_puts_make_consecutive_versions(database: Database) -> None:
@@ -59,7 +59,7 @@ async def test_lists_are_paged_newest_first(database: Database) -> None:
     page = await routers.list("alice", None, 2)
     await routers.create("alice", sample_router("late"), "k")
     while True:
-        seen += [stored.router.id for stored in page.items]
+        seen += [stored.body.id for stored in page.items]
         if page.next_cursor is None:
             break
         page = await routers.list("alice", page.next_cursor, 2)
@@ -145,7 +145,7 @@ async def test_tenants_are_apart(database: Database) -> None:
         assert len((await repository.list("alice", None, 9)).items) >= 1
     assert (await routers.put("bob", sample_router(name="Bob's"), "k")).version == 1
     await models.put("bob", sample_model("own/m", quality_score=0.1), "k")
-    assert not (await providers.put("bob", sample_provider(), "k")).has_key
+    assert not (await providers.put("bob", sample_provider(), "k")).body.has_key
     assert await routers.get("alice", "support") == router
     assert await models.get("alice", "own/m") == model
     assert await providers.get("alice", "openai") == provider

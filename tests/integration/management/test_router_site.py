@@ -148,7 +148,7 @@ async def test_the_way_back_is_a_new_version(database: Database, workbench: Loca
     await listener.stop()
     assert heard == [("router", "alice", "support")]
     stored = await PostgresRouterRepository(database).get("alice", "support")
-    assert (stored.version, stored.router.exploration, stored.router.available_models) == (4, 0.0, [SMALL])
+    assert (stored.version, stored.body.exploration, stored.body.available_models) == (4, 0.0, [SMALL])
     entry = (await PostgresAuditRepository(database).list("alice", None, 1)).items[0]
     assert (entry.actor, entry.action, entry.kind, entry.subject) == ("site:ann", "update", "router", "support")
     assert await asyncio.to_thread(workbench.restore, "alice", "support", 4, "site:ann") == 4  # nothing to change

@@ -1,0 +1,154 @@
+"""`/api/routers`, `/api/models` and `/api/providers`: the resources that tenants administer, declared in one table."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from aiohttp import web
+
+from api.http.registry import RouteSpec
+from api.routes import resource
+from api.routes.resource import Resource
+from api.services import SERVICES, Services
+from modelpilot.errors import Conflict, InvalidRequest, NotFound
+from modelpilot.management.resources import SHARED_OWNER, ModelRepository, Page, ProviderSummary
+from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.routing.router import Router
+
+# A key becomes a header value; line breaks there would be another header.
+_HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,4000}")
+
+
+class RouterView(Router, resource.Stamps):
+    """A router at one version."""
+
+    version: int
+
+
+class RouterListing(resource.Listing[RouterView]):
+    """Routers, or versions of one router, newest first."""
+
+
+class ModelView(ModelSpec, resource.Stamps):
+    """A model. `shared`: it comes from the seeded catalogue and is not overridden."""
+
+    shared: bool
+
+
+class ModelListing(resource.Listing[ModelView]):
+    """Models by id."""
+
+
+class ProviderView(ProviderSummary, resource.Stamps):
+    """A provider without its keys."""
+
+
+class ProviderListing(resource.Listing[ProviderView]):
+    """Providers, newest first."""
+
+
+def routes() -> list[RouteSpec]:
+    """The routes of every resource, and the versions of a router."""
+    path, summary = "/api/routers/{id}/versions", "List the versions of a router, newest first"
+    versions = RouteSpec("GET", path, _versions, "admin", summary, "routers", None, RouterListing)
+    return [*(spec for each in _RESOURCES for spec in each.routes()), versions]
+
+
+async def _versions(request: web.Request) -> web.StreamResponse:
+    routers = request.app[SERVICES].routers
+    versions = await routers.versions(resource.owner_of(request), resource.path_id(request, "router"))
+    return resource.listed(Page(tuple(versions)), _ROUTERS.view_of)
+
+
+def named_models(router: Router) -> Iterator[tuple[str, str]]:
+    """Every model that the router names, each with the field that names it."""
+    if router.preferred_model is not None:
+        yield "preferredModel", router.preferred_model
+    for position, model in enumerate(router.available_models):
+        yield f"availableModels[{position}]", model
+    for position, model in enumerate(router.fallback_strategy.fallback_models):
+        yield f"fallbackStrategy.fallbackModels[{position}]", model
+
+
+async def check_router(models: ModelRepository, owner: str, router: Router) -> None:
+    """What the type cannot know: the models exist in the owner's catalogue, and the durability is built.
+
+    Raises InvalidRequest.
+    """
+    if router.durability == "relaxed":
+        raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
+    known: set[str] = set()
+    for field, model in named_models(router):
+        if model in known:
+            continue
+        try:
+            await models.get(owner, model)
+        except NotFound as error:
+            raise InvalidRequest(f"{field}: there is no model '{model}'; see /api/models", param=field) from error
+        known.add(model)
+
+
+async def _check_router(services: Services, owner: str, router: Router) -> None:
+    await check_router(services.models, owner, router)
+
+
+async def _check_model_unused(services: Services, owner: str, model: str) -> None:
+    """Refuse to delete the owner's model while routers name it, unless the shared catalogue has it, too."""
+    stored = await services.models.get(owner, model)
+    if stored.shared or await _is_shared(services, model):
+        return
+    users = [router async for router in _routers_naming(services, owner, model)]
+    if users:
+        named = ", ".join(f"'{router}'" for router in users)
+        raise Conflict(f"The model is used by the routers {named}; change them first.", details={"routers": users})
+
+
+async def _is_shared(services: Services, model: str) -> bool:
+    try:
+        await services.models.get(SHARED_OWNER, model)
+    except NotFound:
+        return False
+    return True
+
+
+async def _routers_naming(services: Services, owner: str, model: str) -> AsyncIterator[str]:
+    async for stored in resource.every(services.routers, owner):
+        if any(name == model for _, name in named_models(stored.body)):
+            yield stored.body.id
+
+
+async def _check_provider(services: Services, owner: str, spec: ProviderSpec) -> None:
+    if spec.base_url is not None:
+        services.check_base_url(spec.base_url)
+    named = [("apiKey", spec.api_key), *((f"apiKeys[{i}]", key) for i, key in enumerate(spec.api_keys or []))]
+    for name, key in named:
+        if key is not None and _HEADER_SAFE.fullmatch(key.get_secret_value()) is None:
+            raise InvalidRequest(f"{name}: printable ASCII characters without spaces were expected", param=name)
+
+
+_ROUTERS = Resource(
+    kind="router",
+    body=Router,
+    view=RouterView,
+    listing=RouterListing,
+    repository=lambda services: services.routers,
+    check_write=_check_router,
+)
+_MODELS = Resource(
+    kind="model",
+    body=ModelSpec,
+    view=ModelView,
+    listing=ModelListing,
+    repository=lambda services: services.models,
+    check_delete=_check_model_unused,
+    id_pattern=":.+",  # ids may contain slashes
+)
+_PROVIDERS = Resource(
+    kind="provider",
+    body=ProviderSpec,
+    view=ProviderView,
+    listing=ProviderListing,
+    repository=lambda services: services.providers,
+    check_write=_check_provider,
+)
+_RESOURCES: tuple[Resource[Any, Any], ...] = (_ROUTERS, _MODELS, _PROVIDERS)
