@@ -1,7 +1,7 @@
 """`/api/routers`, `/api/models` and `/api/providers`: the resources that tenants administer, declared in one table."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
@@ -60,16 +60,6 @@ async def _versions(request: web.Request) -> web.StreamResponse:
     return resource.listed(Page(tuple(versions)), _ROUTERS.view_of)
 
 
-def named_models(router: Router) -> Iterator[tuple[str, str]]:
-    """Every model that the router names, each with the field that names it."""
-    if router.preferred_model is not None:
-        yield "preferredModel", router.preferred_model
-    for position, model in enumerate(router.available_models):
-        yield f"availableModels[{position}]", model
-    for position, model in enumerate(router.fallback_strategy.fallback_models):
-        yield f"fallbackStrategy.fallbackModels[{position}]", model
-
-
 async def check_router(models: ModelRepository, owner: str, router: Router) -> None:
     """What the type cannot know: the models exist in the owner's catalogue, and the durability is built.
 
@@ -78,7 +68,7 @@ async def check_router(models: ModelRepository, owner: str, router: Router) -> N
     if router.durability == "relaxed":
         raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
     known: set[str] = set()
-    for field, model in named_models(router):
+    for field, model in router.named_models():
         if model in known:
             continue
         try:
@@ -113,7 +103,7 @@ async def _is_shared(services: Services, model: str) -> bool:
 
 async def _routers_naming(services: Services, owner: str, model: str) -> AsyncIterator[str]:
     async for stored in resource.every(services.routers, owner):
-        if any(name == model for _, name in named_models(stored.body)):
+        if any(name == model for _, name in stored.body.named_models()):
             yield stored.body.id
 
 

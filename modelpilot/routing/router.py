@@ -1,4 +1,7 @@
-"""A router: the objective and the rules under which one model is chosen per request (product.md, section 4)."""
+"""A router: the objective and the rules under which one model is chosen per request; and how two versions differ.
+
+Its fields are declared here and nowhere else: API, OpenAPI document, database and command line take them from here.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,6 +98,15 @@ class Router(ResourceBody):
     same_model_retries: Annotated[int, Field(ge=0, le=5)] = 1
     call_format: CallFormat | None = None
 
+    def named_models(self) -> Iterator[tuple[str, str]]:
+        """Every model that the router names, each behind the field that names it."""
+        if self.preferred_model is not None:
+            yield "preferredModel", self.preferred_model
+        for position, model in enumerate(self.available_models):
+            yield f"availableModels[{position}]", model
+        for position, model in enumerate(self.fallback_strategy.fallback_models):
+            yield f"fallbackStrategy.fallbackModels[{position}]", model
+
     @model_validator(mode="after")
     def _mode_has_its_models(self) -> Self:
         if self.mode == "preferredModel" and self.preferred_model is None:
@@ -102,9 +114,6 @@ class Router(ResourceBody):
         if self.mode == "smartRouter" and not self.available_models:
             raise ValueError("availableModels must name at least one model when mode is smartRouter")
         return self
-
-
-# What differs between two versions of a router, field by field.
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,11 @@ from infra.db.engine import Connection, Database
 from infra.db.management.changes import Change, changing, returned
 from infra.db.management.paging import newest_first
 from modelpilot.errors import Conflict, NotFound
-from modelpilot.management.resources import Page, Stored
+from modelpilot.management.resources import Page
 from modelpilot.wire.json_model import ResourceBody
 
 Body = TypeVar("Body", bound=ResourceBody)
 Read = TypeVar("Read")
-
-
-def reads(body: type[Body]) -> Callable[[DictRow], Stored[Body]]:
-    """What makes a `Stored` of a row whose column `body` is JSON of this type."""
-    return lambda row: Stored(body.model_validate(row["body"]), *times(row))
 
 
 def times(row: DictRow) -> tuple[float, float]:

@@ -198,7 +198,7 @@ class PostgresConfiguration:
         own = {provider_id: OwnProvider(**plain) for provider_id, plain in row["providers"].items()}
         providers = {provider_id: self._facts(provider_id, own) for provider_id in _providers_of(models)}
         unavailable: dict[str, str] = {}
-        for model_id in _named_models(router):
+        for model_id in {model for _, model in router.named_models()}:
             reason = _why_unavailable(models.get(model_id), model_id, router.call_format, providers)
             if reason is not None:
                 unavailable[model_id] = reason
@@ -229,8 +229,3 @@ def _why_unavailable(
     if model is None:
         return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
     return places_of(model, call_format, providers).why_none
-
-
-def _named_models(router: Router) -> set[str]:
-    named = {*router.available_models, *router.fallback_strategy.fallback_models}
-    return named if router.preferred_model is None else {*named, router.preferred_model}
