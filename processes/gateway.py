@@ -24,6 +24,7 @@ from api.app import create_app
 from api.gateway.answer import SUBMISSIONS
 from api.gateway.lifecycle import Gateway, serve, sweep_flights
 from api.gateway.submit import Submissions
+from api.http.registry import add_routes
 from api.routes import (
     analytics,
     chat,
@@ -89,30 +90,28 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         app[SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
         app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
         app[deployments.HEALTH] = adapters.deployments
+        deployments.publish(adapters.deployments)
         app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
         embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
         app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
+        _set_learning(app, adapters)
         analytics.register(app, PostgresMetrics(adapters.database))
-        replay.register(app, replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(adapters.database)))
-        learning = predictors.Learning(PostgresPredictors(adapters.database), TemporalRefits(adapters.client))
-        predictors.register(app, learning)
-        jobs.register_aggregation(app, TemporalJobs(adapters.client))
-        _register_learning(app, adapters)
-        for routes in (chat, messages, embeddings, requests, codec, deployments):
-            routes.register(app)
+        for module in (chat, messages, embeddings, requests, codec, deployments, feedback, jobs, predictors, replay):
+            add_routes(app, module.routes())
 
     app = create_app(_services(settings, adapters, draining, register))
     return Gateway(app, worker, registry, controller, background, draining)
 
 
-def _register_learning(app: web.Application, adapters: Adapters) -> None:
-    """What is learnt after an answer: feedback, stored texts, re-scoring jobs."""
-    app[feedback.FEEDBACK] = PostgresFeedback(adapters.database, adapters.keyring)
-    app[feedback.TEXTS] = StoredTexts(adapters.database, adapters.keyring)
-    app[jobs.RESCORE_JOBS] = PostgresRescoreJobs(adapters.database)
-    app[jobs.JOB_RUNNER] = TemporalRescoring(adapters.client)
-    feedback.register(app)
-    jobs.register(app)
+def _set_learning(app: web.Application, adapters: Adapters) -> None:
+    """What is learnt after an answer: feedback, stored texts, batch jobs, predictors, logged decisions."""
+    database, client = adapters.database, adapters.client
+    app[feedback.FEEDBACK] = PostgresFeedback(database, adapters.keyring)
+    app[feedback.TEXTS] = StoredTexts(database, adapters.keyring)
+    app[jobs.RESCORE_JOBS], app[jobs.JOB_RUNNER] = PostgresRescoreJobs(database), TemporalRescoring(client)
+    app[jobs.AGGREGATIONS] = TemporalJobs(client)
+    app[predictors.LEARNING] = predictors.Learning(PostgresPredictors(database), TemporalRefits(client))
+    app[replay.REPLAY] = replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(database))
 
 
 def _methods(owner: object) -> list[Callable[..., Any]]:

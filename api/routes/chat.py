@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer
 from api.gateway.receive import ReceivedRequest, receive
 from api.http.bodies import parse_object, read_bytes, validate
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from modelpilot.chat.body import ChatBody
 
@@ -30,31 +30,22 @@ class DecisionView(BaseModel):
     decision: dict[str, Any]
 
 
-def register(app: web.Application) -> None:
-    """Add the routes; `SUBMISSIONS` has to be set by then."""
+def routes() -> list[RouteSpec]:
+    """The routes of this module. Their application has `SUBMISSIONS`."""
     paths = {
         "/router/{router_id}": _route,
         "/router/{router_id}/chat/completions": _route,
         "/v1/chat/completions": _complete,
     }
     summary = "Route a chat request (or call one model, by `model`)"
-    specs = [
-        RouteSpec("POST", path, handler, "route", summary, "routing", ChatBody, ChatCompletion)
-        for path, handler in paths.items()
+    explain, deciding = "/router/{router_id}/explain", "The decision for a body, without calling a provider"
+    return [
+        *(
+            RouteSpec("POST", path, handler, "route", summary, "routing", ChatBody, ChatCompletion)
+            for path, handler in paths.items()
+        ),
+        RouteSpec("POST", explain, _explain, "route", deciding, "routing", ChatBody, DecisionView),
     ]
-    specs.append(
-        RouteSpec(
-            "POST",
-            "/router/{router_id}/explain",
-            _explain,
-            "route",
-            "The decision for a body, without calling a provider",
-            "routing",
-            ChatBody,
-            DecisionView,
-        )
-    )
-    add_routes(app, specs)
 
 
 async def _route(request: web.Request) -> web.StreamResponse:

@@ -16,7 +16,7 @@ from temporalio.converter import PayloadCodec
 
 from api.http.bodies import read_bytes
 from api.http.middleware import presented_key
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.services import SERVICES
 from modelpilot.errors import InvalidRequest, MalformedBody, PermissionDenied
 
@@ -34,10 +34,10 @@ class CodecAccess:
 CODEC: web.AppKey[CodecAccess] = web.AppKey("codec", CodecAccess)
 
 
-def register(app: web.Application) -> None:
-    """Add the route; `CODEC` has to be set by then."""
+def routes() -> list[RouteSpec]:
+    """The route of this module. Its application has `CODEC`."""
     summary = "Decode Temporal payloads (remote codec protocol)"
-    add_routes(app, [RouteSpec("POST", "/codec/decode", _decode, "public", summary, "codec")])
+    return [RouteSpec("POST", "/codec/decode", _decode, "public", summary, "codec")]
 
 
 async def _decode(request: web.Request) -> web.StreamResponse:

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 
 from activities.requests.deployments import DeploymentHealth, DeploymentReport
 from api.http.middleware import PRINCIPAL
-from api.http.registry import RouteSpec, Scope, add_routes
+from api.http.registry import RouteSpec, Scope
 from api.http.responses import json_response
 from api.routes.resource import Time, view_of
 from modelpilot.providers.breaker import State
@@ -45,13 +45,12 @@ class DeploymentListing(WireModel):
     refused_keys: list[str]
 
 
-def register(app: web.Application) -> None:
-    """Add the route and publish the gauges; `HEALTH` has to be set by then."""
-    publish(app[HEALTH])
+def routes() -> list[RouteSpec]:
+    """The route of this module. Its application has `HEALTH`."""
     summary = "Circuit breakers and refused provider keys, as this gateway sees them"
     path = "/api/health/deployments"
     also: frozenset[Scope] = frozenset({"analytics"})
-    add_routes(app, [RouteSpec("GET", path, _list, "admin", summary, "health", response=DeploymentListing, also=also)])
+    return [RouteSpec("GET", path, _list, "admin", summary, "health", response=DeploymentListing, also=also)]
 
 
 def publish(health: DeploymentHealth) -> None:

@@ -18,7 +18,7 @@ from activities.requests.failures import attempt_summary, failed_outcome, outcom
 from api.gateway.receive import check_allowed
 from api.http.bodies import read_body
 from api.http.middleware import PRINCIPAL, REQUEST_ID
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from modelpilot.errors import InvalidRequest, ModelPilotError, NoCandidate
 from modelpilot.providers.catalogue import ModelSpec
@@ -62,12 +62,10 @@ class EmbeddingList(BaseModel):
     modelpilot: dict[str, Any]
 
 
-def register(app: web.Application) -> None:
-    """Add the route; `EMBEDDINGS` has to be set by then."""
+def routes() -> list[RouteSpec]:
+    """The route of this module. Its application has `EMBEDDINGS`."""
     summary = "Embeddings of one model of the catalogue"
-    add_routes(
-        app, [RouteSpec("POST", "/v1/embeddings", _create, "route", summary, "openai", EmbeddingsBody, EmbeddingList)]
-    )
+    return [RouteSpec("POST", "/v1/embeddings", _create, "route", summary, "openai", EmbeddingsBody, EmbeddingList)]
 
 
 async def _create(request: web.Request) -> web.StreamResponse:

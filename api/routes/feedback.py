@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from api.gateway.receive import check_allowed
 from api.http.bodies import read_json, validate
 from api.http.middleware import PRINCIPAL
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from api.routes.requests import LEDGER
 from api.routes.resource import deleted, shown, view_of
@@ -68,17 +68,14 @@ class TextView(WireModel):
     answer: dict[str, Any] | None
 
 
-def register(app: web.Application) -> None:
-    """Add the routes; `FEEDBACK`, `TEXTS` and the ledger have to be set by then."""
+def routes() -> list[RouteSpec]:
+    """The routes of this module. Their application has `FEEDBACK`, `TEXTS` and the ledger."""
     text, tag = "/v1/requests/{request_id}/text", "learning"
-    add_routes(
-        app,
-        [
-            RouteSpec("POST", "/v1/feedback", _put, "route", "Rate an answer", tag, FeedbackBody, FeedbackView),
-            RouteSpec("GET", text, _show, "admin", "Stored prompt and answer of a request", tag, None, TextView),
-            RouteSpec("DELETE", text, _delete, "route", "Delete what is stored of a request's text", tag, status=204),
-        ],
-    )
+    return [
+        RouteSpec("POST", "/v1/feedback", _put, "route", "Rate an answer", tag, FeedbackBody, FeedbackView),
+        RouteSpec("GET", text, _show, "admin", "Stored prompt and answer of a request", tag, None, TextView),
+        RouteSpec("DELETE", text, _delete, "route", "Delete what is stored of a request's text", tag, status=204),
+    ]
 
 
 async def _put(request: web.Request) -> web.StreamResponse:

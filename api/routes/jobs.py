@@ -1,4 +1,7 @@
-"""`/api/jobs`: batch re-scoring on demand, and what became of it."""
+"""`/api/jobs`: batch jobs on demand, and what became of them.
+
+Re-scoring jobs have rows of their own in Postgres. Aggregations live in Temporal alone.
+"""
 
 import secrets
 import time
@@ -8,7 +11,7 @@ from aiohttp import web
 from pydantic import AwareDatetime, Field
 
 from api.http.bodies import validate
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from api.routes import resource
 from api.services import SERVICES, Services
@@ -19,7 +22,12 @@ from modelpilot.metrics.jobs import Job, JobProgress, Jobs, JobStatus, job_workf
 from modelpilot.routing.router import ModelId, RouterId
 from modelpilot.wire.json_model import WireModel
 
-# A batch job as `/api/jobs` shows it, whatever kind it is.
+RESCORE_JOBS: web.AppKey[RescoreJobs] = web.AppKey("rescore_jobs", RescoreJobs)
+JOB_RUNNER: web.AppKey[JobRunner] = web.AppKey("job_runner", JobRunner)
+AGGREGATIONS: web.AppKey[Jobs] = web.AppKey("aggregations", Jobs)
+
+_MOST_ROWS = 10_000_000
+Moment = Annotated[AwareDatetime, Field(strict=False)]  # JSON has no times: they come as text
 
 
 class JobProgressView(WireModel):
@@ -59,13 +67,6 @@ class JobView(WireModel):
     finished_at: resource.Time | None = None
 
 
-RESCORE_JOBS: web.AppKey[RescoreJobs] = web.AppKey("rescore_jobs", RescoreJobs)
-JOB_RUNNER: web.AppKey[JobRunner] = web.AppKey("job_runner", JobRunner)
-
-_MOST_ROWS = 10_000_000
-Moment = Annotated[AwareDatetime, Field(strict=False)]  # JSON has no times: they come as text
-
-
 class RescoreBody(WireModel):
     """Which stored outcomes to score again, and by what. All filters are optional."""
 
@@ -85,22 +86,21 @@ class JobListing(resource.PageView[JobView]):
     """Jobs, newest first."""
 
 
-def register(app: web.Application) -> None:
-    """Add the routes; `RESCORE_JOBS` and `JOB_RUNNER` have to be set by then."""
-    add_routes(
-        app,
-        [
-            RouteSpec(
-                "POST", "/api/jobs/rescore", _rescore, "admin", "Score stored outcomes again", "jobs",
-                RescoreBody, JobView, 202,
-            ),
-            RouteSpec("GET", "/api/jobs", _list, "admin", "List jobs", "jobs", None, JobListing, 200, resource.PAGING),
-            RouteSpec("GET", "/api/jobs/{id}", _get, "admin", "Read a job", "jobs", None, JobView),
-            RouteSpec("POST", "/api/jobs/{id}/pause", _pause, "admin", "Let a job wait", "jobs", None, JobView),
-            RouteSpec("POST", "/api/jobs/{id}/resume", _resume, "admin", "Let a job go on", "jobs", None, JobView),
-            RouteSpec("POST", "/api/jobs/{id}/cancel", _cancel, "admin", "End a job", "jobs", None, JobView),
-        ],
-    )  # fmt: skip
+def routes() -> list[RouteSpec]:
+    """The routes of this module. Their application has `RESCORE_JOBS`, `JOB_RUNNER` and `AGGREGATIONS`."""
+    jobs, rescore, again = "/api/jobs", "/api/jobs/rescore", "Score stored outcomes again"
+    one, of_aggregations = f"{jobs}/{{id}}", f"{jobs}/{{id:aggregate-[0-9a-f]+}}"
+    return [
+        RouteSpec("POST", f"{jobs}/aggregate", _aggregate, "admin", "Aggregate now", "jobs", None, JobView, 202),
+        # Before those of other jobs: the ids that it answers for are a part of theirs.
+        RouteSpec("GET", of_aggregations, _get_aggregation, "admin", "Read a job", "jobs", None, JobView),
+        RouteSpec("POST", rescore, _rescore, "admin", again, "jobs", RescoreBody, JobView, 202),
+        RouteSpec("GET", jobs, _list, "admin", "List jobs", "jobs", None, JobListing, 200, resource.PAGING),
+        RouteSpec("GET", one, _get, "admin", "Read a job", "jobs", None, JobView),
+        RouteSpec("POST", f"{one}/pause", _pause, "admin", "Let a job wait", "jobs", None, JobView),
+        RouteSpec("POST", f"{one}/resume", _resume, "admin", "Let a job go on", "jobs", None, JobView),
+        RouteSpec("POST", f"{one}/cancel", _cancel, "admin", "End a job", "jobs", None, JobView),
+    ]
 
 
 async def _rescore(request: web.Request) -> web.StreamResponse:
@@ -218,24 +218,6 @@ def _view(state: JobState) -> JobView:
     return resource.view_of(JobView, state, kind="rescore", judge=judge, scored=state.progress.scored)
 
 
-# `POST /api/jobs/aggregate`, and `GET /api/jobs/{id}` for what it started: jobs that live in Temporal alone.
-
-JOBS: web.AppKey[Jobs] = web.AppKey("jobs", Jobs)
-
-
-def register_aggregation(app: web.Application, jobs: Jobs) -> None:
-    """Add the routes over `jobs`. Before those of other jobs: the ids that these answer for are a part of theirs."""
-    app[JOBS] = jobs
-    one, begun = "/api/jobs/{id:aggregate-[0-9a-f]+}", "/api/jobs/aggregate"
-    add_routes(
-        app,
-        [
-            RouteSpec("POST", begun, _aggregate, "admin", "Aggregate now", "jobs", None, JobView, 202),
-            RouteSpec("GET", one, _show, "admin", "Read a job", "jobs", None, JobView),
-        ],
-    )
-
-
 def _aggregation_view(owner: str, job: Job) -> JobView:
     progress = job.progress or JobProgress()
     return resource.view_of(
@@ -245,10 +227,10 @@ def _aggregation_view(owner: str, job: Job) -> JobView:
 
 async def _aggregate(request: web.Request) -> web.StreamResponse:
     owner = resource.owner_of(request)
-    job = await request.app[JOBS].start_aggregation(owner)
+    job = await request.app[AGGREGATIONS].start_aggregation(owner)
     return json_response(_aggregation_view(owner, job).to_wire(), 202, {"location": f"/api/jobs/{job.id}"})
 
 
-async def _show(request: web.Request) -> web.StreamResponse:
+async def _get_aggregation(request: web.Request) -> web.StreamResponse:
     owner, job_id = resource.owner_of(request), resource.path_id(request, "job")
-    return resource.shown(_aggregation_view(owner, await request.app[JOBS].find(owner, job_id)))
+    return resource.shown(_aggregation_view(owner, await request.app[AGGREGATIONS].find(owner, job_id)))

@@ -15,7 +15,7 @@ from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
 from api.gateway.receive import ReceivedRequest, receive
 from api.http.bodies import parse_object, read_bytes, validate
 from api.http.errors import ErrorView
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.http.responses import json_bytes, json_response
 from modelpilot.chat.body import ChatBody
 from modelpilot.requests.records import RequestRecord
@@ -53,16 +53,15 @@ class TokenCount(BaseModel):
     input_tokens: int
 
 
-def register(app: web.Application) -> None:
-    """Add the routes; `SUBMISSIONS` has to be set by then."""
+def routes() -> list[RouteSpec]:
+    """The routes of this module. Their application has `SUBMISSIONS`."""
     anthropic = partial(RouteSpec, "POST", scope="route", tag="routing", envelope=anthropic_envelope)
     routing = "Route a request in Anthropic's Messages format (or call one model, by `model`)"
     counting = "Estimate the input tokens of a Messages request"
-    specs = [
+    return [
         anthropic("/v1/messages", _create, summary=routing, request=MessagesBody, response=Message),
         anthropic("/v1/messages/count_tokens", _count, summary=counting, request=CountTokensBody, response=TokenCount),
     ]
-    add_routes(app, specs)
 
 
 def anthropic_envelope(view: ErrorView) -> dict[str, Any]:

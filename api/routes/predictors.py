@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import AfterValidator
 from pydantic.alias_generators import to_camel
 
-from api.http.registry import RouteSpec, Scope, add_routes
+from api.http.registry import RouteSpec, Scope
 from api.http.responses import json_response
 from api.routes import resource
 from api.services import SERVICES
@@ -76,19 +76,15 @@ class RefitView(WireModel):
     report: RefitReportView | None
 
 
-def register(app: web.Application, learning: Learning) -> None:
-    """Add the routes over `learning`."""
-    app[LEARNING] = learning
+def routes() -> list[RouteSpec]:
+    """The routes of this module. Their application has `LEARNING`."""
     refit, also = "/api/routers/{id}/refit", frozenset[Scope]({"analytics"})
     kept, read = "/api/routers/{id}/predictor", "The fitted predictor of a router, and its versions"
-    add_routes(
-        app,
-        [
-            RouteSpec("GET", kept, _predictor, "admin", read, "routers", None, PredictorView, also=also),
-            RouteSpec("POST", refit, _start, "admin", "Fit a router's predictor anew", "routers", None, RefitView, 202),
-            RouteSpec("GET", refit, _latest, "admin", "How the latest refit goes", "routers", None, RefitView),
-        ],
-    )
+    return [
+        RouteSpec("GET", kept, _predictor, "admin", read, "routers", None, PredictorView, also=also),
+        RouteSpec("POST", refit, _start, "admin", "Fit a router's predictor anew", "routers", None, RefitView, 202),
+        RouteSpec("GET", refit, _latest, "admin", "How the latest refit goes", "routers", None, RefitView),
+    ]
 
 
 async def _predictor(request: web.Request) -> web.StreamResponse:

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from api.gateway.receive import check_allowed
 from api.http.bodies import read_body
 from api.http.middleware import PRINCIPAL
-from api.http.registry import RouteSpec, Scope, add_routes
+from api.http.registry import RouteSpec, Scope
 from api.http.responses import json_response
 from api.services import SERVICES
 from modelpilot.errors import NotFound
@@ -74,12 +74,11 @@ class ReplayView(WireModel):
     thin_evidence: dict[str, Any]
 
 
-def register(app: web.Application, access: ReplayAccess) -> None:
-    """Add the route over `access`."""
-    app[REPLAY] = access
+def routes() -> list[RouteSpec]:
+    """The route of this module. Its application has `REPLAY`."""
     path, summary = "/router/{router_id}/replay", "Logged decisions under other settings, with intervals"
     also: frozenset[Scope] = frozenset({"analytics"})
-    add_routes(app, [RouteSpec("POST", path, _replay, "route", summary, "routing", ReplayBody, ReplayView, also=also)])
+    return [RouteSpec("POST", path, _replay, "route", summary, "routing", ReplayBody, ReplayView, also=also)]
 
 
 async def _replay(request: web.Request) -> web.StreamResponse:

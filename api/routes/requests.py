@@ -7,7 +7,7 @@ from aiohttp import web
 from activities.requests.flight import FlightRegistry
 from api.gateway.answer import request_view
 from api.http.middleware import PRINCIPAL
-from api.http.registry import RouteSpec, add_routes
+from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from modelpilot.errors import NotFound
 from modelpilot.requests.ports import Ledger, WorkflowStarter
@@ -31,13 +31,10 @@ class RequestView(WireModel):
     answer: dict[str, Any] | None
 
 
-def register(app: web.Application) -> None:
-    """Add the route; its collaborators have to be set by then."""
+def routes() -> list[RouteSpec]:
+    """The route of this module. Its application has `LEDGER`, `REGISTRY` and `STARTER`."""
     summary = "Status, attempts, decision, cost, workflow, and the answer while retained"
-    add_routes(
-        app,
-        [RouteSpec("GET", "/v1/requests/{request_id}", _show, "route", summary, "routing", None, RequestView)],
-    )
+    return [RouteSpec("GET", "/v1/requests/{request_id}", _show, "route", summary, "routing", None, RequestView)]
 
 
 async def _show(request: web.Request) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from api.app import create_app
 from api.http.auth import CachedAuthenticator
+from api.http.registry import add_routes
 from api.routes import feedback, jobs, requests
 from api.services import Services
 from infra.catalogue.seed import seed_models
@@ -132,9 +133,8 @@ async def learning_site(url: str, aiohttp_client: MakeClient) -> AsyncIterator[S
             app[requests.LEDGER] = ledger
             app[feedback.FEEDBACK], app[feedback.TEXTS] = PostgresFeedback(database, ring), StoredTexts(database, ring)
             app[jobs.RESCORE_JOBS], app[jobs.JOB_RUNNER] = stored, runner
-            feedback.register(app)
-            jobs.register_aggregation(app, aggregations)
-            jobs.register(app)
+            app[jobs.AGGREGATIONS] = aggregations
+            add_routes(app, [*feedback.routes(), *jobs.routes()])
 
         services = Services(
             authenticator=CachedAuthenticator(keys),

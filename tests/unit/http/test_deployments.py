@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
 from activities.requests.deployments import Deployment, DeploymentHealth
+from api.http.registry import add_routes
 from api.routes import deployments
 from modelpilot.providers.deployments import Place
 from modelpilot.requests.outcome import Attempt
@@ -22,7 +23,8 @@ def application(stores: FakeStores, health: DeploymentHealth) -> web.Application
 
     def register(app: web.Application) -> None:
         app[deployments.HEALTH] = health
-        deployments.register(app)
+        deployments.publish(app[deployments.HEALTH])
+        add_routes(app, deployments.routes())
 
     return stores.app(extra_routes=[register])
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from activities.requests.caches import RouterCache
 from api.http.openapi import documented_path
-from api.http.registry import ROUTES
+from api.http.registry import ROUTES, add_routes
 from api.routes import predictors, replay
 from modelpilot.errors import NotFound
 from modelpilot.learning.refit import FittedArtifact, RefitReport, RefitRun
@@ -76,9 +76,10 @@ class Parts:
         """The application with these routes."""
 
         def register(app: web.Application) -> None:
-            predictors.register(app, predictors.Learning(self.store, self.refits))
+            app[predictors.LEARNING] = predictors.Learning(self.store, self.refits)
             cache = RouterCache(FakeConfiguration(shot))
-            replay.register(app, replay.ReplayAccess(cache, self.log))
+            app[replay.REPLAY] = replay.ReplayAccess(cache, self.log)
+            add_routes(app, [*predictors.routes(), *replay.routes()])
 
         return self.stores.app(extra_routes=[register])
 
