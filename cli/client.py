@@ -1,4 +1,6 @@
-"""The management commands' way to the running gateway: plain HTTP with the admin key, and one sentence per problem.
+"""The management commands' way to the running gateway, and the files that they read.
+
+Plain HTTP with the admin key, and one sentence per problem.
 
 Exit codes of the commands that use it: 0 done, 1 refused or failed, 2 wrong usage or configuration, 3 not reachable.
 """
@@ -145,8 +147,6 @@ def connect() -> GatewayClient:
     """A client for the configured gateway."""
     return GatewayClient(find_target())
 
-
-# Files with one or many things to apply: YAML or JSON.
 
 File = Annotated[str, typer.Option("--file", "-f", help="YAML or JSON, one or many documents; `-` reads the input.")]
 

@@ -1,4 +1,4 @@
-"""How commands show data: tables for people, JSON for programs."""
+"""How commands show data (tables for people, JSON for programs) and refusals (one line and exit code 1)."""
 
 import json
 import sys
@@ -65,9 +65,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return Text(", ".join(map(str, value)))
     return Text(f"{value:g}" if isinstance(value, float) else str(value))
-
-
-# What every group of management commands has in common: subcommands, and a refusal as one line and exit code 1.
 
 
 class RefusalsAreMessages(TyperGroup):

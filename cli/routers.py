@@ -1,4 +1,4 @@
-"""`modelpilot routers`: show and change routers."""
+"""`modelpilot routers`: show and change routers, what they have learnt, and what other settings would do."""
 
 import time
 from collections import Counter
@@ -9,15 +9,19 @@ import typer
 from cli.client import EXIT_FAILED, File, GatewayClient, Refused, connect, fail, read_documents, segment
 from cli.output import AsJson, command_group, print_json, show, table
 
-# `modelpilot routers predictor | refit | replay`: what a router has learnt, and what other settings would do.
+app = command_group("Show and change routers.")
 
 RouterId = Annotated[str, typer.Argument(help="The router's id.")]
+Weight = Annotated[float, typer.Option(help="Its share of the total score, relative to the others.", min=0)]
 ReplayWeight = Annotated[float | None, typer.Option(help="Its weight in the proposed objective.", min=0)]
 
+_NOT_FOUND = 404
 _ASK_EVERY_S = 0.5
+_COLUMNS = ("id", "version", "mode", "models", "cost", "latency", "quality", "carbon", "updatedAt")
 _PARTS = {"costUsd": "cost, USD", "latencyMs": "latency, ms", "quality": "quality", "carbonG": "carbon, gCO2e"}
 
 
+@app.command()
 def predictor(router_id: RouterId, as_json: AsJson = False) -> None:
     """The fitted predictor in use, and the versions that are kept."""
     found = connect().call("GET", f"{_path(router_id)}/predictor")
@@ -26,10 +30,14 @@ def predictor(router_id: RouterId, as_json: AsJson = False) -> None:
         return
     used = "none is in use" if found["version"] is None else f"version {found['version']} is in use"
     columns = ("version", "fittedAt", "rows", "accepted", "reason")
-    rows = [[v["version"], v["fittedAt"], v["rows"], v["accepted"], _refusal(v["report"])] for v in found["versions"]]
+    rows = [
+        [v["version"], v["fittedAt"], v["rows"], v["accepted"], v["report"].get("refusedBecause")]
+        for v in found["versions"]
+    ]
     show(f"router {router_id}: {used}", "", table(columns, rows))
 
 
+@app.command()
 def refit(
     router_id: RouterId,
     wait_s: Annotated[float, typer.Option("--wait", help="Longest wait for its end, seconds.", min=0)] = 1_200.0,
@@ -68,10 +76,7 @@ def _reported(router_id: str, report: dict[str, Any]) -> str:
     return f"router {router_id}: {report['status']}{version}, {report['rows']} rows{better}{because}"
 
 
-def _refusal(report: dict[str, Any]) -> Any:
-    return report.get("refusedBecause")
-
-
+@app.command()
 def replay(
     router_id: RouterId,
     cost_weight: ReplayWeight = None,
@@ -152,14 +157,6 @@ def _interval(found: dict[str, Any] | None) -> str:
     return f"{found['mean']:.4g} ({found['low']:.4g} … {found['high']:.4g})"
 
 
-app = command_group("Show and change routers.")
-for _command in (predictor, refit, replay):
-    app.command()(_command)
-
-_NOT_FOUND = 404
-Weight = Annotated[float, typer.Option(help="Its share of the total score, relative to the others.", min=0)]
-
-
 @app.command("list")
 def list_routers(as_json: AsJson = False) -> None:
     """All routers, newest first."""
@@ -167,8 +164,7 @@ def list_routers(as_json: AsJson = False) -> None:
     if as_json:
         print_json(items)
         return
-    columns = ("id", "version", "mode", "models", "cost", "latency", "quality", "carbon", "updatedAt")
-    show(table(columns, (_row(item) for item in items)))
+    show(table(_COLUMNS, (_row(item) for item in items)))
 
 
 @app.command("show")
@@ -219,8 +215,7 @@ def versions(router_id: RouterId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(items)
         return
-    columns = ("id", "version", "mode", "models", "cost", "latency", "quality", "carbon", "updatedAt")
-    show(table(columns, (_row(item) for item in items)))
+    show(table(_COLUMNS, (_row(item) for item in items)))
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""`/openapi.json`, made from the declared routes and their pydantic models."""
+"""`/openapi.json`, made from the declared routes and their pydantic models, and `/docs`, a page of them.
+
+The page needs nothing from elsewhere.
+"""
 
 import base64
 import hashlib
@@ -35,6 +38,18 @@ _ERROR_SCHEMA: dict[str, Any] = {
         }
     },
 }
+
+_DOCUMENT: web.AppKey[list[bytes]] = web.AppKey("openapi_document", list)
+
+_STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { width: 100%; border-collapse: collapse }
+th, td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid #8884; vertical-align: top }
+code { font-family: ui-monospace, monospace; overflow-wrap: anywhere }
+"""
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_HEADERS = {"content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'"}
 
 _Schemas = Mapping[Any, dict[str, Any]]  # by (model, mode)
 
@@ -126,21 +141,6 @@ def _responses(spec: RouteSpec, schemas: _Schemas) -> dict[str, Any]:
 
 def _json_content(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
-
-
-# `/openapi.json` and `/docs`, a page of it that needs nothing from elsewhere.
-
-_DOCUMENT: web.AppKey[list[bytes]] = web.AppKey("openapi_document", list)
-
-_STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { width: 100%; border-collapse: collapse }
-th, td { text-align: left; padding: .4rem .6rem; border-bottom: 1px solid #8884; vertical-align: top }
-code { font-family: ui-monospace, monospace; overflow-wrap: anywhere }
-"""
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS = {"content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'"}
 
 
 def routes() -> list[RouteSpec]:

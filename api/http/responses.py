@@ -1,4 +1,4 @@
-"""JSON answers: orjson where it can, the standard library where only that is faithful."""
+"""Answers as JSON, and lists as CSV that is streamed page by page."""
 
 import csv
 import json
@@ -13,6 +13,14 @@ from modelpilot.management.resources import Page
 from modelpilot.metrics.ports import Row
 from modelpilot.wire.json_model import WireModel
 
+# A spreadsheet has a million lines; whoever needs more wants the warehouse sink.
+MAX_ROWS = 1_000_000
+PAGE_ROWS = 1_000
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+Pages = Callable[[str | None, int], Awaitable[Page[Row]]]
+View = Callable[[Row], Mapping[str, Any]]
+
 
 def json_bytes(data: Any) -> bytes:
     """UTF-8 JSON. Lone surrogates, which UTF-8 cannot carry, come out as the `\\ud800` escapes that they came in as."""
@@ -25,17 +33,6 @@ def json_bytes(data: Any) -> bytes:
 def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A complete JSON answer."""
     return web.Response(body=json_bytes(data), status=status, headers=headers, content_type="application/json")
-
-
-# Lists as CSV: streamed page by page, with cells that no spreadsheet takes for a formula.
-
-# A spreadsheet has a million lines; whoever needs more wants the warehouse sink.
-MAX_ROWS = 1_000_000
-PAGE_ROWS = 1_000
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-Pages = Callable[[str | None, int], Awaitable[Page[Row]]]
-View = Callable[[Row], Mapping[str, Any]]
 
 
 async def stream_csv(

@@ -1,4 +1,4 @@
-"""What was decided for a request and why.
+"""What was decided for a request and why; and the same read back from its JSON, for people.
 
 Candidates and their components are named tuples: every request makes dozens, in half the time of frozen dataclasses.
 """
@@ -137,7 +137,7 @@ class Decision:
         }
 
 
-# A logged decision, read back for people: JSON of any version → typed rows. Unknown or missing parts are left out.
+# What follows reads a logged decision, of whatever version. Unknown and missing parts are left out.
 
 COMPONENTS = ("quality", "cost", "latency", "carbon")
 

@@ -1,4 +1,7 @@
-"""What every management change has in common: one at a time per thing, audited, and announced, in one transaction."""
+"""What every management change has in common: one at a time per thing, audited and announced, in one transaction.
+
+Also the users, whom some changes make, and the audit log itself.
+"""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +30,12 @@ WITH entry AS (
     INSERT INTO audit_log (user_id, actor, action, kind, subject, before, after) VALUES (%s, %s, %s, %s, %s, %s, %s)
 )
 SELECT pg_notify(%s, %s)
+"""
+
+_LIST = """
+SELECT * FROM audit_log
+WHERE user_id = %(user_id)s AND (%(before_id)s::bigint IS NULL OR id < %(before_id)s)
+ORDER BY id DESC LIMIT %(limit)s + 1
 """
 
 
@@ -75,13 +84,6 @@ async def ensure_user(connection: Connection, user_id: str) -> None:
     """Make the user (no operator) where absent. Raises InvalidRequest."""
     check_user_id(user_id)
     await connection.execute(_ADD_USER, (user_id,))
-
-
-_LIST = """
-SELECT * FROM audit_log
-WHERE user_id = %(user_id)s AND (%(before_id)s::bigint IS NULL OR id < %(before_id)s)
-ORDER BY id DESC LIMIT %(limit)s + 1
-"""
 
 
 def _entry(row: DictRow) -> AuditEntry:

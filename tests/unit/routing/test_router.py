@@ -12,7 +12,7 @@ from modelpilot.chat.body import ChatBody
 from modelpilot.routing.router import Constraints, FieldChange, Objective, Router, added_and_removed, differences
 
 WEIGHTS = ("costWeight", "latencyWeight", "qualityWeight", "carbonWeight")
-# The example of product.md, section 4.
+# Every field, as docs/api.md describes it.
 DOCUMENTED: dict[str, Any] = {
     "id": "support",
     "name": "Support bot",

@@ -35,7 +35,7 @@ def over(*specs: ModelSpec, **changes: Any) -> RouterSnapshot:
 
 
 def test_the_reference_case() -> None:
-    """product.md: costWeight .8, qualityWeight .2, "Simple question" → gpt-3.5-turbo, and quality alone → gpt-4."""
+    """Mostly cost (.8, quality .2): "Simple question" goes to gpt-3.5-turbo. Quality alone: to gpt-4."""
     assert choose(over(GPT4, GPT35, objective={"cost_weight": 0.8, "quality_weight": 0.2})).selected == "gpt-3.5-turbo"
     assert choose(over(GPT4, GPT35, objective={"quality_weight": 1.0})).selected == "gpt-4"
 
