@@ -25,7 +25,7 @@ class RouterView(Router, resource.Stamps):
     version: int
 
 
-class RouterListing(resource.Listing[RouterView]):
+class RouterListing(resource.PageView[RouterView]):
     """Routers, or versions of one router, newest first."""
 
 
@@ -35,7 +35,7 @@ class ModelView(ModelSpec, resource.Stamps):
     shared: bool
 
 
-class ModelListing(resource.Listing[ModelView]):
+class ModelListing(resource.PageView[ModelView]):
     """Models by id."""
 
 
@@ -43,7 +43,7 @@ class ProviderView(ProviderSummary, resource.Stamps):
     """A provider without its keys."""
 
 
-class ProviderListing(resource.Listing[ProviderView]):
+class ProviderListing(resource.PageView[ProviderView]):
     """Providers, newest first."""
 
 
