@@ -22,11 +22,11 @@ from infra.local.environment import join_running_stack
 from infra.local.stack import fixed_ports
 from infra.settings import ConfigurationError, Settings, load_settings, read_variables, unknown_variables
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.providers.kinds import PUBLIC_KINDS
 
 # The checks of `modelpilot doctor` that need no service: Python, settings, files, ports, keys.
 
 OLDEST_PYTHON = (3, 11)
-_PROVIDERS = ("openai", "anthropic", "google", "openrouter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def port_checks(settings: Settings, data: DataDir) -> Iterator[Check]:
 
 def provider_keys(settings: Settings) -> Check:
     """Which real providers the environment has keys for; those made through the API are in the database."""
-    present = [name for name in _PROVIDERS if getattr(settings, f"{name}_api_key")]
+    present = [kind for kind in PUBLIC_KINDS if settings.provider_keys(kind)]
     if present:
         return Check("provider keys", "ok", ", ".join(present))
     advice = "set OPENAI_API_KEY, … in the environment or .env, or PUT /api/providers/{id}"

@@ -18,6 +18,8 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Secre
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from modelpilot.providers.kinds import ProviderKind, base_url_variable, key_variable
+
 # Where settings come from: the environment over `.env`, with a suffix for the environment (`_DEV`, `_PROD`) over both.
 #
 # Pure over a mapping of variables, so that a test needs no real environment.
@@ -132,7 +134,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 PrivateUrl = Annotated[str | None, Field(repr=False)]
 
 
-def _provider_key(variable: str) -> Any:
+def _named(variable: str) -> Any:
     return Field(default=None, validation_alias=variable)
 
 
@@ -189,14 +191,15 @@ class Settings(BaseSettings):
     private_provider_hosts: Names = ()
 
     simulator_url: str | None = None
-    openai_api_key: SecretStr | None = _provider_key("OPENAI_API_KEY")
-    anthropic_api_key: SecretStr | None = _provider_key("ANTHROPIC_API_KEY")
-    google_api_key: SecretStr | None = _provider_key("GOOGLE_API_KEY")
-    openrouter_api_key: SecretStr | None = _provider_key("OPENROUTER_API_KEY")
-    openai_base_url: str | None = _provider_key("OPENAI_BASE_URL")
-    anthropic_base_url: str | None = _provider_key("ANTHROPIC_BASE_URL")
-    google_base_url: str | None = _provider_key("GOOGLE_BASE_URL")
-    openrouter_base_url: str | None = _provider_key("OPENROUTER_BASE_URL")
+    # Two for each public kind of `modelpilot.providers.kinds`; their variables have no prefix.
+    openai_api_key: SecretStr | None = _named(key_variable("openai"))
+    anthropic_api_key: SecretStr | None = _named(key_variable("anthropic"))
+    google_api_key: SecretStr | None = _named(key_variable("google"))
+    openrouter_api_key: SecretStr | None = _named(key_variable("openrouter"))
+    openai_base_url: str | None = _named(base_url_variable("openai"))
+    anthropic_base_url: str | None = _named(base_url_variable("anthropic"))
+    google_base_url: str | None = _named(base_url_variable("google"))
+    openrouter_base_url: str | None = _named(base_url_variable("openrouter"))
 
     @classmethod
     def settings_customise_sources(
@@ -215,6 +218,16 @@ class Settings(BaseSettings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def provider_keys(self, kind: ProviderKind) -> SecretStr | None:
+        """The keys of a public kind, separated by commas."""
+        found: SecretStr | None = getattr(self, f"{kind}_api_key")
+        return found
+
+    def provider_base_url(self, kind: ProviderKind) -> str | None:
+        """The base URL of a public kind, where it is not the usual one."""
+        found: str | None = getattr(self, f"{kind}_base_url")
+        return found
 
     @property
     def production(self) -> bool:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from activities.requests.deployments import Deployment, DeploymentHealth, Targets, speaks_of_deployment
 from modelpilot.errors import InvalidRequest
-from modelpilot.providers.catalogue import ModelSpec, ProviderKind
+from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Place
+from modelpilot.providers.kinds import ProviderKind
 from modelpilot.requests.outcome import Attempt, ProviderError
 from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients
 from modelpilot.requests.records import RouterSnapshot

@@ -78,7 +78,7 @@ def _per_token(price: Decimal | TieredPrices | None) -> float | None:
 
 # Carbon per 1,000 output tokens from `ecologits` (MPL-2.0; its data lies in the package).
 
-_PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "google": "google_genai"}
+_PROVIDERS = {"google": "google_genai"}  # where it has another name for one of our kinds
 # Vendors of open weights and of Mistral's models, which OpenRouter serves: the estimate is of the model, not the host.
 _VENDORS = {"mistralai": "mistralai", "openai": "huggingface_hub", "meta-llama": "huggingface_hub"}
 
@@ -123,7 +123,7 @@ def _kilograms(model: Listed) -> tuple[float, float] | None:
 
 def _registered(model: Listed) -> tuple[str, str] | None:
     # Looked up first, since ecologits logs a warning for each model that it does not know.
-    provider = _PROVIDERS.get(model.provider)
+    provider: str | None = _PROVIDERS.get(model.provider, model.provider)
     names: tuple[str, ...] = (model.provider_model, model.name)
     if model.provider == "openrouter":
         vendor, _, short = model.name.partition("/")

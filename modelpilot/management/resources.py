@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from modelpilot.providers.catalogue import ModelSpec, ProviderKind, ProviderSpec
+from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.providers.kinds import ProviderKind
 from modelpilot.requests.records import Principal
 from modelpilot.routing.router import Router
 from modelpilot.wire.json_model import ResourceBody

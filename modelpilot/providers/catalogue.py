@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_validator
 
 from modelpilot.arrays import Floats
+from modelpilot.providers.kinds import ProviderKind
 from modelpilot.routing.router import ModelId, RouterId, UnitInterval
 from modelpilot.wire.json_model import ResourceBody, WireModel
 
-ProviderKind = Literal["openai", "anthropic", "google", "openrouter", "simulator"]
 Price = Annotated[float, Field(ge=0.0)]
 ProviderModel = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 

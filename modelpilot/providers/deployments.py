@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderKind
+from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec
+from modelpilot.providers.kinds import ProviderKind
 
 OPENROUTER = "openrouter"
 

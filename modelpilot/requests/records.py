@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec, ProviderKind
+from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
 from modelpilot.providers.deployments import Dishonours, Places, ProviderFacts, places_of
+from modelpilot.providers.kinds import ProviderKind
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.routing.router import CallFormat, Router
 

@@ -4,9 +4,9 @@ from typing import Protocol
 
 from modelpilot.learning.estimation.facts import Prediction
 from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.kinds import ProviderKind, unsupported_fields
 from modelpilot.routing.router import Constraints
 from modelpilot.wire.jsonb import JsonObject
-from modelpilot.wire.kinds import unsupported_fields
 
 
 class Needs(Protocol):
@@ -41,7 +41,7 @@ def cannot_serve(model: ModelSpec, needs: Needs) -> str | None:
     return None
 
 
-def cannot_honour(kind: str | None, body: JsonObject) -> str | None:
+def cannot_honour(kind: ProviderKind | None, body: JsonObject) -> str | None:
     """The fields of the body that a provider of this kind (None: unknown) has nothing for: never silently dropped."""
     fields = unsupported_fields(kind, body) if kind is not None else []
     return f"its provider ({kind}) cannot honour {', '.join(fields)}" if fields else None

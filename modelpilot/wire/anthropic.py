@@ -1,8 +1,10 @@
-"""An OpenAI chat request as a request to Anthropic's Messages API."""
+"""Anthropic's Messages API: an OpenAI chat request as a request to it. `anthropic_stream` reads the answer."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from modelpilot.wire.anthropic_stream import AnthropicDecoder
+from modelpilot.wire.formats import WireFormat, join_url, versioned_url
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of
 from modelpilot.wire.support import (
@@ -16,6 +18,7 @@ from modelpilot.wire.support import (
     untranslatable_tools,
 )
 
+_API_VERSION = "2023-06-01"
 # Anthropic demands a limit. This one every model accepts; a thinking budget comes on top of it.
 DEFAULT_MAX_TOKENS = 4_096
 _MIN_THINKING_TOKENS = 1_024
@@ -194,3 +197,17 @@ def _lacks_thinking_blocks(turns: list[JsonObject]) -> bool:
     if len(turns) < 2 or not any(block["type"] == "tool_result" for block in turns[-1]["content"]):
         return False
     return not str(turns[-2]["content"][0].get("type")).endswith("thinking")
+
+
+def _headers(base_url: str, key: str | None, request_id: str) -> Mapping[str, str]:
+    del base_url, request_id
+    return {"anthropic-version": _API_VERSION, **({"x-api-key": key} if key else {})}
+
+
+WIRE = WireFormat(
+    chat_url=lambda base_url, model: join_url(versioned_url(base_url, "v1"), "messages"),
+    headers=_headers,
+    chat_request=messages_request,
+    decoder=lambda body, request_id, now_s: AnthropicDecoder(created=now_s),
+    unsupported_fields=unsupported_fields,
+)

@@ -1,4 +1,4 @@
-"""An OpenAI chat request as a request to Gemini's generateContent."""
+"""Google's Gemini API: an OpenAI chat request for generateContent, and the streamed answer as OpenAI chunks."""
 
 import re
 from collections.abc import Iterator
@@ -9,10 +9,12 @@ from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
 from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, filtered, malformed
+from modelpilot.wire.formats import WireFormat, join_url, versioned_url
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
 from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of, text_of
 from modelpilot.wire.support import (
     THINKING_BUDGETS,
+    choice_count,
     json_schema_of,
     output_limit,
     reasoning_effort,
@@ -22,6 +24,7 @@ from modelpilot.wire.support import (
     untranslatable_tools,
 )
 
+_API_VERSION = "v1beta"
 # Gemini's own fields, for clients that know whom they talk to.
 _NATIVE = ("safetySettings", "cachedContent")
 _SUPPORTED = frozenset(
@@ -40,6 +43,11 @@ def model_path(model: str) -> str:
     kind, slash, name = model.rpartition("/")
     folder = kind if slash and kind in ("models", "tunedModels") else "models"
     return f"{folder}/{quote(name if folder == kind else model, safe='')}"
+
+
+def embeddings_url(base_url: str) -> str:
+    """Where Google's OpenAI-compatible endpoint takes requests for embeddings."""
+    return join_url(versioned_url(base_url, _API_VERSION), "openai/embeddings")
 
 
 def generate_request(body: JsonObject, model: str) -> JsonObject:
@@ -185,8 +193,6 @@ def _thinking(effort: str | None) -> JsonObject | None:
     return {"thinkingBudget": THINKING_BUDGETS[effort] or 0}
 
 
-# Gemini's streamed responses as OpenAI chunks.
-
 _FINISH_REASONS = {"STOP": "stop", "MAX_TOKENS": "length", "FINISH_REASON_UNSPECIFIED": "stop"}
 # The model wrote a call that nobody can read: there is no answer, and a repeat may bring one.
 _BROKEN_CALLS = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"})
@@ -314,3 +320,16 @@ def _logprobs(result: JsonObject) -> list[JsonObject]:
 def _token(candidate: JsonObject) -> JsonObject:
     token = str(candidate.get("token", ""))
     return {"token": token, "logprob": candidate.get("logProbability"), "bytes": list(token.encode("utf-8", "replace"))}
+
+
+def _chat_url(base_url: str, model: str) -> str:
+    return join_url(versioned_url(base_url, _API_VERSION), f"{model_path(model)}:streamGenerateContent", "alt=sse")
+
+
+WIRE = WireFormat(
+    chat_url=_chat_url,
+    headers=lambda base_url, key, request_id: {"x-goog-api-key": key} if key else {},
+    chat_request=generate_request,
+    decoder=lambda body, request_id, now_s: GeminiDecoder(now_s, request_id, choice_count(body)),
+    unsupported_fields=unsupported_fields,
+)

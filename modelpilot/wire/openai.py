@@ -1,25 +1,20 @@
-"""OpenAI's chat wire format: the request to send, and its stream checked chunk by chunk."""
+"""OpenAI's wire format, which many servers speak (Azure, Mistral, Groq, vLLM, Ollama, OpenRouter, the simulator).
 
+The request is passed on nearly as it came, and the stream is checked chunk by chunk.
+"""
+
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from modelpilot.wire.assembler import ChunkAssembler, has_output
-from modelpilot.wire.chunks import as_chunks, parse_usage
+from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, malformed
+from modelpilot.wire.formats import WireFormat, join_url
 from modelpilot.wire.jsonb import JsonObject, as_object
+from modelpilot.wire.support import choice_count
 
-__all__ = [
-    "ChunkAssembler",
-    "OpenAIDecoder",
-    "as_chunks",
-    "chat_request",
-    "completion_chunks",
-    "has_output",
-    "parse_chunk",
-    "parse_usage",
-    "unsupported_fields",
-]
-
+_AZURE_SUFFIXES = (".azure.com", ".azure.us", ".azure.cn")  # public, US government, China
 _MAX_CHOICE_INDEX = 1_000
 _MAX_TOOL_CALL_INDEX = 10_000
 
@@ -34,10 +29,19 @@ def chat_request(body: JsonObject, model: str) -> JsonObject:
     return {**rest, "model": model, "stream": True, "stream_options": options}
 
 
-def unsupported_fields(body: JsonObject) -> list[str]:
-    """Nothing: whatever an OpenAI body holds is passed on, and the provider says what it thinks of it."""
-    del body
-    return []
+def credentials(base_url: str, key: str | None) -> Mapping[str, str]:
+    """The header with the key; none without a key."""
+    if not key:
+        return {}
+    # Azure takes its keys in a header of its own; a bearer token there would be an Entra token.
+    if (urlsplit(base_url).hostname or "").rstrip(".").endswith(_AZURE_SUFFIXES):
+        return {"api-key": key}
+    return {"Authorization": f"Bearer {key}"}
+
+
+def embeddings_url(base_url: str) -> str:
+    """Where OpenAI-shaped embeddings are asked for."""
+    return join_url(base_url, "embeddings")
 
 
 def parse_chunk(event: ServerSentEvent) -> JsonObject:
@@ -145,3 +149,12 @@ def _is_whole_choice(choice: Any) -> bool:
     if not isinstance(choice, dict) or not _is_index(choice.get("index"), _MAX_CHOICE_INDEX):
         return False
     return isinstance(choice.get("message"), dict) and _is_message(choice["message"])
+
+
+WIRE = WireFormat(
+    chat_url=lambda base_url, model: join_url(base_url, "chat/completions"),
+    headers=lambda base_url, key, request_id: {**credentials(base_url, key), "X-Client-Request-Id": request_id},
+    chat_request=chat_request,
+    decoder=lambda body, request_id, now_s: OpenAIDecoder(choice_count(body)),
+    unsupported_fields=lambda body: [],  # whatever it holds is passed on, and the provider says what it thinks of it
+)

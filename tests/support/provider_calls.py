@@ -13,7 +13,7 @@ from infra.providers.clients import ProviderRegistry
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint
-from modelpilot.wire.openai import ChunkAssembler
+from modelpilot.wire.assembler import ChunkAssembler
 
 KEY = "sk-canary-0123456789"
 SUM = [{"role": "user", "content": "What is 12 * 7?"}]

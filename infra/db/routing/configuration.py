@@ -1,113 +1,17 @@
 """Routers, models and providers as they are stored now, for the request path. One query per snapshot."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.management.providers import key_place, sealed_keys
 from modelpilot.errors import InvalidRequest, NotFound
-from modelpilot.providers.catalogue import ModelSpec, ProviderKind
+from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployments_of, places_of
+from modelpilot.providers.resolution import ConfiguredProvider, OwnProvider, resolve_provider
 from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
 from modelpilot.routing.router import Router
-
-# Which provider settings count, and why a provider cannot be called. Pure rules, used for snapshots and endpoints.
-
-DEFAULT_BASE_URLS: Mapping[str, str] = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "google": "https://generativelanguage.googleapis.com",
-    "openrouter": "https://openrouter.ai/api/v1",
-}
-_KEY_VARIABLES = {
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "google": "GOOGLE_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ConfiguredProvider:
-    """A provider as the process's own configuration names it; without keys it tells the base URL alone."""
-
-    kind: ProviderKind
-    base_url: str
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OwnProvider:
-    """A provider row of the owner, without its keys."""
-
-    kind: ProviderKind
-    base_url: str | None
-    key_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallableProvider:
-    """A provider that can be called, with the keys of the owner's row (`own_keys` of them), or else with those of the
-    environment (none: no key is needed)."""
-
-    kind: ProviderKind
-    base_url: str
-    own_keys: int = 0
-    environment_keys: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def key_count(self) -> int:
-        """How many keys share its load; 1 where it needs none."""
-        return self.own_keys or len(self.environment_keys) or 1
-
-
-def resolve_provider(
-    provider_id: str, own: OwnProvider | None, environment: Mapping[str, ConfiguredProvider]
-) -> CallableProvider | str:
-    """How to call the provider, or the reason why it cannot be called.
-
-    The owner's row with a key counts first, then a row that needs none (its own base URL), then the environment. A key
-    of the environment is never sent to a base URL that an owner has set: that would hand it to the tenant.
-    """
-    if own is None:
-        return _from_environment(provider_id, environment)
-    if own.key_count or own.kind == "simulator" or (own.kind == "openai" and own.base_url is not None):
-        return _with_base_url(provider_id, own, environment)
-    configured = environment.get(provider_id)
-    if own.base_url is None and configured is not None and configured.kind == own.kind:
-        return _from_environment(provider_id, environment)
-    return _no_key(provider_id, own.kind)
-
-
-def _with_base_url(
-    provider_id: str, own: OwnProvider, environment: Mapping[str, ConfiguredProvider]
-) -> CallableProvider | str:
-    configured = environment.get(own.kind)
-    base_url = own.base_url or (configured.base_url if configured else DEFAULT_BASE_URLS.get(own.kind))
-    if base_url is None:
-        return f"provider {provider_id} has no base URL (PUT /api/providers/{provider_id} with baseUrl)"
-    return CallableProvider(own.kind, base_url, own.key_count)
-
-
-def _from_environment(provider_id: str, environment: Mapping[str, ConfiguredProvider]) -> CallableProvider | str:
-    configured = environment.get(provider_id)
-    if configured is None:
-        if provider_id in _KEY_VARIABLES:
-            return _no_key(provider_id, provider_id)
-        return f"provider {provider_id} is not configured (PUT /api/providers/{provider_id})"
-    moved = configured.base_url != DEFAULT_BASE_URLS.get(configured.kind)  # a local server needs no key
-    if configured.api_keys or configured.kind == "simulator" or (configured.kind == "openai" and moved):
-        return CallableProvider(configured.kind, configured.base_url, 0, configured.api_keys)
-    return _no_key(provider_id, configured.kind)
-
-
-def _no_key(provider_id: str, kind: str) -> str:
-    variable = _KEY_VARIABLES.get(kind) if provider_id == kind else None
-    remedy = f"set {variable} or " if variable else ""
-    return f"provider {provider_id} has no API key ({remedy}PUT /api/providers/{provider_id})"
-
 
 # "Descending by owner" prefers the owner's own model over the shared one, whose owner is the empty string.
 _MODELS_AND_PROVIDERS = """
@@ -145,8 +49,7 @@ _PROVIDER = (
 class PostgresConfiguration:
     """Implements `modelpilot.requests.ports.ConfigurationSource`.
 
-    `environment` maps provider ids (openai, anthropic, google, openrouter, simulator) to what the process was
-    configured with; entries without a key tell the base URL alone.
+    `environment` maps provider ids to what the process was configured with.
     """
 
     def __init__(self, database: Database, keyring: Keyring, environment: Mapping[str, ConfiguredProvider]) -> None:
@@ -202,14 +105,7 @@ class PostgresConfiguration:
             reason = _why_unavailable(models.get(model_id), model_id, router.call_format, providers)
             if reason is not None:
                 unavailable[model_id] = reason
-        return RouterSnapshot(
-            user_id,
-            router,
-            version,
-            models,
-            unavailable,
-            providers=providers,
-        )
+        return RouterSnapshot(user_id, router, version, models, unavailable, providers)
 
     def _facts(self, provider_id: str, own: Mapping[str, OwnProvider]) -> ProviderFacts:
         found = resolve_provider(provider_id, own.get(provider_id), self._environment)

@@ -11,7 +11,7 @@ from infra.providers.clients import ProviderRegistry
 from modelpilot.errors import InvalidRequest
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.requests.records import ProviderEndpoint
-from modelpilot.wire.openai import ChunkAssembler
+from modelpilot.wire.assembler import ChunkAssembler
 from simulator.server import running
 from simulator.state import SimulatorConfig
 from tests.support.provider_calls import BACK, SAME, UP, ask, assert_secret_free, call, failure

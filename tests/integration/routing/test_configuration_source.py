@@ -12,10 +12,11 @@ from infra.db.management.models import PostgresModelRepository
 from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.management.seed import seed_catalogue
-from infra.db.routing.configuration import ConfiguredProvider, PostgresConfiguration
+from infra.db.routing.configuration import PostgresConfiguration
 from modelpilot.errors import NotFound
 from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
 from modelpilot.providers.deployments import ProviderFacts
+from modelpilot.providers.resolution import ConfiguredProvider
 from modelpilot.routing.router import FallbackStrategy, Router
 from tests.support.samples import keyring
 

@@ -8,7 +8,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from infra.providers.addresses import AddressRefused, AddressRule, GuardedResolver
 from modelpilot.errors import InvalidRequest
-from modelpilot.wire.kinds import join_url, versioned_url
+from modelpilot.wire.formats import join_url, versioned_url
 
 PRODUCTION = AddressRule.of(allow_internal=False)
 DEVELOPMENT = AddressRule.of(allow_internal=True)

@@ -2,13 +2,12 @@
 
 import pytest
 
-from infra.providers.clients import _credentials
-from modelpilot.requests.records import ProviderEndpoint
+from modelpilot.wire.openai import credentials
 
 
 def headers_for(base_url: str, key: str | None = "secret") -> dict[str, str]:
     """The credentials of a provider at `base_url`."""
-    return dict(_credentials(ProviderEndpoint("p", "openai", base_url, key)))
+    return dict(credentials(base_url, key))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderKind, ProviderSpec
+from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
 from modelpilot.providers.deployments import Place, Places, ProviderFacts, choice, healthy_choice, places_of
+from modelpilot.providers.kinds import ProviderKind
 from tests.support.routing_samples import spec
 
 DRAWS = 4_000

@@ -2,9 +2,10 @@
 
 import pytest
 
-from infra.db.routing.configuration import CallableProvider, resolve_provider
 from infra.providers.environment import provider_endpoints
 from infra.settings import load_settings
+from modelpilot.providers.kinds import KINDS, PUBLIC_KINDS, ProviderKind, base_url_variable, key_variable
+from modelpilot.providers.resolution import CallableProvider, resolve_provider
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,11 @@ def test_commas_alone_are_no_key() -> None:
     """Then the provider cannot be called, and says so."""
     endpoints = provider_endpoints(load_settings({"OPENAI_API_KEY": " , "}))
     assert "no API key" in str(resolve_provider("openai", None, endpoints))
+
+
+@pytest.mark.parametrize("kind", PUBLIC_KINDS)
+def test_every_public_kind_has_its_two_variables(kind: ProviderKind) -> None:
+    """A row of the table without its settings would be a provider that nobody can give a key to."""
+    assert provider_endpoints(load_settings({}))[kind].base_url == KINDS[kind].base_url
+    given = provider_endpoints(load_settings({key_variable(kind): "k", base_url_variable(kind): "https://a.b"}))[kind]
+    assert (given.kind, given.base_url, given.api_keys) == (kind, "https://a.b", ("k",))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.anthropic import messages_request
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
+from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.events import ServerSentEvent
-from modelpilot.wire.openai import ChunkAssembler, parse_chunk
+from modelpilot.wire.openai import parse_chunk
 
 USER = {"role": "user", "content": "Hi"}
 

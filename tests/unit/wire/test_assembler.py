@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import Usage
-from modelpilot.wire.chunks import usage_object
-from modelpilot.wire.openai import ChunkAssembler, as_chunks, parse_chunk
+from modelpilot.wire.assembler import ChunkAssembler
+from modelpilot.wire.chunks import as_chunks, usage_object
+from modelpilot.wire.openai import parse_chunk
 from tests.support.samples import chunk, delta, event
 
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import ProviderError, Usage
+from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.events import ServerSentEvent
 from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_fields
-from modelpilot.wire.openai import ChunkAssembler, parse_chunk
+from modelpilot.wire.openai import parse_chunk
 
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import ProviderError, Usage
-from modelpilot.wire.chunks import usage_object
+from modelpilot.wire.chunks import as_chunks, parse_usage, usage_object
 from modelpilot.wire.events import ServerSentEvent
-from modelpilot.wire.openai import OpenAIDecoder, as_chunks, chat_request, completion_chunks, parse_chunk, parse_usage
+from modelpilot.wire.openai import OpenAIDecoder, chat_request, completion_chunks, parse_chunk
 from tests.support.samples import chunk, delta, event
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import ProviderError
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
+from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.gemini import GeminiDecoder
-from modelpilot.wire.openai import ChunkAssembler, OpenAIDecoder
+from modelpilot.wire.openai import OpenAIDecoder
 from modelpilot.wire.reader import AnswerReader, StreamDecoder
 
 
