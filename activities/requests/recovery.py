@@ -1,7 +1,6 @@
 """Taking over a request of another process: only when that process is dead, only once, and never deciding anew."""
 
 import asyncio
-import json
 import time
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from modelpilot.requests.ports import Leases, Ledger
 from modelpilot.requests.records import RouterSnapshot
 from modelpilot.requests.route_request import RouteRequestInput
 from modelpilot.routing.router import Router
+from modelpilot.wire.jsonb import load
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +100,7 @@ class Recovery:
     async def profile(self, request: RouteRequestInput) -> RequestProfile:
         """The request read again from its body, which is in the input or, if large, in the ledger."""
         raw = request.body.encode() if request.body is not None else await self._ledger.get_body(request.key)
-        # The standard library's parser, since a body may hold what orjson refuses (lone surrogates).
-        body = json.loads(raw) if raw else {"messages": [{"role": "user", "content": ""}]}
+        body = load(raw) if raw else {"messages": [{"role": "user", "content": ""}]}
         return profile_request(body, ChatBody.model_validate(body))
 
 

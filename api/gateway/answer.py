@@ -16,11 +16,12 @@ from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from api.http.errors import ErrorView, describe, openai_envelope
 from api.http.middleware import REQUEST_ID
-from api.http.responses import json_bytes, json_response
+from api.http.responses import json_response
 from modelpilot.errors import NotFound
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import as_chunks
+from modelpilot.wire.jsonb import dump
 
 Headers = dict[str, str]
 
@@ -105,7 +106,7 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
 def event(data: Any, name: str | None = None) -> bytes:
     """One server-sent event, with a name where the format has names."""
     named = b"" if name is None else b"event: " + name.encode() + b"\n"
-    return named + b"data: " + json_bytes(data) + b"\n\n"
+    return named + b"data: " + dump(data) + b"\n\n"
 
 
 @dataclass(slots=True)

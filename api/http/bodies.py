@@ -1,22 +1,19 @@
 """From bytes that nobody trusts to a checked body, with an error that names the field and what was expected there."""
 
-import json
 import re
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-import orjson
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
 
 from api.http.errors import UnsupportedEncoding
 from modelpilot.errors import InvalidRequest, MalformedBody, PayloadTooLarge
+from modelpilot.wire.jsonb import load
 
 # orjson writes at most 254 levels, and the body has to be written again for the provider.
 MAX_DEPTH = 128
 _MAX_REPORTED = 10
 _MAX_NAME_CHARS = 200
-# The lower-case start of an escaped surrogate: the only valid JSON that orjson refuses and the standard library reads.
-_SURROGATE_ESCAPE = b"\\ud"
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 T = TypeVar("T", bound=BaseModel)
@@ -118,27 +115,11 @@ def refuse_unstorable(data: Any, path: str = "") -> None:
 
 def _loads(raw: bytes) -> Any:
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if _SURROGATE_ESCAPE in raw.lower():
-            return _loads_with_surrogates(raw)
-        raise MalformedBody(f"The body is not valid JSON: {error}.") from error
-
-
-def _loads_with_surrogates(raw: bytes) -> Any:
-    try:
-        # Numbers through orjson, so that both readers agree on what is too large.
-        return json.loads(
-            raw.decode("utf-8"), parse_constant=_refuse_constant, parse_int=orjson.loads, parse_float=orjson.loads
-        )
+        return load(raw)
     except RecursionError as error:
         raise MalformedBody("The body is not valid JSON: it is nested too deeply.") from error
     except ValueError as error:  # covers bad UTF-8, bad JSON, and numbers beyond every double
-        raise MalformedBody("The body is not valid JSON.") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+        raise MalformedBody(f"The body is not valid JSON: {error}.") from error
 
 
 def _check_depth(value: Any) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from api.http.registry import ROUTES, RouteSpec
-from api.http.responses import json_bytes
+from modelpilot.wire.jsonb import dump
 
 _VERSION = "0.1.0"
 _REF_TEMPLATE = "#/components/schemas/{model}"
@@ -159,7 +159,7 @@ def prepare(app: web.Application) -> None:
 async def _openapi(request: web.Request) -> web.StreamResponse:
     cached = request.app[_DOCUMENT]
     if not cached:
-        cached.append(json_bytes(build_openapi(request.app[ROUTES].specs(), _VERSION)))
+        cached.append(dump(build_openapi(request.app[ROUTES].specs(), _VERSION)))
     return web.Response(body=cached[0], content_type="application/json")
 
 

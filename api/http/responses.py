@@ -1,17 +1,16 @@
 """Answers as JSON, and lists as CSV that is streamed page by page."""
 
 import csv
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from modelpilot.management.resources import Page
 from modelpilot.metrics.ports import Row
 from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.jsonb import dump
 
 # A spreadsheet has a million lines; whoever needs more wants the warehouse sink.
 MAX_ROWS = 1_000_000
@@ -22,17 +21,9 @@ Pages = Callable[[str | None, int], Awaitable[Page[Row]]]
 View = Callable[[Row], Mapping[str, Any]]
 
 
-def json_bytes(data: Any) -> bytes:
-    """UTF-8 JSON. Lone surrogates, which UTF-8 cannot carry, come out as the `\\ud800` escapes that they came in as."""
-    try:
-        return orjson.dumps(data)
-    except TypeError:  # orjson refuses lone surrogates and integers over 64 bits; the standard library does not
-        return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
-
-
 def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A complete JSON answer."""
-    return web.Response(body=json_bytes(data), status=status, headers=headers, content_type="application/json")
+    return web.Response(body=dump(data), status=status, headers=headers, content_type="application/json")
 
 
 async def stream_csv(

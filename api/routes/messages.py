@@ -16,11 +16,12 @@ from api.gateway.receive import ReceivedRequest, receive
 from api.http.bodies import parse_object, read_bytes, validate
 from api.http.errors import ErrorView
 from api.http.registry import RouteSpec
-from api.http.responses import json_bytes, json_response
+from api.http.responses import json_response
 from modelpilot.chat.body import ChatBody
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
+from modelpilot.wire.jsonb import dump
 
 # Anthropic's own words, by status; the SDKs choose their exception by the status alone.
 _ERROR_TYPES = {
@@ -90,7 +91,7 @@ async def _count(request: web.Request) -> web.StreamResponse:
 
 def _received(request: web.Request, chat: dict[str, Any], received_at: float) -> ReceivedRequest:
     # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
-    return receive(request, None, json_bytes(chat), chat, validate(chat, ChatBody), received_at)
+    return receive(request, None, dump(chat), chat, validate(chat, ChatBody), received_at)
 
 
 def _format(body: dict[str, Any]) -> Format:

@@ -128,8 +128,3 @@ _PREDECESSOR = {
 def prior_of(model_id: str) -> Prior | None:
     """What is assumed of a model, or None where nothing is known."""
     return _PRIORS.get(model_id) or _PRIORS.get(_PREDECESSOR.get(model_id, ""))
-
-
-def known_ids() -> set[str]:
-    """Every model id that this table speaks of."""
-    return {*_PRIORS, *_PREDECESSOR, *REFERENCE_PRICES}

@@ -1,4 +1,4 @@
-"""When and with which model a failed request is tried again."""
+"""When a failed call is repeated, and with which model; and how many repeats a process allows itself."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modelpilot.providers.breaker import RollingCount
 
+# Before fallback attempt i: INITIAL_WAIT_S * COEFFICIENT^i, at most MAXIMUM_WAIT_S, without jitter.
 INITIAL_WAIT_S = 1.0
 COEFFICIENT = 2.0
 MAXIMUM_WAIT_S = 60.0
@@ -32,12 +33,10 @@ def same_model_wait_s(retry: int, retry_after_s: float | None, jitter: float) ->
     return SAME_MODEL_WAIT_S * COEFFICIENT**retry * (0.5 + 0.5 * jitter)
 
 
-# How many quick repeats of the same model a process allows itself: repeats must not double an outage's load.
-
-
 @dataclass(frozen=True, slots=True)
 class BudgetRules:
-    """Repeats may be `share` of the first calls of the last `window_s` seconds, and `floor` in any case."""
+    """Repeats of the same model must not double an outage's load: they may be `share` of the first calls of the last
+    `window_s` seconds, and `floor` in any case."""
 
     share: float = 0.2
     floor: int = 10
@@ -45,7 +44,7 @@ class BudgetRules:
 
 
 class RetryBudget:
-    """Fallbacks are not counted: they go elsewhere, and `retryAttempts` bounds them."""
+    """What is left of it. Fallbacks are not counted: they go elsewhere, and `retryAttempts` bounds them."""
 
     def __init__(self, rules: BudgetRules | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._rules = rules or BudgetRules()

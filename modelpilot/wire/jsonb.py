@@ -2,20 +2,43 @@
 
 import json
 import math
-from typing import Any
+from dataclasses import asdict, is_dataclass
+from typing import Any, NoReturn
 
 import orjson
 
 JsonObject = dict[str, Any]
 
+# The lower-case start of an escaped surrogate: the only valid JSON that orjson refuses and the standard library reads.
+_SURROGATE_ESCAPE = b"\\ud"
+
 
 def dump(value: Any) -> bytes:
-    """JSON text of `value`. Raises ValueError for what JSON cannot say (NaN, infinity in a value orjson refuses)."""
+    """JSON of `value` (plain data or a dataclass), exact for any text. NaN and infinity become null."""
     try:
         return orjson.dumps(value)
     except TypeError:
-        # orjson refuses integers beyond 64 bits and lone surrogates; a client's body may hold both.
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+        # orjson refuses integers beyond 64 bits and lone surrogates. The standard library writes the latter, which
+        # UTF-8 cannot carry, as the `\\ud800` escapes that they came in as.
+        plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        return json.dumps(finite_json(plain), allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def load(data: bytes) -> Any:
+    """The value in JSON `data`, escaped lone surrogates included. Raises ValueError, RecursionError."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if _SURROGATE_ESCAPE not in data.lower():
+            raise
+    # Numbers through orjson, so that both readers agree on what is too large.
+    return json.loads(
+        data.decode("utf-8"), parse_constant=_refuse_constant, parse_int=orjson.loads, parse_float=orjson.loads
+    )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def parse_object(data: bytes | str) -> JsonObject:
@@ -46,11 +69,8 @@ def object_of(text: Any, key: str) -> JsonObject:
         return {key: text}
 
 
-# Numbers for JSON, which has neither NaN nor infinity.
-
-
 def finite_json(value: Any) -> Any:
-    """`value` (plain data) with null for every number that is not finite."""
+    """`value` (plain data) with null for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

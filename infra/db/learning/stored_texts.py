@@ -1,16 +1,14 @@
 """Prompts and answers of routers that store them: encrypted, bound to their row, read back and deleted."""
 
-import json
 from collections.abc import Sequence
 
-import orjson
 import structlog
 
 from infra.crypto.keyring import DecryptionFailed, Keyring, associate
 from infra.db.engine import Connection, Database
 from modelpilot.learning.feedback import StoredText
 from modelpilot.requests.records import RequestKey
-from modelpilot.wire.jsonb import dump
+from modelpilot.wire.jsonb import dump, load
 
 log = structlog.get_logger(__name__)
 
@@ -55,11 +53,7 @@ def seal_text(keyring: Keyring, key: RequestKey, text: StoredText) -> bytes:
 
 def open_text(keyring: Keyring, key: RequestKey, sealed: bytes) -> StoredText:
     """The text again. Raises DecryptionFailed."""
-    encoded = keyring.decrypt(sealed, _place(key))
-    try:
-        plain = orjson.loads(encoded)
-    except orjson.JSONDecodeError:  # escaped lone surrogates, which orjson refuses
-        plain = json.loads(encoded)
+    plain = load(keyring.decrypt(sealed, _place(key)))
     return StoredText(plain["body"], plain["answer"])
 
 

@@ -17,7 +17,6 @@ from infra.db.requests.rows import (
     attempt_from_row,
     attempt_row,
     clean_text,
-    dump_outcome,
     dump_rows,
     load_outcome,
     outbox_row,
@@ -30,6 +29,7 @@ from infra.group_commit import GroupCommitter
 from modelpilot.learning.feedback import StoredText
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
+from modelpilot.wire.jsonb import dump
 
 _MOST_WAITING = 10_000  # rows, in this process: a stuck database costs bounded memory
 _NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
@@ -159,7 +159,7 @@ class PostgresLedger:
     async def record(self, record: RequestRecord) -> bool:
         """Commit the terminal row, attempts and encrypted outcome; False where a terminal row was there already."""
         key = record.key
-        sealed = self._keyring.encrypt(dump_outcome(record.outcome), _payload_place(key, "outcome"))
+        sealed = self._keyring.encrypt(dump(record.outcome), _payload_place(key, "outcome"))
         text = None
         if record.stored_body is not None:
             text = seal_text(self._keyring, key, StoredText(record.stored_body, record.outcome.answer))

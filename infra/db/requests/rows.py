@@ -1,9 +1,7 @@
 """Turns domain records into JSON rows for Postgres and back. Pure: no connection in here."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +15,7 @@ from modelpilot.learning.quality import Evidence, combine
 from modelpilot.metrics.savings import NOTHING_KNOWN, Alternative, counterfactuals
 from modelpilot.requests.outcome import Attempt, Outcome, Segment, Usage
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, RequestRecord
+from modelpilot.wire.jsonb import load
 
 
 def _columns(row: type[SQLModel], record: type[Any]) -> tuple[str, ...]:
@@ -84,37 +83,14 @@ def _cleaned(value: Any) -> Any:
     return value
 
 
-def dump_outcome(outcome: Outcome) -> bytes:
-    """The whole outcome as JSON bytes, byte-exact for any text that Python can hold."""
-    try:
-        return orjson.dumps(outcome)
-    except TypeError:
-        return json.dumps(_plain(outcome), ensure_ascii=True).encode("ascii")
-
-
 def load_outcome(encoded: bytes) -> Outcome:
-    """The outcome again. Fields that a newer version wrote are ignored."""
-    try:
-        plain = orjson.loads(encoded)
-    except orjson.JSONDecodeError:  # escaped lone surrogates, which orjson refuses
-        plain = json.loads(encoded)
+    """The outcome in what `jsonb.dump` wrote. Fields that a newer version wrote are ignored."""
+    plain = load(encoded)
     attempts = tuple(_attempt(attempt, _usage(attempt["usage"])) for attempt in plain.pop("attempts"))
     usage = _usage(plain.pop("usage"))
     segments = tuple(Segment(**segment) for segment in plain.pop("segments", ()))
     known = {name: plain[name] for name in Outcome.__dataclass_fields__ if name in plain}
     return Outcome(**known, attempts=attempts, usage=usage, segments=segments)
-
-
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    fields = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
-    fields["usage"] = _usage_columns(outcome.usage)
-    fields["attempts"] = [
-        {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
-        | {"usage": _usage_columns(attempt.usage)}
-        for attempt in outcome.attempts
-    ]
-    fields["segments"] = [asdict(segment) for segment in outcome.segments]
-    return fields
 
 
 def _usage(plain: Mapping[str, Any]) -> Usage:
@@ -124,10 +100,6 @@ def _usage(plain: Mapping[str, Any]) -> Usage:
 def _attempt(plain: Mapping[str, Any], usage: Usage) -> Attempt:
     known = {name: plain[name] for name in Attempt.__dataclass_fields__ if name in plain and name != "usage"}
     return Attempt(**known, usage=usage)
-
-
-def _usage_columns(usage: Usage) -> dict[str, int]:
-    return {name: getattr(usage, name) for name in _TOKENS}
 
 
 def _token_columns(usage: Usage) -> dict[str, int]:

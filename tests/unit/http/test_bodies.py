@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.http.bodies import MAX_DEPTH, parse_object, refuse_unstorable, validate
-from api.http.responses import json_bytes
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, MalformedBody
 from modelpilot.routing.router import Router
+from modelpilot.wire.jsonb import dump
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -53,7 +53,7 @@ def test_what_is_not_an_object_is_invalid(raw: bytes) -> None:
 def test_depth_is_bounded_where_it_can_still_be_written() -> None:
     """What is accepted can be serialized again for the provider."""
     deepest = parse_object(nested(MAX_DEPTH))
-    assert json.loads(json_bytes(deepest)) == deepest
+    assert json.loads(dump(deepest)) == deepest
     with pytest.raises(InvalidRequest, match="nested"):
         parse_object(nested(MAX_DEPTH + 1))
 
@@ -73,7 +73,7 @@ def test_strange_text_survives_a_round_trip(text: str) -> None:
     """Lone surrogates, NUL, right-to-left marks and emoji reach the provider as they came."""
     body = validate(parse_object(json.dumps({"messages": [{"role": "user", "content": text}]}).encode()), ChatBody)
     assert body.messages[0].content == text
-    again = json.loads(json_bytes(body.model_dump(mode="python", exclude_unset=True)))
+    again = json.loads(dump(body.model_dump(mode="python", exclude_unset=True)))
     assert again["messages"][0]["content"] == text
 
 
@@ -81,7 +81,7 @@ def test_strange_text_survives_a_round_trip(text: str) -> None:
 def test_every_json_object_survives_a_round_trip(value: Any) -> None:
     """Parsing what we wrote gives what we had, surrogates included."""
     assert parse_object(json.dumps({"a": value}).encode()) == {"a": value}
-    assert parse_object(json_bytes({"a": value})) == {"a": value}
+    assert parse_object(dump({"a": value})) == {"a": value}
 
 
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
