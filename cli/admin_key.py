@@ -1,7 +1,5 @@
 """The operator's admin key: in a file before it is in the database, so that a crash in between loses nothing."""
 
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +7,10 @@ from infra.crypto.secrets import display_prefix, generate_secret, is_well_formed
 from infra.db.engine import Database
 from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.management.seed import SEED_ACTOR, ensure_operator
-from infra.local.data_dir import DataDir
+from infra.local.data_dir import DataDir, write_once
 from infra.local.environment import join_running_stack
 from infra.settings import ConfigurationError, Settings
 from modelpilot.management.resources import ALL_SCOPES, OPERATOR_USER, NewApiKey, StoredApiKey
-
-# A file with one API key in it, readable by its owner only.
 
 
 def read_api_key(path: Path) -> str | None:
@@ -31,30 +27,12 @@ def read_api_key(path: Path) -> str | None:
 
 
 def write_api_key(path: Path, secret: str) -> str:
-    """Write the file, complete or not at all, mode 0600, synced to disk; the key that the file holds afterwards.
+    """Write the file; the key that it holds afterwards.
 
     That is another one where another process was quicker: a file that is there is never replaced.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secret.encode("ascii") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())  # the database must not know a key that a power cut took away
-        _link_first(unfinished, path)
-    finally:
-        unfinished.unlink()
+    write_once(path, secret.encode("ascii") + b"\n")
     return read_api_key(path) or secret
-
-
-def _link_first(unfinished: Path, path: Path) -> None:
-    # A link never replaces: of two processes that start at once, the first one's key counts for both.
-    try:
-        path.hardlink_to(unfinished)
-    except FileExistsError:
-        return
 
 
 NEW_KEY = "make a new one with `modelpilot keys create --admin`"

@@ -34,8 +34,6 @@ from bench.routing.quality import describe, evaluate
 from bench.site.bench import CallFailed, DashboardOptions, all_in_time, bench_dashboard, show_dashboard
 from infra.logs import configure_logging
 
-# How every benchmark hands over its results.
-
 T = TypeVar("T")
 
 

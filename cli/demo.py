@@ -1,4 +1,7 @@
-"""`modelpilot demo`: a few hundred varied prompts through a router, so that the dashboard has something to show."""
+"""`modelpilot demo`: a few hundred varied prompts through a router, so that the dashboard has something to show.
+
+The report says who was chosen, what it cost and took, and what one big model would have cost.
+"""
 
 import asyncio
 import signal
@@ -24,8 +27,6 @@ from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.requests.outcome import Usage
 from simulator.answers import WRONG_MARKER
-
-# What `modelpilot demo` found out: who was chosen, what it cost and took, and what one big model would have cost.
 
 NOTE = (
     "An estimate: the same token counts at {model}'s catalogue prices. Another model would have written other answers."
@@ -142,15 +143,16 @@ def _saving(result: dict[str, Any]) -> list[str]:
     return [line, NOTE.format(model=baseline["model"])]
 
 
-# How `modelpilot demo` shows that it goes on: a bar on a terminal, a few lines elsewhere, nothing beside JSON.
-
 Advance = Callable[[], None]
 _LINES = 10
 
 
 @contextmanager
 def shown(total: int, *, quiet: bool, what: str = "requests") -> Iterator[Advance]:
-    """Call the result once for every finished request (or `what` else is counted)."""
+    """Show progress: a bar on a terminal, a few lines elsewhere, nothing beside JSON (`quiet`).
+
+    Call the result once for every finished request (or `what` else is counted).
+    """
     if quiet:
         yield lambda: None
     elif sys.stdout.isatty():
@@ -178,10 +180,8 @@ def _lines(total: int, what: str) -> Advance:
     return advance
 
 
-# What `modelpilot demo` does behind its requests: simulated users rate answers, then the batch jobs run once.
-#
-# The simulator marks its wrong answers, so that simulated users can know them. Real providers' answers are not rated:
-# nobody here has read them.
+# Behind the requests simulated users rate answers, and then the batch jobs run once. The simulator marks its wrong
+# answers, so that simulated users can know them. Real providers' answers are not rated: nobody here has read them.
 
 # Most people do not rate; a demo needs enough who do. Every third answer stays without a word.
 SILENT_EVERY = 3

@@ -1,4 +1,7 @@
-"""`modelpilot doctor`: a line for everything that has to be right, and what to do where it is not."""
+"""`modelpilot doctor`: a line for everything that has to be right, and what to do where it is not.
+
+Some checks need no service (Python, settings, files, ports, keys), the others ask the services.
+"""
 
 import asyncio
 import http.client
@@ -23,8 +26,6 @@ from infra.local.stack import fixed_ports
 from infra.settings import ConfigurationError, Settings, load_settings, read_variables, unknown_variables
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.kinds import PUBLIC_KINDS
-
-# The checks of `modelpilot doctor` that need no service: Python, settings, files, ports, keys.
 
 OLDEST_PYTHON = (3, 11)
 
@@ -119,8 +120,6 @@ def provider_keys(settings: Settings) -> Check:
     return Check("provider keys", "warn", "none in the environment: only the simulator answers", advice)
 
 
-# The checks of `modelpilot doctor` that ask the services.
-
 _TIMEOUT_S = 5.0
 _START = "start it with `modelpilot up`"
 
@@ -182,7 +181,7 @@ def milvus(settings: Settings) -> Check:
     from infra.vectors.client import recorded_embedder
     from infra.vectors.embedders import EmbedderConfig, create_embedder
 
-    token = settings.milvus_token.get_secret_value() if settings.milvus_token else ""
+    token = settings.milvus_token_text
     try:
         found = recorded_embedder(str(settings.milvus_uri), token)
     except DependencyUnavailable as error:

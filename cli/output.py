@@ -68,7 +68,7 @@ def _cell(value: Any) -> Any:
 
 
 class RefusalsAreMessages(TyperGroup):
-    """Turns `Refused` into its message."""
+    """A group of subcommands whose `Refused` becomes one line and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""

@@ -1,4 +1,7 @@
-"""`modelpilot up`: the whole platform on this machine, in the foreground."""
+"""`modelpilot up`: the whole platform on this machine, in the foreground.
+
+It shows spinners on a terminal, one line per event elsewhere, and the addresses when it is ready.
+"""
 
 import asyncio
 import sys
@@ -15,8 +18,6 @@ from infra.local.errors import StackError
 from infra.local.stack import run_stack
 from infra.local.supervisor import Event, State
 from infra.settings import Settings, load_settings, read_variables
-
-# What `up` shows: spinners on a terminal, one line per event elsewhere, and the addresses when it is ready.
 
 QUIET = {State.STARTING, State.STOPPING}
 

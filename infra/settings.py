@@ -1,7 +1,8 @@
 """Configuration: every setting of ModelPilot in one frozen, typed object, read once by a composition root.
 
-Nothing is read at import. `load_settings()` reads the environment and `.env`, validates, and names the variable
-that is wrong. `docs/configuration.md` lists every variable; a test keeps it complete.
+Nothing is read at import. `load_settings()` reads the environment over `.env`, validates, and names the variable that
+is wrong. A variable with the suffix of the environment (`_DEV`, `_PROD`) counts before the one without.
+`docs/configuration.md` lists every variable; a test keeps it complete.
 """
 
 import base64
@@ -19,10 +20,6 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelpilot.providers.kinds import ProviderKind, base_url_variable, key_variable
-
-# Where settings come from: the environment over `.env`, with a suffix for the environment (`_DEV`, `_PROD`) over both.
-#
-# Pure over a mapping of variables, so that a test needs no real environment.
 
 PREFIX = "MODELPILOT_"
 ENVIRONMENT_VARIABLE = "MODELPILOT_ENV"
@@ -228,6 +225,16 @@ class Settings(BaseSettings):
         """The base URL of a public kind, where it is not the usual one."""
         found: str | None = getattr(self, f"{kind}_base_url")
         return found
+
+    @property
+    def encryption_key_texts(self) -> list[str]:
+        """The keys in clear, newest first: base64 of 32 bytes each."""
+        return [key.get_secret_value() for key in self.encryption_keys]
+
+    @property
+    def milvus_token_text(self) -> str:
+        """The token in clear; empty without one."""
+        return self.milvus_token.get_secret_value() if self.milvus_token else ""
 
     @property
     def production(self) -> bool:

@@ -50,11 +50,12 @@ from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
 from infra.logs import configure_logging
+from infra.providers.environment import address_rule
 from infra.settings import Settings, load_settings
 from infra.temporal.codec import EncryptionCodec
 from infra.temporal.jobs import TemporalJobs, TemporalRefits, TemporalRescoring
 from infra.temporal.workers import routing_worker
-from processes.gateway_adapters import Adapters, address_rule, cache_dropper, health_checks, keep_up, open_adapters
+from processes.gateway_adapters import Adapters, cache_dropper, health_checks, keep_up, open_adapters
 from workflows.route_request import RouteRequestWorkflow
 
 

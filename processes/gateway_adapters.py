@@ -21,9 +21,8 @@ from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.db.routing.notifications import ConfigurationListener
-from infra.providers.addresses import AddressRule
 from infra.providers.clients import ProviderRegistry
-from infra.providers.environment import provider_endpoints
+from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import ConfigurationError, Settings
 from infra.temporal.client import connect, ensure_search_attributes
 from infra.temporal.health import TemporalHealth
@@ -58,7 +57,7 @@ class Adapters:
 
 async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack) -> Adapters:
     """Connect to everything; `stack` closes it. Raises ConfigurationError, DependencyUnavailable."""
-    keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
+    keyring = Keyring(settings.encryption_key_texts)
     database = await stack.enter_async_context(Database(_required(settings.database_url, "DATABASE_URL")))
     client = await connect(settings, keyring, instance)
     await ensure_search_attributes(client)
@@ -135,7 +134,7 @@ def _history(settings: Settings, stack: AsyncExitStack) -> tuple[ClosableEmbedde
         _required(settings.milvus_uri, "MILVUS_URI"),
         embedder=embedder.name,
         dimension=embedder.dimension,
-        token=settings.milvus_token.get_secret_value() if settings.milvus_token else "",
+        token=settings.milvus_token_text,
         deadline_ms=settings.vector_deadline_ms,
     )
     stack.push_async_callback(milvus.close)
@@ -201,8 +200,3 @@ def health_checks(database: Database, health: TemporalHealth, milvus: MilvusHist
         HealthCheck("temporal", temporal),
         HealthCheck("milvus", milvus.ping, required=False),
     ]
-
-
-def address_rule(settings: Settings) -> AddressRule:
-    """Which addresses providers may have."""
-    return AddressRule.of(allow_internal=not settings.production, private_hosts=settings.private_provider_hosts)

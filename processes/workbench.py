@@ -1,6 +1,7 @@
 """The product's own functions for the analytics site (`Workbench`), over adapters of the site's process.
 
-Nothing here decides, replays or writes by itself: it calls what the gateway's routes call. See docs/adr/0014.
+Nothing here decides, replays or writes by itself: it calls what the gateway's routes call. docs/adr/0014 has the
+reasons.
 """
 
 import asyncio
@@ -170,12 +171,11 @@ async def _parts(settings: Settings, url: str, stack: AsyncExitStack) -> Parts:
     stack.push_async_callback(embedder.close)
     history: History = NoHistory()
     if settings.milvus_uri is not None:
-        token = settings.milvus_token.get_secret_value() if settings.milvus_token else ""
         milvus = MilvusHistory(
             settings.milvus_uri,
             embedder=embedder.name,
             dimension=embedder.dimension,
-            token=token,
+            token=settings.milvus_token_text,
             deadline_ms=_VECTOR_DEADLINE_MS,
         )
         stack.push_async_callback(milvus.close)

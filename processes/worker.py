@@ -35,9 +35,8 @@ from infra.db.routing.configuration import PostgresConfiguration
 from infra.fitting import ProcessFitter
 from infra.local.data_dir import DataDir
 from infra.logs import configure_logging
-from infra.providers.addresses import AddressRule
 from infra.providers.clients import ProviderRegistry
-from infra.providers.environment import provider_endpoints
+from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import ConfigurationError, Settings, load_settings
 from infra.temporal.client import connect
 from infra.temporal.workers import maintenance_worker, wait_until_polling
@@ -53,11 +52,10 @@ from workflows.housekeeping import HousekeepingWorkflow
 from workflows.refit import RefitWorkflow
 from workflows.rescore_batch import RescoreBatchWorkflow
 
-# Wiring of the hourly aggregation: its activities over Postgres and, where one is configured, the warehouse sink.
-
 
 def aggregation_steps(settings: Settings, database: Database) -> list[Callable[..., Any]]:
-    """The activities of AggregateHourlyWorkflow. Raises ConfigurationError for a sink that cannot be written to."""
+    """The activities of AggregateHourlyWorkflow, over Postgres and, where one is configured, the warehouse sink. Raises
+    ConfigurationError for a sink that cannot be written to."""
     retention = PostgresRetention(
         database, days=settings.request_retention_days, exports=settings.export_url is not None
     )
@@ -85,16 +83,13 @@ def _harmless(error: Exception) -> str:
     return str(error) if isinstance(error, ImportError) else "fsspec does not know this kind of address"
 
 
-# Wiring of batch re-scoring: its activities, and a judge that calls providers as the gateway does.
-
-
 async def rescoring_steps(
     settings: Settings, database: Database, history: MilvusHistory, stack: AsyncExitStack
 ) -> list[Callable[..., Any]]:
-    """The activities of RescoreBatchWorkflow; connections to providers are closed by `stack`."""
-    keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
-    rule = AddressRule.of(allow_internal=not settings.production, private_hosts=settings.private_provider_hosts)
-    clients = await stack.enter_async_context(ProviderRegistry(rule))
+    """The activities of RescoreBatchWorkflow, with a judge that calls providers as the gateway does; connections to
+    providers are closed by `stack`."""
+    keyring = Keyring(settings.encryption_key_texts)
+    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
     configuration = PostgresConfiguration(database, keyring, provider_endpoints(settings))
     jobs, texts = PostgresRescoreJobs(database), StoredTexts(database, keyring)
     rows = PostgresRescoring(database)
@@ -151,7 +146,7 @@ async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Wo
         str(settings.milvus_uri),
         embedder=embedder.name,
         dimension=embedder.dimension,
-        token=settings.milvus_token.get_secret_value() if settings.milvus_token else "",
+        token=settings.milvus_token_text,
         flush_rows=_FLUSH_ROWS,
     )
     stack.push_async_callback(history.close)
@@ -167,7 +162,7 @@ async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Wo
 
 
 async def _connect(settings: Settings) -> Client:
-    keyring = Keyring([key.get_secret_value() for key in settings.encryption_keys])
+    keyring = Keyring(settings.encryption_key_texts)
     client = await connect(settings, keyring, f"worker-{socket.gethostname()}-{os.getpid()}")
     try:
         for schedule in schedules.every():

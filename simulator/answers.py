@@ -1,4 +1,4 @@
-"""What the simulator says: how hard a prompt is, and a right or a wrong answer to it. Pure and deterministic."""
+"""What the simulator says: how hard a prompt is, a right or a wrong answer, embeddings. Pure and deterministic."""
 
 import base64
 import operator
@@ -122,8 +122,6 @@ def answer(prompt: str, *, right: bool, length: int, rng: random.Random) -> str:
     return f"{opening} {filler(rng, max(length - count_tokens(opening), 1))}"
 
 
-# Embeddings: texts that share words get similar vectors. Pure and deterministic.
-
 DIMENSIONS = 256
 MAX_DIMENSIONS = 4096
 _EMBEDDED_WORD = re.compile(r"\w+")
@@ -136,7 +134,8 @@ def _direction(word: str, dimensions: int) -> NDArray[np.float32]:
 
 
 def embed(text: str, dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
-    """Return a unit vector of shape (dimensions,): the sum of one fixed random direction per word."""
+    """Return a unit vector of shape (dimensions,): the sum of one fixed random direction per word, so that texts that
+    share words get similar vectors."""
     total = np.sum([_direction(word, dimensions) for word in _EMBEDDED_WORD.findall(text.lower()) or [""]], axis=0)
     unit: NDArray[np.float32] = (total / np.linalg.norm(total)).astype(np.float32)
     return unit

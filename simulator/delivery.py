@@ -1,4 +1,7 @@
-"""Carries out the steps of a plan on a real connection, and records how the call ended."""
+"""How an answer is delivered: the steps for it and the faults on it, and a `Delivery` that carries them out.
+
+Planning is pure. A `Delivery` works on a real connection and records how the call ended.
+"""
 
 import asyncio
 import socket
@@ -14,8 +17,6 @@ from simulator.calls import Call, CallLog
 from simulator.faults import Active, SimError, context_error, filter_error, status_error
 from simulator.generate import Dialect, Frame
 from simulator.models import SimModel
-
-# From an answer and the faults on it to the steps that deliver it. Pure: `delivery` carries the steps out.
 
 JSON = "application/json"
 SSE = "text/event-stream"

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# The one exception that ends a simulated call with an error answer.
-
 
 class SimError(Exception):
-    """An error answer: an HTTP status, OpenAI's `code` and `param`, and the text a person reads."""
+    """Ends a simulated call with an error answer: an HTTP status, OpenAI's `code` and `param`, and the text a person
+    reads."""
 
     def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)

@@ -167,9 +167,6 @@ def _mentions(prompt: str, name: str) -> bool:
     return any(word in prompt for word in words)
 
 
-# What a dialect is: the translation between a provider's wire format and the simulator's own types. Pure.
-
-
 class Frame(NamedTuple):
     """One server-sent event, ready to be written.
 
@@ -184,7 +181,7 @@ class Frame(NamedTuple):
 
 
 class Dialect(Protocol):
-    """A provider's wire format."""
+    """Translates between a provider's wire format and the simulator's own types; pure."""
 
     name: str
 

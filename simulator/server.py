@@ -1,4 +1,4 @@
-"""Runs the simulator on a real port."""
+"""The simulator's application on a real port, with its own endpoints under `/_sim`: switch faults, read the calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +13,6 @@ from simulator.faults import FAULTS, SimError, from_json
 from simulator.handlers import read_json
 from simulator.request import text_of
 from simulator.state import SIMULATOR, Rule, Simulator, SimulatorConfig
-
-# The simulator's own endpoints under `/_sim`: switch faults, read the log of calls.
 
 _MAX_WAIT_MS = 60_000
 
@@ -74,8 +72,6 @@ async def clear_calls(request: web.Request) -> web.Response:
     request.app[SIMULATOR].calls.clear()
     return web.json_response({"calls": []})
 
-
-# The simulator's application.
 
 _MAX_BODY_BYTES = 64 * 1024**2  # More than any gateway lets through: limits are the gateway's business.
 

@@ -12,8 +12,6 @@ from simulator.calls import CallLog
 from simulator.faults import Active, Fault
 from simulator.text import digest
 
-# Which faults play on a call: those set for its model through the admin endpoint, and those the request brings.
-
 _MAX_COUNTERS = 100_000
 
 
@@ -29,10 +27,11 @@ class Rule:
 
 
 class FaultSwitches:
-    """Holds the rules and counts how often each limited fault has played.
+    """Says which faults play on a call: those set for its model through the admin endpoint, and those it brings.
 
-    A fault a request brings is counted per (model as written, prompt): `small+503x1` fails once for every prompt. A
-    fault set for a model is counted over all its calls.
+    It holds the rules and counts how often each limited fault has played. A fault a request brings is counted per
+    (model as written, prompt): `small+503x1` fails once for every prompt. A fault set for a model is counted over all
+    its calls.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

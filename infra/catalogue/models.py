@@ -1,4 +1,7 @@
-"""Which models are seeded. Their ids are `provider/name`; the provider's own name where it differs stands beside."""
+"""Which models are seeded, and what each can do.
+
+Their ids are `provider/name`; the provider's own name stands beside where it differs.
+"""
 
 import re
 from dataclasses import dataclass
@@ -66,18 +69,18 @@ def _listed(provider: str, word: str) -> Listed:
     return Listed(provider, name, provider_model or name)
 
 
-# What each seeded model can do, by rules over its id. Vendors' documentation is the source of every rule.
+# The capabilities of a model, by rules over its id. Vendors' documentation is the source of every rule.
 #
 # - `embeddings`, and nothing else: the embeddings models, so that they are never candidates for a chat.
 # - `chat`, `streaming`: all others.
 # - `functions`: all but claude-2, o1-mini and the models of OpenRouter that are not known to take tools.
 # - `json`: `response_format` natively (OpenAI from gpt-3.5-turbo-1106 and gpt-4-turbo on, but neither gpt-4 nor
-# o1-mini; Gemini), or through a tool whose arguments are the object (Claude from 3 on; OpenRouter's models with tools).
+#   o1-mini; Gemini), or through a tool whose arguments are the object (Claude from 3 on; OpenRouter's with tools).
 # - `vision`: GPT-4 Turbo, 4o, 4.1, o1, o3, o4-mini and GPT-5 on; Claude 3 on; all of Gemini; a few of OpenRouter's.
 # - `reasoning`: OpenAI's o series and GPT-5 on; Claude 3.7, Claude 4 on; Gemini 2.5 on; named ones of OpenRouter's.
 # - `logprobs`: OpenAI's models that do not reason.
 # - `analysis`: long documents and several steps: a context of at least 100,000 tokens, and either reasoning or a
-# quality prior of at least 0.85.
+#   quality prior of at least 0.85.
 
 _EMBEDDINGS = re.compile(r"openai/text-embedding-|google/gemini-embedding-")
 _NO_FUNCTIONS = re.compile(r"anthropic/claude-2|openai/o1-mini")

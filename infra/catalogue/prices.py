@@ -1,4 +1,7 @@
-"""Prices and context windows from the data inside `genai-prices`; nothing is downloaded."""
+"""Prices and context windows from `genai-prices`, carbon from `ecologits` (MPL-2.0).
+
+The data lies in those packages; nothing is downloaded.
+"""
 
 import logging
 import math
@@ -75,8 +78,6 @@ def _per_token(price: Decimal | TieredPrices | None) -> float | None:
     # Zero marks a promotion or a gap in the data, never what a call will cost.
     return float(base / 1_000_000) if base else None
 
-
-# Carbon per 1,000 output tokens from `ecologits` (MPL-2.0; its data lies in the package).
 
 _PROVIDERS = {"google": "google_genai"}  # where it has another name for one of our kinds
 # Vendors of open weights and of Mistral's models, which OpenRouter serves: the estimate is of the model, not the host.

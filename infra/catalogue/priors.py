@@ -1,7 +1,7 @@
 """Quality and latency before any history: approximate on purpose, and outweighed by what a router learns.
 
 Sources:
-- Fixed by the product (product.md): gpt-4 and claude-3-sonnet, prices included. They anchor the scale: quality is the
+- Fixed by the product's requirements: gpt-4 and claude-3-sonnet, prices included. They anchor the scale: quality is the
   share of everyday requests answered well, so that much stronger models have little room above 0.95.
 - Order and rough distance of the others: public preference and knowledge leaderboards (LMArena, MMLU-Pro, LiveBench)
   as generally known, read by hand, rounded to 0.01; not copied from any one table.

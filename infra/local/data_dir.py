@@ -1,9 +1,10 @@
 """What lies where in the data directory, and who may read it."""
 
+import contextlib
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,14 +79,30 @@ class DataDir:
             path.mkdir(mode=0o700, exist_ok=True)
 
 
-# One supervisor per data directory: two Postgres servers on one cluster, or two Milvus Lite, would destroy it.
+def write_once(path: Path, content: bytes) -> None:
+    """Write a secret to `path`, complete or not at all, mode 0600, synced to disk. A file that is there stays: of two
+    processes that start at once, the first one's secret counts for both."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # what is encrypted or stored with it must not outlive it
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(unfinished)  # a link never replaces
+    finally:
+        unfinished.unlink()
 
 
-@contextmanager
+@contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path`; the kernel frees it when this process ends, however it ends.
+    """Hold the lock file at `path`, so that one supervisor runs per data directory: two Postgres servers on one
+    cluster, or two Milvus Lite, would destroy it.
 
-    Raises AlreadyRunning, naming the process that holds it.
+    The kernel frees the lock when this process ends, however it ends. Raises AlreadyRunning, naming the process that
+    holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""What a child process gets to see of the environment."""
+"""What the processes of one machine share: where the services are, their environment, and the encryption keys."""
 
 import base64
 import json
@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infra.local.data_dir import DataDir, running_pid
+from infra.local.data_dir import DataDir, running_pid, write_once
 from infra.settings import ENCRYPTION_KEY_BYTES, ConfigurationError, Settings
-
-# Where the running stack is: written by the supervisor, read by commands that join it (`keys`, `doctor`, `demo` …).
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Addresses:
 
 
 def publish(addresses: Addresses, path: Path) -> None:
-    """Write the addresses for other commands, readable by the owner only."""
+    """Write the addresses for commands that join the running stack (`keys`, `doctor`, `demo` …), mode 0600."""
     path.touch(mode=0o600)
     path.write_text(json.dumps(asdict(addresses), indent=2) + "\n", encoding="utf-8")
 
@@ -83,47 +81,22 @@ def role_environment(settings: Settings, addresses: Addresses, keys: list[str]) 
     return python_environment() | resolved
 
 
-# The encryption keyring: given by the settings, or generated into the data directory on the first start.
-
-
 def ensure_keyring(settings: Settings) -> list[str]:
-    """The keys as base64 of 32 bytes, newest first; generated with mode 0600 where there are none yet.
+    """The keys as base64 of 32 bytes, newest first: those of the settings, or else those in the data directory, which
+    are generated with mode 0600 where there are none yet.
 
     Raises ConfigurationError when the file holds something else.
     """
     if settings.encryption_keys:
-        return [key.get_secret_value() for key in settings.encryption_keys]
+        return settings.encryption_key_texts
     path = DataDir(settings.data_dir).encryption_keys
     if not path.exists():
-        _create(path)
+        write_once(path, base64.b64encode(secrets.token_bytes(ENCRYPTION_KEY_BYTES)) + b"\n")  # a lost key is lost data
     path.chmod(0o600)
     keys = path.read_text(encoding="ascii", errors="replace").split()
     if not keys or not all(_is_key(key) for key in keys):
         raise ConfigurationError([f"{path}: must hold one key per line, each the base64 of 32 random bytes"])
     return keys
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(secrets.token_bytes(ENCRYPTION_KEY_BYTES)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())  # a lost key is lost data
-        if not path.exists():
-            _link_first(unfinished, path)
-    finally:
-        unfinished.unlink()
-
-
-def _link_first(unfinished: Path, path: Path) -> None:
-    # A link never replaces: of two processes that start at once, the first one's key counts for both.
-    try:
-        path.hardlink_to(unfinished)
-    except FileExistsError:
-        return
 
 
 def _is_key(text: str) -> bool:

@@ -1,4 +1,7 @@
-"""Ports: the fixed ones must be free before anything starts, the others are chosen once and kept where possible."""
+"""Ports and programs that embedded services need.
+
+Fixed ports must be free before anything starts; the others are chosen once and kept where possible.
+"""
 
 import asyncio
 import json
@@ -68,9 +71,6 @@ async def require_free(ports: Mapping[str, tuple[str, int]], patience_seconds: f
             which = ", ".join(f"port {port} ({variable})" for variable, port in taken.items())
             raise PortTaken(f"In use already: {which}. Stop what listens there, or set another port.")
         await asyncio.sleep(ASK_AGAIN_SECONDS)
-
-
-# Programs that embedded services need.
 
 
 def find_tool(name: str, otherwise: str) -> Path:

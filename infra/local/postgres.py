@@ -24,10 +24,6 @@ from infra.local.environment import foreign_environment
 from infra.local.errors import ServiceFailed, StackError, ToolMissing
 from infra.local.service import NotReady, Probe, Service
 
-# A Postgres server that outlived its supervisor: end it, so that a new one can have the cluster.
-#
-# The caller holds the lock of the data directory, so a server found there has no supervisor any more.
-
 PID_FILE = "postmaster.pid"
 PATIENCE_SECONDS = 15.0
 ASK_AGAIN_SECONDS = 0.05
@@ -36,6 +32,7 @@ ASK_AGAIN_SECONDS = 0.05
 async def end_leftover_server(cluster: Path) -> None:
     """End the server that `postmaster.pid` names, or remove that file when its process is another program.
 
+    The caller holds the lock of the data directory, so a server found there has outlived its supervisor.
     A process id is soon given to somebody else in a container; Postgres alone would then refuse to start.
     Raises ServiceFailed when the old server does not end.
     """
@@ -68,14 +65,13 @@ def _serves(pid: int, cluster: Path) -> bool:
     return Path(os.fsdecode(arguments[0])).name == "postgres" and os.fsencode(cluster) in arguments
 
 
-# Whom the embedded Postgres runs as: this user, or `pgserver` when this user is root (which Postgres refuses).
-
 USER = "pgserver"
 READ, PASS = stat.S_IROTH, stat.S_IXOTH
 
 
 def for_server(programs: Path) -> str | None:
-    """None for "this user"; as root the dedicated user, created if need be, who may read and run the `programs`."""
+    """Whom the server runs as. None for "this user"; as root, which Postgres refuses, a dedicated user, created if need
+    be, who may read and run the `programs`."""
     if os.geteuid() != 0:
         return None
     _ensure_user()

@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 from infra.local.child import Child, ChildSpec
 from infra.local.errors import ServiceFailed
 
-# Ask a service whether it is ready. A probe returns when it is and raises NotReady (or OSError) when it is not.
-
+# A probe returns when its service is ready, and raises NotReady (or OSError) when it is not.
 Probe = Callable[[], Awaitable[None]]
 HTTP_OK = 200
 

@@ -1,7 +1,8 @@
-"""Providers that the process's own configuration names: everybody on this installation may use them."""
+"""What the settings say of providers: those that everybody may use, and which addresses providers may have."""
 
 from pydantic import SecretStr
 
+from infra.providers.addresses import AddressRule
 from infra.settings import Settings
 from modelpilot.providers.kinds import KINDS
 from modelpilot.providers.resolution import ConfiguredProvider
@@ -18,6 +19,11 @@ def provider_endpoints(settings: Settings) -> dict[str, ConfiguredProvider]:
         url = f"{settings.simulator_url.rstrip('/')}/v1"
         endpoints["simulator"] = ConfiguredProvider("simulator", url)
     return endpoints
+
+
+def address_rule(settings: Settings) -> AddressRule:
+    """Which addresses providers may have."""
+    return AddressRule.of(allow_internal=not settings.production, private_hosts=settings.private_provider_hosts)
 
 
 def _separated(keys: SecretStr | None) -> tuple[str, ...]:

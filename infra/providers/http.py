@@ -1,4 +1,4 @@
-"""One shared HTTP session for all providers: how a request is sent and what an error status means."""
+"""One shared HTTP session for all providers: how a request is sent, how long it may take, and what an error means."""
 
 import asyncio
 import contextlib
@@ -27,8 +27,6 @@ from modelpilot.wire.failures import (
     timed_out,
 )
 from modelpilot.wire.jsonb import JsonObject, dump
-
-# Reading one answer: patience that counts waiting only, and the meaning of whatever breaks.
 
 T = TypeVar("T")
 # Behind an answer that is whole, the usage and `[DONE]` may follow; a server that sends neither must not hold us up.

@@ -9,11 +9,10 @@ from modelpilot.chat.body import ChatBody, RequestOptions
 from modelpilot.chat.text import content_text, estimate_prompt_tokens, has_images, prompt_text, required_capabilities
 from modelpilot.wire.jsonb import dump
 
-# Request type from the messages, by documented rules: the first rule that matches wins.
-
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
 INSPECTED_CHARACTERS = 2_000
 
+# The request type is that of the first rule that matches.
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "code",

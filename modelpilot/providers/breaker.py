@@ -11,13 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-# Counting over a rolling window in constant memory.
-
 BUCKETS = 10
 
 
 class RollingCount:
-    """How often something happened in the last `window_s` seconds, exact to a tenth of the window.
+    """How often something happened in the last `window_s` seconds, exact to a tenth of the window, in constant memory.
 
     `clock` gives seconds that never go back.
     """

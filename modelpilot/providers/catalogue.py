@@ -97,12 +97,12 @@ class ProviderSpec(ResourceBody):
         return keys
 
 
-# What the catalogue says of a router's models, as columns: worked out once per version, not with every request.
-
-
 @dataclass(frozen=True, slots=True)
 class CatalogueColumns:
-    """Arrays are [models]. Unknown qualities and latencies are neutral; unknown prices (USD per token), all of a model
+    """What the catalogue says of a router's models, as columns, so that it is worked out once per version and not with
+    every request.
+
+    Arrays are [models]. Unknown qualities and latencies are neutral; unknown prices (USD per token), all of a model
     where that of input or output is, and `carbon_g_per_1k_tokens` are NaN."""
 
     models: tuple[str, ...]

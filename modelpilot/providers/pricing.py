@@ -1,4 +1,7 @@
-"""Cost arithmetic, USD. Prices are USD per token; an unknown price makes the cost unknown, never zero."""
+"""What calls cost (USD) and emit (gCO2e). Where a price or a figure is unknown the result is unknown, never zero.
+
+Prices are USD per token.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,14 +36,13 @@ def call_costs_usd(
     return fresh * columns.input_price + cached_tokens * columns.cached_price + output_tokens * columns.output_price
 
 
-# Estimated emissions of a request: catalogue gCO2e per 1,000 tokens times the tokens that its calls used.
-
 TOKENS_PER_UNIT = 1_000.0
 _FIELD = "carbonGPer1kTokens"
 
 
 def carbon_g(attempts: Iterable[Attempt], specs: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """gCO2e of all calls together, failed ones included; None where a model that used tokens has no known figure.
+    """gCO2e of all calls together, failed ones included: the catalogue's figure per 1,000 tokens times their tokens.
+    None where a model that used tokens has no known figure.
 
     `specs` has the catalogue entries (ModelSpec as JSON) by model id.
     """

@@ -65,6 +65,14 @@ def unsupported_fields(body: JsonObject) -> list[str]:
     return fields
 
 
+def tool_use_block(call: JsonObject) -> JsonObject:
+    """An OpenAI tool call as a content block."""
+    function = as_object(call.get("function"))
+    # A model may have written bad JSON; it is kept under one key.
+    arguments = object_of(function.get("arguments"), "arguments")
+    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+
+
 def _out_of_range(body: JsonObject) -> Iterator[str]:
     thinks = THINKING_BUDGETS.get(reasoning_effort(body) or "none") is not None
     temperature = body.get("temperature")
@@ -105,7 +113,7 @@ def _message_blocks(message: JsonObject) -> list[JsonObject]:
     # Thinking that we handed out earlier comes back first: Anthropic checks its signature.
     refusal = [{"type": "text", "text": message["refusal"]}] if message.get("refusal") else []
     thinking = as_objects(message.get("thinking_blocks"))
-    return thinking + blocks + refusal + [_tool_use(call) for call in as_objects(message.get("tool_calls"))]
+    return thinking + blocks + refusal + [tool_use_block(call) for call in as_objects(message.get("tool_calls"))]
 
 
 def _block(part: Part) -> JsonObject | None:
@@ -119,17 +127,6 @@ def _block(part: Part) -> JsonObject | None:
             return {"type": kind, "source": {"type": "base64", "media_type": mime_type, "data": data}}
         case Media() | Foreign():
             return None
-
-
-def _tool_use(call: JsonObject) -> JsonObject:
-    function = as_object(call.get("function"))
-    return {
-        "type": "tool_use",
-        "id": call.get("id"),
-        "name": function.get("name"),
-        # A model may have written bad JSON earlier in the conversation; it is kept under one key.
-        "input": object_of(function.get("arguments"), "arguments"),
-    }
 
 
 def _tool(tool: JsonObject) -> JsonObject:

@@ -1,7 +1,7 @@
 """A request in Anthropic's Messages format as an OpenAI chat body, for clients that speak Anthropic's format to us.
 
-What the chat body cannot say is refused and named, never dropped; only what changes no answer (caching hints, say) is
-left out.
+`MessagesBody` is checked where the translation relies on it. What the chat body cannot say is refused and named, never
+dropped; only what changes no answer (caching hints, say) is left out.
 """
 
 from collections.abc import Collection
@@ -13,8 +13,6 @@ from modelpilot.chat.body import RequestOptions
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.support import THINKING_BUDGETS
-
-# The turns and content blocks of a Messages request as OpenAI messages and parts.
 
 _TYPE_NAMES = {str: "text", dict: "an object", int: "a whole number"}
 
@@ -259,9 +257,6 @@ def _response_format(config: JsonObject) -> JsonObject | None:
         raise InvalidRequest("output_config.format.type: json_schema was expected", param="output_config.format.type")
     schema = checked(as_object(wanted), "schema", dict, "output_config.format")
     return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": True}}
-
-
-# The body of a Messages request as clients send it: checked where the translation relies on it.
 
 
 class _Open(BaseModel):

@@ -1,10 +1,11 @@
-"""An OpenAI completion as the Message that a client of Anthropic's format expects."""
+"""Answers for clients of Anthropic's format: an OpenAI completion as a Message, OpenAI chunks as a Messages stream."""
 
 from collections.abc import Collection
 from typing import Any
 
+from modelpilot.wire.anthropic import tool_use_block
 from modelpilot.wire.chunks import parse_usage, token_count
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.parts import text_of
 
 # OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
@@ -32,7 +33,7 @@ def message_of(completion: JsonObject, *, with_thinking: bool, stop_sequences: C
         "type": "message",
         "role": "assistant",
         "model": completion.get("model"),
-        "content": [*thinking, *({"type": "text", "text": text} for text in texts), *map(_tool_use, calls)],
+        "content": [*thinking, *({"type": "text", "text": text} for text in texts), *map(tool_use_block, calls)],
         **ending(choice, stop_sequences),
         "usage": usage_of(completion.get("usage")),
     }
@@ -70,21 +71,12 @@ def _thinking(message: JsonObject) -> list[JsonObject]:
     return blocks or ([{"type": "thinking", "thinking": reasoning, "signature": ""}] if reasoning else [])
 
 
-def _tool_use(call: JsonObject) -> JsonObject:
-    function = as_object(call.get("function"))
-    # A model may have written bad JSON; it is kept under one key.
-    arguments = object_of(function.get("arguments"), "arguments")
-    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
-
-
-# OpenAI chunks as the events of a Messages stream.
-
 PING: JsonObject = {"type": "ping"}
 
 
 class MessageEncoder:
-    """Translates one stream. `with_thinking`: the client asked to see how the model thinks; `stop_sequences`: those
-    that it gave."""
+    """Translates the chunks of one stream into events. `with_thinking`: the client asked to see how the model thinks;
+    `stop_sequences`: those that it gave."""
 
     def __init__(self, *, with_thinking: bool, stop_sequences: Collection[str] = ()) -> None:
         self._with_thinking = with_thinking

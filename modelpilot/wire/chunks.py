@@ -1,4 +1,4 @@
-"""Building `chat.completion.chunk` objects: one by one, and from a whole completion."""
+"""Building `chat.completion.chunk` objects, one by one and from a whole completion, and reading token counts."""
 
 from typing import Any
 
@@ -48,9 +48,6 @@ def _message_choice(choice: JsonObject) -> JsonObject:
 def _finish_choice(choice: JsonObject) -> JsonObject:
     rest = {key: value for key, value in choice.items() if key not in ("message", "logprobs")}
     return {"index": 0, "finish_reason": None, **rest, "delta": {}}
-
-
-# Token counts: OpenAI's `usage` object to and from `Usage`.
 
 
 def token_count(value: Any) -> int:

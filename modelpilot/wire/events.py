@@ -1,6 +1,7 @@
 """An incremental, bounded parser of server-sent events (WHATWG HTML, section 9.2.6).
 
-Bytes go in as they arrive, whole events come out. The work is per line, never per byte.
+Bytes go in as they arrive, whole events come out. The work is per line, never per byte. `event_object` reads the JSON
+in an event, for every wire format.
 """
 
 from dataclasses import dataclass
@@ -100,9 +101,6 @@ class SseParser:
         self._name = ""
         self._event_bytes = 0
         return event
-
-
-# The JSON inside one server-sent event, for every wire format.
 
 
 def event_object(event: ServerSentEvent) -> JsonObject:

@@ -1,4 +1,7 @@
-"""Every way a provider call can fail, classified by status and error body into a `ProviderError`."""
+"""Every way a provider call can fail, classified by status and error body into a `ProviderError`.
+
+The error bodies of OpenAI, Anthropic, Gemini and their many relatives are read into one shape, `ErrorEnvelope`.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,8 +15,6 @@ import orjson
 
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
-
-# The error bodies of OpenAI, Anthropic, Gemini and their many relatives, read into one shape.
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +97,15 @@ def _plain_text(body: bytes) -> str | None:
     return None if not text or text[0] in "<{[" else text
 
 
-# Retry-After in every form that providers send, legal or not (RFC 9110, section 10.2.3).
-
 MAX_RETRY_AFTER_S = 3_600.0
 # Whole seconds are the standard; fractions are common. No sign, no exponent, ASCII digits only.
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]*)?")
 
 
 def parse_retry_after(value: str | None, now_s: float) -> float | None:
-    """Seconds from `now_s` (Unix seconds), in [0, MAX_RETRY_AFTER_S]; None for a value that says nothing usable.
+    """What a Retry-After header says, in every form that providers send, legal or not (RFC 9110, section 10.2.3).
 
+    Seconds from `now_s` (Unix seconds), in [0, MAX_RETRY_AFTER_S]; None for a value that says nothing usable.
     A date in the past means now; a negative or otherwise illegal value counts as absent.
     """
     text = (value or "").strip()

@@ -1,4 +1,4 @@
-"""How a delta is merged into what came before it, for tool calls and for fields that we do not know."""
+"""How a delta is merged into what came before it, and which tool call of the answer it continues."""
 
 from typing import Any
 
@@ -58,9 +58,6 @@ def _own(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _own(item) for key, item in value.items()}
     return [_own(item) for item in value] if isinstance(value, list) else value
-
-
-# Which tool call of an answer a delta continues.
 
 
 class CallPositions:

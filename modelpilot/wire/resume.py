@@ -214,11 +214,8 @@ def _tokens_of(text: str, tokens: list[JsonObject]) -> list[JsonObject]:
     return kept[::-1]
 
 
-# What a client has of a streamed answer, and which provider calls wrote it.
-
-
 class Transcript:
-    """Adds up the chunks that were given to the client."""
+    """What a client has of a streamed answer, and which provider calls wrote it: adds up the chunks given to it."""
 
     __slots__ = ("_counted", "_segments", "_sent", "_writer", "started", "whole")
 
