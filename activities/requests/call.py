@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from activities.requests.delivery import Delivery, can_go_on
-from activities.requests.deployments import Deployment, DeploymentHealth, Targets, speaks_of_deployment
+from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
 from activities.requests.failures import canceled_outcome, failed_outcome, spent_usd
 from activities.requests.flight import ChunkSink
 from modelpilot.chat.profile import RequestProfile
@@ -18,7 +18,7 @@ from modelpilot.chat.text import CHARACTERS_PER_TOKEN
 from modelpilot.errors import ModelPilotError
 from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.deployments import Place, ProviderFacts, deployments_of, places_of
+from modelpilot.providers.deployments import Deployment, ProviderFacts, deployment_specs, usable_deployments
 from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.providers.retries import RetryBudget, same_model_wait_s
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
@@ -41,11 +41,13 @@ class CallContext:
     sink: ChunkSink | None
     providers: Mapping[str, ProviderFacts] = field(default_factory=dict)
 
-    def places(self, model: str) -> tuple[Place, ...]:
+    def deployments(self, model: str) -> tuple[Deployment, ...]:
         """Where `model` can be called for this request; never none, since an accepted request is tried."""
         spec, call_format = self.specs[model], self.plan.call_format
-        found = places_of(spec, call_format, self.providers, lambda kind: cannot_honour(kind, self.profile.body))
-        return found.usable or places_of(spec, call_format).usable
+        found = usable_deployments(
+            spec, call_format, self.providers, lambda kind: cannot_honour(kind, self.profile.body)
+        )
+        return found.usable or usable_deployments(spec, call_format).usable
 
     def remaining_s(self) -> float:
         """What is left of the request's total time, seconds; negative when it is over."""
@@ -55,11 +57,11 @@ class CallContext:
 class CallState:
     """One call: what has arrived, and what the client has been given of it."""
 
-    def __init__(self, context: CallContext, deployment: Deployment, seq: int) -> None:
-        self.context, self.seq, self.place = context, seq, deployment.place
-        self.spec = context.specs[deployment.model]
+    def __init__(self, context: CallContext, target: Target, seq: int) -> None:
+        self.context, self.seq, self.deployment = context, seq, target.deployment
+        self.spec = context.specs[target.model]
         self._assembler = ChunkAssembler()
-        self._delivery = Delivery(context.sink, context.plan, seq, deployment.model)
+        self._delivery = Delivery(context.sink, context.plan, seq, target.model)
         self._began, self._started_at = time.perf_counter(), time.time()
         self._ttft_ms: float | None = None
 
@@ -85,7 +87,7 @@ class CallState:
         return Attempt(
             seq=self.seq,
             model=self.spec.id,
-            provider=self.place.provider,
+            provider=self.deployment.provider,
             status=status,
             error_type=error.error_type if error else ("canceled" if status == "canceled" else None),
             http_status=error.http_status if error else None,
@@ -95,7 +97,7 @@ class CallState:
             cost_usd=call_cost_usd(self.spec, usage) if billed else 0.0,
             usage=usage,
             started_at=self._started_at,
-            deployment=self.place.label,
+            deployment=self.deployment.label,
         )
 
     def _usage(self) -> Usage:
@@ -113,7 +115,7 @@ class CallState:
         return Outcome(
             status="completed",
             model=self.spec.id,
-            provider=self.place.provider,
+            provider=self.deployment.provider,
             attempts=(attempt,),
             answer=answer,
             finish_reason=self._assembler.finish_reason,
@@ -132,7 +134,7 @@ class CallState:
     def canceled(self) -> Outcome:
         """The client went away while the answer was coming."""
         attempt = self._attempt("canceled", self._usage())
-        return canceled_outcome((attempt,), self.spec.id, self.place.provider)
+        return canceled_outcome((attempt,), self.spec.id, self.deployment.provider)
 
 
 class ModelCaller:
@@ -148,26 +150,26 @@ class ModelCaller:
     ) -> None:
         self._clients, self._configuration = clients, configuration
         self.health, self._budget = health or DeploymentHealth(), budget or RetryBudget()
-        self._targets = Targets(configuration, self.health, draw)
+        self._balancer = LoadBalancer(configuration, self.health, draw)
 
-    def choose(self, context: CallContext, model: str) -> Deployment:
+    def choose(self, context: CallContext, model: str) -> Target:
         """The deployment for the next call of `model`, reserved."""
-        return self._targets.choose(context.key.user_id, model, context.places(model))
+        return self._balancer.choose(context.key.user_id, model, context.deployments(model))
 
     def may_call(self, context: CallContext, model: str) -> bool:
         """Whether any deployment of `model` is healthy."""
-        return self._targets.may_be_called(context.key.user_id, model, context.places(model))
+        return self._balancer.may_be_called(context.key.user_id, model, context.deployments(model))
 
     def has_alternative(self, context: CallContext, outcome: Outcome) -> bool:
         """Whether the model whose call failed has a healthy deployment besides the one that was called."""
         failed = outcome.attempts[-1].deployment if outcome.attempts else ""
-        others = [place for place in context.places(outcome.model) if place.label != failed]
-        return self._targets.may_be_called(context.key.user_id, outcome.model, others)
+        others = [deployment for deployment in context.deployments(outcome.model) if deployment.label != failed]
+        return self._balancer.may_be_called(context.key.user_id, outcome.model, others)
 
     async def look_up(self, user_id: str, plan: CallPlan) -> dict[str, ProviderFacts]:
         """What is known now of the providers of a plan's models; a provider that cannot be called says why."""
         specs = [ModelSpec.model_validate(spec) for spec in plan.specs.values()]
-        wanted = {each.provider for spec in specs for each in deployments_of(spec, plan.call_format)}
+        wanted = {each.provider for spec in specs for each in deployment_specs(spec, plan.call_format)}
         return {provider: await self._facts(user_id, provider) for provider in sorted(wanted)}
 
     async def _facts(self, user_id: str, provider: str) -> ProviderFacts:
@@ -177,26 +179,26 @@ class ModelCaller:
             return ProviderFacts(unavailable=error.message)
         return ProviderFacts(endpoint.kind, endpoint.key_count)
 
-    async def first_phase(self, context: CallContext, chosen: Deployment | None = None) -> Outcome:
+    async def first_phase(self, context: CallContext, chosen: Target | None = None) -> Outcome:
         """The decided model, at the deployment `chosen` before or now, and again after a failure that another call
         may mend, at most `same_model_retries` times: elsewhere at once, or after a wait at the same deployment.
 
         The outcome has every attempt and what is left of the total time.
         """
         attempts: tuple[Attempt, ...] = ()
-        tried: list[Place] = []
+        tried: list[Deployment] = []
         self._budget.note_call()
-        deployment: Deployment | None = chosen or self.choose(context, context.plan.model)
-        while deployment is not None:
-            tried.append(deployment.place)
-            outcome = await self.watched_call(context, deployment, seq=len(attempts))
+        target: Target | None = chosen or self.choose(context, context.plan.model)
+        while target is not None:
+            tried.append(target.deployment)
+            outcome = await self.watched_call(context, target, seq=len(attempts))
             attempts = (*attempts, *outcome.attempts)
-            deployment = await self._next(context, deployment, tried, outcome)
+            target = await self._next(context, target, tried, outcome)
         return _joined(outcome, attempts, context)
 
     async def _next(
-        self, context: CallContext, failed: Deployment, tried: list[Place], outcome: Outcome
-    ) -> Deployment | None:
+        self, context: CallContext, failed: Target, tried: list[Deployment], outcome: Outcome
+    ) -> Target | None:
         """Where the decided model is called once more, after the wait that this takes; None: not again."""
         retry = len(tried) - 1
         if retry >= context.plan.same_model_retries or not outcome.can_fall_back:
@@ -213,25 +215,25 @@ class ModelCaller:
         return failed
 
     def _elsewhere(
-        self, context: CallContext, failed: Deployment, tried: list[Place], outcome: Outcome
-    ) -> Deployment | None:
+        self, context: CallContext, failed: Target, tried: list[Deployment], outcome: Outcome
+    ) -> Target | None:
         if not speaks_of_deployment(outcome.attempts[-1]) or context.remaining_s() <= 0.0:
             return None
         begun = context.sink is not None and context.sink.transcript.started
         if begun and outcome.transient and self.health.why_not(failed) is None:
             return None  # who wrote the part that the client has is the likeliest to write it again
-        return self._targets.elsewhere(failed, context.places(failed.model), tried)
+        return self._balancer.elsewhere(failed, context.deployments(failed.model), tried)
 
-    async def watched_call(self, context: CallContext, deployment: Deployment, seq: int) -> Outcome:
+    async def watched_call(self, context: CallContext, target: Target, seq: int) -> Outcome:
         """As `call`; what is known of the deployment is updated by how it ended."""
         began_s = self.health.clock()
-        outcome = await self.call(context, deployment.model, seq, deployment)
+        outcome = await self.call(context, target.model, seq, target)
         attempt = outcome.attempts[-1]
-        alone = len(context.places(deployment.model)) == 1
-        await self._targets.learn(deployment, attempt, began_s, retry_after_s=outcome.retry_after_s, alone=alone)
+        alone = len(context.deployments(target.model)) == 1
+        await self._balancer.learn(target, attempt, began_s, retry_after_s=outcome.retry_after_s, alone=alone)
         return outcome
 
-    async def call(self, context: CallContext, model: str, seq: int, at: Deployment | None = None) -> Outcome:
+    async def call(self, context: CallContext, model: str, seq: int, at: Target | None = None) -> Outcome:
         """One call of `model`, at a deployment chosen before or now: an outcome with exactly one attempt, whatever
         happens, cancellation included.
 
@@ -256,11 +258,11 @@ class ModelCaller:
 
     async def _stream(self, call: CallState) -> None:
         context = call.context
-        place = call.place
-        endpoint = await self._configuration.endpoint(context.key.user_id, place.provider, place.key_index)
+        deployment = call.deployment
+        endpoint = await self._configuration.endpoint(context.key.user_id, deployment.provider, deployment.key_index)
         provider_call = ProviderCall(
             endpoint=endpoint,
-            model=place.provider_model,
+            model=deployment.provider_model,
             body=context.profile.body,
             first_token_ms=context.plan.first_token_ms,
             idle_ms=context.plan.idle_ms,

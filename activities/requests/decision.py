@@ -85,7 +85,7 @@ class DecisionSteps:
         return self._predictors.get(HistoryScope(snapshot.user_id, snapshot.router.id))
 
     def _blocked(self, user_id: str) -> Blocked:
-        return lambda model, places: self._health.why_none(user_id, model, places)
+        return lambda model, deployments: self._health.why_none(user_id, model, deployments)
 
     async def embed(self, text: str) -> Vector:
         """The vector of a prompt, once more where a recovery needs it."""

@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from activities.requests.deployments import Deployment, DeploymentHealth, Targets, speaks_of_deployment
+from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
 from modelpilot.errors import InvalidRequest
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.deployments import Place
+from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.requests.outcome import Attempt, ProviderError
 from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients
@@ -32,22 +32,22 @@ class EmbeddingCaller:
 
     def __init__(self, clients: EmbeddingClients, configuration: ConfigurationSource, health: DeploymentHealth) -> None:
         self._clients, self._configuration = clients, configuration
-        self._targets = Targets(configuration, health)
+        self._balancer = LoadBalancer(configuration, health)
 
     async def embed(self, snapshot: RouterSnapshot, spec: ModelSpec, body: dict[str, Any]) -> Embedded:
         """The embeddings of an OpenAI-shaped `body`. Raises InvalidRequest where no provider of the model has any, and
         what the configuration raises."""
-        places = snapshot.places(spec, None, self._why_no_embeddings)
-        if places.why_none is not None:
-            raise InvalidRequest(f"model: {places.why_none}", param="model")
+        deployments = snapshot.deployments(spec, None, self._why_no_embeddings)
+        if deployments.why_none is not None:
+            raise InvalidRequest(f"model: {deployments.why_none}", param="model")
         ended = Embedded(())
-        deployment: Deployment | None = self._targets.choose(snapshot.user_id, spec.id, places.usable)
-        tried: list[Place] = []
-        while deployment is not None:
-            tried.append(deployment.place)
-            ended = await self._call(deployment, body, ended.attempts, alone=len(places.usable) == 1)
+        target: Target | None = self._balancer.choose(snapshot.user_id, spec.id, deployments.usable)
+        tried: list[Deployment] = []
+        while target is not None:
+            tried.append(target.deployment)
+            ended = await self._call(target, body, ended.attempts, alone=len(deployments.usable) == 1)
             again = len(tried) < MAXIMUM_CALLS and speaks_of_deployment(ended.attempts[-1])
-            deployment = self._targets.elsewhere(deployment, places.usable, tried) if again else None
+            target = self._balancer.elsewhere(target, deployments.usable, tried) if again else None
         return ended
 
     def _why_no_embeddings(self, kind: ProviderKind | None) -> str | None:
@@ -59,22 +59,22 @@ class EmbeddingCaller:
         return None
 
     async def _call(
-        self, deployment: Deployment, body: dict[str, Any], earlier: tuple[Attempt, ...], *, alone: bool
+        self, target: Target, body: dict[str, Any], earlier: tuple[Attempt, ...], *, alone: bool
     ) -> Embedded:
-        place, health = deployment.place, self._targets.health
-        endpoint = await self._configuration.endpoint(deployment.user_id, place.provider, place.key_index)
-        call = _Call(deployment, len(earlier), health.clock())
+        deployment, health = target.deployment, self._balancer.health
+        endpoint = await self._configuration.endpoint(target.user_id, deployment.provider, deployment.key_index)
+        call = _Call(target, len(earlier), health.clock())
         try:
-            answer = await self._clients.embedder_for(endpoint.kind).embed(endpoint, place.provider_model, body)
+            answer = await self._clients.embedder_for(endpoint.kind).embed(endpoint, deployment.provider_model, body)
         except ProviderError as error:
             failed = call.attempt("error", error)
-            await self._targets.learn(deployment, failed, call.began_s, retry_after_s=error.retry_after_s, alone=alone)
+            await self._balancer.learn(target, failed, call.began_s, retry_after_s=error.retry_after_s, alone=alone)
             return Embedded((*earlier, failed), error=error)
         except asyncio.CancelledError:
-            health.record(deployment, call.attempt("canceled"), call.began_s)
+            health.record(target, call.attempt("canceled"), call.began_s)
             raise
         done = call.attempt("ok")
-        await self._targets.learn(deployment, done, call.began_s, retry_after_s=None, alone=alone)
+        await self._balancer.learn(target, done, call.began_s, retry_after_s=None, alone=alone)
         return Embedded((*earlier, done), answer)
 
 
@@ -82,7 +82,7 @@ class EmbeddingCaller:
 class _Call:
     """One call under way; `began_s` is of the health's clock."""
 
-    deployment: Deployment
+    target: Target
     seq: int
     began_s: float
     started_at: float = field(default_factory=time.time)
@@ -90,16 +90,16 @@ class _Call:
 
     def attempt(self, status: Literal["ok", "error", "canceled"], error: ProviderError | None = None) -> Attempt:
         """What became of it."""
-        place = self.deployment.place
+        deployment = self.target.deployment
         return Attempt(
             seq=self.seq,
-            model=self.deployment.model,
-            provider=place.provider,
+            model=self.target.model,
+            provider=deployment.provider,
             status=status,
             error_type=error.error_type if error else None,
             http_status=error.http_status if error else None,
             latency_ms=(time.perf_counter() - self.began) * 1_000.0,
             cost_usd=None if status == "ok" else 0.0,
             started_at=self.started_at,
-            deployment=place.label,
+            deployment=deployment.label,
         )

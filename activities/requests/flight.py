@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.requests.deployments import Deployment
+from activities.requests.deployments import Target
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import ModelPilotError
 from modelpilot.requests.outcome import Outcome
@@ -92,7 +92,7 @@ class Flight:
     record: RequestRecord | None = None  # the terminal row, from the moment the outcome is known
     task: "asyncio.Task[Any] | None" = None  # whatever runs for this flight now: what abandoning it cancels
     refusal: ModelPilotError | None = None  # why Temporal does not have it
-    target: Deployment | None = None  # where the first call goes
+    target: Target | None = None  # where the first call goes
     calling: bool = False  # a provider call is under way in `task`, and may be canceled
     abandoned: bool = False
     stored_at: float | None = None  # monotonic seconds; the workflow's last step has run

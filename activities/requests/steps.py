@@ -133,8 +133,8 @@ class ProviderActivities:
         wait_s = self._asked_to_wait_s(context, work.failed, model) if number == 0 else 0.0
         if wait_s > 0.0 and not await self._cancelable(flight, slept(wait_s)):
             return canceled_outcome((), work.failed.model, work.failed.provider)
-        deployment = caller.choose(context, model)
-        return await self._cancelable(flight, caller.watched_call(context, deployment, FALLBACK_SEQ + number))
+        target = caller.choose(context, model)
+        return await self._cancelable(flight, caller.watched_call(context, target, FALLBACK_SEQ + number))
 
     @staticmethod
     async def _cancelable(flight: Flight, work: Coroutine[None, None, Result]) -> Result:

@@ -32,7 +32,8 @@ class ModelLimits(WireModel):
 
 
 class DeploymentSpec(WireModel):
-    """One place where a model is served. Lower `priority` numbers come first; among equals `weight` shares the load.
+    """A deployment as its owner wrote it: the model at one provider. Lower `priority` numbers come first; among
+    equals `weight` shares the load.
 
     `provider_model` null: the model's own. `cooldown_seconds`: how long it is left alone after a 429 that does not say.
     """

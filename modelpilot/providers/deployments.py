@@ -1,4 +1,4 @@
-"""Where a model can be called: its deployments times their providers' keys, and which of them the next call takes.
+"""Where a model can be called: its deployments, one for each key of their providers, and which the next call takes.
 
 Pure. What is healthy just now is told by the caller (`activities/requests/deployments.py` knows).
 """
@@ -28,9 +28,9 @@ class ProviderFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One deployment with one of its provider's keys. Two are equal where the same model would be called with the same
-    key, whatever their rank and weight."""
+class Deployment:
+    """A model at a provider, under the provider's name of it, with one of the provider's keys. Two are equal where the
+    same model would be called with the same key, whatever their rank and weight."""
 
     provider: str
     provider_model: str
@@ -48,10 +48,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where a request for one model can go, and why nowhere else; `why_none` is set exactly where that is nowhere."""
+class Deployments:
+    """The deployments that a request for one model can go to; `why_none` is set exactly where there is none."""
 
-    usable: tuple[Place, ...]
+    usable: tuple[Deployment, ...]
     why_none: str | None = None
 
 
@@ -64,73 +64,80 @@ def _implied(provider: str, provider_model: str) -> tuple[DeploymentSpec, ...]:
     return (DeploymentSpec.model_construct(provider=provider, provider_model=provider_model),)
 
 
-def deployments_of(spec: ModelSpec, call_format: str | None = None) -> Sequence[DeploymentSpec]:
-    """The deployments of a model; `callFormat: "openrouter"` sends any model through OpenRouter, and only there."""
+def deployment_specs(spec: ModelSpec, call_format: str | None = None) -> Sequence[DeploymentSpec]:
+    """The deployments of a model as its owner wrote them; `callFormat: "openrouter"` sends any model through
+    OpenRouter, and only there."""
     if call_format == OPENROUTER:
         return _implied(OPENROUTER, spec.openrouter_model or spec.id)
     return spec.deployments or _implied(spec.provider, spec.provider_model)
 
 
-def places_of(
+def usable_deployments(
     spec: ModelSpec,
     call_format: str | None = None,
     providers: Mapping[str, ProviderFacts] | None = None,
     dishonours: Dishonours = lambda kind: None,
-) -> Places:
-    """The places of a model that can be called and can serve the request.
+) -> Deployments:
+    """The deployments of a model that can be called and can serve the request, each with each of its keys.
 
     `dishonours` is what keeps a kind of provider from serving this request.
     """
-    usable: list[Place] = []
+    usable: list[Deployment] = []
     reasons: dict[str, None] = {}
-    for deployment in deployments_of(spec, call_format):
-        facts = (providers or {}).get(deployment.provider, _UNKNOWN)
+    for each in deployment_specs(spec, call_format):
+        facts = (providers or {}).get(each.provider, _UNKNOWN)
         reason = facts.unavailable or dishonours(facts.kind)
         if reason is None:
-            usable += _with_keys(spec, deployment, facts.key_count)
+            usable += _with_keys(spec, each, facts.key_count)
         else:
             reasons[reason] = None
-    return Places(tuple(usable), None if usable else "; ".join(reasons))
+    return Deployments(tuple(usable), None if usable else "; ".join(reasons))
 
 
-def _with_keys(spec: ModelSpec, deployment: DeploymentSpec, key_count: int) -> tuple[Place, ...]:
-    name = deployment.provider_model or spec.provider_model
-    settings = deployment.weight, deployment.priority, deployment.cooldown_seconds
-    return _places(deployment.provider, name, max(key_count, 1), *settings)
+def _with_keys(spec: ModelSpec, settings: DeploymentSpec, key_count: int) -> tuple[Deployment, ...]:
+    name = settings.provider_model or spec.provider_model
+    shares = settings.weight, settings.priority, settings.cooldown_seconds
+    return _with_each_key(settings.provider, name, max(key_count, 1), *shares)
 
 
 @lru_cache(maxsize=4_096)
-def _places(
+def _with_each_key(
     provider: str, provider_model: str, key_count: int, weight: float, priority: int, cooldown_s: float
-) -> tuple[Place, ...]:
-    # The same for every request, of which each asks for the places of every candidate.
+) -> tuple[Deployment, ...]:
+    # The same for every request, of which each asks for the deployments of every candidate.
     keys = range(key_count)
-    return tuple(Place(provider, provider_model, key, key_count, weight, priority, cooldown_s) for key in keys)
+    return tuple(Deployment(provider, provider_model, key, key_count, weight, priority, cooldown_s) for key in keys)
 
 
-def healthy_choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place | None:
-    """One of the places that nothing is known against; None where there is none.
+def healthy_choice(
+    deployments: Sequence[Deployment], blocked_s: Mapping[Deployment, float], draw: random.Random
+) -> Deployment | None:
+    """One of the deployments that nothing is known against; None where there is none.
 
     `blocked_s` has the seconds until each of the others may be called. The lowest priority number with anybody healthy
     serves; within it a deployment is drawn by weight, and then one of its healthy keys, all alike.
     """
-    healthy = [place for place in places if place not in blocked_s]
+    healthy = [deployment for deployment in deployments if deployment not in blocked_s]
     if len(healthy) < 2:
         return healthy[0] if healthy else None
-    first = min(place.priority for place in healthy)
-    keys_of: dict[tuple[str, str], list[Place]] = {}
-    for place in healthy:
-        if place.priority == first:
-            keys_of.setdefault((place.provider, place.provider_model), []).append(place)
-    deployments = list(keys_of.values())
-    (keys,) = draw.choices(deployments, [keys[0].weight for keys in deployments])
+    first = min(deployment.priority for deployment in healthy)
+    keys_of: dict[tuple[str, str], list[Deployment]] = {}
+    for deployment in healthy:
+        if deployment.priority == first:
+            keys_of.setdefault((deployment.provider, deployment.provider_model), []).append(deployment)
+    groups = list(keys_of.values())
+    (keys,) = draw.choices(groups, [keys[0].weight for keys in groups])
     return draw.choice(keys)
 
 
-def choice(places: Sequence[Place], blocked_s: Mapping[Place, float], draw: random.Random) -> Place:
-    """A healthy place, or where there is none the one that is soonest to be called again: a late answer beats none.
+def choice(deployments: Sequence[Deployment], blocked_s: Mapping[Deployment, float], draw: random.Random) -> Deployment:
+    """A healthy deployment, or where there is none the one that is soonest to be called again: a late answer beats
+    none.
 
-    `places` must not be empty.
+    `deployments` must not be empty.
     """
-    healthy = healthy_choice(places, blocked_s, draw)
-    return healthy or min(places, key=lambda place: (blocked_s[place], place.priority, -place.weight, place.key_index))
+    healthy = healthy_choice(deployments, blocked_s, draw)
+    return healthy or min(
+        deployments,
+        key=lambda deployment: (blocked_s[deployment], deployment.priority, -deployment.weight, deployment.key_index),
+    )

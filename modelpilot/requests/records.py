@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
-from modelpilot.providers.deployments import Dishonours, Places, ProviderFacts, places_of
+from modelpilot.providers.deployments import Deployments, Dishonours, ProviderFacts, usable_deployments
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.routing.router import CallFormat, Router
@@ -18,7 +18,9 @@ Vector = NDArray[np.float32]
 
 EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
 
-_KEPT_PLACES = 16  # sets of them per snapshot: requests differ little in what only some kinds of providers can serve
+_KEPT_DEPLOYMENTS = (
+    16  # sets of them per snapshot: requests differ little in what only some kinds of providers can serve
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,24 +220,25 @@ class RouterSnapshot:
             return self.providers.get("openrouter", ProviderFacts()).unavailable
         return self.unavailable.get(model_id)
 
-    def places(self, spec: ModelSpec, call_format: CallFormat | None, dishonours: Dishonours) -> Places:
+    def deployments(self, spec: ModelSpec, call_format: CallFormat | None, dishonours: Dishonours) -> Deployments:
         """Where a request that not every kind of provider can serve may call the model."""
-        return places_of(spec, call_format, self.providers, dishonours)
+        return usable_deployments(spec, call_format, self.providers, dishonours)
 
-    def all_places(self, call_format: CallFormat | None, dishonours: Dishonours) -> Mapping[str, Places]:
-        """`places` of every model by its id: the same for all requests that the same kinds of providers can serve."""
+    def all_deployments(self, call_format: CallFormat | None, dishonours: Dishonours) -> Mapping[str, Deployments]:
+        """`deployments` of every model by its id: the same for all requests that the same kinds of providers can
+        serve."""
         kinds = dict.fromkeys((None, *(facts.kind for facts in self.providers.values())))
         wanted = (call_format, *map(dishonours, kinds))
-        found = self._places.get(wanted)
+        found = self._deployments.get(wanted)
         if found is None:
-            if len(self._places) >= _KEPT_PLACES:
-                self._places.clear()
-            found = {model: self.places(spec, call_format, dishonours) for model, spec in self.models.items()}
-            self._places[wanted] = found
+            if len(self._deployments) >= _KEPT_DEPLOYMENTS:
+                self._deployments.clear()
+            found = {model: self.deployments(spec, call_format, dishonours) for model, spec in self.models.items()}
+            self._deployments[wanted] = found
         return found
 
     @cached_property
-    def _places(self) -> dict[tuple[str | None, ...], Mapping[str, Places]]:
+    def _deployments(self) -> dict[tuple[str | None, ...], Mapping[str, Deployments]]:
         return {}
 
 

@@ -11,7 +11,7 @@ from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import NoCandidate
 from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestFacts, predict
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.deployments import Place
+from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
 from modelpilot.routing.eligibility import breaks_constraint, cannot_honour, cannot_serve
@@ -24,9 +24,9 @@ _UNSCORED = (0.0, 0.0, 0.0, 0.0)
 _UNKNOWN = (None, None, None, None)
 _NO_CONSTRAINTS = Constraints()
 
-# Says of a model and the places where it can be called why it should not be just now (every breaker open, every key
-# refused, every deployment rate limited), or None.
-Blocked = Callable[[str, Sequence[Place]], str | None]
+# Says of a model and its deployments why it should not be called just now (every breaker open, every key refused,
+# every deployment rate limited), or None.
+Blocked = Callable[[str, Sequence[Deployment]], str | None]
 
 
 class _Assessed(NamedTuple):  # made in half the time of a frozen dataclass, once per candidate
@@ -37,7 +37,7 @@ class _Assessed(NamedTuple):  # made in half the time of a frozen dataclass, onc
     excluded_by: Exclusion | None = None
 
 
-def nothing_blocked(model: str, places: Sequence[Place]) -> None:
+def nothing_blocked(model: str, deployments: Sequence[Deployment]) -> None:
     """A `Blocked` that has nothing against anybody."""
 
 
@@ -137,7 +137,7 @@ def _assessor(
     if profile.options.constraints is not None:
         constraints = constraints.narrowed(profile.options.constraints)
     constrained = constraints != _NO_CONSTRAINTS
-    places = snapshot.all_places(call_format, lambda kind: cannot_honour(kind, profile.body))
+    deployments = snapshot.all_deployments(call_format, lambda kind: cannot_honour(kind, profile.body))
 
     def assess(name: str, blocked: Blocked) -> _Assessed:
         spec = snapshot.models.get(name)
@@ -148,11 +148,11 @@ def _assessor(
         by: Exclusion = "unavailable"
         reason = snapshot.why_unavailable(name, call_format)
         if not reason:
-            by, reason = "request", cannot_serve(spec, profile) or places[name].why_none
+            by, reason = "request", cannot_serve(spec, profile) or deployments[name].why_none
         if not reason and constrained:
             by, reason = "constraint", breaks_constraint(spec, predicted, constraints)
         if not reason:
-            by, reason = "blocked", blocked(name, places[name].usable)
+            by, reason = "blocked", blocked(name, deployments[name].usable)
         return _Assessed(name, spec, predicted, reason, by) if reason else _Assessed(name, spec, predicted, None)
 
     return assess

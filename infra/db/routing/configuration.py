@@ -8,7 +8,7 @@ from infra.db.engine import Database
 from infra.db.management.providers import key_place, sealed_keys
 from modelpilot.errors import InvalidRequest, NotFound
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployments_of, places_of
+from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployment_specs, usable_deployments
 from modelpilot.providers.resolution import ConfiguredProvider, OwnProvider, resolve_provider
 from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
 from modelpilot.routing.router import Router
@@ -116,7 +116,7 @@ class PostgresConfiguration:
 
 def _providers_of(models: Mapping[str, ModelSpec]) -> set[str]:
     # OpenRouter as well, since a single request may ask to be sent through it.
-    return {OPENROUTER, *(each.provider for model in models.values() for each in deployments_of(model))}
+    return {OPENROUTER, *(each.provider for model in models.values() for each in deployment_specs(model))}
 
 
 def _why_unavailable(
@@ -124,4 +124,4 @@ def _why_unavailable(
 ) -> str | None:
     if model is None:
         return f"model {model_id} is not in the catalogue (PUT /api/models/{model_id})"
-    return places_of(model, call_format, providers).why_none
+    return usable_deployments(model, call_format, providers).why_none

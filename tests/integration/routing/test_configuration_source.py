@@ -193,8 +193,8 @@ async def test_a_model_is_available_where_any_deployment_is(database: Database, 
     await PostgresProviderRepository(database, ring).put("alice", local, "k")
     snapshot = await source.direct_snapshot("alice", "own/m")
     assert snapshot.unavailable == {}
-    places = snapshot.places(snapshot.models["own/m"], None, lambda kind: None)
-    assert [place.label for place in places.usable] == ["west/m2"]
+    deployments = snapshot.deployments(snapshot.models["own/m"], None, lambda kind: None)
+    assert [deployment.label for deployment in deployments.usable] == ["west/m2"]
 
 
 async def test_a_stolen_row_does_not_open(database: Database, ring: Keyring) -> None:

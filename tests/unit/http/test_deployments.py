@@ -7,10 +7,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from prometheus_client import REGISTRY
 
-from activities.requests.deployments import Deployment, DeploymentHealth
+from activities.requests.deployments import DeploymentHealth, Target
 from api.http.registry import add_routes
 from api.routes import deployments
-from modelpilot.providers.deployments import Place
+from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.outcome import Attempt
 from tests.support.management_fakes import FakeStores, bearer
 
@@ -45,9 +45,9 @@ async def test_it_lists_one_s_own_deployments(aiohttp_client: Client) -> None:
     headers = bearer(stores.keys.add("a"))
     owner = next(iter(stores.keys.rows.values())).user_id
     for _ in range(5):
-        health.record(Deployment(owner, "sim/a", Place("simulator", "a")), FAILED, health.clock())
-    health.record(Deployment("somebody-else", "sim/b", Place("simulator", "b")), FAILED, health.clock())
-    health.refuse_key(Deployment(owner, "gpt", Place("openai", "gpt")), health.clock())
+        health.record(Target(owner, "sim/a", Deployment("simulator", "a")), FAILED, health.clock())
+    health.record(Target("somebody-else", "sim/b", Deployment("simulator", "b")), FAILED, health.clock())
+    health.refuse_key(Target(owner, "gpt", Deployment("openai", "gpt")), health.clock())
     body = await (await client.get("/api/health/deployments", headers=headers)).json()
     (item,) = body["items"]
     assert (item["provider"], item["model"], item["deployment"]) == ("simulator", "sim/a", "simulator/a")
@@ -64,7 +64,7 @@ def test_gauges_follow_the_states() -> None:
     health = DeploymentHealth()
     deployments.publish(health)
     for _ in range(5):
-        health.record(Deployment("alice", "sim/a", Place("simulator", "a")), FAILED, health.clock())
+        health.record(Target("alice", "sim/a", Deployment("simulator", "a")), FAILED, health.clock())
     assert REGISTRY.get_sample_value("modelpilot_deployments", {"state": "open"}) == 1.0
     assert REGISTRY.get_sample_value("modelpilot_deployments", {"state": "closed"}) == 0.0
     assert REGISTRY.get_sample_value("modelpilot_provider_keys_refused") == 0.0

@@ -9,8 +9,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.requests.call import ModelCaller
-from activities.requests.deployments import Deployment
-from modelpilot.providers.deployments import Place, ProviderFacts
+from activities.requests.deployments import Target
+from modelpilot.providers.deployments import Deployment, ProviderFacts
 from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.outcome import Attempt, ProviderError, Remedy
 from modelpilot.requests.route_request import FallbackInput
@@ -107,7 +107,7 @@ async def test_how_long_it_rests(retry_after_s: float | None, rests_s: float) ->
 
 
 async def test_an_only_deployment_never_rests() -> None:
-    """One place is nothing to be chosen from: the breaker alone decides, as it always did."""
+    """One deployment is nothing to be chosen from: the breaker alone decides, as it always did."""
     core = core_of(A)
     core.providers.will(A, [LIMITED], stream())
     await core.answer()
@@ -135,7 +135,7 @@ async def test_a_repeat_stays_where_no_other_deployment_is_well() -> None:
     core = core_of()
     for _ in range(5):
         attempt = Attempt(0, "sim/a", "west", "error", "server_error")
-        core.health.record(Deployment(OWNER, "sim/a", Place("west", "a2")), attempt, core.clock())
+        core.health.record(Target(OWNER, "sim/a", Deployment("west", "a2")), attempt, core.clock())
     core.providers.will(A, [failure("rate_limited", Remedy.RETRY_SAME, retry_after_s=0.01)], stream())
     outcome = await core.answer()
     assert [attempt.deployment for attempt in outcome.attempts] == ["east/a", "east/a"]
@@ -166,9 +166,9 @@ async def test_a_refused_key_leaves_the_others(kind: str) -> None:
     for _ in range(8):
         await core.answer()
     assert [made.call.endpoint.key_index for made in core.providers.made[2:]] == [second.key_index] * 8
-    places = [Place("simulator", "b", index, 2) for index in range(2)]
-    assert core.health.why_none(OWNER, "sim/b", places) is None
-    assert core.health.why_none(OWNER, "sim/b", [places[first.key_index]]) is not None
+    deployments = [Deployment("simulator", "b", index, 2) for index in range(2)]
+    assert core.health.why_none(OWNER, "sim/b", deployments) is None
+    assert core.health.why_none(OWNER, "sim/b", [deployments[first.key_index]]) is not None
     core.cache.drop("provider", OWNER, "simulator")
     assert core.health.unhealthy_keys(OWNER) == ()
 

@@ -8,19 +8,19 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.requests.call import ModelCaller
-from activities.requests.deployments import KEY_COOL_DOWN_S, Deployment
-from modelpilot.providers.deployments import Place
+from activities.requests.deployments import KEY_COOL_DOWN_S, Target
+from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.outcome import Attempt, Remedy
 from modelpilot.requests.route_request import FallbackInput
 from tests.support.core import A, B, C, Core, ManualClock, failure, received, routed
 from tests.support.routing_samples import OWNER, plan, request, stream
 
-AT_A = Deployment(OWNER, "sim/a", Place("simulator", "a"))
-AT_B = Deployment(OWNER, "sim/b", Place("simulator", "b"))
+AT_A = Target(OWNER, "sim/a", Deployment("simulator", "a"))
+AT_B = Target(OWNER, "sim/b", Deployment("simulator", "b"))
 
 
-def break_down(core: Core, deployment: Deployment = AT_A) -> None:
+def break_down(core: Core, deployment: Target = AT_A) -> None:
     """Five failures in a row."""
     for _ in range(5):
         attempt = Attempt(0, deployment.model, deployment.provider, "error", "server_error")
@@ -83,7 +83,7 @@ async def test_the_best_is_tried_where_all_are_blocked() -> None:
 async def test_breakers_of_one_tenant_are_nothing_to_another() -> None:
     """Providers of the same id are different ones for different owners."""
     core = Core()
-    break_down(core, Deployment("bob", "sim/a", Place("simulator", "a")))
+    break_down(core, Target("bob", "sim/a", Deployment("simulator", "a")))
     assert (await decided(core))[0] == "sim/a"
     assert core.health.snapshot(OWNER) == ()
 
@@ -176,7 +176,7 @@ async def test_fallbacks_with_an_open_breaker_are_skipped(broken: list[str], att
     """Attempt i is model i mod n of those left, and of all where none is left."""
     core = Core()
     for name in broken:
-        break_down(core, Deployment(OWNER, name, Place("simulator", name.removeprefix("sim/"))))
+        break_down(core, Target(OWNER, name, Deployment("simulator", name.removeprefix("sim/"))))
     core.providers.will(A, [failure()])
     flight = core.flight(request(plan(A, B, C)))
     core.controller.launch(flight)

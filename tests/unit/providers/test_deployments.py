@@ -1,4 +1,4 @@
-"""Where a model can be called, and which place the next call takes."""
+"""Where a model can be called, and which deployment the next call takes."""
 
 import random
 from collections import Counter
@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
-from modelpilot.providers.deployments import Place, Places, ProviderFacts, choice, healthy_choice, places_of
+from modelpilot.providers.deployments import (
+    Deployment,
+    Deployments,
+    ProviderFacts,
+    choice,
+    healthy_choice,
+    usable_deployments,
+)
 from modelpilot.providers.kinds import ProviderKind
 from tests.support.routing_samples import spec
 
@@ -22,55 +29,60 @@ def deployed(*deployments: dict[str, Any], **changes: Any) -> ModelSpec:
     return spec("m", deployments=[DeploymentSpec.model_validate(each) for each in deployments], **changes)
 
 
-def labels(places: Places) -> list[str]:
-    """What the usable places are called."""
-    return [place.label for place in places.usable]
+def labels(deployments: Deployments) -> list[str]:
+    """What the usable deployments are called."""
+    return [deployment.label for deployment in deployments.usable]
 
 
-def shares(places: list[Place], blocked_s: dict[Place, float], seed: int = 7) -> dict[str, float]:
-    """How often each place is drawn, of all draws."""
+def shares(deployments: list[Deployment], blocked_s: dict[Deployment, float], seed: int = 7) -> dict[str, float]:
+    """How often each deployment is drawn, of all draws."""
     draw = random.Random(seed)
-    counts = Counter(choice(places, blocked_s, draw).label for _ in range(DRAWS))
+    counts = Counter(choice(deployments, blocked_s, draw).label for _ in range(DRAWS))
     return {label: count / DRAWS for label, count in counts.items()}
 
 
 @st.composite
-def placements(draw: st.DrawFn) -> tuple[list[Place], dict[Place, float]]:
-    """Any deployments with any number of keys, and any of their places blocked."""
-    places: list[Place] = []
+def placements(draw: st.DrawFn) -> tuple[list[Deployment], dict[Deployment, float]]:
+    """Any deployments with any number of keys, and any of them blocked."""
+    deployments: list[Deployment] = []
     for number in range(draw(st.integers(1, 5))):
         weight, priority = draw(st.floats(0.01, 100.0)), draw(st.integers(0, 3))
         keys = draw(st.integers(1, 3))
-        places += [Place(f"p{number}", "m", index, keys, weight, priority) for index in range(keys)]
-    blocked = draw(st.dictionaries(st.sampled_from(places), st.floats(0.1, 300.0)))
-    return places, blocked
+        deployments += [Deployment(f"p{number}", "m", index, keys, weight, priority) for index in range(keys)]
+    blocked = draw(st.dictionaries(st.sampled_from(deployments), st.floats(0.1, 300.0)))
+    return deployments, blocked
 
 
 @given(placements(), st.integers())
-def test_no_blocked_place_while_any_other_is_healthy(given_: tuple[list[Place], dict[Place, float]], seed: int) -> None:
+def test_no_blocked_deployment_while_any_other_is_healthy(
+    given_: tuple[list[Deployment], dict[Deployment, float]], seed: int
+) -> None:
     """Whatever its priority, and a higher priority number serves only when the lower ones are all blocked."""
-    places, blocked = given_
-    chosen = choice(places, blocked, random.Random(seed))
-    healthy = [place for place in places if place not in blocked]
+    deployments, blocked = given_
+    chosen = choice(deployments, blocked, random.Random(seed))
+    healthy = [deployment for deployment in deployments if deployment not in blocked]
     if healthy:
         assert chosen in healthy
-        assert chosen.priority == min(place.priority for place in healthy)
+        assert chosen.priority == min(deployment.priority for deployment in healthy)
     else:
         assert blocked[chosen] == min(blocked.values())
-        assert healthy_choice(places, blocked, random.Random(seed)) is None
+        assert healthy_choice(deployments, blocked, random.Random(seed)) is None
 
 
 @given(placements(), st.integers())
-def test_a_draw_can_be_repeated(given_: tuple[list[Place], dict[Place, float]], seed: int) -> None:
+def test_a_draw_can_be_repeated(given_: tuple[list[Deployment], dict[Deployment, float]], seed: int) -> None:
     """The same seed makes the same choice: nothing else is random."""
-    places, blocked = given_
-    assert choice(places, blocked, random.Random(seed)) == choice(places, blocked, random.Random(seed))
+    deployments, blocked = given_
+    assert choice(deployments, blocked, random.Random(seed)) == choice(deployments, blocked, random.Random(seed))
 
 
 def test_weights_share_the_load() -> None:
     """3 to 1; the weight belongs to the deployment, however many keys its provider has."""
-    places = [Place("a", "m", weight=3.0), *(Place("b", "m", index, 4, weight=1.0) for index in range(4))]
-    found = shares(places, {})
+    deployments = [
+        Deployment("a", "m", weight=3.0),
+        *(Deployment("b", "m", index, 4, weight=1.0) for index in range(4)),
+    ]
+    found = shares(deployments, {})
     assert found["a/m"] == pytest.approx(0.75, abs=0.03)
     for number in range(1, 5):
         assert found[f"b/m#{number}"] == pytest.approx(0.0625, abs=0.02)
@@ -78,15 +90,18 @@ def test_weights_share_the_load() -> None:
 
 def test_a_blocked_key_leaves_its_share_to_the_others_of_its_provider() -> None:
     """One refused key does not make its deployment smaller."""
-    places = [Place("a", "m", weight=1.0), *(Place("b", "m", index, 2, weight=1.0) for index in range(2))]
-    found = shares(places, {places[1]: 300.0})
+    deployments = [
+        Deployment("a", "m", weight=1.0),
+        *(Deployment("b", "m", index, 2, weight=1.0) for index in range(2)),
+    ]
+    found = shares(deployments, {deployments[1]: 300.0})
     assert set(found) == {"a/m", "b/m#2"}
     assert found["b/m#2"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_where_all_are_blocked_the_soonest_is_tried() -> None:
     """A late answer beats none; ties go to the lower priority number, then the greater weight."""
-    first, second, third = Place("a", "m"), Place("b", "m", weight=2.0), Place("c", "m", priority=1)
+    first, second, third = Deployment("a", "m"), Deployment("b", "m", weight=2.0), Deployment("c", "m", priority=1)
     draw = random.Random(0)
     assert choice([first, second], {first: 5.0, second: 300.0}, draw) == first
     assert choice([first, second, third], {first: 5.0, second: 5.0, third: 5.0}, draw) == second
@@ -94,23 +109,23 @@ def test_where_all_are_blocked_the_soonest_is_tried() -> None:
 
 def test_without_deployments_a_model_has_the_one_that_it_names() -> None:
     """As before there were several: provider and provider's model, one key."""
-    assert places_of(spec("sim/a")).usable == (Place("simulator", "a"),)
-    assert labels(places_of(spec("sim/a"))) == ["simulator/a"]
+    assert usable_deployments(spec("sim/a")).usable == (Deployment("simulator", "a"),)
+    assert labels(usable_deployments(spec("sim/a"))) == ["simulator/a"]
 
 
 def test_deployments_replace_it_and_take_over_its_name() -> None:
     """The model's own provider serves nothing any more unless it is among them; keys are numbered from 1."""
     model = deployed({"provider": "x"}, {"provider": "y", "provider_model": "other", "priority": 1})
     facts = {"y": ProviderFacts("openai", 2)}
-    assert labels(places_of(model, None, facts)) == ["x/m", "y/other#1", "y/other#2"]
+    assert labels(usable_deployments(model, None, facts)) == ["x/m", "y/other#1", "y/other#2"]
 
 
 def test_openrouter_is_one_deployment() -> None:
     """`callFormat: "openrouter"` goes through OpenRouter alone, with all of its keys, under the name there."""
     model = deployed({"provider": "x"}, {"provider": "y"}, openrouter_model="them/m")
     facts = {"openrouter": ProviderFacts("openrouter", 2)}
-    assert labels(places_of(model, "openrouter", facts)) == ["openrouter/them/m#1", "openrouter/them/m#2"]
-    assert labels(places_of(spec("sim/a"), "openrouter")) == ["openrouter/sim/a"]
+    assert labels(usable_deployments(model, "openrouter", facts)) == ["openrouter/them/m#1", "openrouter/them/m#2"]
+    assert labels(usable_deployments(spec("sim/a"), "openrouter")) == ["openrouter/sim/a"]
 
 
 def test_what_cannot_serve_the_request_is_left_out() -> None:
@@ -121,9 +136,9 @@ def test_what_cannot_serve_the_request_is_left_out() -> None:
 
     model = deployed({"provider": "x"}, {"provider": "y"}, {"provider": "z"})
     facts = {"x": ProviderFacts(unavailable="x has no key"), "y": ProviderFacts("anthropic")}
-    assert places_of(model, None, facts, no_seeds) == Places((Place("z", "m"),))
+    assert usable_deployments(model, None, facts, no_seeds) == Deployments((Deployment("z", "m"),))
     facts["z"] = ProviderFacts("anthropic")
-    assert places_of(model, None, facts, no_seeds) == Places((), "x has no key; anthropic has no seeds")
+    assert usable_deployments(model, None, facts, no_seeds) == Deployments((), "x has no key; anthropic has no seeds")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +149,7 @@ def test_what_cannot_serve_the_request_is_left_out() -> None:
     ],
 )
 def test_no_deployment_twice(twice: list[dict[str, Any]]) -> None:
-    """Two of the same place would have no health of their own."""
+    """Two of the same name would have no health of their own."""
     with pytest.raises(ValidationError, match="of its own"):
         deployed(*twice)
 

@@ -42,7 +42,7 @@ def test_a_field_that_a_provider_cannot_honour_excludes_it() -> None:
 
 
 def test_what_one_request_cannot_use_the_next_one_can() -> None:
-    """A router's places are kept between requests, for each set of fields and each format apart."""
+    """A router's deployments are kept between requests, for each set of fields and each format apart."""
     shot = replace(over(), providers={**over().providers, "openrouter": ProviderFacts("openrouter")})
     through_openrouter = {"modelpilot": {"callFormat": "openrouter"}}
     for _ in range(2):
