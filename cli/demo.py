@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, error_message, fail, segment
 from cli.demo_prompts import DemoPrompt, demo_prompts
-from cli.output import AsJson, print_json, show, table, usd
+from cli.output import AsJson, show_result, table, usd
 from modelpilot.chat.text import content_text
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
@@ -303,10 +303,7 @@ def command(
     if learn and traffic.answers and not interrupted:
         result["learning"] = _learn(client, traffic, quiet=as_json)
         lines += learnt_table(result["learning"])
-    if as_json:
-        print_json(result)
-    else:
-        show(*lines)
+    show_result(result, as_json, lambda: lines)
     if interrupted or traffic.failures:
         raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_FAILED)
 

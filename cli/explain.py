@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Refused, connect, fail, segment
-from cli.output import AsJson, print_json, show, table
+from cli.output import AsJson, show_result, table
 
 _PARTS = ("cost", "latency", "quality", "carbon")
 _NEIGHBOURS_SHOWN = 10
@@ -27,10 +27,7 @@ def command(
         decision = connect().call("POST", f"/router/{segment(router)}/explain", body)["decision"]
     except Refused as refused:
         fail(refused.message)
-    if as_json:
-        print_json(decision)
-    else:
-        show(*described(decision))
+    show_result(decision, as_json, lambda: described(decision))
 
 
 def described(decision: dict[str, Any]) -> list[Any]:

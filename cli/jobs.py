@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import GatewayClient, connect, fail, segment
-from cli.output import AsJson, command_group, print_json, show, table, usd
+from cli.output import AsJson, command_group, print_json, show_result, table, usd
 
 app = command_group("Run batch work now, and see how far it is.")
 
@@ -65,10 +65,8 @@ def rescore(
 def list_jobs(as_json: AsJson = False) -> None:
     """Re-scoring jobs, newest first."""
     items = list(connect().items("/api/jobs"))
-    if as_json:
-        print_json(items)
-        return
-    show(table(("id", "status", "paused", "done", "total", "judge", "cost", "createdAt"), map(_row, items)))
+    columns = ("id", "status", "paused", "done", "total", "judge", "cost", "createdAt")
+    show_result(items, as_json, lambda: [table(columns, map(_row, items))])
 
 
 @app.command()

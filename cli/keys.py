@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import connect, segment
-from cli.output import AsJson, command_group, print_json, show, table
+from cli.output import AsJson, command_group, print_json, show_result, table
 
 app = command_group("Manage API keys.")
 
@@ -45,20 +45,14 @@ def create(
 def list_keys(as_json: AsJson = False) -> None:
     """All keys, newest first, without their secrets."""
     items = list(connect().items("/api/keys"))
-    if as_json:
-        print_json(items)
-    else:
-        show(table(_COLUMNS, ([_cell(item, name) for name in _COLUMNS] for item in items)))
+    show_result(items, as_json, lambda: [table(_COLUMNS, ([_cell(item, name) for name in _COLUMNS] for item in items))])
 
 
 @app.command("show")
 def show_key(key_id: KeyId, as_json: AsJson = False) -> None:
     """One key, without its secret."""
     item = connect().call("GET", f"/api/keys/{segment(key_id)}")
-    if as_json:
-        print_json(item)
-    else:
-        show(table(("field", "value"), item.items()))
+    show_result(item, as_json, lambda: [table(("field", "value"), item.items())])
 
 
 @app.command()

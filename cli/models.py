@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import File, connect, read_documents, segment
-from cli.output import AsJson, command_group, per_million, print_json, show, table
+from cli.output import AsJson, command_group, per_million, print_json, show_result, table
 
 app = command_group("Show and change the model catalogue.")
 
@@ -20,10 +20,7 @@ def list_models(
 ) -> None:
     """Your models and the shared ones, by id. Prices in USD per million tokens."""
     items = [item for item in connect().items("/api/models") if provider in (None, item["provider"])]
-    if as_json:
-        print_json(items)
-    else:
-        show(table(_COLUMNS, (_row(item) for item in items)))
+    show_result(items, as_json, lambda: [table(_COLUMNS, (_row(item) for item in items))])
 
 
 @app.command("show")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +38,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
 def show(*renderables: Any) -> None:
     """Print tables and lines, without reading markup in what others have named."""
     console().print(*renderables, sep="\n", markup=False, highlight=False)
+
+
+def show_result(result: Any, as_json: bool, view: Callable[[], Iterable[Any]]) -> None:
+    """Print a command's result: as JSON for programs, else the tables and lines of `view`."""
+    if as_json:
+        print_json(result)
+    else:
+        show(*view())
 
 
 def console() -> Console:

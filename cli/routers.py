@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import EXIT_FAILED, File, GatewayClient, Refused, connect, fail, read_documents, segment
-from cli.output import AsJson, command_group, print_json, show, table
+from cli.output import AsJson, command_group, print_json, show, show_result, table
 
 app = command_group("Show and change routers.")
 
@@ -103,10 +103,7 @@ def replay(
         f"/router/{segment(router_id)}/replay",
         {name: value for name, value in body.items() if value is not None},
     )
-    if as_json:
-        print_json(answer)
-    else:
-        show(*described(answer))
+    show_result(answer, as_json, lambda: described(answer))
 
 
 def described(answer: dict[str, Any]) -> list[Any]:
@@ -161,10 +158,7 @@ def _interval(found: dict[str, Any] | None) -> str:
 def list_routers(as_json: AsJson = False) -> None:
     """All routers, newest first."""
     items = list(connect().items("/api/routers"))
-    if as_json:
-        print_json(items)
-        return
-    show(table(_COLUMNS, (_row(item) for item in items)))
+    show_result(items, as_json, lambda: [table(_COLUMNS, (_row(item) for item in items))])
 
 
 @app.command("show")
@@ -212,10 +206,7 @@ def delete(router_id: RouterId) -> None:
 def versions(router_id: RouterId, as_json: AsJson = False) -> None:
     """Every version of a router, newest first, also of a deleted one."""
     items = connect().call("GET", f"{_path(router_id)}/versions")["items"]
-    if as_json:
-        print_json(items)
-        return
-    show(table(_COLUMNS, (_row(item) for item in items)))
+    show_result(items, as_json, lambda: [table(_COLUMNS, (_row(item) for item in items))])
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.output import AsJson, command_group, print_json, show, table
+from cli.output import AsJson, command_group, show_result, table
 from infra.crypto.secrets import Argon2Hasher
 from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteUserRepository
@@ -50,10 +50,7 @@ def list_users(as_json: AsJson = False) -> None:
     """All users. Times are UTC."""
     with _users() as users:
         items = [asdict(one) for one in users.list()]
-    if as_json:
-        print_json(items)
-    else:
-        show(table(_COLUMNS, ([_cell(item, name) for name in _COLUMNS] for item in items)))
+    show_result(items, as_json, lambda: [table(_COLUMNS, ([_cell(item, name) for name in _COLUMNS] for item in items))])
 
 
 @app.command()

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.local.data_dir import DataDir, running_pid, write_once
-from infra.settings import ENCRYPTION_KEY_BYTES, ConfigurationError, Settings
+from infra.settings import ENCRYPTION_KEY_BYTES, PREFIX, ConfigurationError, Settings
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """How to reach each backing service, embedded or given."""
+    """How to reach each backing service, embedded or given; the names are those of the settings."""
 
     database_url: str
     temporal_address: str
@@ -70,15 +70,8 @@ def python_environment() -> dict[str, str]:
 
 def role_environment(settings: Settings, addresses: Addresses, keys: list[str]) -> dict[str, str]:
     """For a role that stores or reads tenants' data: everything resolved, keys included (never on a command line)."""
-    resolved = {
-        "MODELPILOT_DATA_DIR": str(settings.data_dir),
-        "MODELPILOT_ENCRYPTION_KEYS": ",".join(keys),
-        "MODELPILOT_DATABASE_URL": addresses.database_url,
-        "MODELPILOT_TEMPORAL_ADDRESS": addresses.temporal_address,
-        "MODELPILOT_MILVUS_URI": addresses.milvus_uri,
-        "MODELPILOT_SIMULATOR_URL": addresses.simulator_url,
-    }
-    return python_environment() | resolved
+    resolved = {"data_dir": str(settings.data_dir), "encryption_keys": ",".join(keys), **asdict(addresses)}
+    return python_environment() | {f"{PREFIX}{name.upper()}": value for name, value in resolved.items()}
 
 
 def ensure_keyring(settings: Settings) -> list[str]:

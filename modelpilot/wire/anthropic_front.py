@@ -17,34 +17,34 @@ from modelpilot.wire.support import THINKING_BUDGETS
 _TYPE_NAMES = {str: "text", dict: "an object", int: "a whole number"}
 
 
-def refuse(place: str, reason: str) -> InvalidRequest:
+def _refuse(place: str, reason: str) -> InvalidRequest:
     """The error that names a field which cannot be translated."""
     return InvalidRequest(f"{place}: {reason}", param=place)
 
 
-def refuse_others(fields: JsonObject, known: Collection[str], prefix: str) -> None:
+def _refuse_others(fields: JsonObject, known: Collection[str], prefix: str) -> None:
     """Raise InvalidRequest for the first field that is set and not `known`."""
     for name, value in fields.items():
         if name not in known and value is not None:
-            raise refuse(f"{prefix}{name}", "this field has no counterpart for the models behind this gateway")
+            raise _refuse(f"{prefix}{name}", "this field has no counterpart for the models behind this gateway")
 
 
-def checked(fields: JsonObject, name: str, kind: type, place: str) -> Any:
+def _checked(fields: JsonObject, name: str, kind: type, place: str) -> Any:
     """The field `name`, which must be there. Raises InvalidRequest."""
     value = fields.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise refuse(f"{place}.{name}", f"{_TYPE_NAMES[kind]} was expected")
+        raise _refuse(f"{place}.{name}", f"{_TYPE_NAMES[kind]} was expected")
     return value
 
 
-def text_block(block: JsonObject, place: str) -> JsonObject:
+def _text_block(block: JsonObject, place: str) -> JsonObject:
     """A text block as a text part. Raises InvalidRequest for any other block."""
     if block.get("type") != "text":
-        raise refuse(f"{place}.type", "only text is possible here")
-    return {"type": "text", "text": checked(block, "text", str, place)}
+        raise _refuse(f"{place}.type", "only text is possible here")
+    return {"type": "text", "text": _checked(block, "text", str, place)}
 
 
-def chat_messages(turns: list[JsonObject]) -> list[JsonObject]:
+def _chat_messages(turns: list[JsonObject]) -> list[JsonObject]:
     """All turns. Results of tools become messages of their own, before the rest of their turn."""
     messages: list[JsonObject] = []
     for index, turn in enumerate(turns):
@@ -80,44 +80,44 @@ def _tool_result(block: JsonObject, place: str) -> tuple[JsonObject, list[JsonOb
     text = "\n".join(part["text"] for part in parts if part["type"] == "text")
     if block.get("is_error"):
         text = f"Error: {text}"  # OpenAI has no flag for it
-    message = {"role": "tool", "tool_call_id": checked(block, "tool_use_id", str, place), "content": text}
+    message = {"role": "tool", "tool_call_id": _checked(block, "tool_use_id", str, place), "content": text}
     return message, [part for part in parts if part["type"] != "text"]
 
 
 def _part(block: JsonObject, place: str) -> JsonObject:
     match block.get("type"):
         case "text":
-            return text_block(block, place)
+            return _text_block(block, place)
         case "image":
             return {"type": "image_url", "image_url": {"url": _image_url(as_object(block.get("source")), place)}}
         case "document":
             return _document(block, place)
-    raise refuse(f"{place}.type", f"blocks of type {block.get('type')!r} cannot be routed")
+    raise _refuse(f"{place}.type", f"blocks of type {block.get('type')!r} cannot be routed")
 
 
 def _image_url(source: JsonObject, place: str) -> str:
     place = f"{place}.source"
     if source.get("type") == "url":
-        return str(checked(source, "url", str, place))
+        return str(_checked(source, "url", str, place))
     if source.get("type") == "base64":
         return _data_url(source, place)
-    raise refuse(f"{place}.type", "base64 or url was expected")
+    raise _refuse(f"{place}.type", "base64 or url was expected")
 
 
 def _document(block: JsonObject, place: str) -> JsonObject:
     source, here = as_object(block.get("source")), f"{place}.source"
     if as_object(block.get("citations")).get("enabled"):
-        raise refuse(f"{place}.citations", "citations cannot be routed")
+        raise _refuse(f"{place}.citations", "citations cannot be routed")
     if source.get("type") == "text":
-        return {"type": "text", "text": checked(source, "data", str, here)}
+        return {"type": "text", "text": _checked(source, "data", str, here)}
     if source.get("type") != "base64":
-        raise refuse(f"{here}.type", "base64 or text was expected")
+        raise _refuse(f"{here}.type", "base64 or text was expected")
     name = block.get("title") or "document.pdf"
     return {"type": "file", "file": {"filename": str(name), "file_data": _data_url(source, here)}}
 
 
 def _data_url(source: JsonObject, place: str) -> str:
-    media_type, data = checked(source, "media_type", str, place), checked(source, "data", str, place)
+    media_type, data = _checked(source, "media_type", str, place), _checked(source, "data", str, place)
     return f"data:{media_type};base64,{data}"
 
 
@@ -133,7 +133,7 @@ def _assistant(blocks: list[JsonObject], place: str) -> JsonObject:
             case "thinking" | "redacted_thinking":
                 thinking.append(block)
             case _:
-                parts.append(text_block(block, here))
+                parts.append(_text_block(block, here))
     message: JsonObject = {"role": "assistant", "content": _assistant_content(parts)}
     # Thinking without a signature came from a model that makes none, and no provider could check it.
     signed = [block for block in thinking if block.get("signature") or block["type"] == "redacted_thinking"]
@@ -146,9 +146,9 @@ def _assistant_content(parts: list[JsonObject]) -> Any:
 
 
 def _tool_call(block: JsonObject, place: str) -> JsonObject:
-    arguments = dump(checked(block, "input", dict, place)).decode()
-    function = {"name": checked(block, "name", str, place), "arguments": arguments}
-    return {"id": checked(block, "id", str, place), "type": "function", "function": function}
+    arguments = dump(_checked(block, "input", dict, place)).decode()
+    function = {"name": _checked(block, "name", str, place), "arguments": arguments}
+    return {"id": _checked(block, "id", str, place), "type": "function", "function": function}
 
 
 _KNOWN = frozenset(
@@ -170,11 +170,11 @@ def chat_request_of(body: JsonObject) -> JsonObject:
 
     Raises InvalidRequest, whose `param` names what has no counterpart.
     """
-    refuse_others(body, _KNOWN, "")
+    _refuse_others(body, _KNOWN, "")
     tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(as_objects(body.get("tools")))]
     request: JsonObject = {
         **{name: body.get(name) for name in _AS_IT_IS},
-        "messages": [*_system(body.get("system")), *chat_messages(as_objects(body["messages"]))],
+        "messages": [*_system(body.get("system")), *_chat_messages(as_objects(body["messages"]))],
         # Not `max_tokens`: OpenAI's reasoning models refuse that name.
         "max_completion_tokens": body["max_tokens"],
         "stop": body.get("stop_sequences") or None,
@@ -196,18 +196,18 @@ def wants_thinking(body: JsonObject) -> bool:
 def _system(system: Any) -> list[JsonObject]:
     if not isinstance(system, list):
         return [{"role": "system", "content": system}] if system else []
-    parts = [text_block(block, f"system[{index}]") for index, block in enumerate(as_objects(system))]
+    parts = [_text_block(block, f"system[{index}]") for index, block in enumerate(as_objects(system))]
     return [{"role": "system", "content": parts}] if parts else []
 
 
 def _tool(tool: JsonObject, place: str) -> JsonObject:
     if tool.get("type") not in (None, "custom"):
-        raise refuse(f"{place}.type", "tools that Anthropic runs itself cannot be routed")
-    refuse_others(tool, _TOOL_KNOWN, f"{place}.")
+        raise _refuse(f"{place}.type", "tools that Anthropic runs itself cannot be routed")
+    _refuse_others(tool, _TOOL_KNOWN, f"{place}.")
     function = {
-        "name": checked(tool, "name", str, place),
+        "name": _checked(tool, "name", str, place),
         "description": tool.get("description"),
-        "parameters": checked(tool, "input_schema", dict, place),
+        "parameters": _checked(tool, "input_schema", dict, place),
         "strict": tool.get("strict"),
     }
     return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
@@ -218,19 +218,19 @@ def _tool_choice(choice: JsonObject) -> JsonObject:
         return {}
     kind = choice.get("type")
     if kind == "tool":
-        name = checked(choice, "name", str, "tool_choice")
+        name = _checked(choice, "name", str, "tool_choice")
         wanted: Any = {"type": "function", "function": {"name": name}}
     elif kind in _TOOL_CHOICES:
         wanted = _TOOL_CHOICES[kind]
     else:
-        raise refuse("tool_choice.type", "auto, any, tool or none was expected")
+        raise _refuse("tool_choice.type", "auto, any, tool or none was expected")
     return {"tool_choice": wanted, "parallel_tool_calls": False if choice.get("disable_parallel_tool_use") else None}
 
 
 def _user_name(metadata: Any) -> str | None:
     fields = as_object(metadata)
-    refuse_others(fields, {"user_id"}, "metadata.")
-    return None if fields.get("user_id") is None else str(checked(fields, "user_id", str, "metadata"))
+    _refuse_others(fields, {"user_id"}, "metadata.")
+    return None if fields.get("user_id") is None else str(_checked(fields, "user_id", str, "metadata"))
 
 
 def _effort(body: JsonObject) -> str | None:
@@ -238,24 +238,24 @@ def _effort(body: JsonObject) -> str | None:
     thinking, config = as_object(body.get("thinking")), as_object(body.get("output_config"))
     named, kind = config.get("effort"), thinking.get("type")
     if named is not None and named not in _EFFORTS:
-        raise refuse("output_config.effort", f"one of {', '.join(_EFFORTS)} was expected")
+        raise _refuse("output_config.effort", f"one of {', '.join(_EFFORTS)} was expected")
     if thinking and kind not in ("enabled", "adaptive", "disabled"):
-        raise refuse("thinking.type", "enabled, adaptive or disabled was expected")
+        raise _refuse("thinking.type", "enabled, adaptive or disabled was expected")
     if kind != "enabled":
         return _EFFORTS[named] if named else "high" if kind == "adaptive" else None  # Anthropic's own default
-    budget = checked(thinking, "budget_tokens", int, "thinking")
+    budget = _checked(thinking, "budget_tokens", int, "thinking")
     budgets = {effort: tokens for effort, tokens in THINKING_BUDGETS.items() if effort in ("low", "medium", "high")}
     return _EFFORTS[named] if named else min(budgets, key=lambda effort: abs((budgets[effort] or 0) - budget))
 
 
 def _response_format(config: JsonObject) -> JsonObject | None:
-    refuse_others(config, {"effort", "format"}, "output_config.")
+    _refuse_others(config, {"effort", "format"}, "output_config.")
     wanted = config.get("format")
     if wanted is None:
         return None
     if as_object(wanted).get("type") != "json_schema":
         raise InvalidRequest("output_config.format.type: json_schema was expected", param="output_config.format.type")
-    schema = checked(as_object(wanted), "schema", dict, "output_config.format")
+    schema = _checked(as_object(wanted), "schema", dict, "output_config.format")
     return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": True}}
 
 

@@ -35,7 +35,7 @@ def message_of(completion: JsonObject, *, with_thinking: bool, stop_sequences: C
         "model": completion.get("model"),
         "content": [*thinking, *({"type": "text", "text": text} for text in texts), *map(tool_use_block, calls)],
         **ending(choice, stop_sequences),
-        "usage": usage_of(completion.get("usage")),
+        "usage": _usage_of(completion.get("usage")),
     }
 
 
@@ -47,7 +47,7 @@ def ending(choice: JsonObject, stop_sequences: Collection[str]) -> JsonObject:
     return {"stop_reason": _STOP_REASONS.get(str(finish), "end_turn"), "stop_sequence": None}
 
 
-def usage_of(usage: Any) -> JsonObject:
+def _usage_of(usage: Any) -> JsonObject:
     """Token counts: Anthropic counts cached input beside the rest, OpenAI within it."""
     counts = parse_usage(usage)
     written = token_count(as_object(as_object(usage).get("prompt_tokens_details")).get("cache_write_tokens"))
@@ -59,7 +59,7 @@ def usage_of(usage: Any) -> JsonObject:
     }
 
 
-def reasoning_of(message: JsonObject) -> str:
+def _reasoning_of(message: JsonObject) -> str:
     """The visible reasoning in a message or delta, under either of its two names."""
     text = message.get("reasoning_content") or message.get("reasoning")
     return text if isinstance(text, str) else ""
@@ -67,7 +67,7 @@ def reasoning_of(message: JsonObject) -> str:
 
 def _thinking(message: JsonObject) -> list[JsonObject]:
     blocks = as_objects(message.get("thinking_blocks"))
-    reasoning = reasoning_of(message)
+    reasoning = _reasoning_of(message)
     return blocks or ([{"type": "thinking", "thinking": reasoning, "signature": ""}] if reasoning else [])
 
 
@@ -104,7 +104,7 @@ class MessageEncoder:
         self._start(message_id, model)
         self._close()
         delta = ending(self._last, self._stop_sequences)
-        usage = usage_of(self._usage)
+        usage = _usage_of(self._usage)
         self._events += [{"type": "message_delta", "delta": delta, "usage": usage, **fields}, {"type": "message_stop"}]
         return self._taken()
 
@@ -124,7 +124,7 @@ class MessageEncoder:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage_of(None),  # not known yet; `message_delta` has the counts
+            "usage": _usage_of(None),  # not known yet; `message_delta` has the counts
         }
         self._events.append({"type": "message_start", "message": message})
 
@@ -138,7 +138,7 @@ class MessageEncoder:
             self._take_call(call)
 
     def _take_thinking(self, delta: JsonObject) -> None:
-        reasoning, blocks = reasoning_of(delta), as_objects(delta.get("thinking_blocks"))
+        reasoning, blocks = _reasoning_of(delta), as_objects(delta.get("thinking_blocks"))
         if reasoning and not blocks:
             self._continue_thinking({"type": "thinking_delta", "thinking": reasoning})
         for block in blocks:

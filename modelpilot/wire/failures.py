@@ -1,6 +1,6 @@
 """Every way a provider call can fail, classified by status and error body into a `ProviderError`.
 
-The error bodies of OpenAI, Anthropic, Gemini and their many relatives are read into one shape, `ErrorEnvelope`.
+The error bodies of OpenAI, Anthropic, Gemini and their many relatives are read into one shape.
 """
 
 import re
@@ -18,7 +18,7 @@ from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorEnvelope:
+class _ErrorEnvelope:
     """What an error body says. `names` are its machine-readable words (code, type, status, reason), lower case."""
 
     message: str | None = None
@@ -28,7 +28,7 @@ class ErrorEnvelope:
     flagged: bool = False  # the input was flagged by moderation
 
 
-def read_envelope(body: Any) -> ErrorEnvelope | None:
+def _read_envelope(body: Any) -> _ErrorEnvelope | None:
     """The error in parsed JSON, or None where the JSON is no error."""
     if isinstance(body, list) and body:
         body = body[0]  # Gemini without SSE wraps everything in an array
@@ -38,29 +38,29 @@ def read_envelope(body: Any) -> ErrorEnvelope | None:
     if isinstance(error, dict):
         return _from_object(error)
     if isinstance(error, str) and error:
-        return ErrorEnvelope(message=error, names=frozenset(_words(body)), status=_status(body))
+        return _ErrorEnvelope(message=error, names=frozenset(_words(body)), status=_status(body))
     if body.get("object") == "error" or body.get("type") == "error":
         return _from_object(body)
     return None
 
 
-def read_error_body(body: bytes) -> ErrorEnvelope:
+def _read_error_body(body: bytes) -> _ErrorEnvelope:
     """The error in the body of an error response, which may be any text at all."""
     try:
         parsed = orjson.loads(body)
     except ValueError:
-        return ErrorEnvelope(message=_plain_text(body))
-    if (envelope := read_envelope(parsed)) is not None:
+        return _ErrorEnvelope(message=_plain_text(body))
+    if (envelope := _read_envelope(parsed)) is not None:
         return envelope
     fields = as_object(parsed)
     message = next((fields[key] for key in ("message", "detail") if isinstance(fields.get(key), str)), None)
-    return ErrorEnvelope(message=message, names=frozenset(_words(fields)))
+    return _ErrorEnvelope(message=message, names=frozenset(_words(fields)))
 
 
-def _from_object(error: JsonObject) -> ErrorEnvelope:
+def _from_object(error: JsonObject) -> _ErrorEnvelope:
     details = as_objects(error.get("details"))
     message = error.get("message")
-    return ErrorEnvelope(
+    return _ErrorEnvelope(
         message=message if isinstance(message, str) else None,
         names=frozenset(_words(error, as_object(error.get("innererror")), *details)),
         status=_status(error),
@@ -226,18 +226,18 @@ def classify_response(status: int, body: bytes, headers: Mapping[str, str], now_
     if status < 400:
         message = f"the provider answered {status} instead of an answer; redirects are not followed"
         return ProviderError("malformed_response", message, Remedy.FALL_BACK, http_status=status)
-    return _classify(read_error_body(body), status, retry_after_of(headers, now_s))
+    return _classify(_read_error_body(body), status, retry_after_of(headers, now_s))
 
 
 def classify_embedded(body: Any, http_status: int | None = 200) -> ProviderError | None:
     """The error inside the parsed JSON of a 200 answer or of a stream's event; None where it holds none."""
-    envelope = read_envelope(body)
+    envelope = _read_envelope(body)
     return None if envelope is None else _classify(envelope, http_status or 200, None)
 
 
 def classify_error_event(data: bytes) -> ProviderError:
     """The failure that a stream's `error` event stands for, whatever its data look like."""
-    return _classify(read_error_body(data), 200, None)
+    return _classify(_read_error_body(data), 200, None)
 
 
 def connection_error(reason: str) -> ProviderError:
@@ -296,7 +296,7 @@ def _failure(error_type: str, message: str) -> ProviderError:
     return ProviderError(error_type, message, _REMEDIES[error_type])
 
 
-def _classify(envelope: ErrorEnvelope, http_status: int, retry_after_s: float | None) -> ProviderError:
+def _classify(envelope: _ErrorEnvelope, http_status: int, retry_after_s: float | None) -> ProviderError:
     status = http_status if http_status >= 400 else envelope.status
     error_type = _error_type(envelope, status)
     if retry_after_s is None and envelope.retry_after_s is not None:
@@ -311,7 +311,7 @@ def _classify(envelope: ErrorEnvelope, http_status: int, retry_after_s: float | 
     )
 
 
-def _error_type(envelope: ErrorEnvelope, status: int | None) -> str:
+def _error_type(envelope: _ErrorEnvelope, status: int | None) -> str:
     if envelope.flagged:
         return "content_filter"
     if (refined := _named(envelope, _REFINING_NAMES)) is not None:
@@ -330,11 +330,11 @@ def _by_status(status: int) -> str:
     return _STATUSES.get(status, "bad_request" if status < 500 else "server_error")
 
 
-def _named(envelope: ErrorEnvelope, table: Mapping[str, str]) -> str | None:
+def _named(envelope: _ErrorEnvelope, table: Mapping[str, str]) -> str | None:
     return next((error_type for name, error_type in table.items() if name in envelope.names), None)
 
 
-def _remedy(error_type: str, status: int | None, retry_after_s: float | None, envelope: ErrorEnvelope) -> Remedy:
+def _remedy(error_type: str, status: int | None, retry_after_s: float | None, envelope: _ErrorEnvelope) -> Remedy:
     remedy = _REMEDIES[error_type]
     if remedy is not Remedy.RETRY_SAME:
         return remedy
