@@ -25,7 +25,7 @@ from tests.support.processes import alive, until
 HOLDER = """
 import asyncio, pathlib, signal, sys
 from infra.local.service import bring_up
-from tests.integration import test_embedded
+from tests.integration.local import test_embedded
 child = asyncio.run(bring_up(getattr(test_embedded, sys.argv[1])(pathlib.Path(sys.argv[2])).service))
 print(child.pid, flush=True)
 signal.pause()
