@@ -1,7 +1,5 @@
 """Which model is tried next, and after how long."""
 
-from datetime import timedelta
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,21 +11,7 @@ from modelpilot.providers.retries import (
     fallback_model,
     same_model_wait_s,
 )
-from modelpilot.requests.messages import CallPlan
 from tests.support.core import ManualClock
-from workflows.policies import fallback_retries
-
-
-@pytest.mark.parametrize(
-    ("attempt", "wait_ms"),
-    [(0, 1_000), (1, 2_000), (2, 4_000), (3, 8_000), (4, 16_000), (5, 32_000), (6, 60_000), (7, 60_000), (19, 60_000)],
-)
-def test_fallback_waits_double_exactly(attempt: int, wait_ms: int) -> None:
-    """1000 · 2^i ms without jitter, capped at 60 s."""
-    policy = fallback_retries(CallPlan("m"))
-    assert policy.maximum_interval is not None
-    waits = policy.initial_interval * policy.backoff_coefficient**attempt
-    assert min(waits, policy.maximum_interval) == timedelta(milliseconds=wait_ms)
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.integers(0, 30))
