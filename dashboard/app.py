@@ -12,13 +12,13 @@ from dash import Dash, html, set_props
 from flask import Flask, Response, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from dashboard import ids
 from dashboard.access import HEALTH_PATH, Gate, Logins, form_token
 from dashboard.config import DashboardConfig
 from dashboard.frame.elements import Element, notice
+from dashboard.frame.page import PageContext
 from dashboard.login_page import LoginPages
-from dashboard.pages import PAGES, PageContext
-from dashboard.shell import page_at, register_shell, shell
+from dashboard.pages import PAGES
+from dashboard.shell import BANNER, page_at, register_shell, shell
 from modelpilot.management.site import PasswordHasher, SiteAccess
 from modelpilot.metrics.ports import SiteReader, Workbench
 
@@ -139,7 +139,7 @@ def _report_error(error: Exception) -> None:
     # The visitor learns that something is wrong, and where the operator finds what; never the error itself.
     log.error("A dashboard callback failed", exc_info=error)
     message = "The reason is in the log of the dashboard process."
-    set_props(ids.BANNER, {"children": notice("This page could not be updated", message, color="red")})
+    set_props(BANNER, {"children": notice("This page could not be updated", message, color="red")})
 
 
 # Serve the site from this process until told to stop.

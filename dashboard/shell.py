@@ -3,30 +3,44 @@
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, dcc, html
 
-from dashboard import ids
 from dashboard.access import LOGOUT_PATH
-from dashboard.frame.elements import Element, aria, in_browser, notice
+from dashboard.frame.elements import Element, aria, in_browser, notice, page_link
+from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page_frame import ZONE
 from dashboard.frame.urls import link, query, search_with
-from dashboard.pages import PAGES, Page, PageContext
+from dashboard.pages import PAGES
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.site import Visitor
+
+# Component ids.
+URL = "url"
+CONTENT = "page"
+MAIN = "main"
+TITLE = "title"
+NAVIGATION = "navigation"
+DRAWER = "drawer"
+DRAWER_NAVIGATION = "drawer-navigation"
+BURGER = "burger"
+BANNER = "banner"
+COLOR_SCHEME = "color-scheme"
+ZONE_CHOICE = "zone-choice"
 
 
 def shell(csrf: str | None = None, visitor: Visitor | None = None) -> Element:
     """The frame of the site for one visitor. `csrf` goes into the logout form; None: nobody is logged in."""
     return dmc.MantineProvider(
         [
-            dcc.Location(id=ids.URL, refresh="callback-nav"),
-            dcc.Store(id=ids.TITLE),
-            dcc.Store(id=ids.ZONE),
-            html.A("Skip to content", href=f"#{ids.MAIN}", className="mp-skip"),
+            dcc.Location(id=URL, refresh="callback-nav"),
+            dcc.Store(id=TITLE),
+            dcc.Store(id=ZONE),
+            html.A("Skip to content", href=f"#{MAIN}", className="mp-skip"),
             html.Header(_header(), className="mp-header"),
             html.Div(
                 [
-                    html.Aside(_side(ids.NAVIGATION, csrf, visitor), className="mp-side"),
+                    html.Aside(_side(NAVIGATION, csrf, visitor), className="mp-side"),
                     html.Main(
-                        [html.Div(id=ids.BANNER), html.Div(id=ids.PAGE)],
-                        id=ids.MAIN,
+                        [html.Div(id=BANNER), html.Div(id=CONTENT)],
+                        id=MAIN,
                         tabIndex="-1",
                         className="mp-main",
                     ),
@@ -34,8 +48,8 @@ def shell(csrf: str | None = None, visitor: Visitor | None = None) -> Element:
                 className="mp-body",
             ),
             dmc.Drawer(
-                html.Div(_side(ids.DRAWER_NAVIGATION, csrf, visitor), className="mp-drawer"),
-                id=ids.DRAWER,
+                html.Div(_side(DRAWER_NAVIGATION, csrf, visitor), className="mp-drawer"),
+                id=DRAWER,
                 title="Menu",
                 size="16rem",
                 padding="md",
@@ -49,7 +63,7 @@ def shell(csrf: str | None = None, visitor: Visitor | None = None) -> Element:
 
 def _header() -> list[Element]:
     zone = dmc.SegmentedControl(
-        id=ids.ZONE_CHOICE,
+        id=ZONE_CHOICE,
         data=[{"value": "utc", "label": "UTC"}, {"value": "local", "label": "Local"}],
         value="utc",
         size="xs",
@@ -58,7 +72,7 @@ def _header() -> list[Element]:
         **aria(label="Time zone"),
     )
     toggle = dmc.ColorSchemeToggle(
-        id=ids.COLOR_SCHEME,
+        id=COLOR_SCHEME,
         lightIcon="Dark",  # shown in the light scheme: it names what a click brings
         darkIcon="Light",
         variant="default",
@@ -68,7 +82,7 @@ def _header() -> list[Element]:
         fz="xs",
         **aria(label="Switch between light and dark"),
     )
-    burger = dmc.Burger(id=ids.BURGER, size="sm", hiddenFrom="md", **aria(label="Menu"))
+    burger = dmc.Burger(id=BURGER, size="sm", hiddenFrom="md", **aria(label="Menu"))
     brand = dcc.Link("ModelPilot", href="/", className="mp-brand")
     return [burger, brand, dmc.Group([zone, toggle], gap="xs", wrap="nowrap", ml="auto")]
 
@@ -97,10 +111,10 @@ def register_shell(app: Dash, context: PageContext) -> None:
     """Attach the callbacks of the shell."""
 
     @app.callback(
-        Output(ids.PAGE, "children"),
-        Output(ids.TITLE, "data"),
-        Input(ids.URL, "pathname"),
-        State(ids.URL, "search"),
+        Output(CONTENT, "children"),
+        Output(TITLE, "data"),
+        Input(URL, "pathname"),
+        State(URL, "search"),
     )
     def show_page(path: str, search: str) -> tuple[Element, str]:
         """The page of a path."""
@@ -108,33 +122,33 @@ def register_shell(app: Dash, context: PageContext) -> None:
         return (found.layout(context, search), found.title) if found else (_no_such_page(), "No such page")
 
     @app.callback(
-        Output(ids.NAVIGATION, "children"),
-        Output(ids.DRAWER_NAVIGATION, "children"),
-        Output(ids.BANNER, "children"),
-        Input(ids.URL, "pathname"),
-        Input(ids.URL, "search"),
+        Output(NAVIGATION, "children"),
+        Output(DRAWER_NAVIGATION, "children"),
+        Output(BANNER, "children"),
+        Input(URL, "pathname"),
+        Input(URL, "search"),
     )
     def show_navigation(path: str, search: str) -> tuple[list[Element], list[Element], Element | None]:
         """The entries, with the current one marked; they keep the range and the viewer."""
         entries = navigation(path, search)
         return entries, entries, banner(context, search, path)
 
-    in_browser(app, "zone", Output(ids.ZONE, "data"), Input(ids.ZONE_CHOICE, "value"))
-    in_browser(app, "title", Output(ids.MAIN, "title"), Input(ids.TITLE, "data"))
+    in_browser(app, "zone", Output(ZONE, "data"), Input(ZONE_CHOICE, "value"))
+    in_browser(app, "title", Output(MAIN, "title"), Input(TITLE, "data"))
     in_browser(
         app,
         "drawer",
-        Output(ids.DRAWER, "opened"),
-        Output(ids.BURGER, "opened"),
-        Input(ids.BURGER, "opened"),
-        Input(ids.DRAWER_NAVIGATION, "n_clicks"),
+        Output(DRAWER, "opened"),
+        Output(BURGER, "opened"),
+        Input(BURGER, "opened"),
+        Input(DRAWER_NAVIGATION, "n_clicks"),
         at_start=False,
     )
     in_browser(
         app,
         "drawerClosed",
-        Output(ids.BURGER, "opened", allow_duplicate=True),
-        Input(ids.DRAWER, "opened"),
+        Output(BURGER, "opened", allow_duplicate=True),
+        Input(DRAWER, "opened"),
         at_start=False,
     )
 
@@ -170,7 +184,7 @@ def banner(context: PageContext, search: str | None, path: str | None) -> Elemen
         known = wanted in context.reader.tenants()
     except DependencyUnavailable:
         known = True
-    everybody = dcc.Link("Show everybody", href=(path or "/") + search_with(search, {"as": None}), className="mp-link")
+    everybody = page_link("Show everybody", (path or "/") + search_with(search, {"as": None}))
     if not known:
         return notice(f"There is no user {wanted}", everybody, color="yellow")
     return notice(f"Looking as {wanted}", "All figures are this user's. ", everybody, color="yellow")
@@ -182,7 +196,7 @@ def _no_such_page() -> Element:
             dmc.Title("No such page", order=1, size="h3", mb="md"),
             notice(
                 "This address leads nowhere",
-                dcc.Link("Go to the overview", href="/", className="mp-link"),
+                page_link("Go to the overview", "/"),
                 color="blue",
             ),
         ]

@@ -21,9 +21,9 @@ from rich.table import Table
 from bench import machine
 from bench.site import past
 from bench.statistics import percentile
-from dashboard import ids
 from dashboard.app import create_app
 from dashboard.config import DashboardConfig
+from dashboard.pages import router_detail
 from infra.crypto.secrets import Argon2Hasher
 from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess
@@ -188,7 +188,11 @@ def _visits_of_requests() -> Iterator[Visit]:
 def _visits_of_routers() -> Iterator[Visit]:
     which = "router=router-1&owner=tenant-1"
     yield Visit("routers, 30d", "routers", "?range=30d", {"routers-csv": 1}, GOAL_MS)
-    asked = {ids.EXPLAIN_ASK: 1, ids.EXPLAIN_PROMPT: "Why is the sky blue? " * 100, ids.EXPLAIN_NEEDS: []}
+    asked = {
+        router_detail.EXPLAIN_ASK: 1,
+        router_detail.EXPLAIN_PROMPT: "Why is the sky blue? " * 100,
+        router_detail.EXPLAIN_NEEDS: [],
+    }
     yield Visit("one router", "router", "?id=router-1&owner=tenant-1&v=1", asked, GOAL_MS)
     for said in (
         f"range=30d&{which}",

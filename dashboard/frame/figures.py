@@ -1,4 +1,6 @@
-"""Pure functions: rows → Figure. Charts carry no title of their own; the page says it in HTML above them.
+"""What the figures of all pages have in common: dress, time axes, legends, and series that colour alone does not tell.
+
+Figures are pure functions from rows to `Figure`. They carry no title; the page says it in HTML above them.
 
 Text and grid lines get their colours from `assets/style.css`, so that a change between light and dark needs no redraw.
 Points carry in `customdata` what the hover says, and last the link that a click follows.
@@ -8,99 +10,20 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from dashboard.frame.elements import CHART_HEIGHT_PX
 from dashboard.frame.formats import utc
-from dashboard.frame.links import requests_link
 from dashboard.frame.ranges import Window
 from dashboard.frame.zones import Zone, time_ticks
-from modelpilot.metrics.overview import NO_MODEL, ModelShare, RequestBucket
 
-CHART_HEIGHT_PX = 360
-MAX_MODELS = 8
-MIN_ROWS = 4  # fewer models leave space free, rather than become bars as thick as a thumb
-NOT_FAILED, FAILED = "Not failed", "Failed"
-# At least 3:1 against both the light and the dark surface. Failures are also hatched: colour never speaks alone.
-OUTCOME_COLORS = {NOT_FAILED: "#228be6", FAILED: "#fa5252"}
 CLEAR = "rgba(0,0,0,0)"
-
-
-def requests_over_time(buckets: Sequence[RequestBucket], window: Window, zone: Zone, search: str = "") -> go.Figure:
-    """Stacked bars of requests per bucket, the failed ones on top. Buckets without a row are drawn as zero."""
-    rows, width_s = fill_buckets(buckets, window), window.bucket_s
-    spans = [(row.start_s, row.start_s + width_s) for row in rows]
-    middles = [utc(start + width_s / 2.0) for start, _ in spans]
-    labels = [zone.span(*span) for span in spans]
-
-    def bars(name: str, values: list[int], status: str | None) -> go.Bar:
-        links = [requests_link(search, span, status=status) for span in spans]
-        return _bars(name, x=middles, y=values, customdata=list(zip(labels, links, strict=True)))
-
-    figure = go.Figure(
-        [
-            bars(NOT_FAILED, [row.requests - row.failed for row in rows], None),
-            bars(FAILED, [row.failed for row in rows], "failed"),
-        ]
-    )
-    figure.update_traces(hovertemplate="%{y:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
-    # Up to four requests an automatic axis would show fractions of a request.
-    top = max(row.requests for row in rows)
-    figure.update_yaxes(range=[0, max(4.0, top * 1.08)], tickformat=",d", nticks=5, title={"text": "requests"})
-    return on_time_axis(dressed(figure), window, zone)
-
-
-def requests_per_model(shares: Sequence[ModelShare], search: str = "") -> go.Figure:
-    """Horizontal bars, the busiest model on top. Names stand above their bars: beside them they would take half of a
-    narrow screen."""
-    rows = fold_small(shares)
-    total = sum(row.requests for row in rows) or 1
-    models = {share.model for share in shares} - {NO_MODEL}  # what can be filtered by: not the folded row
-
-    def bars(name: str, values: list[int], status: str | None) -> go.Bar:
-        names = [row.model if row.model in models else None for row in rows]
-        links = [requests_link(search, model=model, status=status) for model in names]
-        data = list(zip([row.model for row in rows], links, strict=True))
-        return _bars(name, x=values, y=list(range(len(rows))), orientation="h", width=0.36, customdata=data)
-
-    figure = go.Figure(
-        [
-            bars(NOT_FAILED, [row.requests - row.failed for row in rows], None),
-            bars(FAILED, [row.failed for row in rows], "failed"),
-        ]
-    )
-    figure.update_traces(hovertemplate="%{x:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
-    for position, row in enumerate(rows):
-        text = f"{row.model} · {row.requests:,} ({row.requests / total:.0%})"
-        figure.add_annotation(x=0, y=position - 0.36, text=text, showarrow=False, xanchor="left")
-    if not rows:
-        middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
-        figure.add_annotation(text="No requests in this range", showarrow=False, **middle)
-    figure.update_yaxes(range=[max(len(rows), MIN_ROWS) - 0.6, -0.7], visible=False)
-    figure.update_xaxes(rangemode="tozero", visible=False)
-    return dressed(figure)
-
-
-def fill_buckets(buckets: Sequence[RequestBucket], window: Window) -> list[RequestBucket]:
-    """The buckets of the whole window in order, the missing ones with no requests."""
-    width_s = window.bucket_s
-    known = {int(bucket.start_s // width_s): bucket for bucket in buckets}
-    first, end = int(window.start_s // width_s), int(-(-window.end_s // width_s))
-    return [
-        known.get(index, RequestBucket(float(index * width_s), 0, 0)) for index in range(first, max(end, first + 1))
-    ]
-
-
-def fold_small(shares: Sequence[ModelShare]) -> list[ModelShare]:
-    """The busiest models, and the rest as one row, so that a catalogue of a hundred stays readable."""
-    rows = sorted(shares, key=lambda share: (-share.requests, share.model))
-    if len(rows) <= MAX_MODELS:
-        return rows
-    rest = rows[MAX_MODELS - 1 :]
-    folded = ModelShare(
-        f"{len(rest)} other models",
-        sum(row.requests for row in rest),
-        sum(row.failed for row in rest),
-        sum(row.cost_usd for row in rest),
-    )
-    return [*rows[: MAX_MODELS - 1], folded]
+# Colours, hatchings, dashes and markers of series, so that no two differ by colour alone.
+# Each colour has at least 3:1 against both the light and the dark surface (a test computes it).
+COLORS = ("#228be6", "#e8590c", "#2f9e44", "#be4bdb", "#0c8599", "#e64980", "#7950f2", "#c77700")
+HATCHES = ("", "/", ".", "x", "\\", "-", "+", "|")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hourglass")
+MOST_SERIES = len(COLORS)
+ROW_PX, ROWS_FRAME_PX, LEAST_ROWS = 44, 104, 2
 
 
 def on_time_axis(figure: go.Figure, window: Window, zone: Zone) -> go.Figure:
@@ -142,20 +65,21 @@ def legend_below(figure: go.Figure, rows: int = 1) -> go.Figure:
     return figure.update_layout(legend=at_edge, margin={"l": 20, "r": 20, "b": 56 + 20 * rows})
 
 
-def _bars(name: str, **data: object) -> go.Bar:
-    color = OUTCOME_COLORS[name]
-    pattern = {"shape": "/", "fgcolor": color, "bgcolor": CLEAR, "size": 6} if name == FAILED else {}
-    return go.Bar(name=name, marker={"color": color, "pattern": pattern, "line": {"color": color, "width": 1}}, **data)
+def named_rows(figure: go.Figure, names: Sequence[str], least_rows: int = LEAST_ROWS) -> go.Figure:
+    """Write the names of horizontal bars above them: beside them they would take half of a narrow screen.
+
+    Fewer rows than `least_rows` leave space free, rather than become bars as thick as a thumb.
+    """
+    for place, name in enumerate(names):
+        figure.add_annotation(x=0, xref="paper", y=place - 0.36, text=name, showarrow=False, xanchor="left")
+    return figure.update_yaxes(range=[max(len(names), least_rows) - 0.6, -0.7], visible=False)
 
 
-# Colours, hatchings, dashes and markers of series, so that no two differ by colour alone.
-
-# Each has at least 3:1 against both the light and the dark surface (a test computes it).
-COLORS = ("#228be6", "#e8590c", "#2f9e44", "#be4bdb", "#0c8599", "#e64980", "#7950f2", "#c77700")
-HATCHES = ("", "/", ".", "x", "\\", "-", "+", "|")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hourglass")
-MOST_SERIES = len(COLORS)
+def bars_in_rows(traces: Sequence[go.Bar], names: Sequence[str]) -> go.Figure:
+    """Horizontal bars with their names above and the legend below, as tall as their rows."""
+    made = named_rows(dressed(go.Figure(list(traces))), names)
+    height_px = max(len(names), LEAST_ROWS) * ROW_PX + ROWS_FRAME_PX
+    return legend_below(made, rows=2).update_layout(height=height_px, showlegend=len(traces) > 1)
 
 
 def bar_marker(index: int) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""Filters of a page: each is a control above the data and a name in the URL."""
+"""What stands above the data of a page and has a name in the URL: filters, and other controls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import dash_mantine_components as dmc
 
@@ -25,11 +25,43 @@ class Filter:
     values: tuple[tuple[str, str], ...] = ()  # (value, label)
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A choice that always has a value or, without `values` (value, label), a text to look for.
+
+    `name` is the one in the URL. A choice at its default leaves the URL short.
+    """
+
+    name: str
+    label: str
+    values: tuple[tuple[str, str], ...] = ()
+    default: str = ""
+    placeholder: str = ""
+
+    def value(self, search: str | None) -> str:
+        """What the URL says, or the default where that makes no sense."""
+        said = query(search).get(self.name, self.default)
+        return said if not self.values or said in dict(self.values) else self.default
+
+    def in_url(self, chosen: str | None) -> str | None:
+        """How the URL says what was chosen; None: not at all."""
+        text = (chosen or "").strip()
+        return None if text == self.default else text
+
+
 ROUTER = Filter("router", "Router", choices="routers")
 MODEL = Filter("model", "Model", choices="models")
 PROVIDER = Filter("provider", "Provider", choices="providers")
 TENANT = Filter("as", "User", choices="tenants")  # every frame has it, and shows it to those who have a choice
 STATUS = Filter("status", "Status", values=(("completed", "Completed"), ("failed", "Failed"), ("canceled", "Canceled")))
+FALLBACK = Filter("fallback", "Fallback", values=(("yes", "Fell back"), ("no", "First choice")))
+TYPES = (
+    "chat", "code", "math", "extraction", "summarization", "translation", "creative", "classification", "tool_use",
+    "vision",
+)  # fmt: skip
+TYPE = Filter("type", "Request type", values=tuple((name, name) for name in TYPES))
+REQUEST_ID = "requestId"  # a control of the list of requests
+_NAMELESS = (DIRECT, NO_MODEL)
 
 
 def filter_id(page: str, one: Filter) -> str:
@@ -39,9 +71,19 @@ def filter_id(page: str, one: Filter) -> str:
 
 def filter_row(page: str, filters: tuple[Filter, ...], search: str) -> Element:
     """The controls, with what the URL says chosen. The choice of a user comes last, and shows up where there is one."""
-    controls = [_control(page, one, query(search).get(one.name)) for one in filters]
-    tenant = _control(page, TENANT, query(search).get(TENANT.name), display="none")
+    controls = [_filter(page, one, query(search).get(one.name)) for one in filters]
+    tenant = _filter(page, TENANT, query(search).get(TENANT.name), display="none")
     return dmc.Group([*controls, tenant], gap="sm", className="mp-filters")
+
+
+def control_id(page: str, one: Control) -> str:
+    """The id of a control on a page."""
+    return f"{page}-control-{one.name}"
+
+
+def control_row(page: str, controls: tuple[Control, ...], search: str) -> Element:
+    """The controls side by side, with what the URL says."""
+    return dmc.Group([_control(page, one, search) for one in controls], gap="sm", className="mp-filters")
 
 
 def options(one: Filter, known: Choices, chosen: str | None) -> list[dict[str, str]]:
@@ -51,35 +93,6 @@ def options(one: Filter, known: Choices, chosen: str | None) -> list[dict[str, s
     if chosen and chosen not in dict(offered):
         offered.append((chosen, chosen))
     return [{"value": value, "label": label} for value, label in offered]
-
-
-def _control(page: str, one: Filter, chosen: str | None, display: str | None = None) -> Element:
-    return dmc.Select(
-        id=filter_id(page, one),
-        label=one.label,
-        placeholder="All",
-        value=chosen,
-        data=options(one, NO_CHOICES, chosen),
-        searchable=True,
-        clearable=True,
-        clearButtonProps={"aria-label": f"Clear {one.label.lower()}"},
-        size="xs",
-        w={"base": "calc(50% - 6px)", "xs": 160},
-        display=display,
-    )
-
-
-# From the names of filters in a URL to the requests that they mean, and back.
-
-FALLBACK = Filter("fallback", "Fallback", values=(("yes", "Fell back"), ("no", "First choice")))
-TYPES = (
-    "chat", "code", "math", "extraction", "summarization", "translation", "creative", "classification", "tool_use",
-    "vision",
-)  # fmt: skip
-TYPE = Filter("type", "Request type", values=tuple((name, name) for name in TYPES))
-REQUEST_ID = "requestId"
-
-_NAMELESS = (DIRECT, NO_MODEL)
 
 
 def named(value: str | None) -> str | None:
@@ -111,3 +124,28 @@ def of_list(values: Mapping[str, str]) -> RequestFilter:
         fallback={"yes": True, "no": False}.get(values.get("fallback", "")),
         request_id=values.get(REQUEST_ID),
     )
+
+
+def _filter(page: str, one: Filter, chosen: str | None, display: str | None = None) -> Element:
+    return dmc.Select(
+        id=filter_id(page, one),
+        label=one.label,
+        placeholder="All",
+        value=chosen,
+        data=options(one, NO_CHOICES, chosen),
+        searchable=True,
+        clearable=True,
+        clearButtonProps={"aria-label": f"Clear {one.label.lower()}"},
+        size="xs",
+        w={"base": "calc(50% - 6px)", "xs": 160},
+        display=display,
+    )
+
+
+def _control(page: str, one: Control, search: str) -> Element:
+    shared: dict[str, Any] = {"id": control_id(page, one), "label": one.label, "value": one.value(search), "size": "xs"}
+    shared["w"] = {"base": "calc(50% - 6px)", "xs": 200}
+    if not one.values:
+        return dmc.TextInput(**shared, placeholder=one.placeholder, debounce=True)
+    data = [{"value": value, "label": label} for value, label in one.values]
+    return dmc.Select(**shared, data=data, allowDeselect=False)

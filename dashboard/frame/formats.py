@@ -1,4 +1,4 @@
-"""Numbers and times as a reader wants to see them. None shows as a dash: unknown is not zero."""
+"""Numbers, times and values of metrics as a reader wants to see them. None shows as a dash: unknown is not zero."""
 
 import math
 from datetime import UTC, datetime
@@ -6,6 +6,17 @@ from datetime import UTC, datetime
 from modelpilot.metrics.explore import Metric, Unit, Value
 
 UNKNOWN = "\u2013"
+# What the axis of a metric is called, and its tick format (d3). No exponents and no milli-dollars.
+AXES: dict[Unit, tuple[str, str]] = {
+    "requests": ("requests", ",d"),
+    "share": ("share of requests", ".0%"),
+    "USD": ("USD", "$,.6~f"),
+    "ms": ("milliseconds", ",.1~f"),
+    "tokens": ("tokens", "~s"),
+    "gCO2e": ("g CO\u2082e", ",.6~f"),
+    "score": ("quality, 0 to 1", ".2~f"),
+    "attempts": ("provider calls per request", ".2~f"),
+}
 
 
 def format_count(value: int) -> str:
@@ -63,21 +74,6 @@ def format_age(seconds: float) -> str:
 def utc(unix_s: float) -> datetime:
     """Unix seconds as an aware UTC datetime."""
     return datetime.fromtimestamp(unix_s, UTC)
-
-
-# Values of metrics in words and on axes, by their unit.
-
-# What an axis is called, and its tick format (d3). No exponents and no milli-dollars.
-AXES: dict[Unit, tuple[str, str]] = {
-    "requests": ("requests", ",d"),
-    "share": ("share of requests", ".0%"),
-    "USD": ("USD", "$,.6~f"),
-    "ms": ("milliseconds", ",.1~f"),
-    "tokens": ("tokens", "~s"),
-    "gCO2e": ("g CO\u2082e", ",.6~f"),
-    "score": ("quality, 0 to 1", ".2~f"),
-    "attempts": ("provider calls per request", ".2~f"),
-}
 
 
 def format_value(value: float | None, unit: Unit) -> str:

@@ -1,6 +1,6 @@
-"""Large tables: AG Grid that asks the server for the rows it shows, sorted by the database.
+"""Large tables in AG Grid: one that asks the server for the rows it shows, and one that gets all of its rows at once.
 
-Filters stay in the URL (`dashboard.filters`), so the grid has none of its own. Cells are texts, formatted here.
+Filters stay in the URL (`dashboard.frame.filters`), so a grid has none of its own. Cells are texts, formatted here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,13 @@ from typing import Any
 import dash_ag_grid as dag
 from dash import Dash, Input, Output, State, html, no_update
 
-from dashboard import ids
 from dashboard.frame.elements import Element, aria, in_browser
-from dashboard.frame.frame import Asked, Frame
 from dashboard.frame.page import PageContext
+from dashboard.frame.page_frame import ZONE, Asked, PageFrame
 from modelpilot.errors import DependencyUnavailable
 
 PAGE_ROWS = 100
+ROW_PX, HEAD_PX, MOST_PX = 34, 54, 420
 _MOST_ROWS = 1_000  # a crafted request asks for no more than this at once
 
 
@@ -57,7 +57,7 @@ def link_cell(text: str, href: str | None) -> dict[str, str | None]:
 
 
 def grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "70vh") -> Element:
-    """An empty grid that fills itself once it is shown. Put it into the content of a `Frame`."""
+    """An empty grid that fills itself once it is shown. Put it into the content of a `PageFrame`."""
     return html.Div(
         dag.AgGrid(
             id=grid_id,
@@ -67,7 +67,7 @@ def grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "70v
             dashGridOptions={
                 "cacheBlockSize": PAGE_ROWS,
                 "maxBlocksInCache": 20,
-                "rowHeight": 34,
+                "rowHeight": ROW_PX,
                 "headerHeight": 36,
                 "enableCellTextSelection": True,
                 "ensureDomOrder": True,  # screen readers read the rows in their order
@@ -97,21 +97,21 @@ def rows_asked(request: Mapping[str, Any], columns: Sequence[Column]) -> RowsAsk
 def register_grid(
     app: Dash,
     context: PageContext,
-    frame: Frame,
+    frame: PageFrame,
     grid_id: str,
     columns: Sequence[Column],
     read: Callable[[Asked, RowsAsked], Rows],
 ) -> None:
     """Let a grid ask `read` for its rows, and ask again whenever the page is refreshed or its filters change.
 
-    While the database is away the rows stay; what the page reads in `Frame.fills` says so.
+    While the database is away the rows stay; what the page reads in `PageFrame.fills` says so.
     """
 
     @app.callback(
         Output(grid_id, "getRowsResponse"),
         Input(grid_id, "getRowsRequest"),
         State(frame.id("url"), "search"),
-        State(ids.ZONE, "data"),
+        State(ZONE, "data"),
         prevent_initial_call=True,
     )
     def rows(request: Mapping[str, Any] | None, search: str, zone: str | None) -> Any:
@@ -127,6 +127,28 @@ def register_grid(
     in_browser(app, "reloadGrid", Output(grid_id, "id"), *frame.inputs(), State(grid_id, "id"), at_start=False)
 
 
+def fitting(rows: int) -> dict[str, str]:
+    """The `style` of a grid that is as tall as its rows, up to a height at which it scrolls."""
+    return {"height": f"{min(max(rows, 2) * ROW_PX + HEAD_PX, MOST_PX)}px", "width": "100%"}
+
+
+def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "420px") -> Element:
+    """An empty grid for all rows at once: put them into `rowData`. Enter on a row opens its link.
+
+    For tables of more than some fifty rows: Dash takes tenths of a second for every hundred components, and a grid is
+    one component.
+    """
+    made = grid(grid_id, columns, label, height)
+    options = made.children.dashGridOptions
+    for block_option in ("cacheBlockSize", "maxBlocksInCache"):
+        del options[block_option]
+    options["suppressColumnVirtualisation"] = True  # screen readers count the columns
+    made.children.rowModelType = "clientSide"
+    made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
+    made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
+    return made
+
+
 def _definition(column: Column) -> dict[str, Any]:
     made: dict[str, Any] = {
         "field": column.field,
@@ -137,30 +159,4 @@ def _definition(column: Column) -> dict[str, Any]:
     made |= {"flex": 1} if column.grow else {"width": column.width_px}
     made |= {"type": "rightAligned"} if column.numeric else {}
     made |= {"cellRenderer": "modelpilotLink"} if column.link else {}
-    return made
-
-
-# A grid that gets all its rows at once, with the chart that they belong to: nothing is asked for block by block.
-#
-# For tables of more than some fifty rows: Dash takes tenths of a second for every hundred components, and a grid is
-# one.
-
-ROW_PX, HEAD_PX, MOST_PX = 34, 54, 420
-
-
-def fitting(rows: int) -> dict[str, str]:
-    """The `style` of a grid that is as tall as its rows, up to a height at which it scrolls."""
-    return {"height": f"{min(max(rows, 2) * ROW_PX + HEAD_PX, MOST_PX)}px", "width": "100%"}
-
-
-def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "420px") -> Element:
-    """An empty one; put the rows into `rowData`. Enter on a row opens its link."""
-    made = grid(grid_id, columns, label, height)
-    options = made.children.dashGridOptions
-    for block_option in ("cacheBlockSize", "maxBlocksInCache"):
-        del options[block_option]
-    options["suppressColumnVirtualisation"] = True  # screen readers count the columns
-    made.children.rowModelType = "clientSide"
-    made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
-    made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
     return made

@@ -1,4 +1,8 @@
-"""The time range of a page. The choice lives in the URL (`?range=1h`, or `?from=…&to=…`)."""
+"""The time range of a page, as a range that ends now or as whole days out of a calendar.
+
+The choice lives in the URL (`?range=1h`, or `?from=…&to=…`). The URL has the moments at which days begin and end, so a
+shared link means the same to people in other zones.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +12,28 @@ from typing import Any
 import dash_mantine_components as dmc
 
 from dashboard.frame.elements import Element
-from dashboard.frame.urls import query, search_with
-from dashboard.frame.zones import Zone
+from dashboard.frame.urls import moment_in_url, query, search_with
+from dashboard.frame.zones import DAY_S, HOUR_S, MINUTE_S, Zone
 from modelpilot.metrics.requests import AnalyticsScope
 
-MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 CUSTOM = "custom"
 # Widths of time buckets; all divide a day, so that buckets begin at whole hours of UTC.
 # From an hour on they are whole hours, which are summed up beforehand (`hourly_metrics`).
 BUCKETS_S = (MINUTE_S, 5 * MINUTE_S, 15 * MINUTE_S, *(n * HOUR_S for n in (1, 3, 6, 12)), DAY_S, 2 * DAY_S, 7 * DAY_S)
 _MOST_BUCKETS = 60
 _LONGEST_S = 10 * 366 * DAY_S
+# Mantine names the calendar's dialog by the element whose id is the popover's with this behind it.
+NAMING = "-target"
+_CALENDAR_BUTTONS = {
+    "monthLevelControl": "Choose a month",
+    "yearLevelControl": "Choose a year",
+    "nextMonth": "Next month",
+    "previousMonth": "Previous month",
+    "nextYear": "Next year",
+    "previousYear": "Previous year",
+    "nextDecade": "Next ten years",
+    "previousDecade": "Previous ten years",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +94,9 @@ def search_for_range(search: str | None, key: str) -> str:
     return search_with(search, {"range": range_by_key(key).key, "from": None, "to": None})
 
 
-def moment_in_url(unix_s: float) -> str:
-    """A moment as `from` and `to` have it: `2027-01-15T12:00:00Z`."""
-    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def bucket_for(span_s: float) -> int:
     """The narrowest bucket that makes no more than about 60 bars."""
     return next((width for width in BUCKETS_S if span_s / width <= _MOST_BUCKETS), BUCKETS_S[-1])
-
-
-def _moment(text: str | None) -> float | None:
-    try:
-        moment = datetime.fromisoformat(text or "")
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-# A calendar beside the ranges of a page: whole days of the visitor's zone.
-#
-# The URL has the moments at which they begin and end, so a shared link means the same to people in other zones.
-
-_BUTTONS = {
-    "monthLevelControl": "Choose a month",
-    "yearLevelControl": "Choose a year",
-    "nextMonth": "Next month",
-    "previousMonth": "Previous month",
-    "nextYear": "Next year",
-    "previousYear": "Previous year",
-    "nextDecade": "Next ten years",
-    "previousDecade": "Previous ten years",
-}
-
-
-# Mantine names the calendar's dialog by the element whose id is the popover's with this behind it.
-NAMING = "-target"
 
 
 def calendar(calendar_id: str) -> Element:
@@ -132,7 +114,7 @@ def calendar(calendar_id: str) -> Element:
         highlightToday=True,
         weekendDays=[],  # Mantine writes them in a red of too little contrast
         hideOutsideDates=True,
-        ariaLabels=_BUTTONS,
+        ariaLabels=_CALENDAR_BUTTONS,
         popoverProps=popover,
         size="xs",
         className="mp-days",
@@ -155,6 +137,14 @@ def search_for_days(search: str | None, days: Sequence[Any] | None, zone: Zone) 
     except (TypeError, ValueError, OverflowError):
         return None
     return search_with(search, {"range": None, **times})
+
+
+def _moment(text: str | None) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _midnight(day: date, zone: Zone) -> str:

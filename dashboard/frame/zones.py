@@ -26,6 +26,10 @@ class Zone:
         """A time of day with its date, to the second: `2027-01-15 12:00:00`."""
         return self.local(unix_s).strftime("%Y-%m-%d %H:%M:%S")
 
+    def moment(self, unix_s: float) -> str:
+        """The same with the zone's name: `2027-01-15 12:00:00 UTC`."""
+        return f"{self.time(unix_s)} {self.abbreviation(unix_s)}"
+
     def span(self, start_s: float, end_s: float) -> str:
         """`Jan 15 11:59 to 12:00 UTC`; both dates where they differ."""
         start, end = self.local(start_s), self.local(end_s)

@@ -1,6 +1,6 @@
 """The pages of the site, in the order of the navigation."""
 
-from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page import Page
 from dashboard.pages import (
     explore,
     frontier,
@@ -26,5 +26,3 @@ PAGES: tuple[Page, ...] = (
     models.PAGE,
     jobs.PAGE,
 )
-
-__all__ = ["PAGES", "Page", "PageContext"]

@@ -1,4 +1,4 @@
-"""The Explore page: a metric by group and time. What is on it comes from `explore_view`."""
+"""The Explore page: a metric by group and time, as a chart, as a grid and as CSV, which all show the same numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,24 +6,20 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Output, dcc, html
+from dash import Dash, Output
 
-from dashboard import ids
-from dashboard.frame.components import panel
-from dashboard.frame.controls import Control, control_row, register_controls
-from dashboard.frame.elements import Element, aria, no_requests_notice, nothing_here_notice
-from dashboard.frame.figures import CHART_HEIGHT_PX, MOST_SERIES, bar_marker, dressed, line_style, on_time_axis
-from dashboard.frame.filters import MODEL, PROVIDER, ROUTER, of_names, shown_name
+from dashboard.frame.elements import Element, chart, no_requests_notice, panel
+from dashboard.frame.figures import MOST_SERIES, bar_marker, dressed, line_style, on_time_axis
+from dashboard.frame.filters import MODEL, PROVIDER, ROUTER, Control, of_names, shown_name
 from dashboard.frame.formats import AXES, format_count, format_value, unit_in_csv, utc
-from dashboard.frame.frame import Asked, Filled, Frame
 from dashboard.frame.grids import Column, fitting, link_cell, local_grid
-from dashboard.frame.links import follow_points, requests_link
 from dashboard.frame.page import Page, PageContext
-from dashboard.frame.ranges import CUSTOM, DAY_S, HOUR_S, MINUTE_S, Window, moment_in_url
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
+from dashboard.frame.ranges import CUSTOM, Window
 from dashboard.frame.tables import Table, csv_button, register_csv
+from dashboard.frame.urls import moment_in_url, requests_link
+from dashboard.frame.zones import DAY_S, HOUR_S, MINUTE_S
 from modelpilot.metrics.explore import METRIC_OF, METRICS, Answer, Cell, GroupBy, Metric, Question
-
-# Pure functions of the Explore page: cells → chart, grid and CSV, which all show the same numbers.
 
 WEEK_S = 7 * DAY_S
 GROUPS: dict[GroupBy, str] = {
@@ -41,6 +37,27 @@ WIDTH_NAMES = {MINUTE_S: "minute", HOUR_S: "hour", DAY_S: "day", WEEK_S: "week"}
 _MOST_AUTOMATIC, MOST_BUCKETS = 100, 400
 MOST_GROUPS = 20
 _MONDAY_S = 4 * DAY_S  # 1970-01-05: weeks begin there
+METRIC = Control("metric", "Metric", tuple((one.key, one.label) for one in METRICS), default="requests")
+GROUP = Control("by", "Group by", tuple((key, label.capitalize()) for key, label in GROUPS.items()), default="model")
+BUCKET = Control(
+    "bucket",
+    "Time step",
+    ((AUTO, "Automatic"), ("5min", "5 minutes"), ("hour", "Hour"), ("day", "Day (UTC)"), ("week", "Week (UTC)")),
+    default=AUTO,
+)
+CONTROLS = (METRIC, GROUP, BUCKET)
+COLUMNS = (
+    Column("time", "Time", 250, link=True),
+    Column("group", "Group", 160, grow=True),
+    Column("requests", "Requests", 110, numeric=True),
+    Column("value", "Value", 130, numeric=True),
+    Column("unknown", "Not known", 110, numeric=True),
+)
+
+FRAME = PageFrame("explore", "Explore", (ROUTER, MODEL, PROVIDER), CONTROLS, skeleton=(360, 320))
+CHART = FRAME.id("chart")
+GRID = FRAME.id("grid")
+WHAT = FRAME.id("what")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,57 @@ class Shown:
     averaged: bool
     sampled: int | None
     widened: bool
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    drawn = panel(
+        "Over time",
+        dmc.Text(id=WHAT, size="sm", c="dimmed", mb="xs"),
+        chart("the numbers of the table below over time", id=CHART),
+    )
+    table = panel(
+        "The same numbers",
+        dmc.Group(csv_button(FRAME), mb="xs"),
+        local_grid(GRID, COLUMNS, "Numbers of the chart"),
+    )
+    return FRAME.layout(context, search, dmc.Stack([drawn, table]))
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+    FRAME.follow_points(app, CHART)
+
+    def table(asked: Asked) -> Table:
+        return csv_table(_view(context, asked)[1])
+
+    register_csv(app, context, FRAME, "modelpilot-explore.csv", table)
+
+    @FRAME.fills(
+        app,
+        context,
+        Output(CHART, "figure"),
+        Output(WHAT, "children"),
+        Output(GRID, "rowData"),
+        Output(GRID, "style"),
+    )
+    def fill(asked: Asked) -> Filled:
+        answer, view = _view(context, asked)
+        rows = grid_rows(view, asked)
+        values = (figure(view, asked), what(view), rows, fitting(len(rows)))
+        said = None if answer.cells else no_requests_notice(answer.latest_request_s, asked.zone)
+        return Filled(values, said, hidden=not answer.cells)
+
+
+def _view(context: PageContext, asked: Asked) -> tuple[Answer, Shown]:
+    metric, group, width = (one.value(asked.search) for one in CONTROLS)
+    question = question_of(asked, metric, group, width)
+    answer = context.reader.explore(asked.scope, question)
+    return answer, shown(answer, question, asked, width)
+
+
+PAGE = Page(path="/explore", title="Explore", layout=layout, register=register)
 
 
 def question_of(asked: Asked, metric: str, group_by: str, width: str) -> Question:
@@ -216,88 +284,3 @@ def _trace(view: Shown, asked: Asked, index: int, group: str, starts: Sequence[f
     if metric.kind == "sum":
         return go.Bar(**shared, marker=bar_marker(index))
     return go.Scatter(**shared, mode="lines+markers", **line_style(index))
-
-
-FRAME = Frame("explore", "Explore", filters=(ROUTER, MODEL, PROVIDER), skeleton=(360, 320))
-METRIC = Control("metric", "Metric", tuple((one.key, one.label) for one in METRICS), default="requests")
-GROUP = Control("by", "Group by", tuple((key, label.capitalize()) for key, label in GROUPS.items()), default="model")
-BUCKET = Control(
-    "bucket",
-    "Time step",
-    ((AUTO, "Automatic"), ("5min", "5 minutes"), ("hour", "Hour"), ("day", "Day (UTC)"), ("week", "Week (UTC)")),
-    default=AUTO,
-)
-CONTROLS = (METRIC, GROUP, BUCKET)
-COLUMNS = (
-    Column("time", "Time", 250, link=True),
-    Column("group", "Group", 160, grow=True),
-    Column("requests", "Requests", 110, numeric=True),
-    Column("value", "Value", 130, numeric=True),
-    Column("unknown", "Not known", 110, numeric=True),
-)
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    graph = dcc.Graph(
-        id=ids.EXPLORE_CHART,
-        config={"displayModeBar": False, "scrollZoom": False},
-        responsive=True,
-        style={"height": CHART_HEIGHT_PX},
-    )
-    chart = panel(
-        "Over time",
-        dmc.Text(id=ids.EXPLORE_WHAT, size="sm", c="dimmed", mb="xs"),
-        html.Div(graph, role="img", **aria(label="Chart: the numbers of the table below over time")),
-    )
-    table = panel(
-        "The same numbers",
-        dmc.Group(csv_button(FRAME), mb="xs"),
-        local_grid(ids.EXPLORE_GRID, COLUMNS, "Numbers of the chart"),
-    )
-    return FRAME.layout(context, search, control_row(FRAME, CONTROLS, search), dmc.Stack([chart, table]))
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-    register_controls(app, FRAME, CONTROLS)
-    follow_points(app, FRAME, ids.EXPLORE_CHART)
-
-    def table(asked: Asked) -> Table:
-        return csv_table(_view(context, asked)[1])
-
-    register_csv(app, context, FRAME, "modelpilot-explore.csv", table)
-
-    @FRAME.fills(
-        app,
-        context,
-        Output(ids.EXPLORE_CHART, "figure"),
-        Output(ids.EXPLORE_WHAT, "children"),
-        Output(ids.EXPLORE_GRID, "rowData"),
-        Output(ids.EXPLORE_GRID, "style"),
-    )
-    def fill(asked: Asked) -> Filled:
-        answer, view = _view(context, asked)
-        rows = grid_rows(view, asked)
-        values = (figure(view, asked), what(view), rows, fitting(len(rows)))
-        return Filled(values, _notice(answer, asked), hidden=not answer.cells)
-
-
-def _view(context: PageContext, asked: Asked) -> tuple[Answer, Shown]:
-    metric, group, width = (one.value(asked.search) for one in CONTROLS)
-    question = question_of(asked, metric, group, width)
-    answer = context.reader.explore(asked.scope, question)
-    return answer, shown(answer, question, asked, width)
-
-
-def _notice(answer: Answer, asked: Asked) -> Element | None:
-    latest_s, zone = answer.latest_request_s, asked.zone
-    if latest_s is None:
-        return no_requests_notice()
-    if not answer.cells:
-        return nothing_here_notice("requests", f"{zone.time(latest_s)} {zone.abbreviation(latest_s)}")
-    return None
-
-
-PAGE = Page(path="/explore", title="Explore", layout=layout, register=register)

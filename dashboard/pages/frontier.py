@@ -1,4 +1,4 @@
-"""The Frontier page: what quality costs in one router. What is on it comes from `frontier_view`."""
+"""The Frontier page: what quality costs in one router, as a plane of points and as a table."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,24 +7,21 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Output, dcc, html, no_update
+from dash import Dash, Output, html, no_update
 
-from dashboard import ids
-from dashboard.frame.components import panel
-from dashboard.frame.elements import Element, aria, nothing_here_notice
+from dashboard.frame.elements import Element, chart, dimmed, nothing_here_notice, page_link, panel
 from dashboard.frame.figures import COLORS, dressed
 from dashboard.frame.filters import ROUTER
 from dashboard.frame.formats import UNKNOWN, format_count, format_usd
-from dashboard.frame.frame import Asked, Filled, Frame
 from dashboard.frame.page import Page, PageContext
-from dashboard.frame.router_choice import DETAIL_PATH, FRONTIER_PATH, no_router_notice, read_chosen, router_link
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import Table, csv_button, labelled_table, register_csv
+from dashboard.frame.urls import FRONTIER_PATH, ROUTER_PATH, router_link
+from dashboard.pages.routers import no_router_notice, read_chosen
 from modelpilot.learning.replay.estimates import Interval
 from modelpilot.learning.replay.frontier import MINIMUM_GRADED, Frontier, Point
 from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.metrics.use import RouterUse
-
-# Pure functions of the Frontier page: the quality-cost plane of a router → its chart and table.
 
 HEIGHT_PX = 520
 _PER = 1_000
@@ -42,6 +39,71 @@ _STYLES = {
     RANDOM: (GREY, "diamond", 12),
     BEST: (COLORS[2], "triangle-up", 14),
 }
+
+FRAME = PageFrame("frontier", "Frontier", filters=(ROUTER,), skeleton=(520, 200))
+ABOUT = FRAME.id("about")
+CHART = FRAME.id("chart")
+TABLE = FRAME.id("table")
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    drawn = chart("quality and cost of each model; the table has the numbers", HEIGHT_PX, id=CHART)
+    return FRAME.layout(
+        context,
+        search,
+        dmc.Stack(
+            [
+                panel("Quality and cost", html.Div(id=ABOUT), drawn),
+                panel("The same numbers, with 95 % intervals", csv_button(FRAME), html.Div(id=TABLE)),
+            ]
+        ),
+    )
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+
+    def table(asked: Asked) -> Table:
+        router = read_chosen(context, asked)
+        return csv_rows(_read(context, asked, router)) if router else ((), ())
+
+    register_csv(app, context, FRAME, "modelpilot-frontier.csv", table)
+
+    @FRAME.fills(
+        app,
+        context,
+        Output(ABOUT, "children"),
+        Output(CHART, "figure"),
+        Output(TABLE, "children"),
+    )
+    def fill(asked: Asked) -> Filled:
+        router = read_chosen(context, asked)
+        if router is None:
+            return Filled((no_update,) * 3, no_router_notice(asked.values), hidden=True)
+        found = _read(context, asked, router)
+        if not found.requests:
+            return Filled((no_update,) * 3, nothing_here_notice("decisions"), hidden=True)
+        columns, rows = table_rows(found)
+        values = (_about(router, found, asked), plane(found), labelled_table(columns, rows, numeric=(2, 3, 4, 5)))
+        return Filled(values)
+
+
+def _read(context: PageContext, asked: Asked, router: RouterUse) -> Frontier:
+    scope = asked.scope
+    return context.workbench.frontier(router.user_id, router.router_id, scope.start_s, scope.end_s)
+
+
+def _about(router: RouterUse, found: Frontier, asked: Asked) -> Element:
+    owner = f" of {router.user_id}" if asked.scope.user_id is None else ""
+    name = page_link(router.router_id, router_link(ROUTER_PATH, asked.search, router), in_sentence=True)
+    cut = found.requests + found.left_out >= MOST_DECISIONS
+    newest = f", the newest {MOST_DECISIONS:,} of the range" if cut else ""
+    return dimmed(["Router ", name, f"{owner}{newest}: {summary(found)}"], mb="sm")
+
+
+PAGE = Page(path=FRONTIER_PATH, title="Frontier", layout=layout, register=register)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,75 +264,3 @@ def _said(interval: Interval, scale: float) -> str:
 
 def _said_quality(interval: Interval) -> str:
     return f"{interval.mean:.3f} ({max(interval.low, 0.0):.3f} to {min(interval.high, 1.0):.3f})"
-
-
-_INLINE = "mp-link mp-inline"
-FRAME = Frame("frontier", "Frontier", filters=(ROUTER,), skeleton=(520, 200))
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    graph = dcc.Graph(
-        id=ids.FRONTIER_CHART,
-        config={"displayModeBar": False, "scrollZoom": False},
-        responsive=True,
-        style={"height": HEIGHT_PX},
-    )
-    chart = html.Div(
-        graph, role="img", **aria(label="Chart: quality and cost of each model; the table has the numbers")
-    )
-    return FRAME.layout(
-        context,
-        search,
-        dmc.Stack(
-            [
-                panel("Quality and cost", html.Div(id=ids.FRONTIER_ABOUT), chart),
-                panel("The same numbers, with 95 % intervals", csv_button(FRAME), html.Div(id=ids.FRONTIER_TABLE)),
-            ]
-        ),
-    )
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-
-    def table(asked: Asked) -> Table:
-        router = read_chosen(context, asked)
-        return csv_rows(_read(context, asked, router)) if router else ((), ())
-
-    register_csv(app, context, FRAME, "modelpilot-frontier.csv", table)
-
-    @FRAME.fills(
-        app,
-        context,
-        Output(ids.FRONTIER_ABOUT, "children"),
-        Output(ids.FRONTIER_CHART, "figure"),
-        Output(ids.FRONTIER_TABLE, "children"),
-    )
-    def fill(asked: Asked) -> Filled:
-        router = read_chosen(context, asked)
-        if router is None:
-            return Filled((no_update,) * 3, no_router_notice(asked.values), hidden=True)
-        found = _read(context, asked, router)
-        if not found.requests:
-            return Filled((no_update,) * 3, nothing_here_notice("decisions"), hidden=True)
-        columns, rows = table_rows(found)
-        values = (_about(router, found, asked), plane(found), labelled_table(columns, rows, numeric=(2, 3, 4, 5)))
-        return Filled(values)
-
-
-def _read(context: PageContext, asked: Asked, router: RouterUse) -> Frontier:
-    scope = asked.scope
-    return context.workbench.frontier(router.user_id, router.router_id, scope.start_s, scope.end_s)
-
-
-def _about(router: RouterUse, found: Frontier, asked: Asked) -> Element:
-    owner = f" of {router.user_id}" if asked.scope.user_id is None else ""
-    name = dcc.Link(router.router_id, href=router_link(DETAIL_PATH, asked.search, router), className=_INLINE)
-    cut = found.requests + found.left_out >= MOST_DECISIONS
-    newest = f", the newest {MOST_DECISIONS:,} of the range" if cut else ""
-    return dmc.Text(["Router ", name, f"{owner}{newest}: {summary(found)}"], size="sm", c="dimmed", mb="sm")
-
-
-PAGE = Page(path=FRONTIER_PATH, title="Frontier", layout=layout, register=register)

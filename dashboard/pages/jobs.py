@@ -1,25 +1,20 @@
-"""The Jobs page: aggregation, export, refits and re-scoring. What is on it comes from `jobs_view`."""
+"""The Jobs page: what scheduled work (aggregation, export, refits and re-scoring) has left behind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import dash_mantine_components as dmc
 from dash import Dash, Output, html
 
-from dashboard import ids
 from dashboard.config import DashboardConfig
-from dashboard.frame.components import panel, stat_card, stat_grid
-from dashboard.frame.elements import Element, aria, command, notice
+from dashboard.frame.elements import Element, command, dimmed, notice, outside_link, panel, stat_card, stat_grid
 from dashboard.frame.formats import UNKNOWN, format_age, format_count, format_ms
-from dashboard.frame.frame import Asked, Filled, Frame
-from dashboard.frame.links import workflow_url
 from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import Table, csv_button, labelled_table, register_csv
+from dashboard.frame.urls import schedule_url, workflow_url
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.jobs import FitRun, HourRun, JobsRead, RescoreRun, ScheduleFacts
-
-# Pure functions of the Jobs page: what scheduled work has left behind → cards and tables.
 
 # A run is due every five minutes: after three of them somebody should look.
 LATE_S = 900.0
@@ -29,6 +24,62 @@ _COMMANDS = {
     "modelpilot-refit": "modelpilot routers refit ROUTER",
     "modelpilot-rescore-nightly": "modelpilot jobs rescore",
 }
+_LIMIT = 50
+
+FRAME = PageFrame("jobs", "Jobs", ranged=False, skeleton=(92, 200, 320))
+CARDS = FRAME.id("cards")
+SCHEDULES = FRAME.id("schedules")
+RUNS = FRAME.id("runs")
+HOURS = FRAME.id("hours")
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    return FRAME.layout(
+        context,
+        search,
+        dmc.Stack(
+            [
+                html.Div(id=CARDS),
+                panel("Schedules", html.Div(id=SCHEDULES)),
+                panel("Refits and re-scoring", csv_button(FRAME), html.Div(id=RUNS)),
+                html.Div(id=HOURS),
+            ]
+        ),
+    )
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+
+    def table(asked: Asked) -> Table:
+        return runs_csv(runs(context.reader.jobs(asked.scope.user_id, _LIMIT)), asked.zone)
+
+    register_csv(app, context, FRAME, "modelpilot-jobs.csv", table)
+
+    @FRAME.fills(
+        app,
+        context,
+        Output(CARDS, "children"),
+        Output(SCHEDULES, "children"),
+        Output(RUNS, "children"),
+        Output(HOURS, "children"),
+    )
+    def fill(asked: Asked) -> Filled:
+        found, now_s = context.reader.jobs(asked.scope.user_id, _LIMIT), context.clock()
+        listed, everybody = runs(found), asked.scope.user_id is None
+        none_yet = dimmed("None yet. A refit needs graded answers; re-scoring runs every night.")
+        values = (
+            cards(found, now_s),
+            schedules_table(found, context.config, asked.zone, now_s),
+            runs_table(listed, context.config, asked.zone, with_owner=everybody) if listed else none_yet,
+            panel("Hours computed", hours_table(found.hours, asked.zone)) if found.hours else None,
+        )
+        return Filled(values, late_notice(found, now_s))
+
+
+PAGE = Page(path="/jobs", title="Jobs", layout=layout, register=register)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +210,6 @@ def runs_csv(listed: Sequence[Run], zone: Zone) -> Table:
     return ("kind", "owner", "of", "status", "began", "ended", "durationMs", "rows", "remark"), rows
 
 
-def schedule_url(config: DashboardConfig, schedule_id: str) -> str | None:
-    """The schedule in the Temporal Web UI, where there is one."""
-    if not config.temporal_ui_url:
-        return None
-    base = config.temporal_ui_url.rstrip("/")
-    return f"{base}/namespaces/{quote(config.temporal_namespace, safe='')}/schedules/{quote(schedule_id, safe='')}"
-
-
 def _fit(one: FitRun) -> Run:
     remark = f"refused: {one.refused_because}" if not one.accepted else f"predictor version {one.version}"
     status = "accepted" if one.accepted else "refused"
@@ -192,16 +235,12 @@ def _remark(one: Run, config: DashboardConfig) -> Element | str:
     if url is None:
         return said
     label = f"Open the workflow of {_subject(one)} in the Temporal Web UI"
-    opened = html.A("workflow", href=url, target="_blank", rel="noreferrer", className="mp-link", **aria(label=label))
-    return html.Div([said, " ", opened])
+    return html.Div([said, " ", outside_link("workflow", url, label)])
 
 
 def _schedule_link(one: ScheduleFacts, config: DashboardConfig) -> Element | str:
-    url = schedule_url(config, one.id)
-    if url is None:
-        return one.title
-    label = f"Open the schedule {one.title} in the Temporal Web UI"
-    return html.A(one.title, href=url, target="_blank", rel="noreferrer", className="mp-link", **aria(label=label))
+    about = f"Open the schedule {one.title} in the Temporal Web UI"
+    return outside_link(one.title, schedule_url(config, one.id), about)
 
 
 def _every(seconds: float) -> str:
@@ -221,58 +260,3 @@ def _export_hint(found: JobsRead) -> str:
         return "no warehouse is set up, or nothing yet"
     written = found.export.last_written_at if found.export else None
     return "to the warehouse" if written is None else "to the warehouse's files"
-
-
-FRAME = Frame("jobs", "Jobs", ranged=False, skeleton=(92, 200, 320))
-_LIMIT = 50
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    return FRAME.layout(
-        context,
-        search,
-        dmc.Stack(
-            [
-                html.Div(id=ids.JOBS_CARDS),
-                panel("Schedules", html.Div(id=ids.JOBS_SCHEDULES)),
-                panel("Refits and re-scoring", csv_button(FRAME), html.Div(id=ids.JOBS_RUNS)),
-                html.Div(id=ids.JOBS_HOURS),
-            ]
-        ),
-    )
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-
-    def table(asked: Asked) -> Table:
-        return runs_csv(runs(context.reader.jobs(asked.scope.user_id, _LIMIT)), asked.zone)
-
-    register_csv(app, context, FRAME, "modelpilot-jobs.csv", table)
-
-    @FRAME.fills(
-        app,
-        context,
-        Output(ids.JOBS_CARDS, "children"),
-        Output(ids.JOBS_SCHEDULES, "children"),
-        Output(ids.JOBS_RUNS, "children"),
-        Output(ids.JOBS_HOURS, "children"),
-    )
-    def fill(asked: Asked) -> Filled:
-        found, now_s = context.reader.jobs(asked.scope.user_id, _LIMIT), context.clock()
-        listed, everybody = runs(found), asked.scope.user_id is None
-        none_yet = dmc.Text(
-            "None yet. A refit needs graded answers; re-scoring runs every night.", size="sm", c="dimmed"
-        )
-        values = (
-            cards(found, now_s),
-            schedules_table(found, context.config, asked.zone, now_s),
-            runs_table(listed, context.config, asked.zone, with_owner=everybody) if listed else none_yet,
-            panel("Hours computed", hours_table(found.hours, asked.zone)) if found.hours else None,
-        )
-        return Filled(values, late_notice(found, now_s))
-
-
-PAGE = Page(path="/jobs", title="Jobs", layout=layout, register=register)

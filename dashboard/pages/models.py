@@ -1,4 +1,4 @@
-"""The Models & providers page. What is on it comes from `models_view`."""
+"""The Models & providers page: use, health and latency of every model in the range."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,9 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Output, dcc, html
+from dash import Dash, Output, html
 
-from dashboard import ids
-from dashboard.frame.components import chart_panel, panel
-from dashboard.frame.elements import Element, no_requests_notice, nothing_here_notice
+from dashboard.frame.elements import Element, badge, chart_panel, dimmed, no_requests_notice, page_link, panel
 from dashboard.frame.figures import dressed
 from dashboard.frame.filters import MODEL, PROVIDER, of_names, shown_name
 from dashboard.frame.formats import (
@@ -24,19 +22,17 @@ from dashboard.frame.formats import (
     format_usd,
     utc,
 )
-from dashboard.frame.frame import Asked, Filled, Frame
 from dashboard.frame.grids import Column, fitting, link_cell, local_grid
-from dashboard.frame.links import follow_points, requests_link
 from dashboard.frame.page import Page, PageContext
-from dashboard.frame.ranges import DAY_S, HOUR_S, Window
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
+from dashboard.frame.ranges import Window
 from dashboard.frame.tables import labelled_table
-from dashboard.frame.zones import time_ticks
+from dashboard.frame.urls import requests_link
+from dashboard.frame.zones import DAY_S, HOUR_S, time_ticks
 from dashboard.pages.explore import bucket_starts
 from modelpilot.metrics.explore import METRIC_OF, Cell
 from modelpilot.metrics.requests import RequestFilter
 from modelpilot.metrics.use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
-
-# Pure functions of the Models & providers page: what was read → tables and the heatmap.
 
 MODEL_COLUMNS = (
     "Model", "Requests", "Success", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",
@@ -65,6 +61,77 @@ _MOST_COLUMNS, _MOST_MODELS = 48, 20
 MOST_ROWS = 40  # of a table that is made of components
 # One hue from little to much, readable on light and dark ground alike.
 _SCALE = [[0.0, "#d0ebff"], [0.5, "#339af0"], [1.0, "#0b3d66"]]
+HEAT_COLUMNS = (
+    Column("time", "Time", 250, link=True),
+    Column("model", "Model", 160, grow=True),
+    Column("requests", "Requests", 110, numeric=True),
+    Column("latency", "95 % within", 130, numeric=True),
+)
+_PRICES = "Prices in USD per million tokens."
+_AVERAGED = "Percentiles are means of hourly ones, weighted by completed requests: too many to read one by one."
+_HEALTH = (
+    "Judged by the calls of the last hour that belong to finished requests. The circuit breakers themselves live in "
+    "the gateways: GET /api/health/deployments shows them."
+)
+
+FRAME = PageFrame("models", "Models & providers", filters=(MODEL, PROVIDER), skeleton=(240, 160, 360))
+TABLE = FRAME.id("table")
+HEALTH = FRAME.id("health")
+HEATMAP = FRAME.id("heatmap")
+HEATMAP_GRID = FRAME.id("heatmap-grid")
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    sections = [
+        panel("Models", html.Div(id=TABLE)),
+        panel("Health", dimmed(_HEALTH, mb="xs"), html.Div(id=HEALTH)),
+        chart_panel("Time within which 95 % were answered, by time and model", HEATMAP),
+        panel("The same numbers", local_grid(HEATMAP_GRID, HEAT_COLUMNS, "Numbers of the chart")),
+    ]
+    return FRAME.layout(context, search, dmc.Stack(sections))
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+    FRAME.follow_points(app, HEATMAP)
+
+    @FRAME.fills(
+        app,
+        context,
+        Output(TABLE, "children"),
+        Output(HEALTH, "children"),
+        Output(HEATMAP, "figure"),
+        Output(HEATMAP_GRID, "rowData"),
+        Output(HEATMAP_GRID, "style"),
+    )
+    def fill(asked: Asked) -> Filled:
+        names = of_names(asked.values)
+        wanted = RequestFilter(model=names.model, provider=names.provider)
+        read = context.reader.models(asked.scope, wanted, heat_bucket_s(asked.window))
+        rows = heat_rows(read, asked)
+        values = (
+            [dimmed(" ".join(_remarks(read)), mb="xs"), model_table(read, asked)],
+            health_table(read, asked),
+            heatmap(read, asked),
+            rows,
+            fitting(len(rows)),
+        )
+        found = read.by_model
+        said = None if found.cells else no_requests_notice(found.latest_request_s, asked.zone)
+        return Filled(values, said, hidden=not found.cells)
+
+
+def _remarks(read: ModelsRead) -> Iterator[str]:
+    yield _PRICES
+    if read.by_model.averaged:
+        yield _AVERAGED
+    if max(len(read.by_model.cells), len(read.deployments)) > MOST_ROWS:
+        yield f"At most {MOST_ROWS} models and deployments are listed, the busiest and the most troubled."
+
+
+PAGE = Page(path="/models", title="Models & providers", layout=layout, register=register)
 
 
 def heat_bucket_s(window: Window) -> int:
@@ -88,7 +155,7 @@ def _model_row(cell: Cell, price: Price | None, limited: int, asked: Asked) -> S
     name = shown_name("model", cell.group)
     figures = [format_known(value, METRIC_OF[key]) for key, value in zip(MODEL_METRICS, cell.values, strict=True)]
     return (
-        dcc.Link(name, href=_link(asked, model=name), className="mp-link"),
+        page_link(name, _link(asked, model=name)),
         format_count(cell.requests),
         *figures,
         format_count(limited),
@@ -130,7 +197,7 @@ def _health_row(one: DeploymentUse, now_s: float) -> Sequence[object]:
     return (
         one.deployment or one.provider,
         one.model,
-        dmc.Badge(one.health, color=HEALTH_COLORS[one.health], variant="dot", size="sm", tt="none"),
+        badge(one.health, HEALTH_COLORS[one.health]),
         format_count(one.recent_calls),
         f"{one.recent_errors:,} ({format_share(share)})" if share is not None else "0",
         format_count(one.recent_rate_limited),
@@ -209,78 +276,3 @@ def _link(asked: Asked, span: tuple[float, float] | None = None, **filters: str 
 
 def _latency(cell: Cell | None) -> str:
     return UNKNOWN if cell is None else format_ms(cell.values[0].value)
-
-
-FRAME = Frame("models", "Models & providers", filters=(MODEL, PROVIDER), skeleton=(240, 160, 360))
-HEAT_COLUMNS = (
-    Column("time", "Time", 250, link=True),
-    Column("model", "Model", 160, grow=True),
-    Column("requests", "Requests", 110, numeric=True),
-    Column("latency", "95 % within", 130, numeric=True),
-)
-_PRICES = "Prices in USD per million tokens."
-_AVERAGED = "Percentiles are means of hourly ones, weighted by completed requests: too many to read one by one."
-_HEALTH = (
-    "Judged by the calls of the last hour that belong to finished requests. The circuit breakers themselves live in "
-    "the gateways: GET /api/health/deployments shows them."
-)
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    sections = [
-        panel("Models", html.Div(id=ids.MODELS_TABLE)),
-        panel("Health", dmc.Text(_HEALTH, size="sm", c="dimmed", mb="xs"), html.Div(id=ids.MODELS_HEALTH)),
-        chart_panel("Time within which 95 % were answered, by time and model", ids.MODELS_HEATMAP),
-        panel("The same numbers", local_grid(ids.MODELS_HEATMAP_GRID, HEAT_COLUMNS, "Numbers of the chart")),
-    ]
-    return FRAME.layout(context, search, dmc.Stack(sections))
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-    follow_points(app, FRAME, ids.MODELS_HEATMAP)
-
-    @FRAME.fills(
-        app,
-        context,
-        Output(ids.MODELS_TABLE, "children"),
-        Output(ids.MODELS_HEALTH, "children"),
-        Output(ids.MODELS_HEATMAP, "figure"),
-        Output(ids.MODELS_HEATMAP_GRID, "rowData"),
-        Output(ids.MODELS_HEATMAP_GRID, "style"),
-    )
-    def fill(asked: Asked) -> Filled:
-        names = of_names(asked.values)
-        wanted = RequestFilter(model=names.model, provider=names.provider)
-        read = context.reader.models(asked.scope, wanted, heat_bucket_s(asked.window))
-        said, rows = " ".join(_remarks(read)), heat_rows(read, asked)
-        values = (
-            [dmc.Text(said, size="sm", c="dimmed", mb="xs"), model_table(read, asked)],
-            health_table(read, asked),
-            heatmap(read, asked),
-            rows,
-            fitting(len(rows)),
-        )
-        return Filled(values, _notice(read, asked), hidden=not read.by_model.cells)
-
-
-def _remarks(read: ModelsRead) -> Iterator[str]:
-    yield _PRICES
-    if read.by_model.averaged:
-        yield _AVERAGED
-    if max(len(read.by_model.cells), len(read.deployments)) > MOST_ROWS:
-        yield f"At most {MOST_ROWS} models and deployments are listed, the busiest and the most troubled."
-
-
-def _notice(read: ModelsRead, asked: Asked) -> Element | None:
-    latest_s, zone = read.by_model.latest_request_s, asked.zone
-    if latest_s is None:
-        return no_requests_notice()
-    if not read.by_model.cells:
-        return nothing_here_notice("requests", f"{zone.time(latest_s)} {zone.abbreviation(latest_s)}")
-    return None
-
-
-PAGE = Page(path="/models", title="Models & providers", layout=layout, register=register)

@@ -1,22 +1,44 @@
-"""The Overview page: what the platform did in a range, at a glance. What is on it comes from `overview_view`."""
+"""The Overview page: what the platform did in a range, at a glance."""
+
+from collections.abc import Sequence
 
 import dash_mantine_components as dmc
-from dash import Dash, Output, dcc, html
+import plotly.graph_objects as go
+from dash import Dash, Output, html
 
-from dashboard import ids
 from dashboard.config import DashboardConfig
-from dashboard.frame.components import chart_panel, panel, requests_table, stat_card, stat_grid
-from dashboard.frame.elements import Element, no_requests_notice, nothing_here_notice
-from dashboard.frame.figures import fill_buckets, requests_over_time, requests_per_model
-from dashboard.frame.formats import UNKNOWN, format_age, format_count, format_grams, format_ms, format_share, format_usd
-from dashboard.frame.frame import Asked, Filled, Frame
-from dashboard.frame.links import follow_points, requests_link
+from dashboard.frame.elements import (
+    Element,
+    chart_panel,
+    dimmed,
+    no_requests_notice,
+    outside_link,
+    page_link,
+    panel,
+    stat_card,
+    stat_grid,
+    status_badges,
+)
+from dashboard.frame.figures import dressed, hatched, named_rows, on_time_axis
+from dashboard.frame.formats import (
+    UNKNOWN,
+    format_age,
+    format_count,
+    format_grams,
+    format_ms,
+    format_share,
+    format_usd,
+    utc,
+)
 from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
+from dashboard.frame.ranges import Window
 from dashboard.frame.tables import behind_chart, labelled_table
-from modelpilot.metrics.overview import NO_MODEL, Overview, RequestSummary
+from dashboard.frame.urls import detail_link, requests_link, workflow_url
+from dashboard.frame.zones import Zone
+from modelpilot.metrics.overview import NO_MODEL, ModelShare, Overview, RequestBucket, RequestSummary
+from modelpilot.metrics.requests import LoggedRequest
 from modelpilot.metrics.savings import Saving
-
-# The figures at the top of the Overview page, and the table of savings.
 
 # The first one that something is known of is on the card.
 BASELINE_NAMES = {
@@ -24,12 +46,83 @@ BASELINE_NAMES = {
     "alwaysPreferred": "always the preferred model",
     "alwaysCheapest": "always the cheapest model",
 }
-
 REMARK = (
     "An estimate: what a model that did not answer would have cost is what was predicted before each call. "
     "Actual costs are tokens as providers counted them, at catalogue prices. "
     "Requests with a price that nobody knows are left out."
 )
+MAX_MODELS = 8
+MIN_ROWS = 4  # fewer models leave space free, rather than become bars as thick as a thumb
+NOT_FAILED, FAILED = "Not failed", "Failed"
+# At least 3:1 against both the light and the dark surface. Failures are also hatched: colour never speaks alone.
+OUTCOME_COLORS = {NOT_FAILED: "#228be6", FAILED: "#fa5252"}
+REQUEST_COLUMNS = ("Time", "Router", "Model", "Latency", "Cost", "Status", "Workflow")
+RECENT_LIMIT = 10
+
+FRAME = PageFrame("overview", "Overview", skeleton=(92, 92, 320, 320))
+CARDS = FRAME.id("cards")
+TIME_CHART = FRAME.id("time-chart")
+MODEL_CHART = FRAME.id("model-chart")
+TIME_TABLE = FRAME.id("time-table")
+MODEL_TABLE = FRAME.id("model-table")
+SAVINGS = FRAME.id("savings")
+RECENT = FRAME.id("recent")
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    charts = dmc.SimpleGrid(
+        [
+            chart_panel("Requests over time", TIME_CHART, TIME_TABLE),
+            chart_panel("Requests per model", MODEL_CHART, MODEL_TABLE),
+        ],
+        cols={"base": 1, "lg": 2},
+        my="md",
+    )
+    saved = panel("Savings", html.Div(id=SAVINGS))
+    recent = panel("Most recent requests", html.Div(id=RECENT))
+    return FRAME.layout(context, search, html.Div(id=CARDS), charts, saved, html.Div(className="mp-gap"), recent)
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+    FRAME.follow_points(app, TIME_CHART)
+    FRAME.follow_points(app, MODEL_CHART)
+
+    @FRAME.fills(
+        app,
+        context,
+        Output(CARDS, "children"),
+        Output(TIME_CHART, "figure"),
+        Output(TIME_TABLE, "children"),
+        Output(MODEL_CHART, "figure"),
+        Output(MODEL_TABLE, "children"),
+        Output(SAVINGS, "children"),
+        Output(RECENT, "children"),
+    )
+    def fill(asked: Asked) -> Filled:
+        overview = context.reader.overview(asked.scope, asked.window.bucket_s, RECENT_LIMIT)
+        return overview_filled(overview, asked, context.config)
+
+
+PAGE = Page(path="/", title="Overview", layout=layout, register=register)
+
+
+def overview_filled(overview: Overview, asked: Asked, config: DashboardConfig) -> Filled:
+    """The whole page for what was read."""
+    values = (
+        stat_cards(overview, asked),
+        requests_over_time(overview.buckets, asked.window, asked.zone, asked.search),
+        _time_table(overview, asked),
+        requests_per_model(overview.shares, asked.search),
+        _model_table(overview, asked),
+        savings_table(overview.savings),
+        requests_table(overview.recent, config, asked.zone, asked.search),
+    )
+    newest_s = overview.latest_request_s
+    said = None if overview.summary.requests else no_requests_notice(newest_s, asked.zone)
+    return Filled(values, said, hidden=newest_s is None)
 
 
 def stat_cards(overview: Overview, asked: Asked) -> Element:
@@ -101,7 +194,7 @@ def savings_table(known: tuple[Saving, ...]) -> Element:
         [
             labelled_table(columns, rows, numeric=range(1, len(columns)))
             if rows
-            else dmc.Text("No request to compare yet.", size="sm", c="dimmed"),
+            else dimmed("No request to compare yet."),
             html.P(REMARK, className="mp-remark"),
         ]
     )
@@ -141,33 +234,13 @@ def _age(moment_s: float | None, now_s: float) -> str:
     return UNKNOWN if moment_s is None else format_age(now_s - moment_s)
 
 
-# Pure functions of the Overview page: rows → the parts that its callback puts in place.
-
-RECENT_LIMIT = 10
-
-
-def overview_filled(overview: Overview, asked: Asked, config: DashboardConfig) -> Filled:
-    """The whole page for what was read."""
-    values = (
-        stat_cards(overview, asked),
-        requests_over_time(overview.buckets, asked.window, asked.zone, asked.search),
-        _time_table(overview, asked),
-        requests_per_model(overview.shares, asked.search),
-        _model_table(overview, asked),
-        savings_table(overview.savings),
-        requests_table(overview.recent, config, asked.zone, asked.search),
-    )
-    return Filled(values, _notice(overview, asked), hidden=overview.latest_request_s is None)
-
-
 def _time_table(overview: Overview, asked: Asked) -> Element:
     width_s = asked.window.bucket_s
     rows = [
         (
-            dcc.Link(
+            page_link(
                 asked.zone.span(row.start_s, row.start_s + width_s),
-                href=requests_link(asked.search, (row.start_s, row.start_s + width_s)),
-                className="mp-link",
+                requests_link(asked.search, (row.start_s, row.start_s + width_s)),
             ),
             format_count(row.requests),
             format_count(row.failed),
@@ -192,58 +265,104 @@ def _model_table(overview: Overview, asked: Asked) -> Element:
 
 
 def _model_link(model: str, search: str) -> Element | str:
-    return model if model == NO_MODEL else dcc.Link(model, href=requests_link(search, model=model), className="mp-link")
+    return model if model == NO_MODEL else page_link(model, requests_link(search, model=model))
 
 
-def _notice(overview: Overview, asked: Asked) -> Element | None:
-    if overview.latest_request_s is None:
-        return no_requests_notice()
-    if overview.summary.requests == 0:
-        zone, newest_s = asked.zone, overview.latest_request_s
-        return nothing_here_notice("requests", f"{zone.time(newest_s)} {zone.abbreviation(newest_s)}")
-    return None
+def requests_over_time(buckets: Sequence[RequestBucket], window: Window, zone: Zone, search: str = "") -> go.Figure:
+    """Stacked bars of requests per bucket, the failed ones on top. Buckets without a row are drawn as zero."""
+    rows, width_s = fill_buckets(buckets, window), window.bucket_s
+    spans = [(row.start_s, row.start_s + width_s) for row in rows]
+    middles = [utc(start + width_s / 2.0) for start, _ in spans]
+    labels = [zone.span(*span) for span in spans]
 
+    def bars(name: str, values: list[int], status: str | None) -> go.Bar:
+        links = [requests_link(search, span, status=status) for span in spans]
+        return _bars(name, x=middles, y=values, customdata=list(zip(labels, links, strict=True)))
 
-FRAME = Frame("overview", "Overview", skeleton=(92, 92, 320, 320))
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    charts = dmc.SimpleGrid(
+    figure = go.Figure(
         [
-            chart_panel("Requests over time", ids.OVERVIEW_TIME_CHART, ids.OVERVIEW_TIME_TABLE),
-            chart_panel("Requests per model", ids.OVERVIEW_MODEL_CHART, ids.OVERVIEW_MODEL_TABLE),
-        ],
-        cols={"base": 1, "lg": 2},
-        my="md",
+            bars(NOT_FAILED, [row.requests - row.failed for row in rows], None),
+            bars(FAILED, [row.failed for row in rows], "failed"),
+        ]
     )
-    saved = panel("Savings", html.Div(id=ids.OVERVIEW_SAVINGS))
-    recent = panel("Most recent requests", html.Div(id=ids.OVERVIEW_RECENT))
-    return FRAME.layout(
-        context, search, html.Div(id=ids.OVERVIEW_CARDS), charts, saved, html.Div(className="mp-gap"), recent
+    figure.update_traces(hovertemplate="%{y:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
+    # Up to four requests an automatic axis would show fractions of a request.
+    top = max(row.requests for row in rows)
+    figure.update_yaxes(range=[0, max(4.0, top * 1.08)], tickformat=",d", nticks=5, title={"text": "requests"})
+    return on_time_axis(dressed(figure), window, zone)
+
+
+def requests_per_model(shares: Sequence[ModelShare], search: str = "") -> go.Figure:
+    """Horizontal bars, the busiest model on top."""
+    rows = fold_small(shares)
+    total = sum(row.requests for row in rows) or 1
+    models = {share.model for share in shares} - {NO_MODEL}  # what can be filtered by: not the folded row
+
+    def bars(name: str, values: list[int], status: str | None) -> go.Bar:
+        names = [row.model if row.model in models else None for row in rows]
+        links = [requests_link(search, model=model, status=status) for model in names]
+        data = list(zip([row.model for row in rows], links, strict=True))
+        return _bars(name, x=values, y=list(range(len(rows))), orientation="h", width=0.36, customdata=data)
+
+    figure = go.Figure(
+        [
+            bars(NOT_FAILED, [row.requests - row.failed for row in rows], None),
+            bars(FAILED, [row.failed for row in rows], "failed"),
+        ]
     )
+    figure.update_traces(hovertemplate="%{x:,} %{fullData.name}<br>%{customdata[0]}<extra></extra>")
+    named_rows(figure, [f"{row.model} · {row.requests:,} ({row.requests / total:.0%})" for row in rows], MIN_ROWS)
+    if not rows:
+        middle = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
+        figure.add_annotation(text="No requests in this range", showarrow=False, **middle)
+    figure.update_xaxes(rangemode="tozero", visible=False)
+    return dressed(figure)
 
 
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-    follow_points(app, FRAME, ids.OVERVIEW_TIME_CHART)
-    follow_points(app, FRAME, ids.OVERVIEW_MODEL_CHART)
+def fill_buckets(buckets: Sequence[RequestBucket], window: Window) -> list[RequestBucket]:
+    """The buckets of the whole window in order, the missing ones with no requests."""
+    width_s = window.bucket_s
+    known = {int(bucket.start_s // width_s): bucket for bucket in buckets}
+    first, end = int(window.start_s // width_s), int(-(-window.end_s // width_s))
+    return [
+        known.get(index, RequestBucket(float(index * width_s), 0, 0)) for index in range(first, max(end, first + 1))
+    ]
 
-    @FRAME.fills(
-        app,
-        context,
-        Output(ids.OVERVIEW_CARDS, "children"),
-        Output(ids.OVERVIEW_TIME_CHART, "figure"),
-        Output(ids.OVERVIEW_TIME_TABLE, "children"),
-        Output(ids.OVERVIEW_MODEL_CHART, "figure"),
-        Output(ids.OVERVIEW_MODEL_TABLE, "children"),
-        Output(ids.OVERVIEW_SAVINGS, "children"),
-        Output(ids.OVERVIEW_RECENT, "children"),
+
+def fold_small(shares: Sequence[ModelShare]) -> list[ModelShare]:
+    """The busiest models, and the rest as one row, so that a catalogue of a hundred stays readable."""
+    rows = sorted(shares, key=lambda share: (-share.requests, share.model))
+    if len(rows) <= MAX_MODELS:
+        return rows
+    rest = rows[MAX_MODELS - 1 :]
+    folded = ModelShare(
+        f"{len(rest)} other models",
+        sum(row.requests for row in rest),
+        sum(row.failed for row in rest),
+        sum(row.cost_usd for row in rest),
     )
-    def fill(asked: Asked) -> Filled:
-        overview = context.reader.overview(asked.scope, asked.window.bucket_s, RECENT_LIMIT)
-        return overview_filled(overview, asked, context.config)
+    return [*rows[: MAX_MODELS - 1], folded]
 
 
-PAGE = Page(path="/", title="Overview", layout=layout, register=register)
+def _bars(name: str, **data: object) -> go.Bar:
+    return go.Bar(name=name, marker=hatched(OUTCOME_COLORS[name], "/" if name == FAILED else ""), **data)
+
+
+def requests_table(rows: Sequence[LoggedRequest], config: DashboardConfig, zone: Zone, search: str) -> Element:
+    """The newest requests, each linked to its page and to its workflow in the Temporal Web UI, where there is one."""
+    if not rows:
+        return dimmed("None in this range.")
+    return labelled_table(REQUEST_COLUMNS, [_request_row(row, config, zone, search) for row in rows], numeric=(3, 4))
+
+
+def _request_row(row: LoggedRequest, config: DashboardConfig, zone: Zone, search: str) -> tuple[object, ...]:
+    about = f"Open the workflow of request {row.request_id} in the Temporal Web UI"
+    return (
+        page_link(zone.time(row.created_at), detail_link(search, row.request_id, row.user_id)),
+        row.router_id or "direct",
+        row.model or NO_MODEL,
+        format_ms(row.latency_ms),
+        format_usd(row.cost_usd),
+        status_badges(row.status, row.error_code, row.fallback_used),
+        outside_link(row.request_id, workflow_url(config, row.workflow_id), about),
+    )

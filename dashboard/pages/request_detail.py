@@ -1,66 +1,91 @@
-"""The page of one request. What is on it comes from `request_detail_view`."""
+"""The page of one request: its decision, its provider calls, feedback and facts."""
 
 from collections.abc import Sequence
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Output, dcc, html
+from dash import Dash, Output, html
 
-from dashboard import ids
 from dashboard.config import DashboardConfig
-from dashboard.frame.components import panel, stat_card, stat_grid, status_badges
-from dashboard.frame.elements import Element, aria, notice
-from dashboard.frame.figures import COLORS, bar_marker, dressed, hatched, legend_below
+from dashboard.frame.decisions import candidates, neighbours_table
+from dashboard.frame.elements import (
+    Element,
+    chart,
+    dimmed,
+    notice,
+    outside_link,
+    page_link,
+    panel,
+    stat_card,
+    stat_grid,
+    status_badges,
+)
+from dashboard.frame.figures import COLORS, bars_in_rows, hatched
 from dashboard.frame.filters import shown_name
 from dashboard.frame.formats import UNKNOWN, format_grams, format_ms, format_tokens, format_usd
-from dashboard.frame.frame import Asked, Filled, Frame
-from dashboard.frame.links import REQUEST_PATH, REQUESTS_PATH, detail_link, requests_link, workflow_url
 from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import labelled_table
+from dashboard.frame.urls import REQUEST_PATH, REQUESTS_PATH, requests_link, workflow_url
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.requests import LoggedAttempt, RequestDetail
 from modelpilot.routing.decision import (
-    COMPONENTS,
-    Part,
-    ScoredModel,
-    SimilarPrompt,
     predictor_of,
     scored_models,
     similar_prompts,
 )
 
-# Pure functions of the page of one request: its decision and its attempts → charts.
-
-ROW_PX, FRAME_PX, LEAST_ROWS = 44, 104, 2
 WAITING, WRITING, NO_ANSWER = "To the first token", "Writing the answer", "Failed or canceled"
 
+FRAME = PageFrame("request", "Request", ranged=False, skeleton=(92, 320))
+PARTS = FRAME.id("parts")
 
-def score_bars(models: Sequence[ScoredModel], chosen: str) -> go.Figure:
-    """Per candidate the weighted components, stacked: the whole bar is the total. The best on top."""
-    scored = [one for one in models if one.total is not None]
-    labels = [_label(one, chosen) for one in scored]
-    traces = []
-    for index, name in enumerate(COMPONENTS):
-        parts = [next((part for part in one.parts if part.name == name), None) for one in scored]
-        if not any(part and part.weight for part in parts):
-            continue  # a component without weight would only fill the legend
-        texts = [f"{part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}" if part else UNKNOWN for part in parts]
-        traces.append(
-            go.Bar(
-                name=name.capitalize(),
-                x=[part.weighted if part else 0.0 for part in parts],
-                y=list(range(len(scored))),
-                orientation="h",
-                width=0.36,
-                marker=bar_marker(index),
-                customdata=list(zip(labels, texts, strict=True)),
-                hovertemplate="%{customdata[0]}<br>%{fullData.name} %{customdata[1]}<extra></extra>",
-            )
-        )
-    made = _rows(traces, labels)
-    return made.update_xaxes(
-        title={"text": "score × weight, stacked to the total"}, tickformat=".2f", rangemode="tozero"
-    )
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    return FRAME.layout(context, search, html.Div(id=PARTS))
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+
+    @FRAME.fills(app, context, Output(PARTS, "children"))
+    def fill(asked: Asked) -> Filled:
+        wanted, owner = asked.values.get("id"), asked.values.get("owner")
+        if not wanted:
+            return Filled(([],), _notice("No request chosen", "Choose one in the ", asked), hidden=True)
+        found = context.reader.request(asked.scope.user_id, wanted, owner)
+        if found is None:
+            said = "There is none of this id among those that you may see, or its time of keeping is over. Back to the "
+            return Filled(([],), _notice("No such request", said, asked), hidden=True)
+        return Filled((parts(found, context.config, asked.zone, asked.search),))
+
+
+def _notice(title: str, text: str, asked: Asked) -> Element:
+    back = page_link("list of requests", requests_link(asked.search))
+    return notice(title, text, back, ".", color="blue")
+
+
+PAGE = Page(path=REQUEST_PATH, title="Request", layout=layout, register=register, under=REQUESTS_PATH)
+
+
+def parts(detail: RequestDetail, config: DashboardConfig, zone: Zone, search: str) -> list[Element]:
+    """The whole page below its title."""
+    return [
+        _heading(detail, config, search),
+        _cards(detail),
+        dmc.Stack(
+            [
+                _decision(detail),
+                _neighbours(detail, search),
+                _attempts(detail, zone),
+                _opinions(detail, zone),
+                _facts(detail, zone, search),
+            ],
+            mt="md",
+        ),
+    ]
 
 
 def waterfall(attempts: Sequence[LoggedAttempt], began_s: float) -> go.Figure:
@@ -93,7 +118,7 @@ def waterfall(attempts: Sequence[LoggedAttempt], began_s: float) -> go.Figure:
         for name, widths, bases, marker in series
         if any(widths)
     ]
-    made = _rows(traces, labels)
+    made = bars_in_rows(traces, labels)
     made.update_layout(barmode="overlay")
     return made.update_xaxes(
         title={"text": "milliseconds since the request began"}, tickformat=",.0f", rangemode="tozero"
@@ -108,55 +133,12 @@ def ended(attempt: LoggedAttempt) -> str:
     return f"{attempt.error_type or attempt.status}{status}"
 
 
-def height_px(rows: int) -> int:
-    """How tall a chart of so many rows is."""
-    return max(rows, LEAST_ROWS) * ROW_PX + FRAME_PX
-
-
-def _label(one: ScoredModel, chosen: str) -> str:
-    total = 0.0 if one.total is None else one.total
-    return f"{one.model} · {total:.3f}{' · chosen' if one.model == chosen else ''}"
-
-
-def _rows(traces: list[go.Bar], labels: Sequence[str]) -> go.Figure:
-    """Bars with their names above: beside them they would take half of a narrow screen."""
-    made = dressed(go.Figure(traces))
-    for position, label in enumerate(labels):
-        made.add_annotation(x=0, xref="paper", y=position - 0.36, text=label, showarrow=False, xanchor="left")
-    made.update_yaxes(range=[max(len(labels), LEAST_ROWS) - 0.6, -0.7], visible=False)
-    return legend_below(made, rows=2).update_layout(height=height_px(len(labels)), showlegend=len(traces) > 1)
-
-
-# Pure functions of the page of one request: what is known of it → the parts of the page.
-
-HOW_TO_READ = "Prediction → score (0 to 1, more is better) × weight = share of the total"
-
-
-def parts(detail: RequestDetail, config: DashboardConfig, zone: Zone, search: str) -> list[Element]:
-    """The whole page below its title."""
-    return [
-        _heading(detail, config, search),
-        _cards(detail),
-        dmc.Stack(
-            [
-                _decision(detail),
-                _neighbours(detail, search),
-                _attempts(detail, zone),
-                _opinions(detail, zone),
-                _facts(detail, zone, search),
-            ],
-            mt="md",
-        ),
-    ]
-
-
 def _heading(detail: RequestDetail, config: DashboardConfig, search: str) -> Element:
     request = detail.request
-    back = dcc.Link("All requests", href=requests_link(search), className="mp-link")
     url = workflow_url(config, detail.request.workflow_id)
-    links: list[Element] = [back]
+    links = [page_link("All requests", requests_link(search))]
     if url is not None:
-        links.append(html.A("Workflow in Temporal", href=url, target="_blank", rel="noreferrer", className="mp-link"))
+        links.append(outside_link("Workflow in Temporal", url))
     name = dmc.Code(request.request_id)
     badges = status_badges(request.status, request.error_code, request.fallback_used)
     return dmc.Group([name, badges, *links], gap="md", mb="md", fz="sm")
@@ -186,17 +168,10 @@ def _cards(detail: RequestDetail) -> Element:
 def _decision(detail: RequestDetail) -> Element:
     models, chosen = scored_models(detail.decision), str(detail.decision.get("selectedModel") or "")
     if not models:
-        return panel("Decision", dmc.Text("No models were compared for this request.", size="sm", c="dimmed"))
-    scored = [one for one in models if one.total is not None]
-    said = [dmc.Text(_how(detail, len(scored), len(models)), size="sm", c="dimmed", mb="xs")]
-    if scored:
-        said.append(chart("Chart: score of each candidate", score_bars(models, chosen)))
-    columns = ("Model", "Quality", "Cost", "Latency", "Carbon", "Total", "Evidence", "Why not")
-    # The reasons of exclusion are a column where there are any.
-    shown = len(columns) - (len(scored) == len(models))
-    rows = [_candidate(one, chosen)[:shown] for one in models]
-    said.append(dmc.Text(HOW_TO_READ, size="xs", c="dimmed", my="xs"))
-    return panel("Decision", *said, labelled_table(columns[:shown], rows, numeric=(5, 6)))
+        return panel("Decision", dimmed("No models were compared for this request."))
+    scored = sum(one.total is not None for one in models)
+    how = dimmed(_how(detail, scored, len(models)), mb="xs")
+    return panel("Decision", how, *candidates(models, chosen, with_chances=False))
 
 
 def _how(detail: RequestDetail, scored: int, candidates: int) -> str:
@@ -209,58 +184,16 @@ def _how(detail: RequestDetail, scored: int, candidates: int) -> str:
     )
 
 
-def _candidate(one: ScoredModel, chosen: str) -> Sequence[object]:
-    of = {part.name: part for part in one.parts}
-    figures = [part_cell(of.get(name), scored=one.total is not None) for name in COMPONENTS]
-    total = UNKNOWN if one.total is None else f"{one.total:.3f}"
-    name = f"{one.model} (chosen)" if one.model == chosen else one.model
-    return name, *figures, total, f"{one.evidence:,}", one.excluded_because or ""
-
-
-def part_cell(part: Part | None, *, scored: bool) -> Element | str:
-    """A prediction in its unit, and below what became of it; without that where the model was excluded."""
-    if part is None:
-        return UNKNOWN
-    if not scored:
-        return _raw(part)
-    weighted = f"→ {part.score:.3f} × {part.weight:.2f} = {part.weighted:.3f}"
-    return html.Div([html.Div(_raw(part)), dmc.Text(weighted, size="xs", c="dimmed")])
-
-
-def _raw(part: Part) -> str:
-    if part.raw is None:
-        return "unknown"
-    if part.unit == "USD":
-        return format_usd(part.raw)
-    if part.unit == "ms":
-        return format_ms(part.raw)
-    return format_grams(part.raw) if part.name == "carbon" else f"{part.raw:.3f}"
-
-
 def _neighbours(detail: RequestDetail, search: str) -> Element:
     found = similar_prompts(detail.decision)
     if not found:
-        return panel("Similar past prompts", dmc.Text("None took part in this decision.", size="sm", c="dimmed"))
+        return panel("Similar past prompts", dimmed("None took part in this decision."))
     return panel("Similar past prompts", neighbours_table(found, search, detail.request.user_id))
-
-
-def neighbours_table(found: Sequence[SimilarPrompt], search: str, owner: str) -> Element:
-    """The past requests that a decision leaned on, each linked to its page."""
-    rows = [
-        (
-            dcc.Link(one.request_id, href=detail_link(search, one.request_id, owner), className="mp-link"),
-            one.model,
-            UNKNOWN if one.similarity is None else f"{one.similarity:.3f}",
-            UNKNOWN if one.quality is None else f"{one.quality:.3f}",
-        )
-        for one in found
-    ]
-    return labelled_table(("Request", "Model", "Similarity", "Quality"), rows, numeric=(2, 3))
 
 
 def _attempts(detail: RequestDetail, zone: Zone) -> Element:
     if not detail.attempts:
-        return panel("Attempts", dmc.Text("No provider was called.", size="sm", c="dimmed"))
+        return panel("Attempts", dimmed("No provider was called."))
     columns = ("#", "Model", "Deployment", "Started", "Ended as", "Latency", "First token", "Tokens in / out", "Cost")
     rows = [
         (
@@ -277,14 +210,14 @@ def _attempts(detail: RequestDetail, zone: Zone) -> Element:
         for one in detail.attempts
     ]
     figure = waterfall(detail.attempts, detail.request.created_at)
-    drawn = chart("Chart: provider calls over time", figure)
+    drawn = chart("provider calls over time", figure.layout.height, figure=figure)
     return panel("Attempts", drawn, labelled_table(columns, rows, numeric=(5, 6, 7, 8)))
 
 
 def _opinions(detail: RequestDetail, zone: Zone) -> Element:
     if not detail.opinions:
         hint = "No feedback and no verdict yet: POST /v1/feedback, or run the re-scoring job."
-        return panel("Feedback", dmc.Text(hint, size="sm", c="dimmed"))
+        return panel("Feedback", dimmed(hint))
     rows = [
         (zone.time(one.at), one.source, UNKNOWN if one.score is None else f"{one.score:.2f}", one.status)
         for one in detail.opinions
@@ -294,9 +227,9 @@ def _opinions(detail: RequestDetail, zone: Zone) -> Element:
 
 def _facts(detail: RequestDetail, zone: Zone, search: str) -> Element:
     request = detail.request
-    told = [
-        ("Began", f"{zone.time(request.created_at)} {zone.abbreviation(request.created_at)}"),
-        ("Ended", f"{zone.time(detail.completed_at)} {zone.abbreviation(detail.completed_at)}"),
+    facts = [
+        ("Began", zone.moment(request.created_at)),
+        ("Ended", zone.moment(detail.completed_at)),
         ("Router", _router(request.router_id, search)),
         ("Version of the router", str(detail.config_version) if request.router_id else UNKNOWN),
         ("Model", shown_name("model", request.model)),
@@ -312,53 +245,10 @@ def _facts(detail: RequestDetail, zone: Zone, search: str) -> Element:
         ("Tags", ", ".join(f"{name}: {value}" for name, value in sorted(detail.tags.items())) or UNKNOWN),
         ("Workflow", detail.request.workflow_id),
     ]
-    items = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in told]
+    items = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in facts]
     return panel("Facts", html.Dl(items, className="mp-facts"))
 
 
 def _router(router_id: str | None, search: str) -> Element | str:
     name = shown_name("router", router_id or "")
-    return dcc.Link(name, href=requests_link(search, router=name), className="mp-link")
-
-
-def chart(label: str, figure: go.Figure) -> Element:
-    """A chart as tall as its figure."""
-    graph = dcc.Graph(
-        figure=figure,
-        config={"displayModeBar": False, "scrollZoom": False},
-        responsive=True,
-        style={"height": figure.layout.height},
-    )
-    return html.Div(graph, role="img", **aria(label=label))
-
-
-FRAME = Frame("request", "Request", ranged=False, skeleton=(92, 320))
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    return FRAME.layout(context, search, html.Div(id=ids.REQUEST_DETAIL))
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-
-    @FRAME.fills(app, context, Output(ids.REQUEST_DETAIL, "children"))
-    def fill(asked: Asked) -> Filled:
-        wanted, owner = asked.values.get("id"), asked.values.get("owner")
-        if not wanted:
-            return Filled(([],), _notice("No request chosen", "Choose one in the ", asked), hidden=True)
-        found = context.reader.request(asked.scope.user_id, wanted, owner)
-        if found is None:
-            said = "There is none of this id among those that you may see, or its time of keeping is over. Back to the "
-            return Filled(([],), _notice("No such request", said, asked), hidden=True)
-        return Filled((parts(found, context.config, asked.zone, asked.search),))
-
-
-def _notice(title: str, text: str, asked: Asked) -> Element:
-    back = dcc.Link("list of requests", href=requests_link(asked.search), className="mp-link")
-    return notice(title, text, back, ".", color="blue")
-
-
-PAGE = Page(path=REQUEST_PATH, title="Request", layout=layout, register=register, under=REQUESTS_PATH)
+    return page_link(name, requests_link(search, router=name))

@@ -7,20 +7,27 @@ from typing import Any
 import dash_mantine_components as dmc
 from dash import Dash, Output
 
-from dashboard import ids
-from dashboard.frame.controls import Control, control_row, register_controls
-from dashboard.frame.elements import Element, no_requests_notice, nothing_here_notice
-from dashboard.frame.filters import FALLBACK, MODEL, PROVIDER, REQUEST_ID, ROUTER, STATUS, TYPE, of_list, shown_name
+from dashboard.frame.elements import Element, no_requests_notice
+from dashboard.frame.filters import (
+    FALLBACK,
+    MODEL,
+    PROVIDER,
+    REQUEST_ID,
+    ROUTER,
+    STATUS,
+    TYPE,
+    Control,
+    of_list,
+    shown_name,
+)
 from dashboard.frame.formats import UNKNOWN, format_ms, format_tokens, format_usd, utc
-from dashboard.frame.frame import Asked, Filled, Frame
 from dashboard.frame.grids import Column, Rows, RowsAsked, grid, link_cell, register_grid
-from dashboard.frame.links import detail_link
 from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import Table, csv_button, register_csv
+from dashboard.frame.urls import detail_link
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.requests import LoggedRequest, Order
-
-# Pure functions of the list of requests: rows → cells of the grid and of the CSV.
 
 GRID_ROWS = 10_000  # nobody scrolls further, and a database would have to sort everything for it
 CSV_ROWS = 20_000
@@ -48,6 +55,52 @@ _CSV = (
     "attempts", "fallback_used", "degraded",
 )  # fmt: skip
 _CELLS = attrgetter(*_CSV)
+CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"),)
+
+FRAME = PageFrame("requests", "Requests", (ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE), CONTROLS, skeleton=(480,))
+COUNT = FRAME.id("count")
+GRID = FRAME.id("grid")
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    above = dmc.Group([dmc.Text(id=COUNT, size="sm"), csv_button(FRAME)], justify="space-between", mb="xs")
+    rows = grid(GRID, COLUMNS, "Requests")
+    rows.children.eventListeners = {
+        "cellKeyDown": ["modelpilotOpen(params)"],
+        "rowClicked": ["modelpilotOpen(params)"],
+    }
+    return FRAME.layout(context, search, above, rows)
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+
+    @FRAME.fills(app, context, Output(COUNT, "children"))
+    def fill(asked: Asked) -> Filled:
+        total = context.reader.request_count(asked.scope, of_list(asked.values))
+        if total:
+            return Filled((count_text(total),))
+        latest_s = context.reader.latest_request_s(asked.scope.user_id)
+        return Filled((count_text(0),), no_requests_notice(latest_s, asked.zone), hidden=latest_s is None)
+
+    def rows(asked: Asked, wanted: RowsAsked) -> Rows:
+        start, end = min(wanted.start, GRID_ROWS), min(wanted.end, GRID_ROWS)
+        # One more row than asked for tells whether there are any behind: cheaper than to count them for every block.
+        found = context.reader.requests(asked.scope, of_list(asked.values), order_of(wanted), start, end + 1)
+        shown = [grid_row(row, asked.zone, asked.search) for row in found[: end - start]]
+        return Rows(shown, min(start + len(found), GRID_ROWS))
+
+    register_grid(app, context, FRAME, GRID, COLUMNS, rows)
+
+    def table(asked: Asked) -> Table:
+        return csv_table(context.reader.requests(asked.scope, of_list(asked.values), Order(), 0, CSV_ROWS))
+
+    register_csv(app, context, FRAME, "modelpilot-requests.csv", table)
+
+
+PAGE = Page(path="/requests", title="Requests", layout=layout, register=register)
 
 
 def order_of(asked: RowsAsked) -> Order:
@@ -103,56 +156,3 @@ def _csv_row(row: LoggedRequest) -> Sequence[Any]:
     request_id, user_id, began_s, *figures, degraded = _CELLS(row)
     moment = utc(began_s).isoformat(timespec="milliseconds")
     return (request_id, user_id, moment, *figures, " ".join(degraded))
-
-
-FRAME = Frame("requests", "Requests", filters=(ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE), skeleton=(480,))
-CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"),)
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    above = dmc.Group([dmc.Text(id=ids.REQUESTS_COUNT, size="sm"), csv_button(FRAME)], justify="space-between", mb="xs")
-    rows = grid(ids.REQUESTS_GRID, COLUMNS, "Requests")
-    rows.children.dashGridOptions["suppressColumnVirtualisation"] = True  # screen readers count the columns
-    rows.children.eventListeners = {
-        "cellKeyDown": ["modelpilotOpen(params)"],
-        "rowClicked": ["modelpilotOpen(params)"],
-    }
-    return FRAME.layout(context, search, control_row(FRAME, CONTROLS, search), above, rows)
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-    register_controls(app, FRAME, CONTROLS)
-
-    @FRAME.fills(app, context, Output(ids.REQUESTS_COUNT, "children"))
-    def fill(asked: Asked) -> Filled:
-        total = context.reader.request_count(asked.scope, of_list(asked.values))
-        return Filled((count_text(total),), *_notice(context, asked) if not total else ())
-
-    def rows(asked: Asked, wanted: RowsAsked) -> Rows:
-        start, end = min(wanted.start, GRID_ROWS), min(wanted.end, GRID_ROWS)
-        # One more row than asked for tells whether there are any behind: cheaper than to count them for every block.
-        found = context.reader.requests(asked.scope, of_list(asked.values), order_of(wanted), start, end + 1)
-        shown = [grid_row(row, asked.zone, asked.search) for row in found[: end - start]]
-        return Rows(shown, min(start + len(found), GRID_ROWS))
-
-    register_grid(app, context, FRAME, ids.REQUESTS_GRID, COLUMNS, rows)
-
-    def table(asked: Asked) -> Table:
-        return csv_table(context.reader.requests(asked.scope, of_list(asked.values), Order(), 0, CSV_ROWS))
-
-    register_csv(app, context, FRAME, "modelpilot-requests.csv", table)
-
-
-def _notice(context: PageContext, asked: Asked) -> tuple[Element, bool]:
-    """What to say about an empty list, and whether to hide it: where there was never any request."""
-    latest_s = context.reader.latest_request_s(asked.scope.user_id)
-    if latest_s is None:
-        return no_requests_notice(), True
-    newest = f"{asked.zone.time(latest_s)} {asked.zone.abbreviation(latest_s)}"
-    return nothing_here_notice("requests", newest), False
-
-
-PAGE = Page(path="/requests", title="Requests", layout=layout, register=register)

@@ -1,24 +1,18 @@
-"""The Routers page: every router with its settings and use. What is on it comes from `routers_view`."""
+"""The Routers page: every router with its settings and use. Pages about one router find it here, too."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import dash_mantine_components as dmc
-from dash import Dash, Output, dcc, html
+from dash import Dash, Output, html
 
-from dashboard import ids
-from dashboard.frame.components import panel
-from dashboard.frame.elements import Element
+from dashboard.frame.elements import Element, command, notice, page_link, panel, two_lines
 from dashboard.frame.formats import UNKNOWN, format_age, format_count, format_share, format_usd
-from dashboard.frame.frame import Asked, Filled, Frame
-from dashboard.frame.links import requests_link
 from dashboard.frame.page import Page, PageContext
-from dashboard.frame.router_choice import DETAIL_PATH, no_router_notice, router_link
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import Table, csv_button, labelled_table, register_csv
+from dashboard.frame.urls import ROUTER_PATH, ROUTERS_PATH, requests_link, router_link
 from modelpilot.metrics.use import PredictorState, RouterUse
 from modelpilot.routing.router import Objective
-
-# Pure functions of the Routers page: rows → the table, its CSV, and router settings in words.
 
 COLUMNS = (
     "Router", "Chooses", "Models", "Objective", "Exploration", "Version", "Requests", "Cost", "Predictor",
@@ -32,6 +26,59 @@ MODES = {"smartRouter": "by score", "preferredModel": "preferred model"}
 _PARTS = ("cost", "latency", "quality", "carbon")
 _MODELS_SHOWN = 4
 
+FRAME = PageFrame("routers", "Routers", skeleton=(320,))
+TABLE = FRAME.id("table")
+
+
+def layout(context: PageContext, search: str) -> Element:
+    """The empty page."""
+    return FRAME.layout(context, search, panel("All routers", csv_button(FRAME), html.Div(id=TABLE)))
+
+
+def register(app: Dash, context: PageContext) -> None:
+    """Attach the page's callbacks to an app."""
+    FRAME.register(app, context)
+
+    def table(asked: Asked) -> Table:
+        return routers_csv(context.reader.routers(asked.scope), asked)
+
+    register_csv(app, context, FRAME, "modelpilot-routers.csv", table)
+
+    @FRAME.fills(app, context, Output(TABLE, "children"))
+    def fill(asked: Asked) -> Filled:
+        routers = context.reader.routers(asked.scope)
+        said = None if routers else no_router_notice({})
+        return Filled((routers_table(routers, asked, context.clock()),), said, hidden=not routers)
+
+
+PAGE = Page(path=ROUTERS_PATH, title="Routers", layout=layout, register=register)
+
+
+def chosen(routers: Sequence[RouterUse], values: Mapping[str, str], name: str = "router") -> RouterUse | None:
+    """The router that the URL names; of several owners' of that name, `owner`'s or the busiest. Where the URL names
+    none, the busiest of all. `routers` are those of the visitor's scope: nothing in the URL widens them."""
+    wanted, owner = values.get(name), values.get("owner")
+    found = [one for one in routers if wanted in (None, one.router_id)]
+    return next((one for one in found if one.user_id == owner), found[0] if found else None)
+
+
+def read_chosen(context: PageContext, asked: Asked, name: str = "router") -> RouterUse | None:
+    """The router that a page about one router shows, as `chosen` picks it. Raises DependencyUnavailable."""
+    return chosen(context.reader.routers(asked.scope), asked.values, name)
+
+
+def no_router_notice(values: Mapping[str, str], name: str = "router") -> Element:
+    """There is no router, or none of the name in the URL."""
+    if values.get(name):
+        return notice(f"There is no router {values[name]}", "Choose another one, or clear the filter.", color="yellow")
+    hint = (
+        "Make one with ",
+        command("modelpilot routers apply -f router.json"),
+        ", or run ",
+        command("modelpilot demo"),
+    )
+    return notice("No routers yet", *hint, ".", color="blue")
+
 
 def routers_table(routers: Sequence[RouterUse], asked: Asked, now_s: float) -> Element:
     """One row per router. Owners are named where there is more than one tenant to see."""
@@ -42,10 +89,8 @@ def routers_table(routers: Sequence[RouterUse], asked: Asked, now_s: float) -> E
             models_text(one.body),
             weights_text(one.body),
             format_share(float(one.body.get("exploration") or 0.0)),
-            html.Div(two_lines(str(one.version), format_age(now_s - one.updated_at)), className="mp-nowrap"),
-            dcc.Link(
-                format_count(one.requests), href=requests_link(asked.search, router=one.router_id), className="mp-link"
-            ),
+            two_lines(str(one.version), format_age(now_s - one.updated_at), className="mp-nowrap"),
+            page_link(format_count(one.requests), requests_link(asked.search, router=one.router_id)),
             html.Span(cost_text(one), className="mp-nowrap"),
             predictor_text(one.predictor, now_s),
         )
@@ -119,43 +164,11 @@ def predictor_text(predictor: PredictorState, now_s: float) -> Element | str:
     return two_lines(used, f"{age}; then refused: {predictor.refused_because}" if predictor.refused_at else age)
 
 
-def two_lines(first: str, second: str) -> Element:
-    """A cell with a remark below its value."""
-    return html.Div([html.Div(first), dmc.Text(second, size="xs", c="dimmed")])
-
-
 def _link(router: RouterUse, asked: Asked) -> Element:
-    return dcc.Link(router.router_id, href=router_link(DETAIL_PATH, asked.search, router), className="mp-link")
+    return page_link(router.router_id, router_link(ROUTER_PATH, asked.search, router))
 
 
 def _whose(router: RouterUse, asked: Asked) -> str:
     name = str(router.body.get("name") or "")
     owner = f"of {router.user_id}" if asked.scope.user_id is None else ""
     return ", ".join(part for part in (name if name != router.router_id else "", owner) if part)
-
-
-FRAME = Frame("routers", "Routers", skeleton=(320,))
-
-
-def layout(context: PageContext, search: str) -> Element:
-    """The empty page."""
-    return FRAME.layout(context, search, panel("All routers", csv_button(FRAME), html.Div(id=ids.ROUTERS_TABLE)))
-
-
-def register(app: Dash, context: PageContext) -> None:
-    """Attach the page's callbacks to an app."""
-    FRAME.register(app, context)
-
-    def table(asked: Asked) -> Table:
-        return routers_csv(context.reader.routers(asked.scope), asked)
-
-    register_csv(app, context, FRAME, "modelpilot-routers.csv", table)
-
-    @FRAME.fills(app, context, Output(ids.ROUTERS_TABLE, "children"))
-    def fill(asked: Asked) -> Filled:
-        routers = context.reader.routers(asked.scope)
-        notice = None if routers else no_router_notice({})
-        return Filled((routers_table(routers, asked, context.clock()),), notice, hidden=not routers)
-
-
-PAGE = Page(path="/routers", title="Routers", layout=layout, register=register)

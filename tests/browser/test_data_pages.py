@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, expect
 
-from dashboard import ids
+from dashboard.pages import explore, models, requests
 from tests.browser.conftest import Visitors
 from tests.support.browser import Visit
 from tests.support.filled_site import TRAFFIC
@@ -20,7 +20,7 @@ ALL_REQUESTS = sum(count for _, count in TRAFFIC.values())
 def count_of(window: Visit) -> int:
     """How many requests the list says that there are."""
     window.page.wait_for_url("**/requests?**")
-    count = window.page.locator(f"#{ids.REQUESTS_COUNT}")
+    count = window.page.locator(f"#{requests.COUNT}")
     expect(count).to_have_text(re.compile(r"^\d+ requests?$"))
     window.settle()
     return int(count.inner_text().split()[0])
@@ -43,21 +43,21 @@ def test_a_point_leads_to_as_many_requests(visit: Visitors, group: str) -> None:
     """Clicking a bar of Explore opens the list with the same filters and times, and the same number of rows."""
     window = visit("root")
     window.open(f"/explore?by={group}&bucket=day&range=7d")
-    bars = window.page.locator(f"#{ids.EXPLORE_CHART} .points path")
+    bars = window.page.locator(f"#{explore.CHART} .points path")
     expect(bars.first).to_be_attached()
-    rows = rows_of(window, ids.EXPLORE_GRID)
+    rows = rows_of(window, explore.GRID)
     first = rows.first.locator('[col-id="requests"]').inner_text()
     shown = [one.locator('[col-id="requests"]').inner_text() for one in rows.all()]
     sizes = [bar.bounding_box() for bar in bars.all()]
     drawn = next(index for index, box in enumerate(sizes) if box and box["height"] > 1)
     bars.nth(drawn).hover(force=True)
-    expect(window.page.locator(f"#{ids.EXPLORE_CHART} .hoverlayer .hovertext").first).to_be_visible()
+    expect(window.page.locator(f"#{explore.CHART} .hoverlayer .hovertext").first).to_be_visible()
     bars.nth(drawn).click(force=True)
     assert str(count_of(window)) in shown
     window.page.go_back()
     window.page.wait_for_url("**/explore?**")
     window.settle()
-    rows_of(window, ids.EXPLORE_GRID).first.get_by_role("link").click()
+    rows_of(window, explore.GRID).first.get_by_role("link").click()
     assert count_of(window) == int(first)
     assert {"from", "to"} <= set(parse_qs(urlsplit(window.page.url).query))
 
@@ -66,7 +66,7 @@ def test_explore_csv_equals_its_grid(visit: Visitors) -> None:
     """The same rows in the same order; the grid only writes the numbers for people."""
     window = visit("root")
     window.open("/explore?range=7d&by=model&metric=tokensIn")
-    rows = rows_of(window, ids.EXPLORE_GRID)
+    rows = rows_of(window, explore.GRID)
     expect(rows.first).to_be_visible()
     shown = [
         [row.locator(f'[col-id="{column}"]').inner_text().replace(",", "") for column in ("group", "requests", "value")]
@@ -87,7 +87,7 @@ def test_explore_controls_survive_a_reload(visit: Visitors) -> None:
         window.page.get_by_role("option", name=option, exact=True).click()
     window.page.wait_for_url(re.compile("metric=cost.*model=sim%2Fsmall|model=sim%2Fsmall.*metric=cost"))
     window.settle()
-    said = window.page.locator(f"#{ids.EXPLORE_WHAT}")
+    said = window.page.locator(f"#{explore.WHAT}")
     expect(said).to_have_text("Cost by router, per hour, of requests of known cost.")
     window.page.reload()
     window.settle()
@@ -104,10 +104,10 @@ def test_list_filters_survive_a_reload_and_narrow_the_csv(visit: Visitors) -> No
     window.page.get_by_role("option", name="buffalo").click()
     window.page.wait_for_url("**router=buffalo**")
     count = TRAFFIC["team-b"][1]
-    expect(window.page.locator(f"#{ids.REQUESTS_COUNT}")).to_have_text(f"{count} requests")
+    expect(window.page.locator(f"#{requests.COUNT}")).to_have_text(f"{count} requests")
     window.page.reload()
     assert count_of(window) == count
-    rows = rows_of(window, ids.REQUESTS_GRID)
+    rows = rows_of(window, requests.GRID)
     expect(rows).to_have_count(count)
     header, *listed = csv_of(window)
     assert {row[header.index("router_id")] for row in listed} == {"buffalo"}
@@ -119,15 +119,15 @@ def test_list_is_sorted_by_the_server(visit: Visitors) -> None:
     """A click on a heading sorts all rows, not only those in sight."""
     window = visit("root")
     window.open("/requests")
-    expect(rows_of(window, ids.REQUESTS_GRID).first).to_be_visible()
+    expect(rows_of(window, requests.GRID).first).to_be_visible()
     heading = window.page.locator('.ag-header-cell[col-id="latency_ms"]')
     for direction in ("ascending", "descending"):
         with window.page.expect_response(lambda answer: "getRowsResponse" in (answer.request.post_data or "")):
             heading.click()
         expect(heading).to_have_attribute("aria-sort", direction)
         window.settle()
-        expect(rows_of(window, ids.REQUESTS_GRID)).to_have_count(ALL_REQUESTS)
-        cells = rows_of(window, ids.REQUESTS_GRID).locator('[col-id="latency_ms"]')
+        expect(rows_of(window, requests.GRID)).to_have_count(ALL_REQUESTS)
+        cells = rows_of(window, requests.GRID).locator('[col-id="latency_ms"]')
         expect(cells).to_have_count(ALL_REQUESTS)  # a single empty row stands there while the sorted ones are fetched
         shown = [milliseconds(cell) for cell in cells.all_inner_texts()]
         assert shown == sorted(shown, reverse=direction == "descending")
@@ -143,7 +143,7 @@ def test_a_row_opens_by_keyboard(visit: Visitors) -> None:
     """Tab into the table, go down a row, Enter: the page of that request, with its decision and its attempts."""
     window = visit("root")
     window.open("/requests")
-    rows = rows_of(window, ids.REQUESTS_GRID)
+    rows = rows_of(window, requests.GRID)
     expect(rows.nth(1)).to_be_visible()
     wanted = rows.nth(1).get_by_role("link").get_attribute("href") or ""
     window.page.locator(".ag-header-cell").first.focus()
@@ -155,21 +155,21 @@ def test_a_row_opens_by_keyboard(visit: Visitors) -> None:
         expect(window.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     expect(window.page.get_by_role("img", name="Chart: score of each candidate")).to_be_visible()
     window.page.get_by_role("link", name="All requests").click()
-    expect(window.page.locator(f"#{ids.REQUESTS_COUNT}")).to_have_text(f"{ALL_REQUESTS} requests")
+    expect(window.page.locator(f"#{requests.COUNT}")).to_have_text(f"{ALL_REQUESTS} requests")
 
 
 def test_a_request_is_found_by_its_id(visit: Visitors) -> None:
     """The beginning of an id is typed, Enter, and one row is left; a click on it opens the request."""
     window = visit("alice")
     window.open("/requests")
-    href = rows_of(window, ids.REQUESTS_GRID).first.get_by_role("link").get_attribute("href") or ""
+    href = rows_of(window, requests.GRID).first.get_by_role("link").get_attribute("href") or ""
     (request_id,) = parse_qs(urlsplit(href).query)["id"]
     box = window.page.get_by_label("Request id (at any time)")
     box.fill(request_id)
     box.press("Enter")
-    expect(window.page.locator(f"#{ids.REQUESTS_COUNT}")).to_have_text("1 request")
-    expect(rows_of(window, ids.REQUESTS_GRID)).to_have_count(1)
-    rows_of(window, ids.REQUESTS_GRID).locator('[col-id="model"]').click()
+    expect(window.page.locator(f"#{requests.COUNT}")).to_have_text("1 request")
+    expect(rows_of(window, requests.GRID)).to_have_count(1)
+    rows_of(window, requests.GRID).locator('[col-id="model"]').click()
     window.page.wait_for_url("**/requests/detail?**")
     window.settle()
     expect(window.page.get_by_text(request_id, exact=True).first).to_be_visible()
@@ -179,7 +179,7 @@ def test_a_request_of_another_tenant_does_not_exist(visit: Visitors) -> None:
     """By URL, with the owner named or not, bob learns nothing of alice's request."""
     alice, bob = visit("alice"), visit("bob")
     alice.open("/requests")
-    href = rows_of(alice, ids.REQUESTS_GRID).first.get_by_role("link").get_attribute("href") or ""
+    href = rows_of(alice, requests.GRID).first.get_by_role("link").get_attribute("href") or ""
     bob.open(href)
     expect(bob.page.get_by_text("No such request")).to_be_visible()
     assert "aardvark" not in bob.page.content()
@@ -189,9 +189,9 @@ def test_heatmap_leads_to_requests(visit: Visitors) -> None:
     """A cell of the latency heatmap opens the requests of that model and time."""
     window = visit("root")
     window.open("/models")
-    rows = window.page.locator(f"#{ids.MODELS_TABLE} tbody tr")
+    rows = window.page.locator(f"#{models.TABLE} tbody tr")
     assert sum(int(row.locator('[data-label="Requests"]').inner_text()) for row in rows.all()) == ALL_REQUESTS
-    cell = rows_of(window, ids.MODELS_HEATMAP_GRID).first
+    cell = rows_of(window, models.HEATMAP_GRID).first
     requests = int(cell.locator('[col-id="requests"]').inner_text())
     cell.get_by_role("link").click()
     assert count_of(window) == requests

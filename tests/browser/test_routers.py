@@ -7,8 +7,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Locator, expect
 
-from dashboard import ids
-from dashboard.pages import router_detail
+from dashboard.pages import frontier, router_detail, what_if
 from tests.browser.conftest import Visitors
 from tests.support.browser import DESKTOP_PX, PHONE_PX, Scheme, Visit
 from tests.support.filled_site import TRAFFIC, FilledSite
@@ -46,7 +45,7 @@ def test_the_sandbox_shows_the_decision(visit: Visitors, width_px: int, scheme: 
     window.page.get_by_label("Prompt").fill("What is the capital of France?")
     window.page.get_by_role("checkbox", name="with tools").check()
     window.page.get_by_role("button", name="Explain").click()
-    result = window.page.locator(f"#{ids.EXPLAIN_RESULT}")
+    result = window.page.locator(f"#{router_detail.EXPLAIN_RESULT}")
     expect(result).to_contain_text("would be chosen")
     for model in ("sim/small", "sim/medium", "sim/large"):
         expect(result.get_by_role("cell", name=model).first).to_be_visible()
@@ -68,7 +67,7 @@ def test_rolling_back_changes_what_the_gateway_decides(visit: Visitors, site: Fi
     window = visit("root")
     window.open("/routers/detail?id=gnu&owner=team-c")
     window.page.get_by_role("link", name="with today's").click()
-    changes = window.page.locator(f"#{ids.ROUTER_CHANGES}")
+    changes = window.page.locator(f"#{router_detail.CHANGES}")
     expect(changes).to_contain_text("exploration")
     offered = window.page.get_by_role("button", name="Roll back to version 1")
     dialog = window.page.get_by_role("dialog", name="Roll back this router?")
@@ -95,17 +94,17 @@ def test_a_viewer_cannot_roll_back(visit: Visitors, site: FilledSite) -> None:
     expect(window.page.get_by_role("button", name="Roll back")).to_be_hidden()
     url = router_detail.FRAME.id("url")
     body = {
-        "output": f"..{ids.ROUTER_RESTORE_RESULT}.children...{router_detail.FRAME.id('refresh')}.n_clicks..",
+        "output": f"..{router_detail.RESTORE_RESULT}.children...{router_detail.FRAME.id('refresh')}.n_clicks..",
         "outputs": [
-            {"id": ids.ROUTER_RESTORE_RESULT, "property": "children"},
+            {"id": router_detail.RESTORE_RESULT, "property": "children"},
             {"id": router_detail.FRAME.id("refresh"), "property": "n_clicks"},
         ],
-        "inputs": [{"id": ids.ROUTER_RESTORE_CONFIRM, "property": "n_clicks", "value": 1}],
+        "inputs": [{"id": router_detail.RESTORE_CONFIRM, "property": "n_clicks", "value": 1}],
         "state": [
             {"id": url, "property": "search", "value": f"?id={ROUTER}&v=1&with=1"},
             {"id": router_detail.FRAME.id("refresh"), "property": "n_clicks", "value": 0},
         ],
-        "changedPropIds": [f"{ids.ROUTER_RESTORE_CONFIRM}.n_clicks"],
+        "changedPropIds": [f"{router_detail.RESTORE_CONFIRM}.n_clicks"],
     }
     answer = window.context.request.post(f"{window.url}/_dash-update-component", data=body)
     assert answer.status == 200
@@ -132,13 +131,13 @@ def test_sliders_change_the_figures_and_stay_in_the_url(visit: Visitors) -> None
         window.page.wait_for_url(f"**w={quote(written)}**")
     expect(card(window, "Go to another model")).to_have_text("100.0 %")
     window.settle()
-    moved = window.page.locator(f"#{ids.WHAT_IF_PREDICTED}").inner_text()
+    moved = window.page.locator(f"#{what_if.PREDICTED}").inner_text()
     window.page.reload()
     window.settle()
-    assert window.page.locator(f"#{ids.WHAT_IF_PREDICTED}").inner_text() == moved
+    assert window.page.locator(f"#{what_if.PREDICTED}").inner_text() == moved
     expect(window.page.get_by_role("slider", name="Weight of quality")).to_have_attribute("aria-valuenow", "100")
     window.page.get_by_text("The whole router as JSON").click()
-    proposed = json.loads(window.page.locator(f"#{ids.WHAT_IF_FILE}").inner_text())
+    proposed = json.loads(window.page.locator(f"#{what_if.FILE}").inner_text())
     assert (proposed["id"], proposed["objective"]["qualityWeight"]) == (ROUTER, 1.0)
     window.page.get_by_role("link", name="Back to today's settings").click()
     expect(thumb).to_have_attribute("aria-valuenow", start or "")
@@ -149,7 +148,7 @@ def test_models_and_limits_of_a_proposal(visit: Visitors) -> None:
     """Leaving models out sends their requests to others; a limit that no model meets is said, not hidden."""
     window = visit("alice")
     window.open(f"/what-if?router={ROUTER}&models=sim/large")
-    table = window.page.locator(f"#{ids.WHAT_IF_CHART_TABLE}")
+    table = window.page.locator(f"#{what_if.CHART_TABLE}")
     table.get_by_text("Show as table").click()
     expect(table.get_by_role("row", name="sim/large")).to_contain_text("100.0 %")
     field = window.page.get_by_label("Lowest quality (0 to 1)")
@@ -163,7 +162,7 @@ def test_the_frontier_says_what_its_points_stand_on(visit: Visitors) -> None:
     """Three models on the plane, with the requests behind them, in the chart's table and in the CSV."""
     window = visit("alice")
     window.open(f"/frontier?router={ROUTER}")
-    table = window.page.locator(f"#{ids.FRONTIER_TABLE}")
+    table = window.page.locator(f"#{frontier.TABLE}")
     for model in ("sim/small", "sim/medium", "sim/large"):
         expect(table.get_by_role("row", name=model).first).to_contain_text(str(SENT))
     for kind in ("Random choice, as predicted", "Best model per request, as predicted", "This router, as predicted"):

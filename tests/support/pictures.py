@@ -7,7 +7,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from dashboard import ids
+from dashboard.pages import requests
 from tests.support.browser import PHONE_PX, Scheme, Visit, running_chromium, visiting
 
 WIDTH_PX = 1280
@@ -29,7 +29,7 @@ PICTURES = (
     Picture("overview", "/?range=1h", 960),
     Picture("overview-phone", "/?range=1h", 844, PHONE_PX, "dark"),
     Picture("explore", "/explore?metric=cost&range=1h", 900),
-    Picture("request", "/requests", 900, follow=f"#{ids.REQUESTS_GRID} .ag-center-cols-container a"),
+    Picture("request", "/requests", 900, follow=f"#{requests.GRID} .ag-center-cols-container a"),
     Picture("what-if", "/what-if?w=70,10,20,0", 900, scheme="dark"),
     Picture("frontier", "/frontier", 840),
 )

@@ -6,10 +6,10 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from dashboard import ids
+from dashboard import shell
 from dashboard.access import OPEN_PATHS
 from dashboard.config import DashboardConfig, is_loopback
-from dashboard.pages import PAGES
+from dashboard.pages import PAGES, overview
 from dashboard.pages.overview import FRAME
 from modelpilot.management.site import Visitor
 from modelpilot.metrics.overview import Overview
@@ -26,7 +26,7 @@ def everybody() -> FakeAccess:
 
 def scope_of(client: FlaskClient, search: str = "") -> None:
     """Fill the Overview page."""
-    call(client, ids.OVERVIEW_CARDS, {FRAME.id("url"): search})
+    call(client, overview.CARDS, {FRAME.id("url"): search})
 
 
 def test_every_route_is_closed_without_a_session() -> None:
@@ -53,7 +53,7 @@ def test_a_callback_cannot_be_called_without_a_session() -> None:
     access = everybody()
     client, reader = site(Overview(), access=access)
     log_in(client, "alice")
-    body = callback_body(client, ids.OVERVIEW_CARDS, {FRAME.id("url"): ""})
+    body = callback_body(client, overview.CARDS, {FRAME.id("url"): ""})
     client.delete_cookie("mp_session")
     assert client.post("/_dash-update-component", json=body).status_code == 401
     assert reader.asked == []
@@ -86,7 +86,7 @@ def test_the_banner_says_whose_figures_these_are() -> None:
     log_in(viewer, "alice")
 
     def banner(client: FlaskClient, search: str) -> str:
-        return json.dumps(call(client, ids.BANNER, {ids.URL: search})[ids.BANNER])
+        return json.dumps(call(client, shell.BANNER, {shell.URL: search})[shell.BANNER])
 
     assert "Looking as u1" in banner(admin, "?as=u1")
     assert "There is no user nobody" in banner(admin, "?as=nobody")
@@ -119,7 +119,7 @@ def test_only_admins_are_offered_other_users() -> None:
 def test_posts_from_other_sites_are_refused(headers: dict[str, str], status: int) -> None:
     """Another site in the visitor's browser cannot call callbacks, not even where the site needs no login."""
     client, _ = site(Overview())
-    body = callback_body(client, ids.OVERVIEW_CARDS, {FRAME.id("url"): ""})
+    body = callback_body(client, overview.CARDS, {FRAME.id("url"): ""})
     assert client.post("/_dash-update-component", json=body, headers=headers).status_code == status
 
 

@@ -13,11 +13,12 @@ from dash import Dash
 from flask.testing import FlaskClient
 from plotly.utils import PlotlyJSONEncoder
 
-from dashboard import ids
+from dashboard import shell
 from dashboard.app import create_app, serve
 from dashboard.config import DashboardConfig
-from dashboard.frame.components import requests_table
-from dashboard.pages import PAGES
+from dashboard.frame.page_frame import ZONE
+from dashboard.frame.zones import UTC_ZONE
+from dashboard.pages import PAGES, overview
 from dashboard.pages.overview import FRAME
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.overview import ModelShare, Overview, RequestBucket, RequestSummary
@@ -57,7 +58,7 @@ FULL = Overview(
 
 def shown(client: FlaskClient, search: str = "", **changes: Any) -> dict[str, Any]:
     """The Overview page filled for a query string."""
-    return call(client, ids.OVERVIEW_CARDS, {FRAME.id("url"): search, **changes})
+    return call(client, overview.CARDS, {FRAME.id("url"): search, **changes})
 
 
 def app_of() -> Dash:
@@ -79,13 +80,13 @@ def test_every_page_can_be_opened() -> None:
     """Each page of the navigation has a layout, and an unknown path says so."""
     client, _ = site(FULL)
     for page in PAGES:
-        answer = call(client, ids.PAGE, {ids.URL: page.path})
-        assert page.title in json.dumps(answer[ids.PAGE])
-        assert answer[ids.TITLE] == {"data": page.title}
-        navigation = json.dumps(call(client, ids.NAVIGATION, {ids.URL: page.path})[ids.NAVIGATION])
+        answer = call(client, shell.CONTENT, {shell.URL: page.path})
+        assert page.title in json.dumps(answer[shell.CONTENT])
+        assert answer[shell.TITLE] == {"data": page.title}
+        navigation = json.dumps(call(client, shell.NAVIGATION, {shell.URL: page.path})[shell.NAVIGATION])
         assert navigation.count('"aria-current": "page"') == 1
         assert client.get(page.path).status_code == 200
-    assert "No such page" in json.dumps(call(client, ids.PAGE, {ids.URL: "/nowhere"})[ids.PAGE])
+    assert "No such page" in json.dumps(call(client, shell.CONTENT, {shell.URL: "/nowhere"})[shell.CONTENT])
     assert client.get("/nowhere").status_code == 404
 
 
@@ -103,7 +104,7 @@ def test_overview_shows_what_was_read() -> None:
 def test_workflow_links_are_plain_anchors() -> None:
     """Mantine's Anchor decodes its href in the browser: the slashes of a workflow id would become path segments. The
     request's own page comes first."""
-    table = json.loads(json.dumps(requests_table(FULL.recent, CONFIG), cls=PlotlyJSONEncoder))
+    table = json.loads(json.dumps(overview.requests_table(FULL.recent, CONFIG, UTC_ZONE, ""), cls=PlotlyJSONEncoder))
     page, link = _components_with(table, "href")
     assert page["props"]["href"] == "/requests/detail?id=r1&owner=u1"
     assert (link["namespace"], link["type"]) == ("dash_html_components", "A")
@@ -143,7 +144,7 @@ def test_database_away_keeps_the_last_figures() -> None:
     """An outage changes the notice only: what was read before stays on the screen."""
     answer = shown(site(DependencyUnavailable("Postgres is not reachable."))[0])
     assert "Postgres is not reachable." in json.dumps(answer[FRAME.id("notice")])
-    assert ids.OVERVIEW_CARDS not in answer
+    assert overview.CARDS not in answer
     assert FRAME.id("content") not in answer
 
 
@@ -185,23 +186,23 @@ def test_a_chosen_time_is_kept_until_a_range_is_clicked() -> None:
 def test_times_are_shown_in_the_visitors_zone() -> None:
     """The browser names its zone; one that does not exist is UTC."""
     client, _ = site(FULL)
-    berlin = json.dumps(shown(client, **{ids.ZONE: "Europe/Berlin"}))
+    berlin = json.dumps(shown(client, **{ZONE: "Europe/Berlin"}))
     assert "2027-01-15 13:00:00 CET" in berlin
     assert "2027-01-15 12:59:56" in berlin
-    assert "2027-01-15 12:00:00 UTC" in json.dumps(shown(client, **{ids.ZONE: "../../etc/passwd"}))
+    assert "2027-01-15 12:00:00 UTC" in json.dumps(shown(client, **{ZONE: "../../etc/passwd"}))
 
 
 def test_figures_lead_to_their_rows() -> None:
     """Every bar and every count links to the list of requests behind it, with range and viewer kept."""
     client, _ = site(FULL)
     answer = shown(client, "?range=1h&as=u1")
-    bars = answer[ids.OVERVIEW_TIME_CHART]["figure"]["data"]
+    bars = answer[overview.TIME_CHART]["figure"]["data"]
     label, link = bars[1]["customdata"][0]
     assert label == "Jan 15 11:00 to 11:01 UTC"
     assert link == ("/requests?as=u1&from=2027-01-15T11%3A00%3A00Z&to=2027-01-15T11%3A01%3A00Z&status=failed")
-    models = answer[ids.OVERVIEW_MODEL_CHART]["figure"]["data"][0]["customdata"]
+    models = answer[overview.MODEL_CHART]["figure"]["data"][0]["customdata"]
     assert models[0] == ["sim/small", "/requests?range=1h&as=u1&model=sim%2Fsmall"]
-    assert "/requests?range=1h&as=u1&fallback=yes" in json.dumps(answer[ids.OVERVIEW_CARDS])
+    assert "/requests?range=1h&as=u1&fallback=yes" in json.dumps(answer[overview.CARDS])
 
 
 def test_everything_is_served_from_here() -> None:

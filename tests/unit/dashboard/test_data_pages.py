@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.frame.controls import Control
 from dashboard.frame.figures import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
-from dashboard.frame.filters import of_list, of_names, shown_name
+from dashboard.frame.filters import Control, of_list, of_names, shown_name
 from dashboard.frame.formats import format_tokens, format_value
-from dashboard.frame.frame import Asked
-from dashboard.frame.ranges import CUSTOM, DAY_S, HOUR_S, Window
+from dashboard.frame.page_frame import Asked
+from dashboard.frame.ranges import CUSTOM, Window
 from dashboard.frame.urls import query
-from dashboard.frame.zones import UTC_ZONE
+from dashboard.frame.zones import DAY_S, HOUR_S, UTC_ZONE
 from dashboard.pages.explore import (
     MOST_BUCKETS,
     MOST_GROUPS,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dashboard import ids
+from dashboard.frame.page_frame import ZONE
 from dashboard.frame.ranges import days_in_url, search_for_days, window_from_url
 from dashboard.frame.zones import UTC_ZONE, zone_named
 from dashboard.pages.overview import FRAME
@@ -64,7 +64,7 @@ def test_today_ends_now() -> None:
 
 
 def _changed(control: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return call(site(Overview())[0], RANGE, {URL: "", RANGE: "24h", DAYS: [], ids.ZONE: "UTC", **values}, control)
+    return call(site(Overview())[0], RANGE, {URL: "", RANGE: "24h", DAYS: [], ZONE: "UTC", **values}, control)
 
 
 def test_the_calendar_writes_the_url_and_the_url_sets_it() -> None:
@@ -91,8 +91,6 @@ def test_a_choice_that_is_given_up_shows_what_counts() -> None:
 
 def test_another_zone_shows_other_days_of_the_same_time() -> None:
     """The switch between UTC and local time changes no figure, so the URL stays."""
-    switched = _changed(
-        ids.ZONE, {ids.ZONE: "Asia/Kolkata", URL: JANUARY_14, RANGE: "custom", DAYS: ["2027-01-14"] * 2}
-    )
+    switched = _changed(ZONE, {ZONE: "Asia/Kolkata", URL: JANUARY_14, RANGE: "custom", DAYS: ["2027-01-14"] * 2})
     assert switched[DAYS]["value"] == ["2027-01-14", "2027-01-15"]
     assert URL not in switched

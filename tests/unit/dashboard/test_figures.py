@@ -3,11 +3,7 @@
 import pytest
 
 from dashboard.config import DashboardConfig
-from dashboard.frame.figures import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
-from dashboard.frame.figures import requests_over_time as time_figure
-from dashboard.frame.figures import requests_per_model as model_figure
 from dashboard.frame.formats import UNKNOWN, format_age, format_ms, format_share, format_usd
-from dashboard.frame.links import requests_link, workflow_url
 from dashboard.frame.ranges import (
     CUSTOM,
     DEFAULT_RANGE,
@@ -18,7 +14,11 @@ from dashboard.frame.ranges import (
     search_for_range,
     window_from_url,
 )
+from dashboard.frame.urls import requests_link, workflow_url
 from dashboard.frame.zones import UTC_ZONE
+from dashboard.pages.overview import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
+from dashboard.pages.overview import requests_over_time as time_figure
+from dashboard.pages.overview import requests_per_model as model_figure
 from modelpilot.metrics.overview import ModelShare, RequestBucket
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC

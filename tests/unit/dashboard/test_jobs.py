@@ -3,8 +3,9 @@
 import pytest
 
 from dashboard.config import DashboardConfig
+from dashboard.frame.urls import schedule_url
 from dashboard.frame.zones import UTC_ZONE
-from dashboard.pages.jobs import late_notice, runs, runs_csv, runs_table, schedule_url, schedules_table
+from dashboard.pages.jobs import late_notice, runs, runs_csv, runs_table, schedules_table
 from modelpilot.metrics.jobs import AggregationProgress, FitRun, JobsRead, RescoreRun, ScheduleFacts
 from tests.support.site import NOW_S
 

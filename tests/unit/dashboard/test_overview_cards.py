@@ -7,7 +7,7 @@ import pytest
 from plotly.utils import PlotlyJSONEncoder
 
 from dashboard.frame.formats import format_grams
-from dashboard.frame.frame import Asked
+from dashboard.frame.page_frame import Asked
 from dashboard.frame.ranges import window_from_url
 from dashboard.frame.zones import UTC_ZONE
 from dashboard.pages.overview import savings_table, stat_cards

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dashboard.pages.request_detail import score_bars, waterfall
+from dashboard.frame.decisions import score_bars
+from dashboard.pages.request_detail import waterfall
 from modelpilot.metrics.requests import LoggedAttempt
 from modelpilot.routing.decision import predictor_of, scored_models, similar_prompts
 

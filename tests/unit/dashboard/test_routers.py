@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from dashboard import ids
-from dashboard.frame.router_choice import chosen, router_link
+from dashboard.frame.urls import router_link
+from dashboard.pages import router_detail
 from dashboard.pages.router_detail import FRAME
-from dashboard.pages.router_detail_view import chat_body, made_from, value_text
-from dashboard.pages.routers import predictor_text, weights_text
+from dashboard.pages.router_detail.explain import chat_body, made_from
+from dashboard.pages.router_detail.versions import value_text
+from dashboard.pages.routers import chosen, predictor_text, weights_text
 from modelpilot.metrics.use import PredictorState
 from tests.support.site import NOW_S, FakeAccess, FakeRouters, call, log_in, router_site, use, user
 
@@ -27,7 +28,7 @@ def as_viewer(routers: FakeRouters, role: Any = "viewer") -> Any:
 
 def restore(client: Any, search: str = ASKED) -> dict[str, Any]:
     """Post what the dialog's button posts, whether or not it was there to click."""
-    return call(client, ids.ROUTER_RESTORE_RESULT, {ids.ROUTER_RESTORE_CONFIRM: 1, URL: search})
+    return call(client, router_detail.RESTORE_RESULT, {router_detail.RESTORE_CONFIRM: 1, URL: search})
 
 
 def test_the_url_names_a_router_among_the_visitors_own() -> None:
@@ -45,7 +46,7 @@ def test_a_viewer_cannot_roll_back_by_a_crafted_post() -> None:
     """The role is asked for where the change is made, not where the button is drawn."""
     routers = FakeRouters(use())
     answer = restore(as_viewer(routers))
-    assert "Only admins" in str(answer[ids.ROUTER_RESTORE_RESULT])
+    assert "Only admins" in str(answer[router_detail.RESTORE_RESULT])
     assert routers.restored == []
 
 
@@ -54,7 +55,7 @@ def test_an_admin_rolls_back_under_its_own_name() -> None:
     routers = FakeRouters(use("u2"))
     answer = restore(as_viewer(routers, "admin"))
     assert routers.restored == [("u2", "support", 1, "site:ann")]
-    assert "Version 3 has the settings of version 1" in str(answer[ids.ROUTER_RESTORE_RESULT])
+    assert "Version 3 has the settings of version 1" in str(answer[router_detail.RESTORE_RESULT])
     assert answer[FRAME.id("refresh")]["n_clicks"] == 1
 
 
@@ -74,22 +75,27 @@ def test_the_button_is_offered_to_admins_only() -> None:
         ("admin", "?id=support", "none"),
         ("admin", "?id=support&v=2&with=2", "none"),
     ):
-        page = call(as_viewer(FakeRouters(use()), role), ids.ROUTER_FACTS, {URL: search})
-        assert page[ids.ROUTER_RESTORE]["display"] == display
-    assert "Version 1" in str(page[ids.ROUTER_VERSIONS]) or "first version" in str(page[ids.ROUTER_VERSIONS])
+        page = call(as_viewer(FakeRouters(use()), role), router_detail.FACTS, {URL: search})
+        assert page[router_detail.RESTORE]["display"] == display
+    assert "Version 1" in str(page[router_detail.VERSIONS]) or "first version" in str(page[router_detail.VERSIONS])
 
 
 def test_the_sandbox_asks_about_the_visitors_own_router() -> None:
     """Tools and JSON are asked for as a client would; another tenant's router is none."""
     routers = FakeRouters(use("u1"), use("u2", "theirs"))
     client = as_viewer(routers)
-    given = {ids.EXPLAIN_ASK: 1, ids.EXPLAIN_PROMPT: "Hi", ids.EXPLAIN_NEEDS: ["json"], URL: "?id=support"}
-    shown = str(call(client, ids.EXPLAIN_RESULT, given))
+    given = {
+        router_detail.EXPLAIN_ASK: 1,
+        router_detail.EXPLAIN_PROMPT: "Hi",
+        router_detail.EXPLAIN_NEEDS: ["json"],
+        URL: "?id=support",
+    }
+    shown = str(call(client, router_detail.EXPLAIN_RESULT, given))
     assert "sim/small" in shown
     assert routers.explained == [("u1", "support", chat_body("Hi", ["json"]))]
     for search in ("?id=theirs&owner=u2", "?id=theirs&owner=u2&as=u2"):
-        assert "There is no router" in str(call(client, ids.EXPLAIN_RESULT, {**given, URL: search}))
-    assert "No prompt" in str(call(client, ids.EXPLAIN_RESULT, {**given, ids.EXPLAIN_PROMPT: "  "}))
+        assert "There is no router" in str(call(client, router_detail.EXPLAIN_RESULT, {**given, URL: search}))
+    assert "No prompt" in str(call(client, router_detail.EXPLAIN_RESULT, {**given, router_detail.EXPLAIN_PROMPT: "  "}))
     assert len(routers.explained) == 1
 
 

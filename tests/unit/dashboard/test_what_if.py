@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import ids
 from dashboard.frame.formats import format_usd
 from dashboard.frame.urls import query, search_with
-from dashboard.pages import what_if_view as view
+from dashboard.pages import what_if
 from dashboard.pages.what_if import FRAME
-from dashboard.pages.what_if_view import LIMITS, NAMES, Shown, changes, proposal, proposed_router, shown
+from dashboard.pages.what_if import results as view
+from dashboard.pages.what_if.proposal import LIMITS, NAMES, Shown, changes, proposal, proposed_router, shown
 from modelpilot.learning.replay import Proposal, replay
 from modelpilot.routing.router import Objective, Router
 from tests.support.site import BODY, FakeAccess, FakeRouters, call, log_in, router_site, use, user
@@ -76,12 +76,12 @@ def test_the_page_replays_the_proposal_for_the_visitors_router() -> None:
     """Tenant, router, range and settings reach the replay; another tenant's router never does."""
     routers = FakeRouters(use(), use("u2", "theirs"))
     client = _client(routers)
-    call(client, ids.WHAT_IF_CARDS, {URL: "?range=1h&w=100,0,0,0"})
+    call(client, what_if.CARDS, {URL: "?range=1h&w=100,0,0,0"})
     (user_id, router_id, body) = routers.replays[0]
     assert (user_id, router_id) == ("u1", "support")
     assert body["objective"]["costWeight"] == 1.0
     assert body["from"] == "2027-01-15T11:00:00Z"
-    assert "There is no router theirs" in str(call(client, ids.WHAT_IF_CARDS, {URL: "?router=theirs&owner=u2&as=u2"}))
+    assert "There is no router theirs" in str(call(client, what_if.CARDS, {URL: "?router=theirs&owner=u2&as=u2"}))
     assert len(routers.replays) == 1
 
 
@@ -89,18 +89,18 @@ def test_controls_write_the_url_and_the_url_sets_them() -> None:
     """A moved slider lands in the URL; a link sets every control; what agrees already writes nothing."""
     client = _client(FakeRouters(use()))
     controls = {
-        **dict(zip(ids.WHAT_IF_WEIGHTS, (50, 0, 75, 0), strict=True)),
-        ids.WHAT_IF_MODELS: list(TODAY.models),
-        ids.WHAT_IF_EXPLORE: 5,
-        **dict(zip(ids.WHAT_IF_LIMITS, TODAY.limits, strict=True)),
+        **dict(zip(what_if.WEIGHTS, (50, 0, 75, 0), strict=True)),
+        what_if.MODELS: list(TODAY.models),
+        what_if.EXPLORE: 5,
+        **dict(zip(what_if.LIMITS, TODAY.limits, strict=True)),
         URL: "?range=7d",
     }
-    moved = call(client, ids.WHAT_IF_MODELS + ".data", controls, changed=ids.WHAT_IF_WEIGHTS[0])
+    moved = call(client, what_if.MODELS + ".data", controls, changed=what_if.WEIGHTS[0])
     assert query(moved[URL]["search"]) == {"range": "7d", "w": "50,0,75,0"}
-    linked = call(client, ids.WHAT_IF_MODELS + ".data", {**controls, URL: "?w=1,2,3,4"}, changed=URL)
-    assert [linked[slider]["value"] for slider in ids.WHAT_IF_WEIGHTS] == [1, 2, 3, 4]
-    same = dict(zip(ids.WHAT_IF_WEIGHTS, TODAY.weights, strict=True))
-    assert call(client, ids.WHAT_IF_MODELS + ".data", {**controls, **same}, changed=ids.WHAT_IF_WEIGHTS[0]) == {
+    linked = call(client, what_if.MODELS + ".data", {**controls, URL: "?w=1,2,3,4"}, changed=URL)
+    assert [linked[slider]["value"] for slider in what_if.WEIGHTS] == [1, 2, 3, 4]
+    same = dict(zip(what_if.WEIGHTS, TODAY.weights, strict=True))
+    assert call(client, what_if.MODELS + ".data", {**controls, **same}, changed=what_if.WEIGHTS[0]) == {
         "sideUpdate": None
     }
 
@@ -153,7 +153,7 @@ def test_every_name_in_the_url_can_be_taken_back() -> None:
     """The link back to today's settings appears with any of them."""
     client = _client(FakeRouters(use()))
     for search in ("?w=1,2,3,4", "?models=sim/large", "?explore=7", "?limits=own"):
-        shown_page = str(call(client, ids.WHAT_IF_ABOUT, {URL: search}))
+        shown_page = str(call(client, what_if.ABOUT, {URL: search}))
         assert "Back to today" in shown_page
-    assert "Back to today" not in str(call(client, ids.WHAT_IF_ABOUT, {URL: "?range=7d"}))
+    assert "Back to today" not in str(call(client, what_if.ABOUT, {URL: "?range=7d"}))
     assert set(LIMITS) < set(NAMES)

@@ -1,27 +1,34 @@
-"""The page of one router: settings, versions, their differences, the way back, and a prompt to try.
-
-What is on it comes from `router_detail_view` and `explain_view`.
-"""
+"""The page of one router: settings, versions, their differences, the way back, and a prompt to try."""
 
 from typing import Any
 
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from dashboard import ids
-from dashboard.frame.components import panel
-from dashboard.frame.elements import Element, notice, unavailable_notice
-from dashboard.frame.frame import Asked, Filled, Frame
+from dashboard.frame.elements import Element, dimmed, notice, page_link, panel, unavailable_notice
 from dashboard.frame.page import Page, PageContext
-from dashboard.frame.router_choice import DETAIL_PATH, no_router_notice, read_chosen
-from dashboard.frame.urls import link
-from dashboard.pages import router_detail_view
-from dashboard.pages.router_detail_view import changes_table, compared, facts, versions_table
+from dashboard.frame.page_frame import Asked, Filled, PageFrame
+from dashboard.frame.urls import ROUTER_PATH, ROUTERS_PATH, link
+from dashboard.pages.router_detail.explain import NEEDS, chat_body, decision
+from dashboard.pages.router_detail.versions import changes_table, compared, facts, versions_table
+from dashboard.pages.routers import no_router_notice, read_chosen
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.metrics.use import RouterUse, RouterVersion
 
-ROUTERS_PATH = "/routers"
-FRAME = Frame("router", "Router", ranged=False, skeleton=(92, 320))
+FRAME = PageFrame("router", "Router", ranged=False, skeleton=(92, 320))
+FACTS = FRAME.id("facts")
+VERSIONS = FRAME.id("versions")
+CHANGES = FRAME.id("changes")
+RESTORE = FRAME.id("restore")
+RESTORE_TEXT = FRAME.id("restore-text")
+RESTORE_DIALOG = FRAME.id("restore-dialog")
+RESTORE_CONFIRM = FRAME.id("restore-confirm")
+RESTORE_CANCEL = FRAME.id("restore-cancel")
+RESTORE_RESULT = FRAME.id("restore-result")
+EXPLAIN_PROMPT = FRAME.id("explain-prompt")
+EXPLAIN_NEEDS = FRAME.id("explain-needs")
+EXPLAIN_ASK = FRAME.id("explain-ask")
+EXPLAIN_RESULT = FRAME.id("explain-result")
 _HIDDEN, _SHOWN = "none", "inline-block"
 
 
@@ -32,69 +39,14 @@ def layout(context: PageContext, search: str) -> Element:
         search,
         dmc.Stack(
             [
-                panel("Settings", html.Div(id=ids.ROUTER_FACTS)),
-                panel("Versions", html.Div(id=ids.ROUTER_VERSIONS)),
-                panel("What changed", html.Div(id=ids.ROUTER_CHANGES), *_restore_controls()),
+                panel("Settings", html.Div(id=FACTS)),
+                panel("Versions", html.Div(id=VERSIONS)),
+                panel("What changed", html.Div(id=CHANGES), *_restore_controls()),
                 panel("Try a prompt", *_sandbox()),
             ]
         ),
         _dialog(),
     )
-
-
-def _restore_controls() -> list[Element]:
-    button = dmc.Button("Roll back", id=ids.ROUTER_RESTORE, variant="default", size="xs", mt="sm", display=_HIDDEN)
-    return [button, html.Div(id=ids.ROUTER_RESTORE_RESULT, role="status")]
-
-
-def _dialog() -> Element:
-    buttons = dmc.Group(
-        [
-            dmc.Button("Cancel", id=ids.ROUTER_RESTORE_CANCEL, variant="default"),
-            dmc.Button("Roll back", id=ids.ROUTER_RESTORE_CONFIRM, color="red.8"),
-        ],
-        justify="flex-end",
-        mt="md",
-    )
-    return dmc.Modal(
-        [dmc.Text(id=ids.ROUTER_RESTORE_TEXT, size="sm"), buttons],
-        id=ids.ROUTER_RESTORE_DIALOG,
-        title="Roll back this router?",
-        opened=False,
-        transitionProps={"duration": 0},
-        closeButtonProps={"aria-label": "Close"},
-    )
-
-
-def _sandbox() -> list[Element]:
-    needs = dmc.CheckboxGroup(
-        dmc.Group([dmc.Checkbox(label=label, value=value, size="sm") for value, label in router_detail_view.NEEDS]),
-        id=ids.EXPLAIN_NEEDS,
-        value=[],
-    )
-    return [
-        dmc.Text(
-            "The decision for a prompt, made as a gateway makes it. No provider is called, nothing is kept. It never "
-            "explores, and does not know which circuit breakers are open in the gateways.",
-            size="sm",
-            c="dimmed",
-            mb="xs",
-        ),
-        dmc.Textarea(
-            id=ids.EXPLAIN_PROMPT,
-            label="Prompt",
-            placeholder="What a user would say",
-            autosize=True,
-            minRows=3,
-            maxRows=12,
-        ),
-        dmc.Group(
-            [needs, dmc.Button("Explain", id=ids.EXPLAIN_ASK, variant="default", size="xs")],
-            mt="sm",
-            justify="space-between",
-        ),
-        dcc.Loading(html.Div(id=ids.EXPLAIN_RESULT, role="status"), delay_show=300),
-    ]
 
 
 def register(app: Dash, context: PageContext) -> None:
@@ -104,12 +56,12 @@ def register(app: Dash, context: PageContext) -> None:
     @FRAME.fills(
         app,
         context,
-        Output(ids.ROUTER_FACTS, "children"),
-        Output(ids.ROUTER_VERSIONS, "children"),
-        Output(ids.ROUTER_CHANGES, "children"),
-        Output(ids.ROUTER_RESTORE, "display"),
-        Output(ids.ROUTER_RESTORE, "children"),
-        Output(ids.ROUTER_RESTORE_TEXT, "children"),
+        Output(FACTS, "children"),
+        Output(VERSIONS, "children"),
+        Output(CHANGES, "children"),
+        Output(RESTORE, "display"),
+        Output(RESTORE, "children"),
+        Output(RESTORE_TEXT, "children"),
     )
     def fill(asked: Asked) -> Filled:
         router = _router(context, asked)
@@ -124,6 +76,62 @@ def register(app: Dash, context: PageContext) -> None:
     _register_explain(app, context)
 
 
+PAGE = Page(path=ROUTER_PATH, title="Router", layout=layout, register=register, under=ROUTERS_PATH)
+
+
+def _restore_controls() -> list[Element]:
+    button = dmc.Button("Roll back", id=RESTORE, variant="default", size="xs", mt="sm", display=_HIDDEN)
+    return [button, html.Div(id=RESTORE_RESULT, role="status")]
+
+
+def _dialog() -> Element:
+    buttons = dmc.Group(
+        [
+            dmc.Button("Cancel", id=RESTORE_CANCEL, variant="default"),
+            dmc.Button("Roll back", id=RESTORE_CONFIRM, color="red.8"),
+        ],
+        justify="flex-end",
+        mt="md",
+    )
+    return dmc.Modal(
+        [dmc.Text(id=RESTORE_TEXT, size="sm"), buttons],
+        id=RESTORE_DIALOG,
+        title="Roll back this router?",
+        opened=False,
+        transitionProps={"duration": 0},
+        closeButtonProps={"aria-label": "Close"},
+    )
+
+
+def _sandbox() -> list[Element]:
+    needs = dmc.CheckboxGroup(
+        dmc.Group([dmc.Checkbox(label=label, value=value, size="sm") for value, label in NEEDS]),
+        id=EXPLAIN_NEEDS,
+        value=[],
+    )
+    return [
+        dimmed(
+            "The decision for a prompt, made as a gateway makes it. No provider is called, nothing is kept. It never "
+            "explores, and does not know which circuit breakers are open in the gateways.",
+            mb="xs",
+        ),
+        dmc.Textarea(
+            id=EXPLAIN_PROMPT,
+            label="Prompt",
+            placeholder="What a user would say",
+            autosize=True,
+            minRows=3,
+            maxRows=12,
+        ),
+        dmc.Group(
+            [needs, dmc.Button("Explain", id=EXPLAIN_ASK, variant="default", size="xs")],
+            mt="sm",
+            justify="space-between",
+        ),
+        dcc.Loading(html.Div(id=EXPLAIN_RESULT, role="status"), delay_show=300),
+    ]
+
+
 def _router(context: PageContext, asked: Asked) -> RouterUse | None:
     """The router that the URL names, if the visitor may see it. Raises DependencyUnavailable."""
     return read_chosen(context, asked, "id") if asked.values.get("id") else None
@@ -132,7 +140,7 @@ def _router(context: PageContext, asked: Asked) -> RouterUse | None:
 def _no_router(asked: Asked) -> Element:
     if asked.values.get("id"):
         return no_router_notice(asked.values, "id")
-    all_routers = dcc.Link("list of routers", href=link(ROUTERS_PATH, asked.search), className="mp-link")
+    all_routers = page_link("list of routers", link(ROUTERS_PATH, asked.search))
     return notice("No router chosen", "Choose one in the ", all_routers, ".", color="blue")
 
 
@@ -145,7 +153,7 @@ def _comparison(
 ) -> tuple[Any, ...]:
     if pair is None:
         hint = "Compare two versions in the table above. An admin can then go back to the older one."
-        return dmc.Text(hint, size="sm", c="dimmed"), _HIDDEN, "", ""
+        return dimmed(hint), _HIDDEN, "", ""
     older, newer = pair
     offered = may_change and older.version != router.version and older.body != router.body
     said = (
@@ -157,20 +165,20 @@ def _comparison(
 
 def _register_restore(app: Dash, context: PageContext) -> None:
     @app.callback(
-        Output(ids.ROUTER_RESTORE_DIALOG, "opened"),
-        Input(ids.ROUTER_RESTORE, "n_clicks"),
-        Input(ids.ROUTER_RESTORE_CANCEL, "n_clicks"),
-        Input(ids.ROUTER_RESTORE_CONFIRM, "n_clicks"),
+        Output(RESTORE_DIALOG, "opened"),
+        Input(RESTORE, "n_clicks"),
+        Input(RESTORE_CANCEL, "n_clicks"),
+        Input(RESTORE_CONFIRM, "n_clicks"),
         prevent_initial_call=True,
     )
     def ask(*_: int | None) -> bool:
         """Nothing is changed by one click."""
-        return bool(ctx.triggered_id == ids.ROUTER_RESTORE)
+        return bool(ctx.triggered_id == RESTORE)
 
     @app.callback(
-        Output(ids.ROUTER_RESTORE_RESULT, "children"),
+        Output(RESTORE_RESULT, "children"),
         Output(FRAME.id("refresh"), "n_clicks"),
-        Input(ids.ROUTER_RESTORE_CONFIRM, "n_clicks"),
+        Input(RESTORE_CONFIRM, "n_clicks"),
         State(FRAME.id("url"), "search"),
         State(FRAME.id("refresh"), "n_clicks"),
         prevent_initial_call=True,
@@ -202,10 +210,10 @@ def _restored(context: PageContext, asked: Asked) -> Element:
 
 def _register_explain(app: Dash, context: PageContext) -> None:
     @app.callback(
-        Output(ids.EXPLAIN_RESULT, "children"),
-        Input(ids.EXPLAIN_ASK, "n_clicks"),
-        State(ids.EXPLAIN_PROMPT, "value"),
-        State(ids.EXPLAIN_NEEDS, "value"),
+        Output(EXPLAIN_RESULT, "children"),
+        Input(EXPLAIN_ASK, "n_clicks"),
+        State(EXPLAIN_PROMPT, "value"),
+        State(EXPLAIN_NEEDS, "value"),
         State(FRAME.id("url"), "search"),
         prevent_initial_call=True,
     )
@@ -216,9 +224,7 @@ def _register_explain(app: Dash, context: PageContext) -> None:
         if not (prompt or "").strip():
             return notice("No prompt", "Write what a user would say.", color="blue")
         try:
-            return _explained(
-                context, FRAME.asked(context, search), router_detail_view.chat_body(prompt or "", needs or [])
-            )
+            return _explained(context, FRAME.asked(context, search), chat_body(prompt or "", needs or []))
         except DependencyUnavailable as error:
             return unavailable_notice(error.message)
         except ModelPilotError as error:
@@ -230,7 +236,4 @@ def _explained(context: PageContext, asked: Asked, body: dict[str, Any]) -> Elem
     if router is None:
         return _no_router(asked)
     found = context.workbench.explain(router.user_id, router.router_id, body)
-    return router_detail_view.decision(found, asked.search, router.user_id)
-
-
-PAGE = Page(path=DETAIL_PATH, title="Router", layout=layout, register=register, under=ROUTERS_PATH)
+    return decision(found, asked.search, router.user_id)

@@ -1,24 +1,19 @@
-"""Pure functions of the page of one router: its versions and settings → the parts of the page."""
+"""What the page of one router says of its settings, its versions, and the difference between two of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
 import orjson
-from dash import dcc, html
+from dash import html
 
-from dashboard.frame.components import stat_card, stat_grid
-from dashboard.frame.elements import Element
+from dashboard.frame.elements import Element, dimmed, page_link, stat_card, stat_grid
 from dashboard.frame.formats import UNKNOWN, format_age, format_share
-from dashboard.frame.frame import Asked
-from dashboard.frame.links import requests_link
-from dashboard.frame.router_choice import DETAIL_PATH, FRONTIER_PATH, WHAT_IF_PATH, router_link
+from dashboard.frame.page_frame import Asked
 from dashboard.frame.tables import labelled_table
-from dashboard.frame.urls import link
-from dashboard.pages.request_detail import HOW_TO_READ, chart, neighbours_table, part_cell, score_bars
+from dashboard.frame.urls import FRONTIER_PATH, ROUTER_PATH, WHAT_IF_PATH, link, requests_link, router_link
 from dashboard.pages.routers import MODES, predictor_text, weights_text
 from modelpilot.metrics.use import MOST_VERSIONS, RouterUse, RouterVersion
-from modelpilot.routing.decision import COMPONENTS, ScoredModel, predictor_of, scored_models, similar_prompts
 from modelpilot.routing.router import FieldChange, added_and_removed, differences
 
 # In the URL: the version that is looked at, and the one that it is compared with.
@@ -38,11 +33,11 @@ def facts(router: RouterUse, asked: Asked, now_s: float) -> Element:
         ]
     )
     links = [
-        dcc.Link("Requests", href=requests_link(asked.search, router=router.router_id), className="mp-link"),
-        dcc.Link("What-if", href=router_link(WHAT_IF_PATH, asked.search, router), className="mp-link"),
-        dcc.Link("Frontier", href=router_link(FRONTIER_PATH, asked.search, router), className="mp-link"),
+        page_link("Requests", requests_link(asked.search, router=router.router_id)),
+        page_link("What-if", router_link(WHAT_IF_PATH, asked.search, router)),
+        page_link("Frontier", router_link(FRONTIER_PATH, asked.search, router)),
     ]
-    owner = [dmc.Text(f"of {router.user_id}", size="sm", c="dimmed")] if asked.scope.user_id is None else []
+    owner = [dimmed(f"of {router.user_id}")] if asked.scope.user_id is None else []
     named = dmc.Group([dmc.Code(router.router_id), *owner, *links], gap="md", mb="sm", fz="sm")
     fitted = dmc.Group(
         [dmc.Text("Predictor:", size="sm"), html.Div(predictor_text(router.predictor, now_s))], my="sm", fz="sm"
@@ -66,7 +61,7 @@ def versions_table(router: RouterUse, versions: Sequence[RouterVersion], asked: 
         for one, earlier in zip(versions, before, strict=True)
     ]
     more = len(versions) >= MOST_VERSIONS
-    hint = [dmc.Text(f"The newest {MOST_VERSIONS} versions.", size="xs", c="dimmed")] if more else []
+    hint = [dimmed(f"The newest {MOST_VERSIONS} versions.", size="xs")] if more else []
     return html.Div([labelled_table(("Version", "Made", "By", "Changed", "Compare"), rows), *hint])
 
 
@@ -84,8 +79,7 @@ def changes_table(older: RouterVersion, newer: RouterVersion) -> Element:
     """What differs between two versions, field by field."""
     found = differences(older.body, newer.body)
     if not found:
-        said = f"Versions {older.version} and {newer.version} have the same settings."
-        return dmc.Text(said, size="sm")
+        return dmc.Text(f"Versions {older.version} and {newer.version} have the same settings.", size="sm")
     columns = ("Field", f"Version {older.version}", f"Version {newer.version}")
     return labelled_table(columns, [(html.Code(one.field), *_sides(one)) for one in found])
 
@@ -126,8 +120,7 @@ def _summary(earlier: RouterVersion | None, one: RouterVersion) -> str:
 
 def _links(router: RouterUse, one: RouterVersion, earlier: RouterVersion | None, asked: Asked) -> Element:
     def to(text: str, older: int, newer: int) -> Element:
-        address = _compare_link(router, older, newer, asked)
-        return dcc.Link(text, href=address, className="mp-link")
+        return page_link(text, _compare_link(router, older, newer, asked))
 
     shown = []
     if earlier is not None:
@@ -139,75 +132,4 @@ def _links(router: RouterUse, one: RouterVersion, earlier: RouterVersion | None,
 
 def _compare_link(router: RouterUse, older: int, newer: int, asked: Asked) -> str:
     versions: Mapping[str, str] = {OLDER: str(older), NEWER: str(newer)}
-    return link(DETAIL_PATH, asked.search, id=router.router_id, owner=router.user_id, **versions)
-
-
-# Pure functions of the explain sandbox: a prompt → a chat body, and a decision → what is shown of it.
-
-TOOLS, JSON = "tools", "json"
-NEEDS = ((TOOLS, "with tools"), (JSON, "answer as JSON"))
-MOST_PROMPT_CHARS = 100_000
-_A_TOOL = {"type": "function", "function": {"name": "lookup", "parameters": {"type": "object", "properties": {}}}}
-
-
-def chat_body(prompt: str, needs: Sequence[str]) -> dict[str, Any]:
-    """The body of a request with this prompt that needs these things of a model."""
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt[:MOST_PROMPT_CHARS]}]}
-    if TOOLS in needs:
-        body["tools"] = [_A_TOOL]
-    if JSON in needs:
-        body["response_format"] = {"type": "json_object"}
-    return body
-
-
-def decision(found: Mapping[str, Any], search: str, owner: str) -> Element:
-    """The whole decision: which model, how the others did, and what it was made from."""
-    models, chosen = scored_models(found), str(found.get("selectedModel") or "")
-    scored = [one for one in models if one.total is not None]
-    charts = [chart("Chart: score of each candidate", score_bars(models, chosen))] if scored else []
-    return html.Div(
-        [
-            dmc.Text([html.Strong(chosen), f" would be chosen. {made_from(found)}"], size="sm", mb="xs"),
-            *charts,
-            dmc.Text(HOW_TO_READ, size="xs", c="dimmed", my="xs"),
-            _candidates(models, chosen),
-            dmc.Title("Similar past prompts", order=3, size="h6", mt="md", mb="xs"),
-            _neighbours(found, search, owner),
-        ]
-    )
-
-
-def made_from(found: Mapping[str, Any]) -> str:
-    """What the decision stands on, in a few sentences."""
-    fitted = predictor_of(found)
-    degraded = [str(one) for one in found.get("degraded") or ()]
-    said = [
-        f"Settings of version {found.get('configVersion')}; {found.get('requestType')} request of about "
-        f"{found.get('promptTokens')} prompt tokens; "
-        + (f"predictor version {fitted[0]}." if fitted else "no fitted predictor yet.")
-    ]
-    if degraded:
-        said.append(f"Without {', '.join(degraded)}: it could not be had, so the catalogue's values stand in.")
-    return " ".join(said)
-
-
-def _candidates(models: Sequence[ScoredModel], chosen: str) -> Element:
-    columns = ("Model", "Quality", "Cost", "Latency", "Carbon", "Total", "Chance", "Evidence", "Why not")
-    shown = len(columns) - all(one.excluded_because is None for one in models)
-    return labelled_table(columns[:shown], [_candidate(one, chosen)[:shown] for one in models], numeric=(5, 6, 7))
-
-
-def _candidate(one: ScoredModel, chosen: str) -> Sequence[object]:
-    of = {part.name: part for part in one.parts}
-    total = UNKNOWN if one.total is None else f"{one.total:.3f}"
-    name = f"{one.model} (chosen)" if one.model == chosen else one.model
-    figures = [part_cell(of.get(part), scored=one.total is not None) for part in COMPONENTS]
-    return name, *figures, total, format_share(one.probability), f"{one.evidence:,}", one.excluded_because or UNKNOWN
-
-
-def _neighbours(found: Mapping[str, Any], search: str, owner: str) -> Element:
-    similar = similar_prompts(found)
-    if not similar:
-        said = "None: the catalogue's values and the predictor decide alone."
-        return dmc.Text(said, size="sm", c="dimmed")
-    return neighbours_table(similar, search, owner)
+    return link(ROUTER_PATH, asked.search, id=router.router_id, owner=router.user_id, **versions)

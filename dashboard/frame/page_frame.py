@@ -1,4 +1,4 @@
-"""What every page with data has around it: title, time range, filters, refresh, and notices. One `Frame` per page.
+"""What every page with data has around it: title, time range, filters, refresh, and notices. One `PageFrame` per page.
 
 A page calls `layout` and `register`, and fills its parts through `fills`. The frame keeps filters in the URL, reads the
 tenant from the session, and turns an outage or an empty result into a notice that says what to do.
@@ -12,9 +12,18 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 
-from dashboard import ids
 from dashboard.frame.elements import Element, aria, in_browser, unavailable_notice
-from dashboard.frame.filters import NO_CHOICES, TENANT, Filter, filter_id, filter_row, options
+from dashboard.frame.filters import (
+    NO_CHOICES,
+    TENANT,
+    Control,
+    Filter,
+    control_id,
+    control_row,
+    filter_id,
+    filter_row,
+    options,
+)
 from dashboard.frame.page import PageContext
 from dashboard.frame.ranges import (
     CUSTOM,
@@ -33,6 +42,8 @@ from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.overview import Choices
 from modelpilot.metrics.requests import AnalyticsScope
 
+# The id of the store with the name of the time zone that the visitor chose; the shell fills it.
+ZONE = "zone"
 # Not display: none, since a chart that is drawn without a width keeps a wrong one.
 CONTENT_HIDDEN, CONTENT_SHOWN = "mp-hidden", ""
 
@@ -66,12 +77,13 @@ Fill: TypeAlias = Callable[[Asked], Filled]
 
 
 @dataclass(frozen=True)
-class Frame:
+class PageFrame:
     """The frame of the page `name` (a prefix of its ids). `ranged` False: its data have no time range."""
 
     name: str
     title: str
     filters: tuple[Filter, ...] = ()
+    controls: tuple[Control, ...] = ()
     ranged: bool = True
     lead: str = ""  # a sentence below the title
     skeleton: tuple[int, ...] = field(default=(92, 320))  # heights in pixels of what stands there while loading
@@ -105,7 +117,7 @@ class Frame:
                     **aria(label="Loading"),
                 ),
                 html.Div(
-                    list(content),
+                    [*([control_row(self.name, self.controls, search)] if self.controls else []), *content],
                     id=self.id("content"),
                     className=CONTENT_HIDDEN,
                 ),
@@ -156,6 +168,8 @@ class Frame:
         """Attach the callbacks of the controls."""
         self._register_url(app)
         self._register_choices(app, context)
+        if self.controls:
+            self._register_controls(app)
         in_browser(app, "paused", Output(self.id("timer"), "disabled"), Input(self.id("auto"), "checked"))
 
     def fills(self, app: Dash, context: PageContext, *outputs: Output) -> Callable[[Fill], Fill]:
@@ -187,11 +201,15 @@ class Frame:
 
         return attach
 
+    def follow_points(self, app: Dash, graph_id: str) -> None:
+        """Let a click on a point of this chart open the link that its `customdata` is, or ends with."""
+        in_browser(app, "follow", Output(self.id("url"), "href"), Input(graph_id, "clickData"), at_start=False)
+
     def inputs(self) -> list[Input]:
         """What makes a page read again: its URL, the time zone, the refresh button, the timer."""
         return [
             Input(self.id("url"), "search"),
-            Input(ids.ZONE, "data"),
+            Input(ZONE, "data"),
             Input(self.id("refresh"), "n_clicks"),
             Input(self.id("timer"), "n_intervals"),
         ]
@@ -211,7 +229,7 @@ class Frame:
 
     def _as_of(self, asked: Asked) -> str:
         zone = asked.zone
-        as_of = f"As of {zone.time(asked.now_s)} {zone.abbreviation(asked.now_s)}"
+        as_of = f"As of {zone.moment(asked.now_s)}"
         if not self.ranged:
             return as_of
         start, end = (f"{zone.local(one):%Y-%m-%d %H:%M}" for one in (asked.window.start_s, asked.window.end_s))
@@ -228,12 +246,12 @@ class Frame:
             *(Output(control, "value") for control in controls),
             *([Output(self.id("range"), "data")] if self.ranged else []),
             Input(self.id("url"), "search"),
-            Input(ids.ZONE, "data"),
+            Input(ZONE, "data"),
             *(Input(control, "value") for control in controls),
         )
         def sync(search: str, zone_name: str | None, *chosen: Any) -> tuple[Any, ...]:
             """The controls write the URL; the URL (back button, typed by hand) sets the controls."""
-            zone, moved = zone_named(zone_name), {one["prop_id"].split(".")[0] for one in ctx.triggered}
+            zone, moved = zone_named(zone_name), moved_inputs()
             given_up = self._days_id in moved and not any(chosen[1] or ())  # closed after the first of two days
             from_url = self.id("url") in moved or moved.isdisjoint(controls) or given_up
             written = search if from_url else self._search_of(search, zone, moved, chosen)
@@ -255,6 +273,26 @@ class Frame:
             search = search_for_range(search, selected)
         return search_with(search, {one.name: value for one, value in zip(self._all_filters, values, strict=True)})
 
+    def _register_controls(self, app: Dash) -> None:
+        url, ids = self.id("url"), [control_id(self.name, one) for one in self.controls]
+
+        @app.callback(
+            Output(url, "search", allow_duplicate=True),
+            *(Output(one, "value") for one in ids),
+            Input(url, "search"),
+            *(Input(one, "value") for one in ids),
+            prevent_initial_call=True,
+        )
+        def sync(search: str, *chosen: str | None) -> tuple[Any, ...]:
+            """Whoever has changed tells the other."""
+            if url in moved_inputs():
+                return no_update, *(one.value(search) for one in self.controls)
+            said = {one.name: one.in_url(value) for one, value in zip(self.controls, chosen, strict=True)}
+            written = search_with(search, said)
+            if written == search_with(search, {}):
+                raise PreventUpdate  # they agree, which ends the circle
+            return written, *(one.value(written) for one in self.controls)
+
     def _register_choices(self, app: Dash, context: PageContext) -> None:
         offering = [one for one in self._all_filters if one.choices]
 
@@ -268,6 +306,11 @@ class Frame:
             known = _choices(context, search)
             data = [options(one, known, query(search).get(one.name)) for one in offering]
             return *data, "block" if len(known.tenants) > 1 else "none"
+
+
+def moved_inputs() -> set[str]:
+    """The ids of the inputs that set off the callback that runs now."""
+    return {one["prop_id"].split(".")[0] for one in ctx.triggered}
 
 
 def _choices(context: PageContext, search: str | None) -> Choices:
