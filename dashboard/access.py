@@ -1,4 +1,7 @@
-"""Who gets in. Every request is stopped here first: pages, their data and every callback; few paths are open to all."""
+"""Who gets in: logins with their sessions, and the gate where every request is stopped first.
+
+The gate stands in front of pages, their data and every callback; few paths are open to all.
+"""
 
 import hashlib
 import hmac
@@ -26,8 +29,12 @@ from modelpilot.management.site import (
     normalized_username,
 )
 
-# Logging in and out: passwords against hashes, cookies against sessions, with a brake on guesses. No HTTP here.
-
+LOGIN_PATH, LOGOUT_PATH, HEALTH_PATH = "/login", "/logout", "/healthz"
+# What the login page itself needs. Everything that is not named here needs a session.
+OPEN_PATHS = frozenset({LOGIN_PATH, HEALTH_PATH, "/assets/login.css", "/assets/login.js", "/_favicon.ico"})
+# The only visitor of a site without a login.
+OPERATOR = Visitor(None, OPERATOR_USER, "admin")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Wrong passwords in a quarter of an hour. The second is higher since a whole office may share an address.
 ATTEMPTS_PER_USERNAME, ATTEMPTS_PER_ADDRESS = 10, 50
 WINDOW_S = 900.0
@@ -39,7 +46,7 @@ _TOKEN_BYTES = 32
 
 
 class Logins:
-    """Who may come in. May be used from many threads."""
+    """Passwords against hashes and tokens against sessions, with a brake on guesses. May be used from many threads."""
 
     def __init__(self, access: SiteAccess, hasher: PasswordHasher, clock: Callable[[], float] = time.monotonic) -> None:
         self._access, self._hasher, self._clock = access, hasher, clock
@@ -115,35 +122,6 @@ class Logins:
                 self._seen.pop(next(iter(self._seen)))
 
 
-def csrf_token(token: str) -> str:
-    """What forms of a session carry: only its holder can know it, and it says nothing about the token."""
-    return hashlib.sha256(b"csrf:" + token.encode()).hexdigest()
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-def _key(kind: str, value: str) -> bytes:
-    return hashlib.sha256(f"{kind}:{value}".encode("utf-8", "surrogatepass")).digest()
-
-
-def _known_form(username: str) -> str:
-    # A name that cannot exist takes the same way as one that does not.
-    try:
-        return normalized_username(username)
-    except InvalidRequest:
-        return ""
-
-
-LOGIN_PATH, LOGOUT_PATH, HEALTH_PATH = "/login", "/logout", "/healthz"
-# What the login page itself needs. Everything that is not named here needs a session.
-OPEN_PATHS = frozenset({LOGIN_PATH, HEALTH_PATH, "/assets/login.css", "/assets/login.js", "/_favicon.ico"})
-# The only visitor of a site without a login.
-OPERATOR = Visitor(None, OPERATOR_USER, "admin")
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
 class Gate:
     """Decides for each request of one site."""
 
@@ -187,6 +165,11 @@ def is_foreign() -> bool:
         return fetched_from not in {"same-origin", "none"}
     origin = request.headers.get("Origin")
     return origin is not None and urlsplit(origin).netloc != request.host
+
+
+def csrf_token(token: str) -> str:
+    """What forms of a session carry: only its holder can know it, and it says nothing about the token."""
+    return hashlib.sha256(b"csrf:" + token.encode()).hexdigest()
 
 
 def session_cookie(config: DashboardConfig) -> str:
@@ -241,3 +224,19 @@ def _to_login() -> Response:
         return plain("Log in first.", 401)
     wanted = quote(request.full_path.rstrip("?"), safe="")
     return Response(status=303, headers={"Location": f"{LOGIN_PATH}?next={wanted}"})
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _key(kind: str, value: str) -> bytes:
+    return hashlib.sha256(f"{kind}:{value}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _known_form(username: str) -> str:
+    # A name that cannot exist takes the same way as one that does not.
+    try:
+        return normalized_username(username)
+    except InvalidRequest:
+        return ""

@@ -1,4 +1,4 @@
-"""The app factory: one Dash site on a Flask server, with its login, security headers and health check."""
+"""The site as a whole: a Dash app on a Flask server with login, security headers and health check, and its serving."""
 
 import logging
 import socket
@@ -22,53 +22,10 @@ from dashboard.shell import BANNER, page_at, register_shell, shell
 from modelpilot.management.site import PasswordHasher, SiteAccess
 from modelpilot.metrics.ports import SiteReader, Workbench
 
-# Response headers of the site. Everything it needs comes from itself, so the policy allows nothing else.
-
-
-def content_security_policy(script_hashes: Sequence[str]) -> str:
-    """The Content-Security-Policy. `script_hashes` allow Dash's inline start script and nothing beside it.
-
-    Styles may be inline: Mantine, Plotly and AG Grid write <style> elements and style attributes at run time and take
-    no nonce through Dash. Forms go to this site only: login and logout.
-    """
-    directives = {
-        "default-src": "'self'",
-        "script-src": " ".join(("'self'", *script_hashes)),
-        "style-src": "'self' 'unsafe-inline'",
-        "img-src": "'self' data:",
-        "font-src": "'self' data:",
-        "connect-src": "'self'",
-        "object-src": "'none'",
-        "base-uri": "'none'",
-        "form-action": "'self'",
-        "frame-ancestors": "'none'",
-    }
-    return "; ".join(f"{name} {value}" for name, value in directives.items())
-
-
-def add_security_headers(server: Flask, script_hashes: Sequence[str]) -> None:
-    """Put the security headers on every response of the server."""
-    headers = {
-        "Content-Security-Policy": content_security_policy(script_hashes),
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }
-
-    def add(response: Response) -> Response:
-        response.headers.update(headers)
-        # Scripts and styles say themselves how long they last; what shows data must not outlive a logout.
-        if not request.path.startswith(("/assets/", "/_dash-component-suites/")):
-            response.headers["Cache-Control"] = "no-store"
-        return response
-
-    server.after_request(add)
-
-
 log = logging.getLogger(__name__)
 
+# How long a visitor's connection may be silent, and how often the accept loop looks whether it should end.
+SOCKET_TIMEOUT_S, POLL_S = 30.0, 0.1
 _MOST_BODY_BYTES = 4 * 2**20  # callbacks post what a page's controls hold
 
 INDEX = """<!DOCTYPE html>
@@ -108,6 +65,78 @@ def create_app(
     return app
 
 
+@contextmanager
+def serving(app: Dash, host: str, port: int) -> Iterator[int]:
+    """Serve in background threads inside the block; yields the bound port (0 asks for a free one). Raises OSError.
+
+    Werkzeug's threaded server is enough for tens of people, and adds no dependency (docs/adr/0013-site-login.md).
+    Leaving the block stops accepting and closes the port; a request that still runs is cut off, since it only reads.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Bound here, since Werkzeug prints and exits the process where a port is taken.
+    with socket.create_server((host, port), family=family) as listener:
+        server = make_server(
+            host, port, app.server, threaded=True, request_handler=_RequestHandler, fd=listener.fileno()
+        )
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": POLL_S}, name="dashboard")
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def serve(app: Dash, host: str, port: int, stop: threading.Event, on_ready: Callable[[str], None]) -> None:
+    """Serve until `stop` is set; `on_ready` gets the URL once the port answers. Raises OSError."""
+    with serving(app, host, port) as bound_port:
+        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{bound_port}")
+        stop.wait()
+
+
+def content_security_policy(script_hashes: Sequence[str]) -> str:
+    """The Content-Security-Policy. The site needs nothing that is not its own, so nothing else is allowed.
+
+    `script_hashes` allow Dash's inline start script and nothing beside it.
+    Styles may be inline: Mantine, Plotly and AG Grid write <style> elements and style attributes at run time and take
+    no nonce through Dash. Forms go to this site only: login and logout.
+    """
+    directives = {
+        "default-src": "'self'",
+        "script-src": " ".join(("'self'", *script_hashes)),
+        "style-src": "'self' 'unsafe-inline'",
+        "img-src": "'self' data:",
+        "font-src": "'self' data:",
+        "connect-src": "'self'",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def add_security_headers(server: Flask, script_hashes: Sequence[str]) -> None:
+    """Put the security headers on every response of the server."""
+    headers = {
+        "Content-Security-Policy": content_security_policy(script_hashes),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+    def add(response: Response) -> Response:
+        response.headers.update(headers)
+        # Scripts and styles say themselves how long they last; what shows data must not outlive a logout.
+        if not request.path.startswith(("/assets/", "/_dash-component-suites/")):
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    server.after_request(add)
+
+
 def _layout(config: DashboardConfig) -> Element:
     # Dash also asks by itself, when it starts and before the first request is let in: then nobody is there yet.
     if not flask.has_request_context() or "visitor" not in flask.g:
@@ -142,14 +171,6 @@ def _report_error(error: Exception) -> None:
     set_props(BANNER, {"children": notice("This page could not be updated", message, color="red")})
 
 
-# Serve the site from this process until told to stop.
-#
-# Werkzeug's threaded server: the site is for tens of people, and it adds no dependency (docs/adr/0013-site-login.md).
-
-SOCKET_TIMEOUT_S = 30.0
-POLL_S = 0.1  # how often the accept loop looks whether it should end
-
-
 class _RequestHandler(WSGIRequestHandler):
     """Werkzeug's handler without its version in the headers, its own log handler, or patience without end."""
 
@@ -160,31 +181,3 @@ class _RequestHandler(WSGIRequestHandler):
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the overridden name
         log.debug(message, *args)
-
-
-@contextmanager
-def serving(app: Dash, host: str, port: int) -> Iterator[int]:
-    """Serve in background threads inside the block; yields the bound port (0 asks for a free one). Raises OSError.
-
-    Leaving the block stops accepting and closes the port; a request that still runs is cut off, since it only reads.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Bound here, since Werkzeug prints and exits the process where a port is taken.
-    with socket.create_server((host, port), family=family) as listener:
-        server = make_server(
-            host, port, app.server, threaded=True, request_handler=_RequestHandler, fd=listener.fileno()
-        )
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": POLL_S}, name="dashboard")
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def serve(app: Dash, host: str, port: int, stop: threading.Event, on_ready: Callable[[str], None]) -> None:
-    """Serve until `stop` is set; `on_ready` gets the URL once the port answers. Raises OSError."""
-    with serving(app, host, port) as bound_port:
-        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{bound_port}")
-        stop.wait()
