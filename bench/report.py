@@ -1,133 +1,39 @@
-"""The results for people: one table per setting."""
+"""How benchmarks talk to people: what they are doing, and results as tables with a few lines below."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.statistics import Phase, Summary, added, share, summarize
-
-# Narrower, and figures would be broken across lines.
-LEAST_WIDTH = 124
-_COLUMNS = ("call", "samples", "p50 / p95 / p99 ms", "added ms", "answers/s", "durable/s", "of no-op")
+# Hears what a benchmark does next.
+Progress = Callable[[str], None]
+Row = Sequence[str]
 
 
-def show(results: Mapping[str, Any]) -> None:
-    """Print the results of `bench gateway` on standard output, and every reason not to trust them."""
+def print_report(*parts: Table | str, least_width: int = 0) -> None:
+    """Print tables and lines on standard output. Narrower than `least_width`, figures would be broken across lines."""
     console = Console(highlight=False, markup=False)
-    console.width = max(console.width, LEAST_WIDTH)
-    for cell in results["results"]:
-        console.print(_table(cell))
-    for line in (_conditions(results), *problems(results)):
-        console.print(line, soft_wrap=True)
+    console.width = max(console.width, least_width)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
-def problems(results: Mapping[str, Any]) -> list[str]:
-    """One line for each reason not to trust a figure: failed calls and degraded answers."""
-    found = []
-    for cell in results["results"]:
-        for kind, call in cell["calls"].items():
-            where = f"{_setting(cell)}, {kind}"
-            found += [f"{where}: {count} failed: {error}" for error, count in call["errors"].items()]
-            if call["degraded"]:
-                found.append(f"{where}: {call['degraded']} of {call['samples']} answers were degraded")
-    return found
+def table(title: str | None, columns: Sequence[str], *sections: Iterable[Row], texts: Collection[str] = ()) -> Table:
+    """Rows below each other, with a gap between sections. Columns are figures, but for those named in `texts`."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        made.add_column(column, justify="left" if column in texts else "right", overflow="fold")
+    for section in sections:
+        for row in section:
+            made.add_row(*row)
+        made.add_section()
+    return made
 
 
-def failed_calls(results: Mapping[str, Any]) -> int:
-    """How many measured calls failed."""
-    return sum(sum(call["errors"].values()) for cell in results["results"] for call in cell["calls"].values())
-
-
-def _setting(cell: Mapping[str, Any]) -> str:
-    return f"upstream {cell['upstreamMs']:g} ms, c = {cell['concurrency']}"
-
-
-def _table(cell: Mapping[str, Any]) -> Table:
-    table = Table(title=_setting(cell), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "call" else "right", overflow="fold")
-    for kind, call in cell["calls"].items():
-        table.add_row(
-            kind,
-            str(call["samples"]),
-            _three(call["ms"], ".1f"),
-            _three(cell["addedMs"].get(kind, {}), "+.1f"),
-            _number(call["answeredPerS"], ".1f"),
-            _number(call["durablePerS"], ".1f"),
-            _number(cell["shareOfNoop"].get(kind), ".2f"),
-        )
-    return table
-
-
-def _conditions(results: Mapping[str, Any]) -> str:
-    machine, options, setup = results["machine"], results["options"], results["setup"]
+def conditions(results: Mapping[str, Any]) -> str:
+    """What the machine was like, of results that begin with `machine.about`."""
+    machine = results["machine"]
     load = " ".join(f"{value:.2f}" for value in machine["loadAverageBefore"])
-    return (
-        f"{options['rounds']} rounds of {options['requests']} calls, {options['history']:,} past prompts; "
-        f"{machine['cpusUsable']} CPUs, load before {load}; ready in {setup['startS']:.1f} s"
-    )
-
-
-def _three(percentiles: Mapping[str, float], style: str) -> str:
-    return " / ".join(_number(percentiles[name], style) for name in ("p50", "p95", "p99") if name in percentiles)
-
-
-def _number(value: float | None, style: str) -> str:
-    return "" if value is None else format(value, style)
-
-
-# The results of one setting (upstream latency, concurrency) as JSON. Pure.
-
-# A kind of call is named `<target>.<way>`; every target is compared with the baseline asked the same way.
-BASELINE = "direct"
-WHOLE, FIRST_TOKEN = "whole", "firstToken"
-NOOP = "noop"
-
-
-def compare(phases: Mapping[str, Sequence[Phase]]) -> dict[str, Any]:
-    """JSON: a summary of each kind of call, what each target adds to the baseline, and its share of the no-op rate."""
-    summaries = {kind: summarize(found) for kind, found in phases.items()}
-    return {
-        "calls": {kind: to_json(summary) for kind, summary in summaries.items()},
-        "addedMs": {kind: _rounded(_added(kind, summaries)) for kind in summaries if _is_compared(kind)},
-        "shareOfNoop": {
-            kind: _rounded_number(share(summary.durable_per_s, summaries[NOOP].durable_per_s))
-            for kind, summary in summaries.items()
-            if kind != NOOP and summary.durable_per_s is not None
-        },
-    }
-
-
-def to_json(summary: Summary) -> dict[str, Any]:
-    """The summary with camelCase names."""
-    return {
-        "samples": summary.samples,
-        "errors": summary.errors,
-        "degraded": summary.degraded,
-        "ms": _rounded(summary.percentiles_ms),
-        "meanMs": _rounded_number(summary.mean_ms),
-        "answeredPerS": _rounded_number(summary.answered_per_s),
-        "durablePerS": _rounded_number(summary.durable_per_s),
-        "roundP50Ms": [round(value, 3) for value in summary.round_p50_ms],
-        "roundPerS": [round(value, 3) for value in summary.round_per_s],
-    }
-
-
-def _is_compared(kind: str) -> bool:
-    return kind != NOOP and not kind.startswith(f"{BASELINE}.")
-
-
-def _added(kind: str, summaries: Mapping[str, Summary]) -> dict[str, float]:
-    way = kind.partition(".")[2]
-    return added(summaries[kind].percentiles_ms, summaries[f"{BASELINE}.{way}"].percentiles_ms)
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in values.items()}
-
-
-def _rounded_number(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
+    return f"{machine['cpusUsable']} CPUs, load before {load}"

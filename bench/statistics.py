@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 PERCENTILES = (50, 95, 99)
 
 Percentiles = dict[str, float]
@@ -42,17 +44,13 @@ class Summary:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The sample below which `percent` of all lie, interpolated linearly (type 7 of Hyndman and Fan, as numpy's).
+    """The sample below which `percent` of all lie, interpolated linearly.
 
     Raises ValueError for no samples or a percentage outside [0, 100].
     """
     if not samples or not 0.0 <= percent <= 100.0:
         raise ValueError("a percentile needs samples and a percentage between 0 and 100")
-    ordered = sorted(samples)
-    position = (len(ordered) - 1) * percent / 100.0
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+    return float(np.percentile(samples, percent))
 
 
 def percentiles(samples: Sequence[float]) -> Percentiles:

@@ -16,10 +16,10 @@ from rich.progress import Progress
 
 from bench.faults.bench import all_passed, bench_faults, show_faults
 from bench.gateway.bench import GatewayOptions, bench_gateway
+from bench.gateway.results import failed_calls, show_gateway
 from bench.gateway.targets import BadAnswer
 from bench.jobs.bench import JobsOptions, bench_jobs, show_jobs
 from bench.jobs.runs import JobFailed
-from bench.report import failed_calls, show
 from bench.routing.decision import DecisionOptions, bench_decision, show_decision
 from bench.routing.offline import (
     BadRecording,
@@ -185,7 +185,7 @@ def gateway(
         history=history or base.history,
     )
     results = _run(bench_gateway(options, _say))
-    deliver(results, out, as_json, show)
+    deliver(results, out, as_json, show_gateway)
     if failed_calls(results):
         raise typer.Exit(1)
 

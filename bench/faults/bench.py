@@ -1,11 +1,7 @@
 """`modelpilot bench faults`: sixteen ways in which a provider fails, and what a client notices of each."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from bench import machine
 from bench.faults.flapping import Flapping, FlappingEvidence, judge_flapping
@@ -13,8 +9,11 @@ from bench.faults.runs import FaultLab, Result, open_lab_session
 from bench.faults.scenarios import FAULTS, FLAPPING, SCENARIOS, Scenario
 from bench.faults.verdicts import Judgement, worst
 from bench.installation import fresh_installation
+from bench.report import Progress, Row, print_report, table
 
-Progress = Callable[[str], None]
+# Narrower, and a call would be broken across lines.
+LEAST_WIDTH = 152
+_COLUMNS = ("fault", "verdict", "what happens", "the client gets", "calls the provider saw", "s")
 Run = dict[str, Any]
 
 
@@ -37,6 +36,32 @@ def summarized(runs: Sequence[tuple[str, Run]]) -> dict[str, Any]:
         mine = [run for name, run in runs if name == fault]
         faults.append({"fault": fault, "verdict": worst([run["verdict"] for run in mine]), "runs": mine})
     return {"passed": sum(fault["verdict"] == "pass" for fault in faults), "of": len(faults), "faults": faults}
+
+
+def all_passed(results: Mapping[str, Any]) -> bool:
+    """Whether every fault is at pass."""
+    return bool(results["passed"] == results["of"])
+
+
+def scenarios_of(fault: str) -> list[Scenario]:
+    """The scenarios of one fault."""
+    return [scenario for scenario in SCENARIOS if scenario.fault == fault]
+
+
+def show_faults(results: Mapping[str, Any]) -> None:
+    """Print one section per fault with a line per run, then why whatever did not pass did not."""
+    reasons = [
+        f"{fault['fault']}, {run['name']}: {run['verdict']}: {reason}"
+        for fault in results["faults"]
+        for run in fault["runs"]
+        for reason in run["reasons"]
+    ]
+    print_report(
+        table(None, _COLUMNS, *map(_rows, results["faults"]), texts=_COLUMNS[:-1]),
+        *reasons,
+        f"{results['passed']} of {results['of']} faults at pass",
+        least_width=LEAST_WIDTH,
+    )
 
 
 def run_json(result: Result) -> Run:
@@ -95,46 +120,12 @@ async def _runs(lab: FaultLab, fault: str, progress: Progress) -> list[Run]:
     return [run_json(await lab.run(scenario)) for scenario in scenarios_of(fault)]
 
 
-def scenarios_of(fault: str) -> list[Scenario]:
-    """The scenarios of one fault."""
-    return [scenario for scenario in SCENARIOS if scenario.fault == fault]
-
-
-def all_passed(results: Mapping[str, Any]) -> bool:
-    """Whether every fault is at pass."""
-    return bool(results["passed"] == results["of"])
-
-
-# The table of faults for people.
-
-# Narrower, and a call would be broken across lines.
-LEAST_WIDTH = 152
-_COLUMNS = ("fault", "verdict", "what happens", "the client gets", "calls the provider saw", "s")
-
-
-def show_faults(results: Mapping[str, Any]) -> None:
-    """Print one section per fault with a line per run, then why whatever did not pass did not."""
-    console = Console(highlight=False, markup=False)
-    console.width = max(console.width, LEAST_WIDTH)
-    console.print(_table(results))
-    for fault in results["faults"]:
-        for run in fault["runs"]:
-            for reason in run["reasons"]:
-                console.print(f"{fault['fault']}, {run['name']}: {run['verdict']}: {reason}", soft_wrap=True)
-    console.print(f"{results['passed']} of {results['of']} faults at pass", soft_wrap=True)
-
-
-def _table(results: Mapping[str, Any]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in _COLUMNS:
-        table.add_column(column, justify="right" if column == "s" else "left", overflow="fold")
-    for fault in results["faults"]:
-        # The fault and its verdict stand on the first line only, also where there is no run at all.
-        named = [(fault["fault"], fault["verdict"]), *[("", "")] * max(len(fault["runs"]) - 1, 0)]
-        for (name, verdict), run in zip(named, fault["runs"] or [None], strict=True):
-            table.add_row(name, verdict, *_cells(run))
-        table.add_section()
-    return table
+def _rows(fault: Mapping[str, Any]) -> Iterator[Row]:
+    # The fault and its verdict stand on the first line only, also where there is no run at all.
+    named = (fault["fault"], fault["verdict"])
+    for run in fault["runs"] or [None]:
+        yield *named, *_cells(run)
+        named = ("", "")
 
 
 def _cells(run: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,23 +17,112 @@ from temporalio.client import Client
 from bench import machine
 from bench.gateway.history import past_prompts, prompt
 from bench.gateway.noop import NOOP_WORKFLOW, noop_worker, start_to_complete
+from bench.gateway.results import FIRST_TOKEN, NOOP, WHOLE, compare
 from bench.gateway.router import SCOPE, BenchRouter, direct_target, past_models
 from bench.gateway.targets import Call, ChatTarget, closed_loop, first_token, open_session, whole_answer
 from bench.installation import Installation, fresh_installation
-from bench.report import FIRST_TOKEN, NOOP, WHOLE, compare
+from bench.report import Progress
 from bench.statistics import Phase
 from infra.temporal.client import connect
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 
-# When the workflows of a phase were really done, by the Temporal server's own record.
-
 SETTLE_WITHIN_S = 60.0
 _ASK_AGAIN_S = 0.1
+FEWEST_WARM_UP_CALLS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """`requests` is per kind of call, round, upstream latency and concurrency; `history` is in rows.
+
+    `rest_s` is the pause between filling the history and its first use. A gateway reads rows that are less than a
+    minute old again with each refresh, and Milvus merges what was flushed: neither is what 20,000 old prompts cost.
+    """
+
+    rounds: int = 5
+    requests: int = 200
+    concurrency: tuple[int, ...] = (1, 16)
+    upstream_ms: tuple[float, ...] = (20.0, 0.0)
+    history: int = 20_000
+    rest_s: float = 65.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of call. `workflow` names the workflow that each call starts, None where it starts none."""
+
+    call: Call
+    workflow: str | None = None
+
+
+@dataclass(slots=True)
+class Bench:
+    """Runs phases in interleaved rounds: every kind of call gets a turn in every round, so that noise of the machine
+    meets all of them. `temporal` is asked when their workflows closed. Every prompt is used once."""
+
+    temporal: Client
+    kinds: Mapping[str, Kind]
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def warm_up(self, requests: int, concurrency: int) -> None:
+        """Every kind once, unmeasured: connections are opened, caches filled."""
+        calls = max(min(requests, FEWEST_WARM_UP_CALLS), 2 * concurrency)
+        for kind in self.kinds.values():
+            await self._phase(kind, calls, concurrency)
+
+    async def rounds(self, rounds: int, requests: int, concurrency: int, progress: Progress) -> dict[str, list[Phase]]:
+        """All kinds, `rounds` times, each time beginning with another one."""
+        phases: dict[str, list[Phase]] = defaultdict(list)
+        names = list(self.kinds)
+        for turn in range(rounds):
+            progress(f"c={concurrency}: round {turn + 1} of {rounds}")
+            first = turn % len(names)
+            for name in (*names[first:], *names[:first]):
+                phases[name].append(await self._phase(self.kinds[name], requests, concurrency))
+        return {name: phases[name] for name in names}
+
+    async def _phase(self, kind: Kind, requests: int, concurrency: int) -> Phase:
+        prompts = [prompt(number) for number in itertools.islice(self.numbers, requests)]
+        began = datetime.now(UTC)
+        phase = await closed_loop(kind.call, prompts, concurrency)
+        if kind.workflow is not None:
+            # Also keeps what a phase leaves behind (closing, storing) out of the next one.
+            closed = await last_close(self.temporal, kind.workflow, began, len(phase.latencies_ms))
+            phase.durable_s = max((closed - began).total_seconds(), phase.answered_s)
+        return phase
+
+
+async def bench_gateway(options: GatewayOptions, progress: Progress) -> dict[str, Any]:
+    """Start an installation, measure, stop it; the results as JSON.
+
+    Raises StackError, DependencyUnavailable, BadAnswer where the installation cannot be measured at all.
+    """
+    about = machine.about("gateway", options)
+    async with AsyncExitStack() as stack:
+        installation = await stack.enter_async_context(fresh_installation(progress))
+        session = await stack.enter_async_context(open_session())
+        client = await connect(installation.settings, installation.keyring, "bench")
+        await stack.enter_async_context(noop_worker(client))
+        router = BenchRouter(installation, session)
+        fill_s = await _prepare(installation, router, options, progress)
+        numbers = itertools.count(options.history)
+        cells = []
+        for upstream_ms in options.upstream_ms:
+            await router.put(upstream_ms)
+            targets = [direct_target(installation, upstream_ms), router.target]
+            bench = Bench(client, _kinds(session, client, targets), numbers)
+            cells += await _measure(bench, options, upstream_ms, progress)
+    return {
+        **about,
+        "setup": {"startS": round(installation.start_s, 2), "historyFillS": round(fill_s, 2)},
+        "results": cells,
+    }
 
 
 async def last_close(client: Client, workflow: str, since: datetime, expected: int) -> datetime:
-    """Wait until all workflows of this name started at or after `since` are closed; when the last one was.
+    """Wait until all workflows of this name started at or after `since` are closed; when the last one was, by the
+    Temporal server's own record.
 
     The clock that stamped them is this machine's, and asking takes place after the fact, so that the answer costs the
     measured phase nothing. Raises DependencyUnavailable when fewer than `expected` have closed in time.
@@ -57,117 +146,6 @@ async def _all_closed(client: Client, started: str, expected: int) -> bool:
     if (await client.count_workflows(started)).count < expected:
         return False
     return (await client.count_workflows(f"{started} AND ExecutionStatus = 'Running'")).count == 0
-
-
-# Interleaved rounds: every kind of call gets a turn in every round, so that noise of the machine meets all of them.
-
-FEWEST_WARM_UP_CALLS = 20
-
-Phases = Mapping[str, Sequence[Phase]]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of call. `workflow` names the workflow that each call starts, None where it starts none."""
-
-    call: Call
-    workflow: str | None = None
-
-
-@dataclass(slots=True)
-class Bench:
-    """Runs phases; `temporal` is asked when their workflows closed. Every prompt is used once."""
-
-    temporal: Client
-    kinds: Mapping[str, Kind]
-    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
-
-    async def warm_up(self, requests: int, concurrency: int) -> None:
-        """Every kind once, unmeasured: connections are opened, caches filled."""
-        calls = max(min(requests, FEWEST_WARM_UP_CALLS), 2 * concurrency)
-        for kind in self.kinds.values():
-            await self._phase(kind, calls, concurrency)
-
-    async def rounds(
-        self, rounds: int, requests: int, concurrency: int, progress: Callable[[str], None]
-    ) -> dict[str, list[Phase]]:
-        """All kinds, `rounds` times, each time beginning with another one."""
-        phases: dict[str, list[Phase]] = defaultdict(list)
-        names = list(self.kinds)
-        for turn in range(rounds):
-            progress(f"c={concurrency}: round {turn + 1} of {rounds}")
-            first = turn % len(names)
-            for name in (*names[first:], *names[:first]):
-                phases[name].append(await self._phase(self.kinds[name], requests, concurrency))
-        return {name: phases[name] for name in names}
-
-    async def _phase(self, kind: Kind, requests: int, concurrency: int) -> Phase:
-        prompts = [prompt(number) for number in itertools.islice(self.numbers, requests)]
-        began = datetime.now(UTC)
-        phase = await closed_loop(kind.call, prompts, concurrency)
-        if kind.workflow is not None:
-            # Also keeps what a phase leaves behind (closing, storing) out of the next one.
-            closed = await last_close(self.temporal, kind.workflow, began, len(phase.latencies_ms))
-            phase.durable_s = max((closed - began).total_seconds(), phase.answered_s)
-        return phase
-
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayOptions:
-    """`requests` is per kind of call, round, upstream latency and concurrency; `history` is in rows.
-
-    `rest_s` is the pause between filling the history and its first use. A gateway reads rows that are less than a
-    minute old again with each refresh, and Milvus merges what was flushed: neither is what 20,000 old prompts cost.
-    """
-
-    rounds: int = 5
-    requests: int = 200
-    concurrency: tuple[int, ...] = (1, 16)
-    upstream_ms: tuple[float, ...] = (20.0, 0.0)
-    history: int = 20_000
-    rest_s: float = 65.0
-
-
-async def bench_gateway(options: GatewayOptions, progress: Progress) -> dict[str, Any]:
-    """Start an installation, measure, stop it; the results as JSON.
-
-    Raises StackError, DependencyUnavailable, BadAnswer where the installation cannot be measured at all.
-    """
-    about = machine.about("gateway")
-    async with AsyncExitStack() as stack:
-        installation = await stack.enter_async_context(fresh_installation(progress))
-        session = await stack.enter_async_context(open_session())
-        client = await connect(installation.settings, installation.keyring, "bench")
-        await stack.enter_async_context(noop_worker(client))
-        router = BenchRouter(installation, session)
-        fill_s = await _prepare(installation, router, options, progress)
-        numbers = itertools.count(options.history)
-        cells = []
-        for upstream_ms in options.upstream_ms:
-            await router.put(upstream_ms)
-            targets = [direct_target(installation, upstream_ms), router.target]
-            bench = Bench(client, _kinds(session, client, targets), numbers)
-            cells += await _measure(bench, options, upstream_ms, progress)
-    return {
-        **about,
-        "options": _options(options),
-        "setup": {"startS": round(installation.start_s, 2), "historyFillS": round(fill_s, 2)},
-        "results": cells,
-    }
-
-
-def _options(options: GatewayOptions) -> dict[str, Any]:
-    return {
-        "rounds": options.rounds,
-        "requests": options.requests,
-        "concurrency": list(options.concurrency),
-        "upstreamMs": list(options.upstream_ms),
-        "history": options.history,
-        "restS": options.rest_s,
-    }
 
 
 async def _prepare(
@@ -216,11 +194,8 @@ async def _measure(
     for concurrency in options.concurrency:
         progress(f"upstream {upstream_ms:g} ms, c={concurrency}: warming up")
         await bench.warm_up(options.requests, concurrency)
-        label = partial(_labelled, progress, f"upstream {upstream_ms:g} ms, ")
-        phases = await bench.rounds(options.rounds, options.requests, concurrency, label)
+        phases = await bench.rounds(
+            options.rounds, options.requests, concurrency, lambda text: progress(f"upstream {upstream_ms:g} ms, {text}")
+        )
         cells.append({"upstreamMs": upstream_ms, "concurrency": concurrency, **compare(phases)})
     return cells
-
-
-def _labelled(progress: Progress, prefix: str, text: str) -> None:
-    progress(prefix + text)

@@ -1,4 +1,5 @@
-"""A router's past: outcomes written straight into Milvus, and certainty that the gateway answers from memory."""
+"""A router's past: prompts, their outcomes written straight into Milvus, and certainty that the gateway answers from
+memory. The n-th prompt and its outcome depend on n alone."""
 
 import asyncio
 import random
@@ -14,8 +15,15 @@ from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.ports import Embedder
 from modelpilot.requests.records import HistoryPoint, HistoryScope, QualityUpdate
 
-# Prompts that look like traffic and are the same on every machine: the n-th prompt depends on n alone.
-
+HOT_WITHIN_S = 120.0
+DAYS_S = 30 * 86_400.0
+_GROUP_ROWS = 500
+_FLUSH_ROWS = 2_000
+_DEADLINE_MS = 10_000.0
+_ASK_AGAIN_S = 0.1
+# (request id, quality) of each neighbour, most similar first.
+Explained = Sequence[tuple[str, float | None]]
+# What prompts are made of: they look like traffic and are the same on every machine.
 _TASKS = (
     "Summarize the main points about {topic} for {reader}",
     "Explain {topic} to {reader}",
@@ -56,16 +64,6 @@ def prompt(number: int) -> str:
     task = draw.choice(_TASKS).format(topic=topic, reader=draw.choice(_READERS))
     details = [detail.format(n=draw.randint(2, 900)) for detail in draw.sample(_DETAILS, draw.randint(0, 5))]
     return " ".join([f"{task} (ticket {number}).", *details])
-
-
-HOT_WITHIN_S = 120.0
-DAYS_S = 30 * 86_400.0
-_GROUP_ROWS = 500
-_FLUSH_ROWS = 2_000
-_DEADLINE_MS = 10_000.0
-_ASK_AGAIN_S = 0.1
-# (request id, quality) of each neighbour, most similar first.
-Explained = Sequence[tuple[str, float | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whom a chat request is sent to and how it is timed: the provider itself, our gateway, later a peer."""
+"""Whom a chat request is sent to (the provider itself, our gateway, later a peer), how it is timed, and the load."""
 
 import asyncio
 import time
@@ -49,6 +49,10 @@ class Timed:
     degraded: bool = False
 
 
+Call = Callable[[str], Awaitable[Timed]]
+_FAILURES = (BadAnswer, aiohttp.ClientError, TimeoutError, WorkflowFailureError, RPCError)
+
+
 def open_session() -> aiohttp.ClientSession:
     """A client that keeps as many connections as are used at once."""
     return aiohttp.ClientSession(
@@ -56,6 +60,29 @@ def open_session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S),
         headers={"content-type": "application/json"},
     )
+
+
+async def closed_loop(call: Call, prompts: Sequence[str], concurrency: int) -> Phase:
+    """Make one call per prompt by `concurrency` clients, each of which asks again when it has its answer.
+
+    A failed call is counted and is no sample.
+    """
+    waiting, phase = iter(prompts), Phase()
+
+    async def client() -> None:
+        for prompt in waiting:  # shared: each client takes the next one
+            try:
+                timed = await call(prompt)
+            except _FAILURES as error:
+                phase.errors[f"{type(error).__name__}: {error}"[:200]] += 1
+            else:
+                phase.latencies_ms.append(timed.ms)
+                phase.degraded += timed.degraded
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(concurrency)))
+    phase.answered_s = time.perf_counter() - began
+    return phase
 
 
 async def whole_answer(session: aiohttp.ClientSession, target: ChatTarget, prompt: str) -> Timed:
@@ -108,30 +135,3 @@ def _is_degraded(line: bytes) -> bool:
     # Our own object is on the last chunk before [DONE]; others have none.
     data = line.removeprefix(_EVENT).strip()
     return bool(orjson.loads(data).get("modelpilot", {}).get("degraded")) if data else False
-
-
-# Load: a fixed number of calls by a fixed number of clients, each of which asks again when it has its answer.
-
-Call = Callable[[str], Awaitable[Timed]]
-
-_FAILURES = (BadAnswer, aiohttp.ClientError, TimeoutError, WorkflowFailureError, RPCError)
-
-
-async def closed_loop(call: Call, prompts: Sequence[str], concurrency: int) -> Phase:
-    """Make one call per prompt, `concurrency` at a time. A failed call is counted and is no sample."""
-    waiting, phase = iter(prompts), Phase()
-
-    async def client() -> None:
-        for prompt in waiting:  # shared: each client takes the next one
-            try:
-                timed = await call(prompt)
-            except _FAILURES as error:
-                phase.errors[f"{type(error).__name__}: {error}"[:200]] += 1
-            else:
-                phase.latencies_ms.append(timed.ms)
-                phase.degraded += timed.degraded
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(concurrency)))
-    phase.answered_s = time.perf_counter() - began
-    return phase

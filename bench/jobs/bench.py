@@ -3,19 +3,16 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from bench import machine
 from bench.installation import Installation, fresh_installation
 from bench.jobs import past
 from bench.jobs.runs import JobFailed, api_session, measure_rescoring, rate, run_job
+from bench.report import Progress, print_report, table
 from infra.db.engine import Database
 from infra.db.metrics.export import ExportLedger
 from infra.temporal.client import connect
@@ -24,7 +21,7 @@ from infra.warehouse.sink import FileSink
 from modelpilot import names
 from workflows.schedules import aggregation, refits
 
-Progress = Callable[[str], None]
+_COLUMNS = ("job", "rows", "seconds", "rows/s", "memory MB (before → peak)", "more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ async def bench_jobs(options: JobsOptions, progress: Progress) -> dict[str, Any]
 
     Raises StackError, DependencyUnavailable, JobFailed.
     """
-    about = machine.about("jobs")
+    about = machine.about("jobs", options)
     async with fresh_installation(progress) as installation:
         await _pause_schedules(installation)
         sizes = [await _measure(installation, rows, progress) for rows in _sizes(options.rows)]
@@ -50,12 +47,22 @@ async def bench_jobs(options: JobsOptions, progress: Progress) -> dict[str, Any]
             {"rows": rows, "rescoring": await measure_rescoring(installation, rows, progress)}
             for rows in _sizes(options.rescore_rows)
         ]
-    return {
-        **about,
-        "options": {"rows": options.rows, "rescoreRows": options.rescore_rows},
-        "results": sizes,
-        "growth": _growth(sizes),
-    }
+    return {**about, "results": sizes, "growth": _growth(sizes)}
+
+
+def show_jobs(results: Mapping[str, Any]) -> None:
+    """Print a line per job and size, and how the time grows."""
+    rows = [
+        (job, f"{size['rows']:,}", f"{found['seconds']:.1f}", f"{found['rowsPerS']:,.0f}", *_more(found))
+        for size in results["results"]
+        for job, found in size.items()
+        if job != "rows"
+    ]
+    growth = ", ".join(f"{job} {factor:.2f}" for job, factor in results["growth"].items())
+    print_report(
+        table("Batch jobs", _COLUMNS, rows, texts=("job", "more")),
+        f"Seconds per row at the large size by the small one (1 is linear): {growth}",
+    )
 
 
 async def _pause_schedules(installation: Installation) -> None:
@@ -127,28 +134,6 @@ def _growth(sizes: list[dict[str, Any]]) -> dict[str, float]:
         small, large = (size[job]["seconds"] / size["rows"] for size in sizes if job in size)
         growth[job] = round(large / small, 3)
     return growth
-
-
-# The results of `bench jobs` for people.
-
-_COLUMNS = ("job", "rows", "seconds", "rows/s", "memory MB (before → peak)", "more")
-
-
-def show_jobs(results: Mapping[str, Any]) -> None:
-    """Print a line per job and size, and how the time grows."""
-    console = Console(highlight=False, markup=False)
-    table = Table(title="Batch jobs", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column in ("job", "more") else "right")
-    for size in results["results"]:
-        for job, found in size.items():
-            if job != "rows":
-                table.add_row(
-                    job, f"{size['rows']:,}", f"{found['seconds']:.1f}", f"{found['rowsPerS']:,.0f}", *_more(found)
-                )
-    console.print(table)
-    growth = ", ".join(f"{job} {factor:.2f}" for job, factor in results["growth"].items())
-    console.print(f"Seconds per row at the large size by the small one (1 is linear): {growth}", soft_wrap=True)
 
 
 def _more(found: Mapping[str, Any]) -> tuple[str, str]:

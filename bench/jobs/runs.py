@@ -1,8 +1,8 @@
-"""Running one job of an installation to its end, and what that took."""
+"""Running one job of an installation to its end, and what that took; re-scoring with the rows that it needs."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import md5
 from typing import Any
 
@@ -12,14 +12,39 @@ import psycopg
 
 from bench import machine
 from bench.installation import Installation
+from bench.report import Progress
 from infra.settings import Settings
 from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.records import HistoryPoint, HistoryScope
 
+USER, ROUTER, MODEL = "admin", "bench-rescore", "sim/small"
+_GROUP_ROWS, _TRIES = 250, 10
 _ASK_EVERY_S = 0.05
 _LONGEST_S = 3_600.0
+# Half of the rows have a check that passed, a fifth have feedback of one of a thousand people; all are due.
+_FILL = """
+INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
+    status, model, provider, latency_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
+    reasoning_tokens, success, finish_reason, request_type, checks_quality, quality_pending, attempts, fallback_used,
+    degraded, propensity, explored, prompt_hash, decision, features, tags, stream)
+SELECT %(user)s, 'rescore-' || n, %(router)s, 'key-1', 1, now() - interval '1 hour' + n * interval '1 ms',
+    now() - interval '1 hour', now() - interval '1 hour', 'completed', %(model)s, 'simulator', 100, 2, 0.0001, 100, 50,
+    0, 0, true, 'stop', 'chat', CASE WHEN n %% 2 = 0 THEN 1.0 END, true, 1, false, '{}', 1.0, false, md5(n::text),
+    '{}', '{}', '{}', false
+FROM generate_series(0, %(rows)s - 1) AS n
+"""
+_RATE = """
+INSERT INTO feedback (user_id, request_id, api_key_id, source, router_id, model, score)
+SELECT %(user)s, 'rescore-' || n, 'key-1', 'user-' || n %% 1000, %(router)s, %(model)s, n %% 3 / 2.0
+FROM generate_series(0, %(rows)s - 1, 5) AS n
+"""
+_CLEAR = ("DELETE FROM requests WHERE router_id = %(router)s", "DELETE FROM feedback WHERE router_id = %(router)s")
+_CHECK = """
+SELECT count(*) FILTER (WHERE quality IS NOT NULL), count(*) FILTER (WHERE quality_pending) FROM requests
+WHERE router_id = %(router)s
+"""
 
 
 class JobFailed(Exception):
@@ -53,6 +78,23 @@ def rate(rows: int, seconds: float) -> dict[str, Any]:
     return {"seconds": round(seconds, 3), "rowsPerS": round(rows / seconds, 1)}
 
 
+async def measure_rescoring(installation: Installation, rows: int, progress: Progress) -> dict[str, Any]:
+    """Fill in `rows` rows with their points and re-score all of them; seconds, rows/s and the worker's memory.
+
+    The worst case is measured: every row changes, so every row is written to Postgres and every point to Milvus.
+
+    Raises JobFailed, DependencyUnavailable.
+    """
+    progress(f"{rows:,} rows: filling Postgres and Milvus")
+    await asyncio.to_thread(_fill, str(installation.settings.database_url), rows)
+    await _fill_points(installation.settings, rows)
+    progress(f"{rows:,} rows: re-scoring")
+    # By time and not by router: the router itself need not exist.
+    job, took = await run_job(installation, "/api/jobs/rescore", rows, {"model": MODEL})
+    _verify(str(installation.settings.database_url), rows, job)
+    return took
+
+
 async def _ended(installation: Installation, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
     began = time.perf_counter()
     async with api_session(installation) as session:
@@ -65,52 +107,6 @@ async def _ended(installation: Installation, path: str, body: Mapping[str, Any] 
             async with session.get(f"/api/jobs/{job['id']}") as answer:
                 job = await answer.json()
     return job
-
-
-# Deterministic re-scoring of many rows by a running installation, for `bench jobs`.
-#
-# The worst case is measured: every row changes, so every row is written to Postgres and every point to Milvus.
-
-USER, ROUTER, MODEL = "admin", "bench-rescore", "sim/small"
-_GROUP_ROWS, _TRIES = 250, 10
-
-# Half of the rows have a check that passed, a fifth have feedback of one of a thousand people; all are due.
-_FILL = """
-INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
-    status, model, provider, latency_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
-    reasoning_tokens, success, finish_reason, request_type, checks_quality, quality_pending, attempts, fallback_used,
-    degraded, propensity, explored, prompt_hash, decision, features, tags, stream)
-SELECT %(user)s, 'rescore-' || n, %(router)s, 'key-1', 1, now() - interval '1 hour' + n * interval '1 ms',
-    now() - interval '1 hour', now() - interval '1 hour', 'completed', %(model)s, 'simulator', 100, 2, 0.0001, 100, 50,
-    0, 0, true, 'stop', 'chat', CASE WHEN n %% 2 = 0 THEN 1.0 END, true, 1, false, '{}', 1.0, false, md5(n::text),
-    '{}', '{}', '{}', false
-FROM generate_series(0, %(rows)s - 1) AS n
-"""
-_RATE = """
-INSERT INTO feedback (user_id, request_id, api_key_id, source, router_id, model, score)
-SELECT %(user)s, 'rescore-' || n, 'key-1', 'user-' || n %% 1000, %(router)s, %(model)s, n %% 3 / 2.0
-FROM generate_series(0, %(rows)s - 1, 5) AS n
-"""
-_CLEAR = ("DELETE FROM requests WHERE router_id = %(router)s", "DELETE FROM feedback WHERE router_id = %(router)s")
-_CHECK = """
-SELECT count(*) FILTER (WHERE quality IS NOT NULL), count(*) FILTER (WHERE quality_pending) FROM requests
-WHERE router_id = %(router)s
-"""
-
-
-async def measure_rescoring(installation: Installation, rows: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Fill in `rows` rows with their points and re-score all of them; seconds, rows/s and the worker's memory.
-
-    Raises JobFailed, DependencyUnavailable.
-    """
-    progress(f"{rows:,} rows: filling Postgres and Milvus")
-    await asyncio.to_thread(_fill, str(installation.settings.database_url), rows)
-    await _fill_points(installation.settings, rows)
-    progress(f"{rows:,} rows: re-scoring")
-    # By time and not by router: the router itself need not exist.
-    job, took = await run_job(installation, "/api/jobs/rescore", rows, {"model": MODEL})
-    _verify(str(installation.settings.database_url), rows, job)
-    return took
 
 
 def _fill(url: str, rows: int) -> None:

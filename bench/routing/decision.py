@@ -7,13 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from activities.requests.decision import NEIGHBOUR_ROWS, Decided, DecisionSteps
 from bench import machine
 from bench.gateway.history import DAYS_S, PastModel, past_point, prompt
+from bench.report import Progress, conditions, print_report, table
 from bench.statistics import percentiles
 from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.hot_history import HotHistory
@@ -30,56 +27,29 @@ from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, 
 from modelpilot.routing.router import Objective, Router
 from modelpilot.routing.selection import decide
 
-# The router that `bench decision` decides for: its models, its past, and a predictor fitted to that.
-
 SCOPE = HistoryScope("bench", "decision")
+EMPTY = "empty"
+_WARM_UP_CALLS = 20
 _FITTED_ROWS = 4_000  # enough for a predictor of full size
 _PAGE_ROWS = 1_000
+_PERCENTS = ("p50", "p95", "p99")
+_SAYS = {
+    "empty": "the decision without anything known of the prompt: what the others are compared with",
+    "predict": "expectations for every model, from the neighbours and the fitted predictor",
+    "score": "the whole decision with its explanation, the expectations included",
+    "embed": "the prompt's vector",
+    "search": "its neighbours, from memory",
+    "whole": "embed, search and score, as a request makes them",
+}
 
 
-def models(count: int) -> list[ModelSpec]:
-    """Models from cheap and quick to dear and good."""
-    steps = [number / max(count - 1, 1) for number in range(count)]
-    return [
-        ModelSpec(
-            id=f"bench/model-{number}",
-            provider="simulator",
-            provider_model=f"model-{number}",
-            avg_latency_ms=300.0 + 2_700.0 * step,
-            cost_per_input_token=1e-7 * 30.0**step,
-            cost_per_output_token=4e-7 * 30.0**step,
-            quality_score=0.55 + 0.4 * step,
-            carbon_g_per_1k_tokens=0.1 + 2.0 * step,
-        )
-        for number, step in enumerate(steps)
-    ]
+@dataclass(frozen=True, slots=True)
+class DecisionOptions:
+    """`calls` is per step; `history` is in rows."""
 
-
-def snapshot(specs: Sequence[ModelSpec]) -> RouterSnapshot:
-    """A router over all of them that weighs cost, latency and quality."""
-    objective = Objective(cost_weight=0.4, latency_weight=0.2, quality_weight=0.4)
-    router = Router(id=SCOPE.router_id, available_models=[spec.id for spec in specs], objective=objective)
-    catalogue = {spec.id: spec for spec in specs}
-    return RouterSnapshot(SCOPE.user_id, router, 1, catalogue, {}, {"simulator": ProviderFacts("simulator")})
-
-
-async def past_rows(embedder: Embedder, specs: Sequence[ModelSpec], count: int) -> list[HistoryRow]:
-    """`count` outcomes of as many prompts, over the past month."""
-    past = [
-        PastModel(
-            spec.id, spec.quality_score or 0.0, spec.avg_latency_ms or 0.0, 60 * (spec.cost_per_output_token or 0)
-        )
-        for spec in specs
-    ]
-    now = time.time()
-    moments = [now - DAYS_S * (count - number) / count for number in range(count)]
-    points = [await past_point(embedder, SCOPE, past, number, moment) for number, moment in enumerate(moments)]
-    return [new_row(replace(point, quality=_quality(point)), point.timestamp) for point in points]
-
-
-def _quality(point: HistoryPoint) -> float:
-    # Half of all prompts are hard ones, as their vectors show: there has to be something for a fit to find.
-    return point.quality or 0.0 if point.embedding[0] > 0.0 else 0.0
+    models: int = 20
+    history: int = 20_000
+    calls: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +102,6 @@ class StoredRows:
         for begin in range(0, len(self.rows), _PAGE_ROWS):
             page = self.rows[begin : begin + _PAGE_ROWS]
             yield [row for row in page if row.updated_at >= updated_since]
-
-
-EMPTY = "empty"
-_WARM_UP_CALLS = 20
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionOptions:
-    """`calls` is per step; `history` is in rows."""
-
-    models: int = 20
-    history: int = 20_000
-    calls: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +179,7 @@ class Decider:
 
 async def bench_decision(options: DecisionOptions, progress: Progress) -> dict[str, Any]:
     """Measure every step in turns; the results as JSON. Nothing is started beside this process."""
-    about = machine.about("decision")
+    about = machine.about("decision", options)
     embedder, specs = WordLlamaEmbedder(), models(options.models)
     progress(f"embedding {options.history:,} past prompts")
     rows = await past_rows(embedder, specs, options.history)
@@ -238,10 +193,83 @@ async def bench_decision(options: DecisionOptions, progress: Progress) -> dict[s
         await history.close()
     return {
         **about,
-        "options": {"models": options.models, "history": options.history, "calls": options.calls},
         "fitted": fitted.served is not None,
         "results": results(samples),
     }
+
+
+def results(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """JSON: percentiles of each step, and its p50 as a multiple of the empty decision's."""
+    figures = {name: percentiles(taken) for name, taken in samples.items()}
+    return {
+        name: {
+            "ms": {percent: round(value, 4) for percent, value in found.items()},
+            "ofEmpty": round(found["p50"] / figures[EMPTY]["p50"], 3),
+        }
+        for name, found in figures.items()
+    }
+
+
+def show_decision(found: Mapping[str, Any]) -> None:
+    """Print a line per step, and the conditions."""
+    rows = [
+        (name, *(f"{step['ms'][percent]:.2f}" for percent in _PERCENTS), f"{step['ofEmpty']:.2f}", _SAYS[name])
+        for name, step in found["results"].items()
+    ]
+    columns = ("step", *(f"{percent} ms" for percent in _PERCENTS), "of empty", "is")
+    options = found["options"]
+    predictor = "a fitted predictor" if found["fitted"] else "no predictor (its fit was refused)"
+    print_report(
+        table("One decision", columns, rows, texts=("step", "is")),
+        f"{options['models']} models, {options['history']:,} past prompts, {predictor}, {options['calls']:,} calls of "
+        f"each step; {conditions(found)}",
+        least_width=124,
+    )
+
+
+def models(count: int) -> list[ModelSpec]:
+    """Models from cheap and quick to dear and good."""
+    steps = [number / max(count - 1, 1) for number in range(count)]
+    return [
+        ModelSpec(
+            id=f"bench/model-{number}",
+            provider="simulator",
+            provider_model=f"model-{number}",
+            avg_latency_ms=300.0 + 2_700.0 * step,
+            cost_per_input_token=1e-7 * 30.0**step,
+            cost_per_output_token=4e-7 * 30.0**step,
+            quality_score=0.55 + 0.4 * step,
+            carbon_g_per_1k_tokens=0.1 + 2.0 * step,
+        )
+        for number, step in enumerate(steps)
+    ]
+
+
+def snapshot(specs: Sequence[ModelSpec]) -> RouterSnapshot:
+    """A router over all of them that weighs cost, latency and quality."""
+    objective = Objective(cost_weight=0.4, latency_weight=0.2, quality_weight=0.4)
+    router = Router(id=SCOPE.router_id, available_models=[spec.id for spec in specs], objective=objective)
+    catalogue = {spec.id: spec for spec in specs}
+    return RouterSnapshot(SCOPE.user_id, router, 1, catalogue, {}, {"simulator": ProviderFacts("simulator")})
+
+
+async def past_rows(embedder: Embedder, specs: Sequence[ModelSpec], count: int) -> list[HistoryRow]:
+    """`count` outcomes of as many prompts, over the past month."""
+    past = [
+        PastModel(
+            spec.id, spec.quality_score or 0.0, spec.avg_latency_ms or 0.0, 60 * (spec.cost_per_output_token or 0)
+        )
+        for spec in specs
+    ]
+    now = time.time()
+    moments = [now - DAYS_S * (count - number) / count for number in range(count)]
+    points = [await past_point(embedder, SCOPE, past, number, moment) for number, moment in enumerate(moments)]
+    return [new_row(replace(point, quality=_quality(point)), point.timestamp) for point in points]
+
+
+def _quality(point: HistoryPoint) -> float:
+    # Half of all prompts are hard ones, as their vectors show: there has to be something for a fit to find.
+    return point.quality or 0.0 if point.embedding[0] > 0.0 else 0.0
 
 
 async def _measure(decider: Decider, options: DecisionOptions, progress: Progress) -> Mapping[str, Sequence[float]]:
@@ -258,48 +286,3 @@ async def _measure(decider: Decider, options: DecisionOptions, progress: Progres
             if call >= 0:
                 samples[name].append(took_ms)
     return {name: samples[name] for name, _ in steps}
-
-
-def results(samples: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """JSON: percentiles of each step, and its p50 as a multiple of the empty decision's."""
-    figures = {name: percentiles(taken) for name, taken in samples.items()}
-    return {
-        name: {
-            "ms": {percent: round(value, 4) for percent, value in found.items()},
-            "ofEmpty": round(found["p50"] / figures[EMPTY]["p50"], 3),
-        }
-        for name, found in figures.items()
-    }
-
-
-# The results of `bench decision` for people.
-
-_SAYS = {
-    "empty": "the decision without anything known of the prompt: what the others are compared with",
-    "predict": "expectations for every model, from the neighbours and the fitted predictor",
-    "score": "the whole decision with its explanation, the expectations included",
-    "embed": "the prompt's vector",
-    "search": "its neighbours, from memory",
-    "whole": "embed, search and score, as a request makes them",
-}
-
-
-def show_decision(found: Mapping[str, Any]) -> None:
-    """Print a line per step, and the conditions."""
-    console = Console(highlight=False, markup=False)
-    console.width = max(console.width, 124)
-    table = Table(title="One decision", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("step", "p50 ms", "p95 ms", "p99 ms", "of empty", "is"):
-        table.add_column(column, justify="left" if column in ("step", "is") else "right")
-    for name, step in found["results"].items():
-        figures = [f"{step['ms'][percent]:.2f}" for percent in ("p50", "p95", "p99")]
-        table.add_row(name, *figures, f"{step['ofEmpty']:.2f}", _SAYS[name])
-    console.print(table)
-    options, machine = found["options"], found["machine"]
-    load = " ".join(f"{value:.2f}" for value in machine["loadAverageBefore"])
-    predictor = "a fitted predictor" if found["fitted"] else "no predictor (its fit was refused)"
-    console.print(
-        f"{options['models']} models, {options['history']:,} past prompts, {predictor}, {options['calls']:,} calls of "
-        f"each step; {machine['cpusUsable']} CPUs, load before {load}",
-        soft_wrap=True,
-    )

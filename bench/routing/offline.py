@@ -1,4 +1,9 @@
-"""`modelpilot bench routing`: the product's own estimators on recorded outcomes."""
+"""`modelpilot bench routing`: the product's own estimators on recorded outcomes.
+
+A recording has one JSON object per line, plain or gzipped. A line of history has `query_id`, `prompt` and `outcomes`:
+{model: [quality 0..1, cost USD, latency s or null, input tokens, output tokens]}. A query has `models`, which is a list
+of names, instead; of outcomes in it only the names are read.
+"""
 
 import gzip
 import math
@@ -20,12 +25,10 @@ from modelpilot.learning.estimation import Fit, Prediction, RequestFacts, Traini
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.requests.records import Neighbours, Vector, coded
 
-# Recorded routing outcomes: one JSON object per line, plain or gzipped.
-#
-# A line of history has `query_id`, `prompt` and `outcomes`: {model: [quality 0..1, cost USD, latency s or null, input
-# tokens, output tokens]}. A query has `models` (a list of names) instead; of outcomes in it only the names are read.
-
 _LENGTH = 5
+_NOW_S = 1_790_000_000.0  # nothing recorded has a date: all of it is of today
+_MS = 1_000.0
+Advance = Callable[[int], None]
 
 
 class BadRecording(Exception):
@@ -54,88 +57,6 @@ class Query:
     task: str = ""
 
 
-def read_history(path: Path) -> list[Query]:
-    """Prompts with their outcomes. Raises BadRecording, OSError."""
-    return [_history_line(line, f"{path}, line {number}") for number, line in _lines(path)]
-
-
-def read_queries(path: Path) -> list[Query]:
-    """Prompts and model names only, whatever else the file has. Raises BadRecording, OSError."""
-    queries = [_query_line(line, f"{path}, line {number}") for number, line in _lines(path)]
-    if len({query.query_id for query in queries}) < len(queries):
-        raise BadRecording(f"{path}: a query_id occurs twice")
-    return queries
-
-
-def write_predictions(path: Path, lines: Iterable[tuple[str, Mapping[str, tuple[float, float]]]]) -> None:
-    """One line per query: expected quality and cost (USD) of every model; gzipped where the name ends in .gz."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as file:
-        for query_id, expected in lines:
-            predictions = {model: {"quality": pair[0], "costUsd": pair[1]} for model, pair in expected.items()}
-            file.write(orjson.dumps({"query_id": query_id, "predictions": predictions}) + b"\n")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    found = False
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, text in enumerate(file, 1):
-                if text.strip():
-                    found = True
-                    yield number, _parsed(text, f"{path}, line {number}")
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise BadRecording(f"{path}: {error}") from error
-    if not found:
-        raise BadRecording(f"{path}: no lines in it")
-
-
-def _parsed(text: bytes, where: str) -> dict[str, Any]:
-    try:
-        line: Any = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise BadRecording(f"{where}: {error}") from error
-    texts = [line.get(name) for name in ("query_id", "prompt")] if isinstance(line, dict) else [None]
-    if not all(isinstance(text, str) for text in texts):
-        raise BadRecording(f"{where}: an object with query_id and prompt was expected")
-    return dict(line)
-
-
-def _history_line(line: dict[str, Any], where: str) -> Query:
-    outcomes = line.get("outcomes")
-    if not isinstance(outcomes, dict) or not outcomes:
-        raise BadRecording(f"{where}: a line of history needs outcomes")
-    read = {model: _outcome(values, f"{where}, {model}") for model, values in outcomes.items()}
-    return Query(line["query_id"], line["prompt"], tuple(read), read, str(line.get("task", "")))
-
-
-def _query_line(line: dict[str, Any], where: str) -> Query:
-    models = line.get("models") or list(line.get("outcomes") or ())
-    if not isinstance(models, list) or not models or not all(isinstance(model, str) for model in models):
-        raise BadRecording(f"{where}: a query needs models, a list of names")
-    return Query(line["query_id"], line["prompt"], tuple(models), {})
-
-
-def _outcome(values: Any, where: str) -> Outcome:
-    usable = isinstance(values, list) and len(values) == _LENGTH
-    numbers = [value for place, value in enumerate(values) if place != 2 or value is not None] if usable else []
-    if not numbers or not all(type(value) in (int, float) and math.isfinite(value) and value >= 0 for value in numbers):
-        raise BadRecording(f"{where}: [quality, cost, latency or null, input tokens, output tokens] was expected")
-    if values[0] > 1.0:
-        raise BadRecording(f"{where}: quality {values[0]} is above 1")
-    return Outcome(*values)
-
-
-_NOW_S = 1_790_000_000.0  # nothing recorded has a date: all of it is of today
-_MS = 1_000.0
-
-Advance = Callable[[int], None]
-
-
-def _nobody(_: int) -> None:
-    """Progress that nobody watches."""
-
-
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """Prompts as the gateway would see them: one user message each."""
@@ -154,18 +75,6 @@ class Prompts:
             tuple(self.request_types[place] for place in places),
             tuple(self.tokens[place] for place in places),
         )
-
-
-async def embed_prompts(texts: Sequence[str], advance: Advance = _nobody) -> Prompts:
-    """Vector, request type and size of each prompt; `advance` hears of each."""
-    embedder, vectors, kinds, sizes = WordLlamaEmbedder(), [], [], []
-    for text in texts:
-        message = [{"role": "user", "content": text}]
-        vectors.append(await embedder.embed(text))
-        kinds.append(classify_request(message, has_tools=False))
-        sizes.append(estimate_prompt_tokens(message))
-        advance(1)
-    return Prompts(np.stack(vectors), tuple(kinds), tuple(sizes))
 
 
 class RecordedHistory:
@@ -227,6 +136,44 @@ class RecordedHistory:
         }
 
 
+def _nobody(_: int) -> None:
+    """Progress that nobody watches."""
+
+
+def read_history(path: Path) -> list[Query]:
+    """Prompts with their outcomes. Raises BadRecording, OSError."""
+    return [_history_line(line, f"{path}, line {number}") for number, line in _lines(path)]
+
+
+def read_queries(path: Path) -> list[Query]:
+    """Prompts and model names only, whatever else the file has. Raises BadRecording, OSError."""
+    queries = [_query_line(line, f"{path}, line {number}") for number, line in _lines(path)]
+    if len({query.query_id for query in queries}) < len(queries):
+        raise BadRecording(f"{path}: a query_id occurs twice")
+    return queries
+
+
+def write_predictions(path: Path, lines: Iterable[tuple[str, Mapping[str, tuple[float, float]]]]) -> None:
+    """One line per query: expected quality and cost (USD) of every model; gzipped where the name ends in .gz."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as file:
+        for query_id, expected in lines:
+            predictions = {model: {"quality": pair[0], "costUsd": pair[1]} for model, pair in expected.items()}
+            file.write(orjson.dumps({"query_id": query_id, "predictions": predictions}) + b"\n")
+
+
+async def embed_prompts(texts: Sequence[str], advance: Advance = _nobody) -> Prompts:
+    """Vector, request type and size of each prompt; `advance` hears of each."""
+    embedder, vectors, kinds, sizes = WordLlamaEmbedder(), [], [], []
+    for text in texts:
+        message = [{"role": "user", "content": text}]
+        vectors.append(await embedder.embed(text))
+        kinds.append(classify_request(message, has_tools=False))
+        sizes.append(estimate_prompt_tokens(message))
+        advance(1)
+    return Prompts(np.stack(vectors), tuple(kinds), tuple(sizes))
+
+
 def recorded_rows(queries: Sequence[Query], prompts: Prompts) -> TrainingRows:
     """Every outcome of every prompt as columns to learn from."""
     models, model = coded([name for query in queries for name in query.outcomes])
@@ -262,6 +209,56 @@ def outcome_table(queries: Sequence[Query], read_from: Path) -> Table:
     outcomes = [[query.outcomes[model] for model in models] for query in queries]
     quality = np.array([[outcome.quality for outcome in row] for row in outcomes])
     return Table(models, quality, np.array([[outcome.cost_usd for outcome in row] for row in outcomes]))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    found = False
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                if text.strip():
+                    found = True
+                    yield number, _parsed(text, f"{path}, line {number}")
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise BadRecording(f"{path}: {error}") from error
+    if not found:
+        raise BadRecording(f"{path}: no lines in it")
+
+
+def _parsed(text: bytes, where: str) -> dict[str, Any]:
+    try:
+        line: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadRecording(f"{where}: {error}") from error
+    texts = [line.get(name) for name in ("query_id", "prompt")] if isinstance(line, dict) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadRecording(f"{where}: an object with query_id and prompt was expected")
+    return dict(line)
+
+
+def _history_line(line: dict[str, Any], where: str) -> Query:
+    outcomes = line.get("outcomes")
+    if not isinstance(outcomes, dict) or not outcomes:
+        raise BadRecording(f"{where}: a line of history needs outcomes")
+    read = {model: _outcome(values, f"{where}, {model}") for model, values in outcomes.items()}
+    return Query(line["query_id"], line["prompt"], tuple(read), read, str(line.get("task", "")))
+
+
+def _query_line(line: dict[str, Any], where: str) -> Query:
+    models = line.get("models") or list(line.get("outcomes") or ())
+    if not isinstance(models, list) or not models or not all(isinstance(model, str) for model in models):
+        raise BadRecording(f"{where}: a query needs models, a list of names")
+    return Query(line["query_id"], line["prompt"], tuple(models), {})
+
+
+def _outcome(values: Any, where: str) -> Outcome:
+    usable = isinstance(values, list) and len(values) == _LENGTH
+    numbers = [value for place, value in enumerate(values) if place != 2 or value is not None] if usable else []
+    if not numbers or not all(type(value) in (int, float) and math.isfinite(value) and value >= 0 for value in numbers):
+        raise BadRecording(f"{where}: [quality, cost, latency or null, input tokens, output tokens] was expected")
+    if values[0] > 1.0:
+        raise BadRecording(f"{where}: quality {values[0]} is above 1")
+    return Outcome(*values)
 
 
 def _mean_costs(rows: TrainingRows) -> Mapping[str, float]:

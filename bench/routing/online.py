@@ -33,6 +33,8 @@ from modelpilot.arrays import Floats, Indices
 from modelpilot.routing.router import Objective
 
 COMPARED = ("router", "prior", "best_single", "best_per_task", "oracle")
+# Student's t for 95 %, by degrees of freedom; beyond the table the normal one is close enough.
+_T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +101,6 @@ def bench_online(known: Path, stream: Path, options: OnlineOptions, advance: Cal
     return results
 
 
-_World = tuple[Recording, Recording, Prompts, OnlineOptions]
-_world: list[_World] = []  # of a worker process, which gets it once and not with every case
-
-
-def _set_up(*world: Any) -> None:
-    _world[:] = [world]
-
-
-def _run_case(case: Case) -> CaseResult:
-    return run_case(case, *_world[0])
-
-
 def run_case(
     case: Case, prior: Recording, recording: Recording, prompts: Prompts, options: OnlineOptions
 ) -> CaseResult:
@@ -157,6 +147,49 @@ def replace_learning(learner: Learner) -> Learner:
     return replace(learner, learns=False, exploration=0.0, fitted=None, _rows={}, _fitted_rows=0)
 
 
+def summarize(results: Iterable[CaseResult]) -> list[dict[str, Any]]:
+    """Per weighting and share of grades: means over the orders and 95 % intervals of the differences to the router."""
+    groups: dict[tuple[tuple[float, float], float], list[CaseResult]] = {}
+    for result in results:
+        groups.setdefault((result.case.weighting, result.case.graded_share), []).append(result)
+    return [_summary(weighting, share, group) for (weighting, share), group in groups.items()]
+
+
+def interval(differences: Floats) -> dict[str, float | None]:
+    """Mean of paired differences with the 95 % interval over the orders; no interval for a single one."""
+    mean, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return {"mean": round(mean, 4), "low": None, "high": None}
+    t = _T95[count - 2] if count - 2 < len(_T95) else 1.96
+    half = t * float(differences.std(ddof=1)) / count**0.5
+    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+
+
+def describe_online(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line per case: the router's mean utility in the second half, and its gain over the others (points)."""
+    lines = []
+    for case in summaries:
+        gains = "; ".join(f"{name.replace('_', ' ')} {_points(gain)}" for name, gain in case["gainOver"].items())
+        lines.append(
+            f"cost {case['costWeight']:g} quality {case['qualityWeight']:g}, {case['gradedShare']:.0%} graded: "
+            f"utility {case['utility']['router']:.4f}; points over {gains}; "
+            f"{case['exploredRequests']:g} explored, at {100 * case['explorationCost']:.1f} points each"
+        )
+    return lines
+
+
+_World = tuple[Recording, Recording, Prompts, OnlineOptions]
+_world: list[_World] = []  # of a worker process, which gets it once and not with every case
+
+
+def _set_up(*world: Any) -> None:
+    _world[:] = [world]
+
+
+def _run_case(case: Case) -> CaseResult:
+    return run_case(case, *_world[0])
+
+
 def _serve(
     learner: Learner, order: Indices, graded_share: float, draw: np.random.Generator, options: OnlineOptions
 ) -> tuple[Indices, Indices, np.ndarray]:
@@ -189,14 +222,6 @@ def _best_per_task(true: Floats, tasks: list[str]) -> float:
     return float(total / len(tasks))
 
 
-def summarize(results: Iterable[CaseResult]) -> list[dict[str, Any]]:
-    """Per weighting and share of grades: means over the orders and 95 % intervals of the differences to the router."""
-    groups: dict[tuple[tuple[float, float], float], list[CaseResult]] = {}
-    for result in results:
-        groups.setdefault((result.case.weighting, result.case.graded_share), []).append(result)
-    return [_summary(weighting, share, group) for (weighting, share), group in groups.items()]
-
-
 def _summary(weighting: tuple[float, float], share: float, group: list[CaseResult]) -> dict[str, Any]:
     values: Mapping[str, Floats] = {name: np.array([r.utility[name] for r in group]) for name in COMPARED}
     return {
@@ -212,33 +237,6 @@ def _summary(weighting: tuple[float, float], share: float, group: list[CaseResul
         "explorationCost": round(float(np.mean([r.exploration_cost for r in group])), 4),
         "refusedFits": sum(r.refused_fits for r in group),
     }
-
-
-# Student's t for 95 %, by degrees of freedom; beyond the table the normal one is close enough.
-_T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
-
-
-def interval(differences: Floats) -> dict[str, float | None]:
-    """Mean of paired differences with the 95 % interval over the orders; no interval for a single one."""
-    mean, count = float(differences.mean()), len(differences)
-    if count < 2:
-        return {"mean": round(mean, 4), "low": None, "high": None}
-    t = _T95[count - 2] if count - 2 < len(_T95) else 1.96
-    half = t * float(differences.std(ddof=1)) / count**0.5
-    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
-
-
-def describe_online(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line per case: the router's mean utility in the second half, and its gain over the others (points)."""
-    lines = []
-    for case in summaries:
-        gains = "; ".join(f"{name.replace('_', ' ')} {_points(gain)}" for name, gain in case["gainOver"].items())
-        lines.append(
-            f"cost {case['costWeight']:g} quality {case['qualityWeight']:g}, {case['gradedShare']:.0%} graded: "
-            f"utility {case['utility']['router']:.4f}; points over {gains}; "
-            f"{case['exploredRequests']:g} explored, at {100 * case['explorationCost']:.1f} points each"
-        )
-    return lines
 
 
 def _points(gain: Mapping[str, float | None]) -> str:

@@ -1,4 +1,6 @@
-"""A router that learns while it serves: the product's own history, fit and decision, one outcome at a time."""
+"""A router that learns while it serves: the product's own history, fit and decision, one outcome at a time.
+
+Recorded outcomes become a stream of requests: an order of arrival, true utilities, a catalogue without history."""
 
 import random
 from collections.abc import Sequence
@@ -22,8 +24,11 @@ from modelpilot.routing.router import Objective, Router
 from modelpilot.routing.scoring import lower_is_better
 from modelpilot.routing.selection import decide
 
-# Recorded outcomes as a stream of requests: an order of arrival, true utilities, and a catalogue without history.
-
+SCOPE = HistoryScope("bench", "online")
+_SECOND_PER_REQUEST = 60.0
+_BEGAN_S = 1_700_000_000.0
+# The scheduled refit, in requests: when half as much again has come in, and at least every so many rows.
+_FIRST_FIT, _GROWTH, _AT_MOST = 60, 1.5, 500
 # Of the whole stream: every task but one appears for the first time somewhere in this first part of it.
 _LAST_APPEARANCE = 0.5
 _PROVIDER = "recorded"
@@ -91,13 +96,6 @@ def utilities(recording: Recording, cost_weight: float, quality_weight: float) -
     scores = np.array([lower_is_better(costs) for costs in recording.cost_usd.tolist()])
     total = cost_weight + quality_weight
     return (cost_weight * scores + quality_weight * recording.quality) / total
-
-
-SCOPE = HistoryScope("bench", "online")
-_SECOND_PER_REQUEST = 60.0
-_BEGAN_S = 1_700_000_000.0
-# The scheduled refit, in requests: when half as much again has come in, and at least every so many rows.
-_FIRST_FIT, _GROWTH, _AT_MOST = 60, 1.5, 500
 
 
 @dataclass(frozen=True, slots=True)

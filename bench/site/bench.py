@@ -1,24 +1,24 @@
 """`modelpilot bench dashboard`: how long the server works for each page of the analytics site.
 
-Explain, replay and frontier run in the site's process, as they do when it is served, over this Postgres. There is no
-Milvus: a prompt is embedded, but no neighbours are searched for. No router has a fitted predictor.
+What a browser posts when a page opens is posted to the site in this process, through its WSGI interface: no network and
+no browser take part. Explain, replay and frontier run in the site's process, as they do when it is served, over this
+Postgres. There is no Milvus, so a prompt is embedded, but no neighbours are searched for. No router has a predictor.
 """
 
 import asyncio
+import itertools
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flask.testing import FlaskClient
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from bench import machine
+from bench.report import Progress, Row, print_report, table
 from bench.site import past
 from bench.statistics import percentile
 from dashboard.app import create_app
@@ -34,16 +34,27 @@ from infra.settings import load_settings
 from processes.dashboard import site_reader
 from processes.workbench import open_workbench
 
-# What a browser posts when a page of the analytics site opens, and how long the server takes to answer. Pure, but for
-# the clock: the site is called in this process through its WSGI interface, so no network and no browser take part.
-
 CALLBACKS = "/_dash-update-component"
-
+GOAL_MS, OVERVIEW_GOAL_MS = 2_000.0, 500.0
 # Titles of notices that stand in the place of an answer; one of these would be the quickest page of all.
 REFUSALS = (
     "The database cannot be read", "This cannot be replayed", "No decision", "No router chosen", "There is no router",
     "No routers yet", "No prompt",
 )  # fmt: skip
+_COLUMNS = ("page", "callback", "p50 ms", "max ms", "kB", "goal ms", "")
+_GRID = {"startRow": 0, "endRow": 100, "sortModel": []}
+_SORTED = {**_GRID, "sortModel": [{"colId": "latency_ms", "sort": "desc"}]}
+# Never called: decisions only ask whether there is one.
+_SIMULATOR_URL = "http://127.0.0.1:9"
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardOptions:
+    """`rows` requests over the last `days`; every callback is asked `rounds` times."""
+
+    rows: int = 1_000_000
+    days: float = 30.0
+    rounds: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,34 @@ class Visit:
 
 class CallFailed(Exception):
     """A callback that did not answer with data."""
+
+
+async def bench_dashboard(options: DashboardOptions, progress: Progress) -> dict[str, Any]:
+    """Start a Postgres, fill it, ask every page, stop it; the results as JSON.
+
+    Raises ServiceFailed, DependencyUnavailable, CallFailed.
+    """
+    about = machine.about("dashboard", options)
+    with tempfile.TemporaryDirectory(prefix="modelpilot-bench-") as made:
+        async with _running_postgres(Path(made)) as url:
+            progress(f"filling in {options.rows:,} requests")
+            began = time.perf_counter()
+            await asyncio.to_thread(upgrade, url)
+            await past.fill(url, options.rows, options.days)
+            filled_s = round(time.perf_counter() - began, 1)
+            results = await asyncio.to_thread(_measure, url, options, progress)
+    return {**about, "fillSeconds": filled_s, "results": results}
+
+
+def visits() -> Iterator[Visit]:
+    """Every page with what makes it work hardest."""
+    for days in ("24h", "30d"):
+        yield Visit(f"overview, {days}", "overview", f"?range={days}", {}, OVERVIEW_GOAL_MS)
+    yield from _visits_of_requests()
+    for days in ("24h", "30d"):
+        yield Visit(f"models & providers, {days}", "models", f"?range={days}", {}, GOAL_MS)
+    yield from _visits_of_routers()
+    yield Visit("jobs", "jobs", "", {"jobs-csv": 1}, GOAL_MS)
 
 
 def specs_of(client: FlaskClient) -> list[dict[str, Any]]:
@@ -112,51 +151,26 @@ def timed(client: FlaskClient, body: Mapping[str, Any], rounds: int) -> dict[str
     }
 
 
-Progress = Callable[[str], None]
-
-GOAL_MS, OVERVIEW_GOAL_MS = 2_000.0, 500.0
-_GRID = {"startRow": 0, "endRow": 100, "sortModel": []}
-# Never called: decisions only ask whether there is one.
-_SIMULATOR_URL = "http://127.0.0.1:9"
-_SORTED = {**_GRID, "sortModel": [{"colId": "latency_ms", "sort": "desc"}]}
+def summarized(label: str, callbacks: dict[str, dict[str, Any]], goal_ms: float) -> dict[str, Any]:
+    """One visit: its slowest callback decides."""
+    worst_ms = max(found["maxMs"] for found in callbacks.values())
+    return {"page": label, "goalMs": goal_ms, "worstMs": worst_ms, "ok": worst_ms <= goal_ms, "callbacks": callbacks}
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardOptions:
-    """`rows` requests over the last `days`; every callback is asked `rounds` times."""
-
-    rows: int = 1_000_000
-    days: float = 30.0
-    rounds: int = 5
+def all_in_time(results: dict[str, Any]) -> bool:
+    """Whether every page kept its goal."""
+    return all(page["ok"] for page in results["results"])
 
 
-async def bench_dashboard(options: DashboardOptions, progress: Progress) -> dict[str, Any]:
-    """Start a Postgres, fill it, ask every page, stop it; the results as JSON.
-
-    Raises ServiceFailed, DependencyUnavailable, CallFailed.
-    """
-    about = machine.about("dashboard")
-    with tempfile.TemporaryDirectory(prefix="modelpilot-bench-") as made:
-        async with _running_postgres(Path(made)) as url:
-            progress(f"filling in {options.rows:,} requests")
-            began = time.perf_counter()
-            await asyncio.to_thread(upgrade, url)
-            await past.fill(url, options.rows, options.days)
-            filled_s = round(time.perf_counter() - began, 1)
-            results = await asyncio.to_thread(_measure, url, options, progress)
-    sizes = {"rows": options.rows, "days": options.days, "rounds": options.rounds}
-    return {**about, "options": sizes, "fillSeconds": filled_s, "results": results}
-
-
-def visits() -> Iterator[Visit]:
-    """Every page with what makes it work hardest."""
-    for days in ("24h", "30d"):
-        yield Visit(f"overview, {days}", "overview", f"?range={days}", {}, OVERVIEW_GOAL_MS)
-    yield from _visits_of_requests()
-    for days in ("24h", "30d"):
-        yield Visit(f"models & providers, {days}", "models", f"?range={days}", {}, GOAL_MS)
-    yield from _visits_of_routers()
-    yield Visit("jobs", "jobs", "", {"jobs-csv": 1}, GOAL_MS)
+def show_dashboard(results: Mapping[str, Any]) -> None:
+    """Print a line per page and callback; the goal is that of the slowest."""
+    options, pages = results["options"], results["results"]
+    kept, rows = sum(page["ok"] for page in pages), itertools.chain(*map(_rows, pages))
+    print_report(
+        table("Analytics site, server time", _COLUMNS, rows, texts=("page", "callback", "")),
+        f"{options['rows']:,} requests over {options['days']:g} days: {kept} of {len(pages)} in time",
+        least_width=150,
+    )
 
 
 def _visits_of_requests() -> Iterator[Visit]:
@@ -202,17 +216,6 @@ def _visits_of_routers() -> Iterator[Visit]:
     yield Visit("frontier, 30d", "frontier", f"?range=30d&{which}", {"frontier-csv": 1}, GOAL_MS)
 
 
-def summarized(label: str, callbacks: dict[str, dict[str, Any]], goal_ms: float) -> dict[str, Any]:
-    """One visit: its slowest callback decides."""
-    worst_ms = max(found["maxMs"] for found in callbacks.values())
-    return {"page": label, "goalMs": goal_ms, "worstMs": worst_ms, "ok": worst_ms <= goal_ms, "callbacks": callbacks}
-
-
-def all_in_time(results: dict[str, Any]) -> bool:
-    """Whether every page kept its goal."""
-    return all(page["ok"] for page in results["results"])
-
-
 def _measure(url: str, options: DashboardOptions, progress: Progress) -> list[dict[str, Any]]:
     settings = load_settings({"MODELPILOT_DATABASE_URL": url, "MODELPILOT_SIMULATOR_URL": _SIMULATOR_URL})
     with (
@@ -242,25 +245,10 @@ async def _running_postgres(directory: Path) -> AsyncIterator[str]:
         await child.stop()
 
 
-# The results of `bench dashboard` for people.
-
-
-def show_dashboard(results: Mapping[str, Any]) -> None:
-    """Print a line per page and callback; the goal is that of the slowest."""
-    console = Console(highlight=False, markup=False)
-    console.width = max(console.width, 150)
-    table = Table(title="Analytics site, server time", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("page", "callback", "p50 ms", "max ms", "kB", "goal ms", ""):
-        table.add_column(column, justify="left" if column in ("page", "callback", "") else "right")
-    for page in results["results"]:
-        named = page["page"]
-        for name, found in page["callbacks"].items():
-            verdict = "ok" if found["maxMs"] <= page["goalMs"] else "over"
-            figures = (f"{found['p50Ms']:,.0f}", f"{found['maxMs']:,.0f}", f"{found['kilobytes']:,.0f}")
-            table.add_row(named, name, *figures, f"{page['goalMs']:,.0f}", verdict)
-            named = ""
-    console.print(table)
-    options = results["options"]
-    kept = sum(page["ok"] for page in results["results"])
-    said = f"{options['rows']:,} requests over {options['days']:g} days: {kept} of {len(results['results'])} in time"
-    console.print(said, soft_wrap=True)
+def _rows(page: Mapping[str, Any]) -> Iterator[Row]:
+    named = page["page"]
+    for name, found in page["callbacks"].items():
+        verdict = "ok" if found["maxMs"] <= page["goalMs"] else "over"
+        figures = (f"{found[figure]:,.0f}" for figure in ("p50Ms", "maxMs", "kilobytes"))
+        yield named, name, *figures, f"{page['goalMs']:,.0f}", verdict
+        named = ""
