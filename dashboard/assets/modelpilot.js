@@ -32,6 +32,18 @@
     },
   });
 
+  // A row that leads somewhere: a click opens what its first link says, and so does Enter.
+  window.dashAgGridFunctions = Object.assign({}, window.dashAgGridFunctions, {
+    modelpilotOpen: ({ data, event, type }) => {
+      const href = Object.values(data ?? {}).find((cell) => cell?.href)?.href;
+      if (!href?.startsWith("/") || href.startsWith("//")) return;
+      if (type === "cellKeyDown" && event.key !== "Enter") return;
+      // The link in the row opens itself, and whoever marks text wants to copy it.
+      if (type === "rowClicked" && (event.target.closest("a") || String(getSelection()))) return;
+      open(href);
+    },
+  });
+
   let opened = false;
   const grids = new WeakMap(); // what each grid has asked for last
 
@@ -65,6 +77,17 @@
         const target = Array.isArray(data) ? data[data.length - 1] : data;
         const isHere = typeof target === "string" && target.startsWith("/") && !target.startsWith("//");
         return isHere ? target : window.dash_clientside.no_update;
+      },
+
+      // Copies a text to the clipboard, which browsers allow on HTTPS and on this machine only.
+      copy: async (clicks, text) => {
+        if (!clicks) return window.dash_clientside.no_update;
+        try {
+          await navigator.clipboard.writeText(text ?? "");
+          return "Copied";
+        } catch {
+          return "The browser does not allow it: open the JSON below and copy it by hand";
+        }
       },
 
       reloadGrid: (search, zone, _clicks, _ticks, id) => {

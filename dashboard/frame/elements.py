@@ -33,9 +33,9 @@ def in_browser(app: Dash, function: str, *arguments: Output | Input | State, at_
     )
 
 
-def page_link(text: str, href: str, *, in_sentence: bool = False) -> Element:
-    """A link to another page of the site. Inside a sentence it is underlined, since colour alone would not do."""
-    return dcc.Link(text, href=href, className="mp-link mp-inline" if in_sentence else "mp-link")
+def page_link(text: str, href: str) -> Element:
+    """A link to another page of the site."""
+    return dcc.Link(text, href=href, className="mp-link")
 
 
 def outside_link(text: str, url: str | None, label: str | None = None) -> Element | str:

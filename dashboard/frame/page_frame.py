@@ -85,7 +85,6 @@ class PageFrame:
     filters: tuple[Filter, ...] = ()
     controls: tuple[Control, ...] = ()
     ranged: bool = True
-    lead: str = ""  # a sentence below the title
     skeleton: tuple[int, ...] = field(default=(92, 320))  # heights in pixels of what stands there while loading
 
     def id(self, part: str) -> str:
@@ -129,7 +128,6 @@ class PageFrame:
         title = html.Div(
             [
                 dmc.Title(self.title, order=1, size="h3"),
-                *([dmc.Text(self.lead, size="sm", c="dimmed")] if self.lead else []),
                 dmc.Text(id=self.id("as-of"), size="xs", c="dimmed", mih="1.4em"),
             ]
         )

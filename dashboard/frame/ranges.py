@@ -50,7 +50,6 @@ class Window:
     """From when to when (`end_s` exclusive, Unix seconds), in buckets of `bucket_s`. `key` is a range's, or CUSTOM."""
 
     key: str
-    label: str
     start_s: float
     end_s: float
     bucket_s: int
@@ -77,11 +76,11 @@ def window_from_url(search: str | None, now_s: float) -> Window:
     if start_s is not None and end_s is not None and start_s < end_s <= start_s + _LONGEST_S:
         # Today ends now, or its charts would end in hours that are still to come.
         end_s = min(end_s, now_s) if start_s < now_s else end_s
-        return Window(CUSTOM, "the chosen time", start_s, end_s, bucket_for(end_s - start_s))
+        return Window(CUSTOM, start_s, end_s, bucket_for(end_s - start_s))
     chosen = range_by_key(asked.get("range"))
     bucket_s = bucket_for(chosen.span_s)
     # It starts on a bucket boundary, since a cut first bar would look like a dip.
-    return Window(chosen.key, chosen.label, (now_s - chosen.span_s) // bucket_s * bucket_s, now_s, bucket_s)
+    return Window(chosen.key, (now_s - chosen.span_s) // bucket_s * bucket_s, now_s, bucket_s)
 
 
 def range_by_key(key: str | None) -> TimeRange:

@@ -97,7 +97,7 @@ def _read(context: PageContext, asked: Asked, router: RouterUse) -> Frontier:
 
 def _about(router: RouterUse, found: Frontier, asked: Asked) -> Element:
     owner = f" of {router.user_id}" if asked.scope.user_id is None else ""
-    name = page_link(router.router_id, router_link(ROUTER_PATH, asked.search, router), in_sentence=True)
+    name = page_link(router.router_id, router_link(ROUTER_PATH, asked.search, router))
     cut = found.requests + found.left_out >= MOST_DECISIONS
     newest = f", the newest {MOST_DECISIONS:,} of the range" if cut else ""
     return dimmed(["Router ", name, f"{owner}{newest}: {summary(found)}"], mb="sm")

@@ -6,7 +6,7 @@ The proposed settings live in the URL (`proposal`); what a replay of them gives 
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ClientsideFunction, Dash, Input, Output, State, html, no_update
+from dash import Dash, Input, Output, State, html, no_update
 from dash.exceptions import PreventUpdate
 
 from dashboard.frame.elements import (
@@ -14,6 +14,7 @@ from dashboard.frame.elements import (
     chart_panel,
     command,
     dimmed,
+    in_browser,
     nothing_here_notice,
     notice,
     page_link,
@@ -80,7 +81,9 @@ def register(app: Dash, context: PageContext) -> None:
     """Attach the page's callbacks to an app."""
     FRAME.register(app, context)
     _register_controls(app, context)
-    _register_copy(app)
+    in_browser(
+        app, "copy", Output(COPIED, "children"), Input(COPY, "n_clicks"), State(FILE, "children"), at_start=False
+    )
 
     def table(asked: Asked) -> Table:
         router = read_chosen(context, asked)
@@ -171,16 +174,6 @@ def _file() -> list[Element]:
     return [hint, dmc.Group([copy, said], gap="sm", mb="xs"), whole]
 
 
-def _register_copy(app: Dash) -> None:
-    app.clientside_callback(  # type: ignore[no-untyped-call]
-        ClientsideFunction("modelpilotCopy", "copy"),
-        Output(COPIED, "children"),
-        Input(COPY, "n_clicks"),
-        State(FILE, "children"),
-        prevent_initial_call=True,
-    )
-
-
 def _replayed(context: PageContext, asked: Asked, router: RouterUse) -> dict[str, Any]:
     body = proposal.replay_body(asked, router.body)
     return context.workbench.replay(router.user_id, router.router_id, {**body, "limit": MOST_DECISIONS})
@@ -205,10 +198,10 @@ def _results(router: RouterUse, found: dict[str, Any], asked: Asked) -> tuple[An
 def _about(router: RouterUse, asked: Asked) -> Element:
     """Which router, what it is set to, and the way back to that."""
     owner = f" of {router.user_id}" if asked.scope.user_id is None else ""
-    name = page_link(router.router_id, router_link(ROUTER_PATH, asked.search, router), in_sentence=True)
+    name = page_link(router.router_id, router_link(ROUTER_PATH, asked.search, router))
     today = f"{owner}, today {weights_text(router.body)}. "
     changed = any(asked.values.get(one) for one in proposal.NAMES)
-    back = page_link("Back to today's settings", _without_proposal(asked), in_sentence=True) if changed else ""
+    back = page_link("Back to today's settings", _without_proposal(asked)) if changed else ""
     return dmc.Text(["Router ", name, today, back], size="sm", mb="sm")
 
 

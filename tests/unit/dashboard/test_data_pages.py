@@ -38,7 +38,7 @@ from modelpilot.metrics.requests import LoggedRequest, RequestFilter
 from modelpilot.metrics.use import DeploymentUse, Price
 
 START_S = 1_800_010_800.0  # 2027-01-15 11:00:00 UTC, a Friday
-WINDOW = Window(CUSTOM, "", START_S, START_S + 3 * HOUR_S, HOUR_S)
+WINDOW = Window(CUSTOM, START_S, START_S + 3 * HOUR_S, HOUR_S)
 REQUEST = LoggedRequest(
     "u1", "r/1", START_S, None, "", "", "completed", False, 812.0, None, 2.1, None, 12_000, 34, "chat", None, 2, True
 )
@@ -103,14 +103,14 @@ def test_steps_fit_the_range(width: str, span_s: float, bucket_s: int) -> None:
 
 def test_weeks_begin_on_monday() -> None:
     """Not on Thursday, as those of Unix time would."""
-    (start, *_) = bucket_starts(Window(CUSTOM, "", START_S, START_S + DAY_S, 7 * DAY_S))
+    (start, *_) = bucket_starts(Window(CUSTOM, START_S, START_S + DAY_S, 7 * DAY_S))
     assert UTC_ZONE.local(start).strftime("%A %H:%M") == "Monday 00:00"
 
 
 @given(st.floats(0, 4e9), st.floats(60.0, 60 * DAY_S), st.sampled_from([300, HOUR_S, 3 * HOUR_S, DAY_S, 7 * DAY_S]))
 def test_buckets_cover_the_window(start_s: float, span_s: float, width_s: int) -> None:
     """Every moment of a window is in one of its buckets, and links of two buckets never share a request."""
-    window = Window(CUSTOM, "", start_s, start_s + span_s, width_s)
+    window = Window(CUSTOM, start_s, start_s + span_s, width_s)
     starts = bucket_starts(window)
     assert starts[0] <= start_s
     assert starts[-1] < start_s + span_s <= starts[-1] + width_s

@@ -22,7 +22,7 @@ from dashboard.pages.overview import requests_per_model as model_figure
 from modelpilot.metrics.overview import ModelShare, RequestBucket
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
-WINDOW = Window(CUSTOM, "", NOON_S - 300.0, NOON_S, 60)
+WINDOW = Window(CUSTOM, NOON_S - 300.0, NOON_S, 60)
 
 
 def test_missing_buckets_are_drawn_as_zero() -> None:
