@@ -142,7 +142,6 @@ def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str 
     options = made.children.dashGridOptions
     for block_option in ("cacheBlockSize", "maxBlocksInCache"):
         del options[block_option]
-    options["suppressColumnVirtualisation"] = True  # screen readers count the columns
     made.children.rowModelType = "clientSide"
     made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
     made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
