@@ -18,7 +18,7 @@ from temporalio.worker import Worker
 
 from activities.jobs.aggregation import AggregationActivities
 from activities.jobs.housekeeping import MaintenanceActivities
-from activities.jobs.judge import JudgeActivities
+from activities.jobs.judge import ROUND_S, JudgeActivities
 from activities.jobs.refit import RefitActivities
 from activities.jobs.rescoring import RescoreActivities
 from activities.requests.call import ModelCaller
@@ -84,7 +84,11 @@ def _harmless(error: Exception) -> str:
 
 
 async def rescoring_steps(
-    settings: Settings, database: Database, history: MilvusHistory, stack: AsyncExitStack
+    settings: Settings,
+    database: Database,
+    history: MilvusHistory,
+    stack: AsyncExitStack,
+    judge_round_s: float = ROUND_S,
 ) -> list[Callable[..., Any]]:
     """The activities of RescoreBatchWorkflow, with a judge that calls providers as the gateway does; connections to
     providers are closed by `stack`."""
@@ -95,7 +99,8 @@ async def rescoring_steps(
     rows = PostgresRescoring(database)
     rescoring = RescoreActivities(jobs, rows, texts, history)
     caller = ModelCaller(clients, configuration)
-    judging = JudgeActivities(jobs, PostgresJudgements(database, keyring), texts, caller, configuration)
+    judgements = PostgresJudgements(database, keyring)
+    judging = JudgeActivities(jobs, judgements, texts, caller, configuration, judge_round_s)
     return [rescoring.open_rescore, rescoring.rescore_slice, rescoring.close_rescore, judging.judge_slice]
 
 

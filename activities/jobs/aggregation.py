@@ -31,13 +31,16 @@ HEARTBEAT_S = 5.0
 class AggregationActivities:
     """plan_aggregation, aggregate_hours, export_requests, purge_requests."""
 
-    def __init__(self, aggregator: Aggregator, exporter: Exporter, retention: Retention) -> None:
+    def __init__(
+        self, aggregator: Aggregator, exporter: Exporter, retention: Retention, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
         self._aggregator, self._exporter, self._retention = aggregator, exporter, retention
+        self._heartbeat_s = heartbeat_s
 
     @activity.defn(name=names.PLAN_AGGREGATION)
     async def plan_aggregation(self, _: PlanInput) -> PlanReport:
         """Note what has to be computed. Raises DependencyUnavailable."""
-        async with heartbeats(HEARTBEAT_S, "looking for new rows"):
+        async with heartbeats(self._heartbeat_s, "looking for new rows"):
             report = await self._aggregator.plan()
         if report.too_late:
             log.warning("rows_of_closed_hours", requests=report.too_late)
@@ -52,7 +55,7 @@ class AggregationActivities:
         for hour in hours:
             if activity.is_worker_shutdown():
                 break
-            async with heartbeats(HEARTBEAT_S, hour):
+            async with heartbeats(self._heartbeat_s, hour):
                 found = await self._aggregate(hour)
             tried, done, requests, failed = hour, done + 1, requests + (found or 0), failed + (found is None)
         ended = len(hours) < bounds.hours and done == len(hours)
@@ -73,7 +76,7 @@ class AggregationActivities:
         """Write files that are due into the warehouse sink, if there is one. Raises DependencyUnavailable, OSError."""
         files = requests = 0
         ends_at = time.monotonic() + bounds.seconds
-        async with heartbeats(HEARTBEAT_S, "exporting"):
+        async with heartbeats(self._heartbeat_s, "exporting"):
             while files < bounds.files and time.monotonic() < ends_at and not activity.is_worker_shutdown():
                 rows = await self._exporter.export_next(activity.heartbeat)
                 if rows is None:

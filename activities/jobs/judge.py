@@ -125,13 +125,15 @@ class JudgeActivities:
         texts: TextStore,
         caller: ModelCaller,
         configuration: ConfigurationSource,
+        round_s: float = ROUND_S,
     ) -> None:
         self._jobs, self._ledger, self._texts = jobs, ledger, texts
         self._caller, self._configuration = caller, configuration
+        self._round_s = round_s
 
     @activity.defn(name=names.JUDGE_SLICE)
     async def judge_slice(self, work: SliceInput) -> JudgeReport:
-        """Judge up to ROUND_ROWS answers behind the job's position, for about ROUND_S. Raises DependencyUnavailable."""
+        """Judge up to ROUND_ROWS answers behind the job's position, for `round_s`. Raises DependencyUnavailable."""
         async with heartbeats(HEARTBEAT_S):
             report = await self._round(work.job)
         if report.stopped is not None:
@@ -146,7 +148,7 @@ class JudgeActivities:
         tasks = await self._ledger.tasks(job, state, ROUND_ROWS)
         spent = await self._ledger.spent(job)
         pacer = Pacer(job.spec.judge_rate_per_minute, spent.since_last_s, time.monotonic())
-        round_ = Round(job, judge, self._ledger, self._texts, pacer, spent.cost_usd)
+        round_ = Round(job, judge, self._ledger, self._texts, pacer, spent.cost_usd, self._round_s)
         await round_.run(tasks)
         if len(round_.handled) == len(tasks) < ROUND_ROWS or round_.stopped is not None:
             until = None
@@ -166,13 +168,14 @@ class Round:
         texts: TextStore,
         pacer: Pacer,
         spent_usd: float,
+        seconds: float,
     ) -> None:
         self._job, self._judge, self._ledger, self._texts = job, judge, ledger, texts
         self._pacer, self._spent_usd = pacer, spent_usd
         self._free = asyncio.Semaphore(CONCURRENCY)
         self._calls: set[asyncio.Task[None]] = set()
         self._failures = 0
-        self._end = time.monotonic() + ROUND_S
+        self._end = time.monotonic() + seconds
         self.handled: list[JudgeTask] = []
         self.judged = 0
         self.wait_s = 0.0

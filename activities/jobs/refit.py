@@ -41,14 +41,17 @@ class TrainingSource(Protocol):
 class RefitActivities:
     """Idempotent: a repeated fit is one more version of the same."""
 
-    def __init__(self, source: TrainingSource, store: PredictorStore, fitter: Fitter) -> None:
+    def __init__(
+        self, source: TrainingSource, store: PredictorStore, fitter: Fitter, routers_per_run: int = ROUTERS_PER_RUN
+    ) -> None:
         self._source, self._store, self._fitter = source, store, fitter
+        self._routers_per_run = routers_per_run
 
     @activity.defn(name=names.LIST_REFITS)
     async def list_refits(self, work: RefitInput) -> RefitList:
-        """The routers to fit now, at most ROUTERS_PER_RUN of them. Raises DependencyUnavailable."""
-        due = await self._store.due(work.user_id, work.router_id, work.after, ROUTERS_PER_RUN)
-        return RefitList(due, len(due) == ROUTERS_PER_RUN)
+        """The routers to fit now, at most `routers_per_run` of them. Raises DependencyUnavailable."""
+        due = await self._store.due(work.user_id, work.router_id, work.after, self._routers_per_run)
+        return RefitList(due, len(due) == self._routers_per_run)
 
     @activity.defn(name=names.REFIT_ROUTER)
     async def refit_router(self, scope: HistoryScope) -> RefitReport:

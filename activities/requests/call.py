@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -137,6 +137,10 @@ class CallState:
         return canceled_outcome((attempt,), self.spec.id, self.deployment.provider)
 
 
+# A wait of so many seconds; false where it was canceled.
+Sleep = Callable[[float], Coroutine[None, None, bool]]
+
+
 class ModelCaller:
     """Calls models through their providers' clients and turns what happens into attempts and outcomes."""
 
@@ -147,8 +151,10 @@ class ModelCaller:
         health: DeploymentHealth | None = None,
         budget: RetryBudget | None = None,
         draw: random.Random | None = None,
+        sleep: Sleep | None = None,
     ) -> None:
         self._clients, self._configuration = clients, configuration
+        self._sleep = sleep or slept
         self.health, self._budget = health or DeploymentHealth(), budget or RetryBudget()
         self._balancer = LoadBalancer(configuration, self.health, draw)
 
@@ -209,7 +215,7 @@ class ModelCaller:
         wait_s = _wait_before_repeat(outcome, retry, context)
         # Its rate limit is what the wait is for; a broken one or a refused key is not called again.
         may_repeat = wait_s is not None and self.health.why_not(failed, cooling=False) is None
-        if wait_s is None or not may_repeat or not self._budget.try_spend() or not await slept(wait_s):
+        if wait_s is None or not may_repeat or not self._budget.try_spend() or not await self._sleep(wait_s):
             return None
         self.health.reserve(failed)
         return failed

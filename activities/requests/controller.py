@@ -27,9 +27,17 @@ COMMIT_TRIES = 40
 class FlightController:
     """Runs flights. Nothing here raises into its callers: every end of a flight is an Outcome."""
 
-    def __init__(self, caller: ModelCaller, ledger: Ledger, background: BackgroundTasks, mac: Mac) -> None:
+    def __init__(
+        self,
+        caller: ModelCaller,
+        ledger: Ledger,
+        background: BackgroundTasks,
+        mac: Mac,
+        commit_retry_wait_s: float = COMMIT_RETRY_WAIT_S,
+    ) -> None:
         self.caller, self._ledger = caller, ledger
         self._background, self._mac = background, mac
+        self._commit_retry_wait_s = commit_retry_wait_s
         self._released = False
 
     def launch(self, flight: Flight) -> None:
@@ -165,7 +173,7 @@ class FlightController:
             try:
                 await self._commit(flight)
             except DependencyUnavailable:
-                await asyncio.sleep(COMMIT_RETRY_WAIT_S)
+                await asyncio.sleep(self._commit_retry_wait_s)
             else:
                 return True
         return False

@@ -23,8 +23,6 @@ log = structlog.get_logger(__name__)
 KEY_COOL_DOWN_S = 300.0
 # A provider's Retry-After is believed up to this.
 LONGEST_COOL_DOWN_S = 600.0
-# Bounds memory; beyond it the deployment that was seen first is forgotten, and begins again as healthy.
-MAXIMUM_DEPLOYMENTS = 10_000
 
 _Key = tuple[str, str, int]  # owner, provider, index of the key
 
@@ -67,11 +65,18 @@ class DeploymentReport:
 class DeploymentHealth:
     """Which deployments should not be called now. `clock` gives monotonic seconds.
 
-    Per process, so that no request waits for anybody's opinion; another gateway learns the same within a few calls.
+    Per process, so that no request waits for anybody's opinion; another gateway learns the same within a few calls. At
+    most `maximum` deployments are kept, which bounds memory: beyond them the one that was seen first is forgotten, and
+    begins again as healthy.
     """
 
-    def __init__(self, rules: BreakerRules | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    def __init__(
+        self,
+        rules: BreakerRules | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        maximum: int = 10_000,
+    ) -> None:
+        self.clock, self._maximum = clock, maximum
         self._rules = rules or BreakerRules()
         self._breakers: dict[Target, Breaker] = {}
         self._tripped = False  # whether one of them may not be closed
@@ -144,7 +149,7 @@ class DeploymentHealth:
         the deployment is configured to rest."""
         wait_s = target.deployment.cooldown_s if retry_after_s is None else min(retry_after_s, LONGEST_COOL_DOWN_S)
         if began_s >= self._changed_at and wait_s > 0.0:
-            if len(self._cooling) >= MAXIMUM_DEPLOYMENTS:
+            if len(self._cooling) >= self._maximum:
                 del self._cooling[next(iter(self._cooling))]
             self._cooling[target] = self.clock(), self.clock() + wait_s
 
@@ -189,7 +194,7 @@ class DeploymentHealth:
         return sum(now < until for until, _ in self._refused.values())
 
     def _add(self, target: Target) -> Breaker:
-        if len(self._breakers) >= MAXIMUM_DEPLOYMENTS:
+        if len(self._breakers) >= self._maximum:
             del self._breakers[next(iter(self._breakers))]
         breaker = self._breakers[target] = Breaker(self._rules, self.clock)
         return breaker

@@ -30,9 +30,17 @@ LOST_AFTER_S = 30.0
 class Recovery:
     """Finds out who may call the provider: in-flight entry → ledger → living owner → this process."""
 
-    def __init__(self, registry: FlightRegistry, controller: FlightController, ledger: Ledger, leases: Leases) -> None:
+    def __init__(
+        self,
+        registry: FlightRegistry,
+        controller: FlightController,
+        ledger: Ledger,
+        leases: Leases,
+        poll_s: float = POLL_S,
+    ) -> None:
         self._registry, self._controller = registry, controller
         self._ledger, self._leases = ledger, leases
+        self._poll_s = poll_s
 
     async def resume(self, request: RouteRequestInput) -> Outcome:
         """The outcome of the first phase of a request that has no entry here, however long that takes."""
@@ -46,7 +54,7 @@ class Recovery:
                 outcome = None  # without Postgres nobody knows what was spent, so nothing is
             if outcome is not None:
                 return outcome
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(self._poll_s)
 
     async def _recorded(self, request: RouteRequestInput) -> Outcome | None:
         stored = await self._ledger.find(request.key)

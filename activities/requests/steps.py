@@ -14,7 +14,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.requests.call import CallContext, slept
+from activities.requests.call import CallContext, Sleep, slept
 from activities.requests.controller import FlightController
 from activities.requests.decision import DecisionSteps
 from activities.requests.failures import canceled_outcome, with_earlier
@@ -86,9 +86,11 @@ class ProviderActivities:
         controller: FlightController,
         recovery: Recovery,
         ledger: Ledger,
+        sleep: Sleep = slept,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._registry, self._controller, self._recovery = registry, controller, recovery
-        self._ledger = ledger
+        self._ledger, self._sleep, self._heartbeat_s = ledger, sleep, heartbeat_s
 
     @activity.defn
     async def call_provider(self, step: StepInput) -> CallReport:
@@ -131,18 +133,17 @@ class ProviderActivities:
         context = self._controller.context(flight, work.failed.remaining_ms - _since_scheduled_ms())
         caller, model = self._controller.caller, fallback_model(self._callable(context), number)
         wait_s = self._asked_to_wait_s(context, work.failed, model) if number == 0 else 0.0
-        if wait_s > 0.0 and not await self._cancelable(flight, slept(wait_s)):
+        if wait_s > 0.0 and not await self._cancelable(flight, self._sleep(wait_s)):
             return canceled_outcome((), work.failed.model, work.failed.provider)
         target = caller.choose(context, model)
         return await self._cancelable(flight, caller.watched_call(context, target, FALLBACK_SEQ + number))
 
-    @staticmethod
-    async def _cancelable(flight: Flight, work: Coroutine[None, None, Result]) -> Result:
+    async def _cancelable(self, flight: Flight, work: Coroutine[None, None, Result]) -> Result:
         """The result of `work`, which a client that leaves cancels; then it says so in its result."""
         task = asyncio.ensure_future(work)
         flight.task, flight.calling = task, True
         try:
-            return await _with_heartbeats(task)
+            return await _with_heartbeats(task, self._heartbeat_s)
         finally:
             flight.calling = False
 
@@ -246,12 +247,12 @@ def _since_scheduled_ms() -> float:
     return (datetime.now(UTC) - activity.info().scheduled_time).total_seconds() * 1000.0
 
 
-async def _with_heartbeats(call: "asyncio.Task[Result]") -> Result:
+async def _with_heartbeats(call: "asyncio.Task[Result]", every_s: float) -> Result:
     """Wait for a call or a pause, telling Temporal that this worker lives; a cancelled request cancels the call."""
     while not call.done():
         activity.heartbeat()
         try:
-            await asyncio.wait({call}, timeout=HEARTBEAT_S)
+            await asyncio.wait({call}, timeout=every_s)
         except asyncio.CancelledError:
             call.cancel()  # it ends as a canceled outcome, with its cost
             break

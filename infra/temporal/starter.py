@@ -35,8 +35,8 @@ _PROVIDER = SearchAttributeKey.for_keyword(names.SEARCH_PROVIDER)
 class TemporalStarter:
     """The `WorkflowStarter` of requests over a Temporal client. What fails raises DependencyUnavailable."""
 
-    def __init__(self, client: Client, health: TemporalHealth) -> None:
-        self._client, self._health = client, health
+    def __init__(self, client: Client, health: TemporalHealth, task_timeout: timedelta = TASK_TIMEOUT) -> None:
+        self._client, self._health, self.task_timeout = client, health, task_timeout
 
     def check_up(self) -> None:
         """Raise DependencyUnavailable at once when the service is known to be down."""
@@ -56,7 +56,7 @@ class TemporalStarter:
                     task_queue=names.ROUTING_QUEUE,
                     request_eager_start=True,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    task_timeout=TASK_TIMEOUT,
+                    task_timeout=self.task_timeout,
                     rpc_timeout=START_TIMEOUT,
                     search_attributes=_search_attributes(request),
                     static_summary=_summary(request),

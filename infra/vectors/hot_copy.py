@@ -25,11 +25,10 @@ _NO_VECTOR = np.zeros(0, np.float32)
 # Beside the vector: the row's numbers and ids, its columns and its dictionary entry (measured, rounded up).
 _ROW_OVERHEAD_BYTES = 1_200
 
-# Below, one pass over all vectors takes no longer than shortlisting.
 INDEXED_ROWS = 8_000
 _DIRECTIONS = 3  # one for so many dimensions
 _SAMPLE_ROWS = 2_000  # from which the directions are found
-_BLOCK_PRODUCTS = 15_000_000  # of two numbers, worked out for the index while a search waits: some 1.5 ms
+BLOCK_PRODUCTS = 15_000_000
 _FIRST = 1.5  # times as many rows as are wanted are compared first;
 _DOUBTED = 20  # one in so many of them shows how much the coordinates may leave out of a row
 _LEAST_SPARED = 4  # a shortlist has one row in so many at most: to pick more costs as much as to look at all
@@ -46,10 +45,15 @@ class HotCopy:
     """At most `cap` rows; beyond, the row with the oldest timestamp makes room.
 
     Safe to search on a thread while the event loop puts rows: both hold a lock, for some milliseconds at most.
+    Below `indexed_rows` there is no index, since one pass over all vectors takes no longer than shortlisting.
+    `block_products` products of two numbers are worked out for the index while a search waits (some 1.5 ms).
     """
 
-    def __init__(self, dimension: int, cap: int) -> None:
+    def __init__(
+        self, dimension: int, cap: int, *, indexed_rows: int = INDEXED_ROWS, block_products: int = BLOCK_PRODUCTS
+    ) -> None:
         self._cap = cap
+        self._indexed_rows, self._block_products = indexed_rows, block_products
         self._lock = threading.Lock()
         self._rows: list[HistoryRow] = []
         self._slots: dict[str, int] = {}
@@ -98,13 +102,13 @@ class HotCopy:
 
         Directions stay as they are while rows come and go: a copy lives for an hour (`HotHistory`).
         """
-        if self._indexed or len(self) < INDEXED_ROWS:
+        if self._indexed or len(self) < self._indexed_rows:
             return
         directions = principal_directions(self._sample(), self._vectors.shape[1] // _DIRECTIONS)
         with self._lock:
             self._directions = directions  # from here on, whatever is put is brought in by itself
             self._coarse = np.zeros((len(self._vectors), len(directions)), np.float32)
-        begin, rows = 0, max(_BLOCK_PRODUCTS // max(directions.size, 1), 1)
+        begin, rows = 0, max(self._block_products // max(directions.size, 1), 1)
         while not self._indexed:
             with self._lock:
                 block = slice(begin, begin + rows)

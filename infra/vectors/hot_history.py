@@ -22,8 +22,6 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# Up to so many numbers to read (some 0.4 ms) a search costs the event loop hardly more than handing it to a thread.
-_INLINE_NUMBERS = 2_500_000
 # Written rows are looked for a little into the past: clocks of gateways differ, and groups take a moment.
 _OVERLAP_S = 60.0
 _RETRY_LOAD_S = 5.0
@@ -74,7 +72,8 @@ class HotHistory:
     A copy holds the newest `cap_rows` rows of a router; all copies together hold at most `max_bytes`, and the router
     unused for longest goes first. Own stores are in the copy at once; those of other processes, and revised
     qualities, come with the refresh every `refresh_s`; deletions by others with the reload every `reload_s`.
-    While Milvus is away, copies go on answering.
+    While Milvus is away, copies go on answering. A search that reads up to `inline_numbers` numbers (some 0.4 ms) costs
+    the event loop hardly more than handing it to a thread, which does the larger ones.
     """
 
     def __init__(
@@ -85,12 +84,14 @@ class HotHistory:
         max_bytes: int = 512 * 2**20,
         refresh_s: float = 30.0,
         reload_s: float = 3_600.0,
+        inline_numbers: int = 2_500_000,
     ) -> None:
         self._store = store
         self._cap_rows = cap_rows
         self._max_bytes = max_bytes
         self._refresh_s = refresh_s
         self._reload_s = reload_s
+        self._inline_numbers = inline_numbers
         self._entries: OrderedDict[HistoryScope, _Entry] = OrderedDict()
         self._threads = ThreadPoolExecutor(1, "hot-history")
 
@@ -101,7 +102,7 @@ class HotHistory:
         copy = self._used(scope).copy
         if copy is None:
             return await self._store.query(scope, vector, limit)
-        if copy.numbers_read <= _INLINE_NUMBERS:
+        if copy.numbers_read <= self._inline_numbers:
             return copy.search(vector, limit)
         return await self._on_thread(copy.search, vector, limit)
 

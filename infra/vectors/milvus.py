@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 _WRITE_DEADLINE_S = 3.0
 _BULK_DEADLINE_S = operations.BULK_TIMEOUT_S
-# Small pages: while pymilvus unpacks one, a thread holds the GIL that requests need, too.
-_PAGE_ROWS = 2_000
 
 
 class MilvusHistory:
@@ -33,7 +31,8 @@ class MilvusHistory:
     Every read and deletion is filtered by scope. Opens itself on first use and again after Milvus was away.
     `deadline_ms` bounds a query; `window_ms` and `group_rows` bound how long a store waits for company. After
     `flush_rows` stored rows, or `flush_interval_s`, the rows are flushed, since Milvus Lite searches unflushed ones
-    one by one (None: never; a cluster does it by itself).
+    one by one (None: never; a cluster does it by itself). Pages of `page_rows` are small: while pymilvus unpacks one, a
+    thread holds the GIL that requests need, too.
     """
 
     def __init__(
@@ -49,11 +48,13 @@ class MilvusHistory:
         group_rows: int = 200,
         flush_rows: int | None = 500,
         flush_interval_s: float = 10.0,
+        page_rows: int = 2_000,
     ) -> None:
         config = MilvusConfig(uri, embedder, dimension, token, collection)
         self._name = collection
         self._collection = MilvusCollection(config)
         self._deadline_s = deadline_ms / 1_000
+        self._page_rows = page_rows
         self._group: GroupCommitter[HistoryPoint, None] = GroupCommitter(
             self._write_group, batch_size=group_rows, window_s=window_ms / 1_000
         )
@@ -95,8 +96,8 @@ class MilvusHistory:
     async def update_quality(self, scope: HistoryScope, updates: Sequence[QualityUpdate]) -> int:
         """Replace the quality of points (after re-scoring); returns how many of them exist."""
         found = 0
-        for start in range(0, len(updates), _PAGE_ROWS):
-            found += await self._revise(scope, updates[start : start + _PAGE_ROWS])
+        for start in range(0, len(updates), self._page_rows):
+            found += await self._revise(scope, updates[start : start + self._page_rows])
         return found
 
     async def count(self, scope: HistoryScope) -> int:
@@ -127,7 +128,7 @@ class MilvusHistory:
             page = await self._page(scope, after, conditions)
             if page:
                 yield page
-            if len(page) < _PAGE_ROWS:
+            if len(page) < self._page_rows:
                 return
             after = page[-1].pk
 
@@ -161,7 +162,7 @@ class MilvusHistory:
 
     async def _page(self, scope: HistoryScope, after: str, conditions: Sequence[str]) -> list[HistoryRow]:
         def read(client: MilvusClient) -> list[HistoryRow]:
-            page = operations.read_page(client, self._name, scope, ALL_FIELDS, _PAGE_ROWS, after, conditions)
+            page = operations.read_page(client, self._name, scope, ALL_FIELDS, self._page_rows, after, conditions)
             return [HistoryRow.from_entity(entity) for entity in page]
 
         return await self._read("bulk", _BULK_DEADLINE_S, scope, read, [])

@@ -10,12 +10,13 @@ import pytest
 from aiohttp.test_utils import TestServer
 from temporalio.client import Client
 
+from api.routes import requests
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.settings import load_settings
-from infra.temporal import starter
 from infra.temporal.codec import data_converter
 from infra.temporal.health import TemporalHealth
+from infra.temporal.starter import TemporalStarter
 from modelpilot.requests.records import RequestKey
 from processes.gateway import build
 from tests.support.requests import ask, chat, ended, put_model, put_router
@@ -46,7 +47,7 @@ async def _under_way(world: World, tag: str) -> bool:
     if not await _called(world, tag):
         return False
     temporal = await Client.connect(world.temporal_address)
-    return await starter.TemporalStarter(temporal, TemporalHealth(temporal)).is_running(RequestKey("admin", tag))
+    return await TemporalStarter(temporal, TemporalHealth(temporal)).is_running(RequestKey("admin", tag))
 
 
 async def test_killed_during_the_call_a_restarted_gateway_finishes(world: World) -> None:
@@ -109,18 +110,16 @@ async def test_killed_after_the_answer_nothing_is_called_again(world: World) -> 
     assert await _terminal_rows(world, answer["modelpilot"]["requestId"]) == 1
 
 
-async def test_task_handed_to_another_living_gateway_waits_for_the_origin(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_task_handed_to_another_living_gateway_waits_for_the_origin(world: World) -> None:
     """Eager start is best effort: a task that reaches the other gateway while the origin lives calls nobody."""
     tag = "handed-over"
     variables = {**world.environment, "MODELPILOT_API_PORT": "8080"}
     # The origin is this process, with its worker not running: the other gateway gets the first task for certain, once
     # it was not done in time, which is during the call.
-    monkeypatch.setattr(starter, "TASK_TIMEOUT", timedelta(seconds=1))
     async with AsyncExitStack() as stack:
         other = stack.enter_context(world.gateway())
         origin = await build(load_settings(variables), stack)
+        origin.app[requests.STARTER].task_timeout = timedelta(seconds=1)  # type: ignore[attr-defined]
         server = await stack.enter_async_context(TestServer(origin.app))
         headers = {"authorization": f"Bearer {world.admin_key}"}
         client = await stack.enter_async_context(aiohttp.ClientSession(server.make_url("/"), headers=headers))

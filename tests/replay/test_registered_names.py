@@ -95,7 +95,7 @@ def test_names_of_refits() -> None:
     """Schedules, other workflows and histories know them."""
     assert workflow._Definition.must_from_class(RefitWorkflow).name == names.REFIT_WORKFLOW == "RefitWorkflow"
     assert names.REFIT_SCHEDULE == schedules.refits().id == "modelpilot-refit"
-    steps = activities("", "")
+    steps = activities("", "", 1)
     assert [registered(step) for step in (steps.list_refits, steps.refit_router)] == ["list_refits", "refit_router"]
 
 

@@ -17,7 +17,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from activities.jobs.aggregation import AggregationActivities
+from activities.jobs.aggregation import HEARTBEAT_S, AggregationActivities
 from infra.db.engine import Database
 from infra.db.requests.ledger import PostgresLedger
 from modelpilot.errors import DependencyUnavailable
@@ -43,6 +43,7 @@ class FakeMetrics:
     hold: asyncio.Event | None = None
     computed: list[int] = field(default_factory=list)
     arriving: list[set[int]] = field(default_factory=list)
+    heartbeat_s: float = HEARTBEAT_S
 
     async def plan(self) -> PlanReport:
         """Note what has arrived since."""
@@ -86,7 +87,7 @@ class FakeMetrics:
 
     def steps(self) -> list[Callable[..., Any]]:
         """The activities over these fakes."""
-        found = AggregationActivities(self, self, self)
+        found = AggregationActivities(self, self, self, self.heartbeat_s)
         return [found.plan_aggregation, found.aggregate_hours, found.export_requests, found.purge_requests]
 
 

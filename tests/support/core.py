@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from activities.requests.caches import RouterCache
-from activities.requests.call import ModelCaller
+from activities.requests.call import ModelCaller, Sleep, slept
 from activities.requests.controller import FlightController
 from activities.requests.decision import DecisionSteps
 from activities.requests.deployments import DeploymentHealth
@@ -52,6 +52,9 @@ def routed(*fallbacks: str, **changes: Any) -> RouterSnapshot:
     return snapshot(router("sim/a", "sim/b", **{**plain, **changes}), A, B, C)
 
 
+QUICK_S = 0.001  # between a failed commit and the next, and between two looks at a request of another gateway
+
+
 class ManualClock:
     """Seconds that pass when a test says so."""
 
@@ -63,7 +66,10 @@ class ManualClock:
 
 
 class Core:
-    """The parts of one gateway. Give two of them the same fakes, and they are two gateways of one installation."""
+    """The parts of one gateway. Give two of them the same fakes, and they are two gateways of one installation.
+
+    A test may replace `sleep`, which every wait before a repeated call goes through.
+    """
 
     def __init__(self, shot: RouterSnapshot | None = None, like: "Core | None" = None, instance: str = "gw-1") -> None:
         self.ledger: fakes.FakeLedger = like.ledger if like else fakes.FakeLedger()
@@ -79,14 +85,18 @@ class Core:
         self.health = DeploymentHealth(clock=self.clock)
         self.cache = RouterCache(self.configuration, on_drop=self.health.configuration_changed)
         self.registry, self.background = FlightRegistry(instance), BackgroundTasks()
-        self.caller = ModelCaller(self.providers, self.cache, self.health)
-        self.controller = FlightController(self.caller, self.ledger, self.background, KEYRING.mac)
-        self.recovery = Recovery(self.registry, self.controller, self.ledger, self.leases)
+        self.sleep: Sleep = slept
+        self.caller = ModelCaller(self.providers, self.cache, self.health, sleep=self._sleep)
+        self.controller = FlightController(self.caller, self.ledger, self.background, KEYRING.mac, QUICK_S)
+        self.recovery = Recovery(self.registry, self.controller, self.ledger, self.leases, QUICK_S)
         self.steps = DecisionSteps(self.embedder, self.history, random.Random(0), self.health)
         self.submissions = self._submissions(1_000)
         if like is None:
             for model in (A, B, C):
                 self.providers.will(model, stream())
+
+    async def _sleep(self, wait_s: float) -> bool:
+        return await self.sleep(wait_s)
 
     def _submissions(self, max_in_flight: int) -> Submissions:
         return Submissions(
@@ -113,7 +123,9 @@ class Core:
     @property
     def provider_steps(self) -> ProviderActivities:
         """The provider steps as activities."""
-        return ProviderActivities(self.registry, self.controller, self.recovery, self.ledger)
+        return ProviderActivities(
+            self.registry, self.controller, self.recovery, self.ledger, self._sleep, heartbeat_s=10 * QUICK_S
+        )
 
     @property
     def performance(self) -> PerformanceActivities:

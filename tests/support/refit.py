@@ -7,13 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
-from activities.jobs import refit as steps
 from activities.jobs.refit import RefitActivities
 from infra.fitting import fit_rows
 from modelpilot import names
@@ -171,19 +169,17 @@ SCENARIOS: Mapping[str, tuple[str, str, int]] = {
 }
 
 
-def activities(due: str, broken: str) -> RefitActivities:
+def activities(due: str, broken: str, limit: int) -> RefitActivities:
     """The steps over fakes."""
     store = FakePredictorStore([HistoryScope("alice", name) for name in due])
-    return RefitActivities(FakeSource(training_rows(40), frozenset(broken)), store, FakeFitter())
+    return RefitActivities(FakeSource(training_rows(40), frozenset(broken)), store, FakeFitter(), limit)
 
 
 async def run(client: Client, name: str) -> Handle:
     """Run a scenario to its end."""
-    due, broken, limit = SCENARIOS[name]
-    with patch.object(steps, "ROUTERS_PER_RUN", limit):
-        async with worker(client, activities(due, broken), QUEUE):
-            handle = await start(client, RefitInput("alice"), QUEUE)
-            await asyncio.gather(handle.result(), return_exceptions=True)
+    async with worker(client, activities(*SCENARIOS[name]), QUEUE):
+        handle = await start(client, RefitInput("alice"), QUEUE)
+        await asyncio.gather(handle.result(), return_exceptions=True)
     return handle
 
 

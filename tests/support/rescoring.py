@@ -12,6 +12,7 @@ import numpy as np
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
+from activities.jobs.judge import ROUND_S
 from activities.requests.recording import history_point
 from infra.catalogue.seed import seed_models
 from infra.crypto.keyring import Keyring
@@ -176,13 +177,15 @@ async def learning(
 
 
 @asynccontextmanager
-async def rescoring_worker(there: Learning, extra: Iterable[type] = ()) -> AsyncIterator[Worker]:
+async def rescoring_worker(
+    there: Learning, extra: Iterable[type] = (), judge_round_s: float = ROUND_S
+) -> AsyncIterator[Worker]:
     """A maintenance worker that re-scores; its workflows are sandboxed (the default runner), and its heartbeats tell at
     once of a cancellation."""
     settings = load_settings({"MODELPILOT_ENCRYPTION_KEYS": KEYRING, "MODELPILOT_SIMULATOR_URL": there.simulator_url})
     identity = f"worker-{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
-        steps = await rescoring_steps(settings, there.database, there.history, stack)
+        steps = await rescoring_steps(settings, there.database, there.history, stack, judge_round_s)
         async with Worker(
             there.client,
             task_queue=names.MAINTENANCE_QUEUE,

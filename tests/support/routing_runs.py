@@ -14,7 +14,6 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client, WorkflowHandle, WorkflowHistory
 from temporalio.worker import Worker
 
-from activities.requests import controller
 from infra.temporal.health import TemporalHealth
 from infra.temporal.starter import TemporalStarter
 from modelpilot import names
@@ -49,17 +48,17 @@ def accepted(plan: CallPlan, **changes: Any) -> RouteRequestInput:
     return request(plan, **{**fresh, **changes})
 
 
-async def start(client: Client, work: RouteRequestInput) -> Handle:
-    """Start the workflow of a request like a gateway does."""
-    await TemporalStarter(client, TemporalHealth(client)).start(work)
+async def start(client: Client, work: RouteRequestInput, **options: Any) -> Handle:
+    """Start the workflow of a request like a gateway does; `task_timeout` may be given."""
+    await TemporalStarter(client, TemporalHealth(client), **options).start(work)
     return client.get_workflow_handle_for(RouteRequestWorkflow.run, work.key.workflow_id)
 
 
-async def fly(client: Client, core: Core, work: RouteRequestInput) -> Handle:
+async def fly(client: Client, core: Core, work: RouteRequestInput, **options: Any) -> Handle:
     """The fast path: the call runs in the core's process, and the workflow joins it."""
     flight = core.flight(work)
     core.controller.launch(flight)
-    return await start(client, work)
+    return await start(client, work, **options)
 
 
 def of_type(history: WorkflowHistory, kind: "EventType.ValueType") -> list[HistoryEvent]:
@@ -168,5 +167,5 @@ async def run(client: Client, name: str) -> Handle:
 HISTORIES = SavedHistories(RouteRequestWorkflow, "route/alice/saved", "histories", SCENARIOS, run)
 
 if __name__ == "__main__":
-    retries.INITIAL_WAIT_S, controller.COMMIT_RETRY_WAIT_S = 0.05, 0.001
+    retries.INITIAL_WAIT_S = 0.05
     HISTORIES.make_missing()

@@ -9,7 +9,6 @@ from temporalio.client import Client, ScheduleHandle, ScheduleOverlapPolicy, Wor
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from activities.jobs import aggregation
 from infra.temporal.workers import wait_until_polling
 from modelpilot import names
 from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult
@@ -77,10 +76,9 @@ async def test_postgres_away_for_a_moment(client: Client, monkeypatch: pytest.Mo
     assert len(fakes.computed) == 3
 
 
-async def test_progress_and_cancellation(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_progress_and_cancellation(client: Client) -> None:
     """A run says how far it is, and can be stopped within a computation."""
-    monkeypatch.setattr(aggregation, "HEARTBEAT_S", 0.02)
-    fakes = FakeMetrics(noted=hours(3), hold=asyncio.Event())
+    fakes = FakeMetrics(noted=hours(3), hold=asyncio.Event(), heartbeat_s=0.02)
     handle, queue = await start(client, AggregateInput(hours_per_step=1))
     async with worker(client, fakes, queue):
         await eventually(lambda: _reached(handle, JobProgress(1, 3)), "no progress")

@@ -11,7 +11,6 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from activities.requests import steps
 from modelpilot.providers import retries
 from modelpilot.requests.outcome import Outcome, Remedy
 from modelpilot.requests.route_request import CallPlan
@@ -35,7 +34,6 @@ async def client(temporal_address: str) -> Client:
 async def core(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
     """One gateway with its worker, whose first model always fails; the backoff begins at a tenth of a second."""
     monkeypatch.setattr(retries, "INITIAL_WAIT_S", WAIT_S)
-    monkeypatch.setattr(steps, "HEARTBEAT_S", 0.05)
     gateway = Core()
     gateway.providers.will(A, [failure(http_status=503)])
     async with worker(client, gateway.activities()):

@@ -7,7 +7,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import DefaultPayloadConverter
 
-from activities.requests import controller
+from activities.requests.controller import COMMIT_TRIES
 from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
 from infra.temporal.codec import ENCODING, EncryptionCodec
 from modelpilot.providers import retries
@@ -24,7 +24,6 @@ SECRETS = (PROMPT, ANSWER, SAID, "provider-secret", "sim/b: server_error", "Post
 async def core(temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
     """A gateway whose first model always fails, with a short backoff."""
     monkeypatch.setattr(retries, "INITIAL_WAIT_S", 0.05)
-    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.0)
     gateway = Core()
     gateway.providers.will(A, [failure(http_status=503)])
     async with worker(await connect(temporal_address), gateway.activities()):
@@ -58,7 +57,7 @@ async def test_prompts_answers_and_errors_are_unreadable(temporal_address: str, 
 
 async def test_failures_of_the_store_step_are_unreadable(temporal_address: str, core: Core) -> None:
     """Messages and stack traces of failed activities are encrypted with the rest."""
-    core.ledger.failures = controller.COMMIT_TRIES + 2
+    core.ledger.failures = COMMIT_TRIES + 2
     handle = await fly(await connect(temporal_address), core, accepted(plan(A)))
     await handle.result()
     history = await raw_history(temporal_address, handle)

@@ -10,11 +10,10 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from activities.jobs import refit as steps
 from activities.jobs.refit import RefitActivities
 from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
-from modelpilot.learning.refit import FittedArtifact, RefitInput, RefitResult
+from modelpilot.learning.refit import ROUTERS_PER_RUN, FittedArtifact, RefitInput, RefitResult
 from modelpilot.requests.records import HistoryScope
 from tests.support.refit import FakeFitter, FakePredictorStore, FakeSource, report, start, training_rows, worker
 from workflows import refit as workflow
@@ -35,10 +34,11 @@ async def run(
     work: RefitInput,
     source: FakeSource | None = None,
     fitter: FakeFitter | None = None,
+    limit: int = ROUTERS_PER_RUN,
     **options: Any,
 ) -> RefitResult:
     queue = f"refit-{secrets.token_hex(4)}"
-    activities = RefitActivities(source or FakeSource(training_rows(60)), store, fitter or FakeFitter())
+    activities = RefitActivities(source or FakeSource(training_rows(60)), store, fitter or FakeFitter(), limit)
     async with worker(client, activities, queue, **options):
         return await (await start(client, work, queue)).result()
 
@@ -92,12 +92,11 @@ async def test_a_router_that_cannot_be_fitted_keeps_no_other_from_it(
     assert [scope.router_id for scope in store.kept] == ["a", "c"]
 
 
-async def test_a_long_list_goes_on_as_a_new_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_list_goes_on_as_a_new_run(client: Client) -> None:
     """Every router has its turn, once, however many there are, and no history grows without end."""
-    monkeypatch.setattr(steps, "ROUTERS_PER_RUN", 2)
     routers = [HistoryScope("alice", name) for name in ("a", "b", "c", "d", "e")]
     store = FakePredictorStore(routers)
-    await run(client, store, RefitInput())
+    await run(client, store, RefitInput(), limit=2)
     assert {scope.router_id: len(kept) for scope, kept in store.kept.items()} == dict.fromkeys("abcde", 1)
 
 

@@ -8,8 +8,6 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
-from activities.requests import controller, recovery
-from infra.temporal import starter
 from modelpilot import names
 from modelpilot.errors import Conflict
 from tests.support.core import COST_USD, A, B, Core, failure
@@ -108,18 +106,15 @@ async def test_a_recovered_outcome_is_not_called_again(client: Client) -> None:
     assert len(first.ledger.rows) == 1
 
 
-@pytest.fixture
-def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A waiting local step asks for a new task, and hears of a cancellation, after 80 % of the task timeout."""
-    monkeypatch.setattr(starter, "TASK_TIMEOUT", timedelta(seconds=2))
+# A waiting local step asks for a new task, and hears of a cancellation, after 80 % of the task timeout.
+SOON = timedelta(seconds=2)
 
 
-@pytest.mark.usefixtures("soon_told")
 async def test_a_canceled_workflow_stores_a_canceled_outcome(client: Client, core: Core) -> None:
     """Canceled in the Web UI during the call: the call ends, and its cost is in the one row."""
     core.providers.will(A, [*stream()[:2], asyncio.Event()])
     work = accepted(plan(A))
-    handle = await fly(client, core, work)
+    handle = await fly(client, core, work, task_timeout=SOON)
     await core.providers.called.wait()
     await handle.cancel()
     result = await handle.result()
@@ -137,12 +132,11 @@ async def canceled_and_told(handle: Handle) -> bool:
     return requested in kinds and EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED in kinds[kinds.index(requested) :]
 
 
-@pytest.mark.usefixtures("soon_told")
 async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client, core: Core) -> None:
     """Canceled while the row is being committed: the answer was given, so the request is completed and stored."""
     core.ledger.gate.clear()
     work = accepted(plan(A))
-    handle = await fly(client, core, work)
+    handle = await fly(client, core, work, task_timeout=SOON)
     await core.ledger.recording.wait()
     await handle.cancel()
     # The cancellation reaches the workflow with the next task, after the waiting step's heartbeat.
@@ -154,9 +148,8 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing(client: Client
     assert len(core.history.points) == 1
 
 
-async def test_storing_goes_on_when_postgres_is_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_storing_goes_on_when_postgres_is_back(client: Client) -> None:
     """The local step gives up, an ordinary activity retries until the row is in; nothing is called again."""
-    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.0)
     core = Core()
     core.ledger.down = True
     work = accepted(plan(A))
@@ -178,9 +171,8 @@ async def test_storing_goes_on_when_postgres_is_back(client: Client, monkeypatch
     assert len(core.providers.made) == 1
 
 
-async def test_a_foreign_gateway_waits_for_the_living_owner(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_foreign_gateway_waits_for_the_living_owner(client: Client) -> None:
     """Temporal gave the task to another process while the owner's call runs: one call, the owner's outcome."""
-    monkeypatch.setattr(recovery, "POLL_S", 0.01)
     owner, gate = Core(), asyncio.Event()
     owner.providers.will(A, [gate, *stream()])
     work = accepted(plan(A))

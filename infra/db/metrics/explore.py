@@ -4,6 +4,7 @@ Percentiles of many requests come from hourly ones, or, where hours do not tell 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import LiteralString
 
 from psycopg.rows import DictRow
@@ -30,10 +31,6 @@ from modelpilot.metrics.explore import Answer, Cell, GroupBy, Question, Value
 from modelpilot.metrics.requests import AnalyticsScope
 
 HOUR_S = 3_600
-# Percentiles of so many requests, and buckets below an hour, are computed in half a second.
-MOST_SINGLE_REQUESTS = 300_000
-# Where there are more and hours do not help: about so many. All of them have to be counted beside it.
-SAMPLE = 200_000
 
 # The same sample each time, so that a refresh does not make the figures tremble. For a share of `percent_of_pages`.
 SAMPLED: LiteralString = "requests TABLESAMPLE SYSTEM (%(percent)s) REPEATABLE (1)"
@@ -44,17 +41,34 @@ _NEWEST = {"newest": Expression("max(created_at)", "max(hour)")}
 _NO_BUCKET = Expression("NULL::timestamptz", "NULL::timestamptz")
 
 
-def ask(connection: SyncConnection, scope: AnalyticsScope, question: Question) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many requests are read one by one.
+
+    Percentiles of `single_requests`, and buckets below an hour, are computed in half a second. Where there are more
+    requests and hours do not help, about `sample` of them are measured, beside which all have to be counted; for the
+    Overview page it is about `overview_sample`.
+    """
+
+    single_requests: int = 300_000
+    sample: int = 200_000
+    overview_sample: int = 20_000
+
+
+LIMITS = Limits()
+
+
+def ask(connection: SyncConnection, scope: AnalyticsScope, question: Question, limits: Limits = LIMITS) -> Answer:
     """The cells, within a transaction."""
     start, end = moments(scope)
     parts, bucket_s = only_raw(start, end), question.bucket_s
     selected = select(scope, question.wanted)
     if question.group == "type" or not is_in_hours(question.wanted):
-        return _of_requests(connection, parts, selected, question)
+        return _of_requests(connection, parts, selected, question, limits)
     hours = read_parts(connection, start, end)
     fine = bucket_s is not None and bucket_s < HOUR_S
     exactly = fine or not is_additive(question.metrics)
-    if not exactly or count_in_hours(connection, hours, selected) > MOST_SINGLE_REQUESTS:
+    if not exactly or count_in_hours(connection, hours, selected) > limits.single_requests:
         parts, bucket_s = hours, max(bucket_s, HOUR_S) if bucket_s else None
     columns, keys = _columns(question.metrics), _keys(question.group, bucket_s)
     given = {**selected.parameters, **parts.parameters, "bucket_s": bucket_s}
@@ -90,7 +104,9 @@ def value_of(rows: Sequence[DictRow], measure: Measure) -> Value:
     return Value(_total(rows, measure.total) / divisor if divisor else None, unknown)
 
 
-def _of_requests(connection: SyncConnection, parts: Parts, selected: Selection, question: Question) -> Answer:
+def _of_requests(
+    connection: SyncConnection, parts: Parts, selected: Selection, question: Question, limits: Limits
+) -> Answer:
     """What hourly rows do not have: sums of all requests, percentiles of a sample where there are too many to sort."""
     percentiles = tuple(key for key in question.metrics if not is_additive((key,)))
     keys = _keys(question.group, question.bucket_s)
@@ -100,8 +116,8 @@ def _of_requests(connection: SyncConnection, parts: Parts, selected: Selection, 
     rows = connection.execute(over_requests(added, keys, where), given).fetchall()
     requests, sampled = sum(row["requests"] for row in rows), None
     if percentiles:
-        many = requests > MOST_SINGLE_REQUESTS
-        percent = percent_of_pages(connection, requests, SAMPLE) if many else None
+        many = requests > limits.single_requests
+        percent = percent_of_pages(connection, requests, limits.sample) if many else None
         query = over_requests(_columns(percentiles), keys, where, "requests" if percent is None else SAMPLED)
         measured = connection.execute(query, {**given, "percent": percent}).fetchall()
         sampled = None if percent is None else sum(row["requests"] for row in measured)

@@ -34,8 +34,6 @@ from modelpilot.metrics.savings import savings
 from modelpilot.providers.pricing import carbon_range_g
 
 HOUR_S = 3_600
-# Percentiles of many more requests than this are those of a sample of about as many (`percent_of_pages`).
-SAMPLE = 20_000
 
 _PERCENTILES = ("p50", "p95", "ttft", "overhead")
 # A row per model and bucket is little to add up here, while GROUPING SETS would sort the whole range twice.
@@ -48,8 +46,10 @@ def read_overview(
     bucket_s: int,
     recent_limit: int,
     carbon_ranges: Mapping[str, tuple[float, float]],
+    sample: int,
 ) -> Overview:
-    """The Overview page of a scope. `carbon_ranges`: of each model's carbon, as multiples of its figure."""
+    """The Overview page of a scope. `carbon_ranges`: of each model's carbon, as multiples of its figure. Percentiles of
+    many more requests than `sample` are those of about as many (`percent_of_pages`)."""
     start, end = moments(scope)
     hours, selected = read_parts(connection, start, end), select(scope, NO_FILTER)
     # A bucket that is no multiple of an hour cannot be put together from hours.
@@ -62,7 +62,7 @@ def read_overview(
     shares = _shares(cells)
     between = carbon_range_g({share.model: share.carbon_g for share in shares}, carbon_ranges)
     return Overview(
-        summary=replace(_summary(connection, scope, cells), carbon_range_g=between),
+        summary=replace(_summary(connection, scope, cells, sample), carbon_range_g=between),
         shares=shares,
         buckets=_buckets(cells),
         recent=read_requests(connection, scope, NO_FILTER, Order(), 0, recent_limit),
@@ -72,9 +72,11 @@ def read_overview(
     )
 
 
-def _summary(connection: SyncConnection, scope: AnalyticsScope, cells: Iterable[DictRow]) -> RequestSummary:
+def _summary(
+    connection: SyncConnection, scope: AnalyticsScope, cells: Iterable[DictRow], sample: int
+) -> RequestSummary:
     sums = add_up(cells, TOTALS, lambda _: "").get("", dict.fromkeys(TOTALS, 0.0))
-    percentiles, sampled = _percentiles(connection, scope, int(sums["requests"]))
+    percentiles, sampled = _percentiles(connection, scope, int(sums["requests"]), sample)
     return RequestSummary(
         requests=int(sums["requests"]),
         failed=int(sums["failed_count"]),
@@ -93,10 +95,10 @@ def _summary(connection: SyncConnection, scope: AnalyticsScope, cells: Iterable[
 
 
 def _percentiles(
-    connection: SyncConnection, scope: AnalyticsScope, requests: int
+    connection: SyncConnection, scope: AnalyticsScope, requests: int, sample: int
 ) -> tuple[dict[str, float | None], int | None]:
     """Of the completed ones among so many `requests`, and the size of the sample (None: all were read)."""
-    percent = percent_of_pages(connection, requests, SAMPLE)
+    percent = percent_of_pages(connection, requests, sample)
     parts, completed = only_raw(*moments(scope)), select(scope, RequestFilter(status="completed"))
     columns = sums_of(("requests", *(name for key in _PERCENTILES for name in MEASURES[key].sums)))
     where, table = f"{parts.of_raw} AND {completed.requests}", "requests" if percent is None else SAMPLED

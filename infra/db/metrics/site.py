@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import LiteralString
 
 from infra.db.engine import SyncPool
-from infra.db.metrics.explore import ask
+from infra.db.metrics.explore import LIMITS, Limits, ask
 from infra.db.metrics.jobs import read_jobs
 from infra.db.metrics.overview import read_choices, read_overview, read_tenants
 from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests
@@ -28,15 +28,18 @@ class PostgresSiteReader:
         pool: SyncPool,
         carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         schedules: tuple[ScheduleFacts, ...] = (),
+        limits: Limits = LIMITS,
     ) -> None:
         """`carbon_ranges` gives the range of each model's carbon as multiples of its figure; `schedules` is what the
         maintenance worker keeps in Temporal."""
-        self._pool, self._carbon_ranges, self._schedules = pool, carbon_ranges, schedules
+        self._pool, self._carbon_ranges = pool, carbon_ranges
+        self._schedules, self._limits = schedules, limits
 
     def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
         """The Overview page of a scope."""
         with self._pool.transaction() as connection:
-            return read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges())
+            sample = self._limits.overview_sample
+            return read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges(), sample)
 
     def choices(self, user_id: str | None) -> Choices:
         """What there is to filter by."""
@@ -52,7 +55,7 @@ class PostgresSiteReader:
         """The answer to a question about many requests."""
         with self._pool.transaction() as connection:
             connection.execute(_SORT_IN_MEMORY)
-            found = ask(connection, scope, question)
+            found = ask(connection, scope, question, self._limits)
             return replace(found, latest_request_s=latest_request_s(connection, scope.user_id))
 
     def requests(

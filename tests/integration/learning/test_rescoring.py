@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 from temporalio import workflow
 
-from activities.jobs import judge
 from modelpilot import names
 from modelpilot.learning.quality import FEEDBACK_PRECISION, JUDGE_PRECISION
 from modelpilot.learning.refit import RefitInput, RefitResult
@@ -201,27 +200,27 @@ async def test_another_tenants_rows_are_never_touched(worked: Learning) -> None:
     assert (await worked.points())["theirs"] == (None, 0.0)
 
 
-async def test_a_paused_job_waits_and_goes_on(worked: Learning, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_paused_job_waits_and_goes_on(there: Learning) -> None:
     """Pause holds the job behind its slice; resume carries it to its end from where it stood."""
-    monkeypatch.setattr(judge, "ROUND_S", 1.0)
-    for number in range(8):
-        await worked.add(f"r{number}", text=RIGHT, age_s=100.0 - number)
-    handle = await worked.start(**{**JUDGE, "judge_rate_per_minute": 240.0})
-    await eventually(worked.judgements, "nobody judges")
-    await handle.signal(names.PAUSE_JOB)
+    async with rescoring_worker(there, [Refit], judge_round_s=1.0):
+        for number in range(8):
+            await there.add(f"r{number}", text=RIGHT, age_s=100.0 - number)
+        handle = await there.start(**{**JUDGE, "judge_rate_per_minute": 240.0})
+        await eventually(there.judgements, "nobody judges")
+        await handle.signal(names.PAUSE_JOB)
 
-    async def waits() -> bool:
-        described = await handle.describe()
-        return not described.raw_description.pending_activities
+        async def waits() -> bool:
+            described = await handle.describe()
+            return not described.raw_description.pending_activities
 
-    await eventually(waits, "the job does not wait")
-    before = len(await worked.judgements())
-    state = await worked.state(handle)
-    assert state.status == "running"
-    await handle.signal(names.RESUME_JOB)
-    result = await handle.result()
-    assert (result.status, result.progress.done) == ("completed", 8)
-    assert before < len(await worked.judgements()) == 8
+        await eventually(waits, "the job does not wait")
+        before = len(await there.judgements())
+        state = await there.state(handle)
+        assert state.status == "running"
+        await handle.signal(names.RESUME_JOB)
+        result = await handle.result()
+        assert (result.status, result.progress.done) == ("completed", 8)
+        assert before < len(await there.judgements()) == 8
 
 
 async def test_a_canceled_job_stops_and_keeps_what_it_did(worked: Learning) -> None:

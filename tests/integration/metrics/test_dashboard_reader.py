@@ -1,6 +1,5 @@
 """The reader behind the analytics site, on a real Postgres."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,14 +7,14 @@ import psycopg
 import pytest
 
 from infra.db.engine import Database, SyncPool
-from infra.db.metrics import overview as overview_reader
 from infra.db.metrics.aggregation import PostgresAggregator
-from infra.db.metrics.overview import SAMPLE
+from infra.db.metrics.explore import LIMITS, Limits
 from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.overview import NO_MODEL, Overview
 from modelpilot.metrics.requests import AnalyticsScope
 
+SAMPLE = LIMITS.overview_sample
 START_S = 1_699_999_200.0  # an hour of 2023
 HOUR = AnalyticsScope(None, START_S, START_S + 3_600.0)
 INSERT = """
@@ -38,7 +37,7 @@ ROWS = [
 
 
 @pytest.fixture
-def reader(migrated_url: str) -> Iterator[PostgresSiteReader]:
+def reader(migrated_url: str, pool: SyncPool) -> PostgresSiteReader:
     """A reader of a database with the requests of two tenants."""
     names = ("user", "id", "at", "status", "model", "latency", "cost", "fallback")
     with psycopg.connect(migrated_url) as connection:
@@ -46,9 +45,7 @@ def reader(migrated_url: str) -> Iterator[PostgresSiteReader]:
         for user, request_id, after_s, *rest in ROWS:
             at = datetime.fromtimestamp(START_S + after_s, UTC)
             connection.execute(INSERT, dict(zip(names, (user, request_id, at, *rest), strict=True)))
-    pool = SyncPool(migrated_url)
-    yield PostgresSiteReader(pool)
-    pool.close()
+    return PostgresSiteReader(pool)
 
 
 def test_overview_adds_up(reader: PostgresSiteReader) -> None:
@@ -130,17 +127,17 @@ def test_percentiles_of_many_requests_come_from_a_sample(migrated_url: str, read
 
 
 def test_a_short_range_of_a_large_table_is_read_whole(
-    migrated_url: str, reader: PostgresSiteReader, monkeypatch: pytest.MonkeyPatch
+    migrated_url: str, reader: PostgresSiteReader, pool: SyncPool
 ) -> None:
     """A sample is taken from pages of the whole table: where these hold more than the range has, nothing is gained."""
-    monkeypatch.setattr(overview_reader, "SAMPLE", 100)
+    sampling = PostgresSiteReader(pool, limits=Limits(overview_sample=100))
     _copy_first(migrated_url, 150)
     _copy_first(migrated_url, 500, later="1 day")
     with psycopg.connect(migrated_url, autocommit=True) as connection:
         connection.execute("ANALYZE requests")
     scope = AnalyticsScope("u1", HOUR.start_s, HOUR.end_s)
-    assert reader.overview(scope, 60, 10).summary.sampled is None
-    assert reader.overview(replace(scope, end_s=HOUR.end_s + 2 * 86_400.0), 60, 10).summary.sampled is not None
+    assert sampling.overview(scope, 60, 10).summary.sampled is None
+    assert sampling.overview(replace(scope, end_s=HOUR.end_s + 2 * 86_400.0), 60, 10).summary.sampled is not None
 
 
 def test_tenant_sees_only_its_own(reader: PostgresSiteReader) -> None:

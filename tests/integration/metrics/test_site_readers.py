@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from infra.db.engine import SyncPool
-from infra.db.metrics import explore
+from infra.db.metrics.explore import Limits
 from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.explore import METRICS, Cell, Question
@@ -96,14 +96,14 @@ def test_hourly_rows_are_what_is_read(rows: list[dict[str, Any]], pool: SyncPool
 
 
 def test_percentiles_of_many_requests_are_means_of_hours(
-    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str
 ) -> None:
     """Beyond the limit they are weighted means of hourly ones and say so, and steps below an hour become hours."""
     asyncio.run(site_rows.aggregate(migrated_url))
     reader, scope = PostgresSiteReader(pool), replace(ALL, user_id="u1")
     exact = reader.explore(scope, Question(("p50",), "none", 300))
     assert (exact.averaged, exact.bucket_s) == (False, 300)
-    monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 10)
+    reader = PostgresSiteReader(pool, limits=Limits(single_requests=10))
     mean = reader.explore(scope, Question(("p50",), "none", 300))
     assert (mean.averaged, mean.bucket_s, len(mean.cells)) == (True, 3_600, HOURS)
     with psycopg.connect(migrated_url) as connection:
@@ -117,7 +117,7 @@ def test_percentiles_of_many_requests_are_means_of_hours(
 
 
 def test_percentiles_that_hours_do_not_have_are_sampled(
-    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str
 ) -> None:
     """Beyond the limit those by type come from a sample that says its size; what is added up is still of all."""
     copies = 200
@@ -127,9 +127,8 @@ def test_percentiles_that_hours_do_not_have_are_sampled(
     question = Question(("requests", "p50", "cost"), "type", 3_600)
     exact = PostgresSiteReader(pool).explore(ALL, question)
     assert (exact.sampled, exact.requests) == (None, copies * len(rows))
-    monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 15_000)
-    monkeypatch.setattr(explore, "SAMPLE", 10_000)
-    found = PostgresSiteReader(pool).explore(ALL, question)
+    sampling = PostgresSiteReader(pool, limits=Limits(single_requests=15_000, sample=10_000))
+    found = sampling.explore(ALL, question)
     assert found.sampled
     assert 5_000 < found.sampled < 20_000
     for one, other in zip(found.cells, exact.cells, strict=True):
@@ -142,19 +141,16 @@ def test_percentiles_that_hours_do_not_have_are_sampled(
         assert (one.values[0], one.values[2]) == (other.values[0], other.values[2])
         assert one.values[1].value == pytest.approx(other.values[1].value, abs=5.0)  # of an hour's 24 latencies
     few = replace(ALL, start_s=START_S + 3_600.0, end_s=START_S + 2 * 3_600.0)
-    assert PostgresSiteReader(pool).explore(few, question).sampled is None  # the sample's pages hold more than these
+    assert sampling.explore(few, question).sampled is None  # the sample's pages hold more than these
 
 
-def test_a_group_that_no_sample_has_is_counted(
-    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_group_that_no_sample_has_is_counted(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
     """A rare type stays on the page: how many there are is known, its percentile is not."""
     with psycopg.connect(migrated_url, autocommit=True) as connection:
         site_rows.multiply(connection, 100)
         connection.execute("UPDATE requests SET request_type = 'rare' WHERE user_id = 'u1' AND request_id = 'r0001'")
-    monkeypatch.setattr(explore, "MOST_SINGLE_REQUESTS", 200)
-    monkeypatch.setattr(explore, "SAMPLE", 200)
-    answer = PostgresSiteReader(pool).explore(ALL, Question(("p50",), "type"))
+    reader = PostgresSiteReader(pool, limits=Limits(single_requests=200, sample=200))
+    answer = reader.explore(ALL, Question(("p50",), "type"))
     assert answer.requests == 100 * len(rows)
     (rare,) = (cell for cell in answer.cells if cell.group == "rare")
     assert (rare.requests, rare.values[0].value) == (1, None)

@@ -1,6 +1,7 @@
 """The vector history on a real Milvus Lite server: folding, tenancy, paging, a copy in memory."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 
@@ -9,6 +10,7 @@ import pytest
 
 from infra.vectors.hot_history import HotHistory
 from infra.vectors.milvus import MilvusHistory
+from infra.vectors.schema import partition_of
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest
 from modelpilot.requests.records import HistoryScope, QualityUpdate
 from tests.support.samples import new_history, point, unit
@@ -98,12 +100,10 @@ async def test_no_tenant_sees_or_touches_another(history: MilvusHistory, scope: 
     assert (await history.query(other, unit(0), 100)).quality[0] == pytest.approx(0.9)
 
 
-async def test_scopes_in_one_partition_stay_apart(
-    history: MilvusHistory, scope: HistoryScope, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_scopes_in_one_partition_stay_apart(history: MilvusHistory, scope: HistoryScope) -> None:
     """With more routers than partitions some share one: the filter alone must keep them apart."""
-    monkeypatch.setattr("infra.vectors.schema.PARTITION_COUNT", 1)
-    other = HistoryScope("bob", scope.router_id)
+    others = (HistoryScope(f"bob-{number}", scope.router_id) for number in itertools.count())
+    other = next(each for each in others if partition_of(each) == partition_of(scope))
     await history.store(point(scope, "p", "alices"))
     await history.store(point(other, "p", "bobs"))
     assert (await history.query(scope, unit(0), 100)).request_ids == ("alices",)
@@ -151,11 +151,9 @@ async def test_quality_can_be_revised_later(history: MilvusHistory, scope: Histo
     assert np.isnan((await history.query(scope, unit(1), 1)).quality[0])
 
 
-async def test_scan_pages_through_all_rows_once(
-    history: MilvusHistory, scope: HistoryScope, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_scan_pages_through_all_rows_once(milvus_uri: str, collection: str, scope: HistoryScope) -> None:
     """Rows in and out of flushed segments, more than a page, none twice; filters by time work."""
-    monkeypatch.setattr("infra.vectors.milvus._PAGE_ROWS", 7)
+    history = new_history(milvus_uri, collection, page_rows=7)
     await asyncio.gather(*(history.store(point(scope, f"p{i}", f"r{i}", timestamp=i)) for i in range(20)))
     await history.flush()
     before = time.time()
@@ -167,6 +165,7 @@ async def test_scan_pages_through_all_rows_once(
     assert sorted(recent) == list(range(20, 30))
     assert await history.newest_since(scope, 4) == 26.0
     assert await history.newest_since(scope, 30) == 0.0
+    await history.close()
 
 
 async def test_another_embedder_is_refused_by_name(history: MilvusHistory, milvus_uri: str, collection: str) -> None:

@@ -33,13 +33,9 @@ def core_of(model: Any = BOTH, keys: int = 1, **changes: Any) -> Core:
     return core
 
 
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def no_waiting(wait_s: float) -> bool:
     """Fail where a wait before a repeat is begun."""
-
-    async def slept(wait_s: float) -> bool:
-        raise AssertionError(f"waited for {wait_s} s")
-
-    monkeypatch.setattr("activities.requests.call.slept", slept)
+    raise AssertionError(f"waited for {wait_s} s")
 
 
 @pytest.mark.parametrize(
@@ -53,10 +49,10 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda error: error.error_type,
 )
-async def test_another_deployment_answers_at_once(monkeypatch: pytest.MonkeyPatch, error: ProviderError) -> None:
+async def test_another_deployment_answers_at_once(error: ProviderError) -> None:
     """Whatever speaks of the deployment and not of the request; both attempts say where they went."""
-    no_waiting(monkeypatch)
     core = core_of()
+    core.sleep = no_waiting
     core.providers.will(A, [error])
     outcome = await core.answer()
     assert (outcome.status, outcome.model, outcome.provider) == ("completed", "sim/a", "west")

@@ -8,7 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.requests.call import ModelCaller
-from activities.requests.deployments import KEY_COOL_DOWN_S, Target
+from activities.requests.deployments import KEY_COOL_DOWN_S, DeploymentHealth, Target
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.outcome import Attempt, Remedy
@@ -97,10 +97,10 @@ def test_a_changed_provider_has_a_clean_breaker() -> None:
     assert core.health.why_not(AT_A) is None
 
 
-def test_the_deployment_seen_first_is_forgotten_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deployment_seen_first_is_forgotten_beyond_the_bound() -> None:
     """It begins again as healthy, its open breaker included."""
-    monkeypatch.setattr("activities.requests.deployments.MAXIMUM_DEPLOYMENTS", 1)
     core = Core()
+    core.health = DeploymentHealth(clock=core.clock, maximum=1)
     break_down(core, AT_A)
     break_down(core, AT_B)
     assert core.health.why_not(AT_A) is None

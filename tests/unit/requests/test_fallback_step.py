@@ -92,9 +92,7 @@ async def test_a_retried_task_of_a_finished_fallback_calls_nothing() -> None:
 
 
 @pytest.mark.parametrize(("first", "waits"), [(A, [7.0]), (B, [])])
-async def test_the_first_fallback_waits_only_for_the_model_that_asked(
-    monkeypatch: pytest.MonkeyPatch, first: ModelSpec, waits: list[float]
-) -> None:
+async def test_the_first_fallback_waits_only_for_the_model_that_asked(first: ModelSpec, waits: list[float]) -> None:
     """The first fallback is immediate; where it is the same model again, its own Retry-After is the wait."""
     waited: list[float] = []
 
@@ -102,8 +100,8 @@ async def test_the_first_fallback_waits_only_for_the_model_that_asked(
         waited.append(wait_s)
         return True
 
-    monkeypatch.setattr("activities.requests.steps.slept", sleep)
     core = Core()
+    core.sleep = sleep
     core.providers.will(A, [failure("rate_limited", retry_after_s=7.0)], stream())
     flight = core.flight(request(plan(A, first)))
     core.controller.launch(flight)
@@ -172,9 +170,8 @@ async def test_a_worker_that_shuts_down_leaves_the_request_to_another() -> None:
     assert (outcome.status, [attempt.seq for attempt in outcome.attempts]) == ("completed", [0, 100, 101])
 
 
-async def test_heartbeats_tell_that_the_worker_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_tell_that_the_worker_lives() -> None:
     """A long call is not taken for a dead worker."""
-    monkeypatch.setattr("activities.requests.steps.HEARTBEAT_S", 0.005)
     core, env, gate, beats = Core(), environment(), asyncio.Event(), []
     env.on_heartbeat = lambda *details: beats.append(details)
     _, work = await failed(core, plan(A, B))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from activities.requests import controller
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.route_request import StepInput
@@ -96,9 +95,8 @@ async def test_a_careful_flight_calls_nothing_before_the_acknowledgement() -> No
     assert flight.key in core.ledger.rows
 
 
-async def test_a_short_outage_of_postgres_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_outage_of_postgres_is_waited_out() -> None:
     """The commit is tried again by itself, and with `commit_first` the answer waits for it."""
-    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.001)
     core = Core()
     core.ledger.failures = 5
     flight = core.flight(request(plan(A)), commit_first=True)
@@ -107,9 +105,8 @@ async def test_a_short_outage_of_postgres_is_waited_out(monkeypatch: pytest.Monk
     assert flight.recorded.done()
 
 
-async def test_a_long_outage_leaves_the_row_to_the_workflow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_outage_leaves_the_row_to_the_workflow() -> None:
     """The answer goes out, the entry keeps the row, and the store step commits it when Postgres is back."""
-    monkeypatch.setattr(controller, "COMMIT_RETRY_WAIT_S", 0.0)
     core = Core()
     core.ledger.down = True
     flight = core.flight(request(plan(A)))

@@ -4,20 +4,13 @@ import asyncio
 import time
 from dataclasses import replace
 
-import pytest
-
-from activities.requests import recovery
 from activities.requests.recording import INLINE_LIMIT_BYTES
+from activities.requests.recovery import LOST_AFTER_S
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.requests.route_request import RouteRequestInput, StepInput
 from tests.support.core import A, B, Core
 from tests.support.processes import until
 from tests.support.routing_samples import chat_body, plan, request, stream
-
-
-@pytest.fixture(autouse=True)
-def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "POLL_S", 0.001)
 
 
 def orphaned(**changes: object) -> RouteRequestInput:
@@ -153,7 +146,7 @@ async def test_a_restarted_process_takes_its_own_request_back() -> None:
 async def test_an_owner_that_lives_but_never_says_how_it_ended_is_given_up() -> None:
     """Total time plus thirty seconds later the request fails instead of waiting for ever, and nothing is called."""
     core = Core()
-    old = orphaned(created_at=time.time() - 30.0 - recovery.LOST_AFTER_S - 1.0)
+    old = orphaned(created_at=time.time() - 30.0 - LOST_AFTER_S - 1.0)
     outcome = await second(core, first_alive=True).recovery.resume(old)
     assert (outcome.status, outcome.error_code, core.providers.made) == ("failed", "timeout_total", [])
 

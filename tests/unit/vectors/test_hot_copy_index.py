@@ -19,12 +19,6 @@ DIMENSION, ROWS, NEAREST = 96, 3_000, 40
 SCOPE = HistoryScope("alice", "r")
 
 
-@pytest.fixture(autouse=True)
-def _small_copies_have_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.vectors.hot_copy.INDEXED_ROWS", 1_000)
-    monkeypatch.setattr("infra.vectors.hot_copy._BLOCK_PRODUCTS", 300_000)  # some hundred rows
-
-
 def units(vectors: Any) -> Vector:
     """Rows of length 1."""
     whole = np.asarray(vectors, np.float32)
@@ -53,8 +47,8 @@ def row(name: str, vector: Vector, timestamp: float = 1e6) -> HistoryRow:
 
 
 def filled(rows: Sequence[HistoryRow], *, index: bool = True, cap: int = 20_000) -> HotCopy:
-    """A copy that holds these rows."""
-    copy = HotCopy(DIMENSION, cap)
+    """A copy that holds these rows, and has an index from a thousand rows on that is built by the hundred."""
+    copy = HotCopy(DIMENSION, cap, indexed_rows=1_000, block_products=300_000)
     copy.put(list(rows))
     if index:
         copy.build_index()

@@ -256,10 +256,9 @@ async def test_a_large_copy_is_searched_off_the_loop_and_capped(
         return search(copy, vector, limit)
 
     monkeypatch.setattr(HotCopy, "search", watched)
-    monkeypatch.setattr("infra.vectors.hot_history._INLINE_NUMBERS", 850 * DIMENSION - 1)
     for index in range(860):
         await store.store(point(f"p{index}", timestamp=float(index)))
-    hot = HotHistory(store, cap_rows=850)
+    hot = HotHistory(store, cap_rows=850, inline_numbers=850 * DIMENSION - 1)
     await hot.warm(ALICE)
     found = await hot.query(ALICE, unit(0), 860)
     assert (len(found), found.timestamp.min()) == (850, 10.0)
