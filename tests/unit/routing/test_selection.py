@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -144,19 +143,6 @@ def test_fallbacks_that_cannot_serve_are_left_out() -> None:
     small = spec("small", limits={"max_tokens": 1})
     shot = preferring(GPT4, GPT35, small, fallbacks=["small", "gpt-3.5-turbo", "nowhere", "gpt-4"])
     assert choose(shot, max_tokens=9).fallbacks == ("gpt-3.5-turbo", "gpt-4")
-
-
-@pytest.mark.parametrize("exploration", [0.25, 1.0])
-def test_exploration_draws_as_often_as_it_says(exploration: float) -> None:
-    """The propensity of every candidate is its real share, and all of them sum to 1."""
-    shot = over(GPT4, GPT35, spec("third"), objective={"cost_weight": 1.0}, exploration=exploration)
-    decisions = [choose(shot, seed) for seed in range(4_000)]
-    counts = Counter(decided.selected for decided in decisions)
-    propensity = {decided.selected: decided.propensity for decided in decisions}
-    assert math.fsum(propensity.values()) == pytest.approx(1.0)
-    for model, share in propensity.items():
-        assert counts[model] / len(decisions) == pytest.approx(share, abs=0.04)
-    assert sum(decided.explored for decided in decisions) / len(decisions) == pytest.approx(exploration, abs=0.04)
 
 
 def test_excluded_models_are_never_explored() -> None:
