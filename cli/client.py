@@ -7,9 +7,11 @@ Exit codes of the commands that use it: 0 done, 1 refused or failed, 2 wrong usa
 
 import http.client
 import json
+import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -30,6 +32,7 @@ KEY_VARIABLE = "MODELPILOT_API_KEY"
 URL_VARIABLE = "MODELPILOT_API_URL"
 _TIMEOUT_S = 30.0
 _PAGE = 200
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.5
 
 
 def fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
@@ -123,6 +126,15 @@ class GatewayClient:
         if status == http.client.UNAUTHORIZED:
             fail(f"{message} The key came from {self.target.key_from}.", EXIT_CONFIGURATION)
         raise Refused(status, message)
+
+
+def until_ended(job: dict[str, Any], ask: Callable[[], dict[str, Any]], patience_s: float = math.inf) -> dict[str, Any]:
+    """The job when it no longer runs, or after `patience_s`; `ask` reads it again, at first often."""
+    give_up_at, wait_s = time.monotonic() + patience_s, _FIRST_WAIT_S
+    while job["status"] == "running" and time.monotonic() < give_up_at:
+        time.sleep(wait_s)
+        job, wait_s = ask(), min(2.0 * wait_s, _LONGEST_WAIT_S)
+    return job
 
 
 def not_reachable(url: str, error: Exception) -> NoReturn:

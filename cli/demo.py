@@ -6,7 +6,6 @@ The report says who was chosen, what it cost and took, and what one big model wo
 import asyncio
 import signal
 import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, error_message, fail, segment
+from cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, error_message, fail, segment, until_ended
 from cli.demo_prompts import DemoPrompt, demo_prompts
 from cli.output import AsJson, show_result, table, usd
 from modelpilot.chat.text import content_text
@@ -188,7 +187,7 @@ SILENT_EVERY = 3
 USERS = 40
 _TRIES, _TRY_AGAIN_S = 5, 0.2
 _LEARN_TIMEOUT_S = 30.0
-_ASK_EVERY_S, _JOB_PATIENCE_S = 0.5, 90.0
+_JOB_PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +250,8 @@ def _job(client: GatewayClient, name: str, body: dict[str, Any] | None) -> str:
     """How the job ended, `running` where that takes long, or why it could not be started."""
     try:
         job = client.call("POST", f"/api/jobs/{name}", body)
-        give_up_at = time.monotonic() + _JOB_PATIENCE_S
-        while job["status"] == "running" and time.monotonic() < give_up_at:
-            time.sleep(_ASK_EVERY_S)
-            job = client.call("GET", f"/api/jobs/{segment(job['id'])}")
+        path = f"/api/jobs/{segment(job['id'])}"
+        job = until_ended(job, lambda: client.call("GET", path), _JOB_PATIENCE_S)
     except Refused as refused:
         return f"not run: {refused.message}"
     return str(job["status"])

@@ -1,19 +1,16 @@
 """`modelpilot jobs`: batch work on demand, through the running gateway."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
-from cli.client import GatewayClient, connect, fail, segment
+from cli.client import GatewayClient, connect, fail, segment, until_ended
 from cli.output import AsJson, command_group, print_json, show_result, table, usd
 
 app = command_group("Run batch work now, and see how far it is.")
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end; exit code 1 where that is not `completed`.")]
-
-ASK_EVERY_S = 0.5
 
 
 @app.callback()
@@ -96,9 +93,8 @@ def show_job(job_id: JobId, wait: Wait = False, as_json: AsJson = False) -> None
 
 def report(gateway: GatewayClient, job: dict[str, Any], *, wait: bool, as_json: bool) -> None:
     """Print a job, at its end where `wait` asks for that; a job that then is not completed is exit code 1."""
-    while wait and job["status"] == "running":
-        time.sleep(ASK_EVERY_S)
-        job = _read(gateway, job["id"])
+    if wait:
+        job = until_ended(job, lambda: _read(gateway, job["id"]))
     if as_json:
         print_json(job)
     else:

@@ -1,12 +1,11 @@
 """`modelpilot routers`: show and change routers, what they have learnt, and what other settings would do."""
 
-import time
 from collections import Counter
 from typing import Annotated, Any
 
 import typer
 
-from cli.client import EXIT_FAILED, File, GatewayClient, Refused, connect, fail, read_documents, segment
+from cli.client import EXIT_FAILED, File, GatewayClient, Refused, connect, fail, read_documents, segment, until_ended
 from cli.output import AsJson, command_group, print_json, show, show_result, table
 
 app = command_group("Show and change routers.")
@@ -16,7 +15,6 @@ Weight = Annotated[float, typer.Option(help="Its share of the total score, relat
 ReplayWeight = Annotated[float | None, typer.Option(help="Its weight in the proposed objective.", min=0)]
 
 _NOT_FOUND = 404
-_ASK_EVERY_S = 0.5
 _COLUMNS = ("id", "version", "mode", "models", "cost", "latency", "quality", "carbon", "updatedAt")
 _PARTS = {"costUsd": "cost, USD", "latencyMs": "latency, ms", "quality": "quality", "carbonG": "carbon, gCO2e"}
 
@@ -58,14 +56,14 @@ def refit(
 
 
 def _ended(client: GatewayClient, router_id: str, wait_s: float) -> dict[str, Any]:
-    deadline = time.monotonic() + wait_s
-    while True:
+    def ask() -> dict[str, Any]:
         run: dict[str, Any] = client.call("GET", f"{_path(router_id)}/refit")
-        if run["status"] != "running":
-            return run
-        if time.monotonic() >= deadline:
-            fail(f"the refit of {router_id} still runs; see workflow {run['workflowId']}")
-        time.sleep(_ASK_EVERY_S)
+        return run
+
+    run = until_ended(ask(), ask, wait_s)
+    if run["status"] == "running":
+        fail(f"the refit of {router_id} still runs; see workflow {run['workflowId']}")
+    return run
 
 
 def _reported(router_id: str, report: dict[str, Any]) -> str:

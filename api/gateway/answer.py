@@ -121,6 +121,7 @@ class AnswerStream(ABC):
     submission: Submission
     explain: bool = field(default=False, kw_only=True)
     can_restart: ClassVar[bool] = False  # whether the format can say that an answer begins anew
+    keep_alive_s: float = field(default=KEEP_ALIVE_S, kw_only=True)
     headers: Headers = field(default_factory=dict, kw_only=True)
     _response: web.StreamResponse | None = field(default=None, init=False)
 
@@ -187,7 +188,7 @@ class AnswerStream(ABC):
         task = asyncio.ensure_future(work)
         try:
             while not task.done():
-                done, _ = await asyncio.wait({task}, timeout=KEEP_ALIVE_S)
+                done, _ = await asyncio.wait({task}, timeout=self.keep_alive_s)
                 if not done:
                     await (await self._prepared()).write(self.keep_alive())
         except BaseException:

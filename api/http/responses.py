@@ -27,25 +27,33 @@ def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | Non
 
 
 async def stream_csv(
-    request: web.Request, name: str, columns: Sequence[str], pages: Pages, view: View, cursor: str | None
+    request: web.Request,
+    name: str,
+    columns: Sequence[str],
+    pages: Pages,
+    view: View,
+    cursor: str | None,
+    *,
+    page_rows: int = PAGE_ROWS,
+    max_rows: int = MAX_ROWS,
 ) -> web.StreamResponse:
-    """All pages from `cursor` on, at most `MAX_ROWS` rows. `columns` are the keys of a row of `view`, flattened.
+    """All pages from `cursor` on, at most `max_rows` rows. `columns` are the keys of a row of `view`, flattened.
 
     The first page is read before anything is sent, so that an error can still be one.
     """
-    page = await pages(cursor, PAGE_ROWS)
+    page = await pages(cursor, page_rows)
     response = web.StreamResponse(headers={"content-disposition": f'attachment; filename="{name}.csv"'})
     response.content_type, response.charset = "text/csv", "utf-8"
     await response.prepare(request)
     await response.write(_lines([columns]))
     rows = 0
     while True:
-        shown = page.items[: MAX_ROWS - rows]
+        shown = page.items[: max_rows - rows]
         rows += len(shown)
         await response.write(_lines([_cells(flattened(view(row)), columns) for row in shown]))
-        if page.next_cursor is None or rows >= MAX_ROWS:
+        if page.next_cursor is None or rows >= max_rows:
             break
-        page = await pages(page.next_cursor, PAGE_ROWS)
+        page = await pages(page.next_cursor, page_rows)
     await response.write_eof()
     return response
 

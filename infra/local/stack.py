@@ -80,7 +80,12 @@ def fixed_ports(settings: Settings) -> dict[str, tuple[str, int]]:
     return wanted
 
 
-async def run_stack(settings: Settings, report: Callable[[Event], None], on_ready: Callable[[], None]) -> None:
+async def run_stack(
+    settings: Settings,
+    report: Callable[[Event], None],
+    on_ready: Callable[[], None],
+    plan: Callable[[Settings], Stack] = plan_stack,
+) -> None:
     """Run everything until SIGINT or SIGTERM, then stop it in reverse order; a second signal kills what is left.
 
     Raises StackError when something cannot start or crashes too often (everything is stopped then, too).
@@ -89,7 +94,7 @@ async def run_stack(settings: Settings, report: Callable[[Event], None], on_read
     data.create()
     with data_dir.exclusive(data.lock):
         await ports.require_free(fixed_ports(settings))
-        stack = plan_stack(settings)
+        stack = plan(settings)
         await _supervise(stack, data.addresses, Supervisor(report), on_ready)
 
 

@@ -160,11 +160,9 @@ class Requests:
         self, at: datetime, *, user: str = "alice", recorded: datetime | None = None, count: int = 1, **changes: Any
     ) -> list[str]:
         """Write `count` requests that began at `at`; their ids. `changes` are fields of the record or its outcome."""
-        ids = []
-        for _ in range(count):
-            self._count += 1
-            ids.append(f"r{self._count:05}")
-            await self._ledger.record(_record(user, ids[-1], at, changes))
+        ids = [f"r{number:05}" for number in range(self._count + 1, self._count + count + 1)]
+        self._count += count
+        await asyncio.gather(*(self._ledger.record(_record(user, each, at, changes)) for each in ids))
         if recorded is not None:
             await self._database.fetch_all(
                 "UPDATE requests SET recorded_at = %s WHERE request_id = ANY (%s)", (recorded, ids)

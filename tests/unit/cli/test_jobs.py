@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from cli import jobs
 from tests.support.fake_gateway import Answer, FakeGateway, refusal, running_gateway
 from tests.support.processes import modelpilot
 
@@ -14,7 +13,6 @@ ID = "aggregate-0123456789abcdef"
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
-    monkeypatch.setattr(jobs, "ASK_EVERY_S", 0.001)
     with running_gateway() as running:
         monkeypatch.setenv("MODELPILOT_API_URL", running.url)
         monkeypatch.setenv("MODELPILOT_API_KEY", f"mp_{'5a' * 32}")

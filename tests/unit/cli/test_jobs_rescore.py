@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from cli import jobs
 from tests.support.fake_gateway import FakeGateway, listing, refusal, running_gateway
 from tests.support.processes import modelpilot
 
@@ -23,7 +22,6 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
     with running_gateway() as running:
         monkeypatch.setenv("MODELPILOT_API_URL", running.url)
         monkeypatch.setenv("MODELPILOT_API_KEY", "mp_" + "0" * 64)
-        monkeypatch.setattr(jobs, "ASK_EVERY_S", 0.01)
         yield running
 
 

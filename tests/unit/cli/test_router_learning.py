@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from cli import routers
 from tests.support.fake_gateway import FakeGateway, refusal, running_gateway
 from tests.support.processes import modelpilot
 
@@ -22,7 +21,6 @@ REPORT = {
 
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
-    monkeypatch.setattr(routers, "_ASK_EVERY_S", 0.001)
     with running_gateway() as running:
         monkeypatch.setenv("MODELPILOT_API_URL", running.url)
         monkeypatch.setenv("MODELPILOT_API_KEY", f"mp_{'5a' * 32}")

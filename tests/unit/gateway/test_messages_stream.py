@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from api.gateway import answer
 from api.routes.messages import MessagesStream
 from modelpilot.wire.anthropic_front_answer import MessageEncoder
 from tests.support.core import A, Core, failure, received, routed
@@ -17,6 +16,7 @@ from tests.support.routing_samples import stream
 
 Client = TestClient[web.Request, web.Application]
 WORDS = stream("one two three")
+KEEP_ALIVE_S = 0.01  # pings may come anywhere in between
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ async def client(core: Core) -> AsyncIterator[Client]:
     async def handle(request: web.Request) -> web.StreamResponse:
         submission = await core.submissions.submit(received(fields={"stream": True}))
         encoder = MessageEncoder(with_thinking=False)
-        return await MessagesStream(request, core.submissions, submission, encoder=encoder).run()
+        stream = MessagesStream(request, core.submissions, submission, encoder=encoder, keep_alive_s=KEEP_ALIVE_S)
+        return await stream.run()
 
     app = web.Application()
     app.router.add_post("/", handle)
@@ -62,9 +63,8 @@ async def test_a_whole_stream_has_our_object_at_its_end(client: Client) -> None:
     assert events[-2]["usage"]["output_tokens"] == 5
 
 
-async def test_silence_is_filled_with_pings(client: Client, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_filled_with_pings(client: Client, core: Core) -> None:
     """Anthropic's SDKs skip pings; proxies see that the connection lives."""
-    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
     gate = asyncio.Event()
     core.providers.will(A, [*WORDS[:2], gate, *WORDS[2:]])
     response = await client.post("/")

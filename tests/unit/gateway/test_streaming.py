@@ -10,7 +10,6 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from activities.requests.failures import with_earlier
-from api.gateway import answer
 from api.gateway.answer import ChatStream
 from api.http.errors import describe, openai_envelope
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
@@ -27,6 +26,7 @@ class Served:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.left = asyncio.Event()
+        self.options: dict[str, Any] = {}  # of every stream
         app = web.Application()
         app.router.add_post("/", self._handle)
         self.client: TestClient[web.Request, web.Application] = TestClient(TestServer(app, handler_cancellation=True))
@@ -37,7 +37,12 @@ class Served:
         try:
             submission = await self.core.submissions.submit(received(fields={"stream": True}, **changes))
             chat = ChatStream(
-                request, self.core.submissions, submission, include_usage="usage" in asked, explain="explain" in asked
+                request,
+                self.core.submissions,
+                submission,
+                include_usage="usage" in asked,
+                explain="explain" in asked,
+                **self.options,
             )
             try:
                 return await chat.run()
@@ -264,9 +269,9 @@ async def test_a_repeat_beside_the_running_stream_gets_the_whole_answer(served: 
     assert b"[DONE]" in await first.read()
 
 
-async def test_idle_connections_are_kept_alive(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_are_kept_alive(served: Served) -> None:
     """Comment lines, which SSE clients ignore, while the provider thinks."""
-    monkeypatch.setattr(answer, "KEEP_ALIVE_S", 0.01)
+    served.options["keep_alive_s"] = 0.01
     gate = asyncio.Event()
     served.core.providers.will(A, [gate, *WORDS])
     response = await served.post()

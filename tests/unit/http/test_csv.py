@@ -1,13 +1,17 @@
-"""CSV cells and columns."""
+"""CSV: cells, columns, and a list that is read page by page."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.responses import cell, columns_of, flattened
+from api.http.responses import cell, columns_of, flattened, stream_csv
 from api.routes.analytics_views import HourlyItem, RequestItem
+from modelpilot.management.resources import Page
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
@@ -39,3 +43,29 @@ def test_columns_are_those_of_the_json() -> None:
     assert "tokens.total" in columns
     assert flattened({"a": 1, "tokens": {"input": 2}}) == {"a": 1, "tokens.input": 2}
     assert columns_of(HourlyItem)[0] == "hour"
+
+
+Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
+
+
+@pytest.mark.parametrize(("max_rows", "shown", "asked"), [(9, 5, ["None", "2", "4"]), (3, 3, ["None", "2"])])
+async def test_a_list_is_read_page_by_page_up_to_its_cap(
+    aiohttp_client: Client, max_rows: int, shown: int, asked: list[str]
+) -> None:
+    """Every page follows the cursor of the one before, and no export is endless."""
+    cursors: list[str] = []
+
+    async def pages(cursor: str | None, limit: int) -> Page[dict[str, int]]:
+        cursors.append(str(cursor))
+        first = int(cursor or 0)
+        rows = tuple({"number": number} for number in range(first, min(first + limit, 5)))
+        return Page(rows, str(first + limit) if first + limit < 5 else None)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await stream_csv(request, "n", ["number"], pages, dict, None, page_rows=2, max_rows=max_rows)
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    text = await (await (await aiohttp_client(app)).get("/")).text()
+    assert text.split() == ["number", *map(str, range(shown))]
+    assert cursors == asked
