@@ -9,7 +9,7 @@ CODE := $(wildcard modelpilot activities workflows api dashboard infra processes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install up test lint types imports unit fmt bench clean
+.PHONY: help install up test lint types imports unit tests fmt bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ up: install ## Start the whole platform on this machine; Ctrl-C stops it
 	@$(BIN)/modelpilot up
 
 test: install ## Run everything that must pass: lint, types, imports, tests
-	$(MAKE) --no-print-directory lint types imports unit
+	$(MAKE) --no-print-directory lint types imports tests
 
 lint: install ## Check style and formatting
 	$(BIN)/ruff check .
@@ -41,8 +41,12 @@ types: install ## Check types
 imports: install ## Check which package may import which
 	$(BIN)/lint-imports
 
-unit: install ## Run the tests alone, in two processes (WORKERS=0: in this one)
-	$(BIN)/pytest --numprocesses $(WORKERS)
+unit: install ## Run the unit tests, which start no server, in two processes (WORKERS=0: in this one)
+	$(BIN)/pytest --numprocesses $(WORKERS) tests/unit
+
+tests: install ## Run all tests, and say how much of the product's branches unit and integration tests went through
+	$(BIN)/pytest --numprocesses $(WORKERS) --cov --cov-report=
+	@echo "Branch coverage by unit and integration tests: $$($(BIN)/coverage report --format=total) %"
 
 fmt: install ## Format, and fix what can be fixed by machine
 	$(BIN)/ruff check --fix-only --quiet .
@@ -52,5 +56,5 @@ bench: install ## Run the gateway benchmark
 	$(BIN)/modelpilot bench gateway
 
 clean: ## Remove what tools left behind (not .venv, not .modelpilot)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,10 +26,21 @@ settings.register_profile("here", deadline=None)
 settings.load_profile("build" if os.environ.get("CI") else "here")
 
 
+MEASURED = ("unit", "integration")  # folders whose tests count for coverage
+
+
 @pytest.hookimpl(optionalhook=True)  # `-p no:xdist` must go on working
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServers:
     """Which worker runs which tests."""
     return ByServers(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Coverage is measured where the code runs in the test's own process and tracing does not slow down a server."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if item.path.relative_to(config.rootpath).parts[1] not in MEASURED:
+                item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(scope="session")
