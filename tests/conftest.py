@@ -13,17 +13,34 @@ import pytest
 from hypothesis import settings
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.local.postgres import PostgresPlan
 from tests.support import servers
 from tests.support.servers import temporary_database
-from tests.support.workers import ByServers
 from workflows import schedules
 
 # Tests never assert on time. A build must not depend on the draw; elsewhere every run tries new examples.
 settings.register_profile("build", deadline=None, derandomize=True)
 settings.register_profile("here", deadline=None)
 settings.load_profile("build" if os.environ.get("CI") else "here")
+
+
+# The tests of each of these folders share one installation: starting it twice takes longer than it saves.
+ONE_INSTALLATION = ("tests/browser/", "tests/e2e/")
+
+
+class ByServers(LoadScopeScheduling):
+    """A worker takes a whole file at a time, or a whole folder of `ONE_INSTALLATION`, in the order of collection: the
+    slow folders come first in it, and quick files fill up the end."""
+
+    def __init__(self, config: pytest.Config, log: Any = None) -> None:
+        config.option.loadscopereorder = False  # xdist would begin with the files that have most tests: quick ones
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in ONE_INSTALLATION if file.startswith(folder)), file)
 
 
 MEASURED = ("unit", "integration")  # folders whose tests count for coverage
@@ -47,12 +64,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresPlan]:
     with servers.postgres(tmp_path_factory.mktemp("postgres")) as plan:
         yield plan
-
-
-@pytest.fixture(scope="session")
-def postgres_server(_postgres: PostgresPlan) -> str:
-    """URL of the session's Postgres server, for its superuser."""
-    return _postgres.url("postgres")
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from infra.db.requests.ledger import PostgresLedger
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.aggregation import HOUR_S, AggregateInput, AggregateResult, PlanReport
 from modelpilot.requests.outcome import Usage
-from modelpilot.requests.records import RequestKey
 from tests.support.samples import attempt, keyring, outcome, record
 from tests.support.saved_histories import SavedHistories
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
@@ -182,11 +181,6 @@ def _record(user: str, request_id: str, at: datetime, changes: dict[str, Any]) -
     defaults = {"decision": decision(), "carbon_g": 0.2, "fallback_used": False, "degraded": ()}
     made = outcome(attempts=(call,), **of_outcome)
     return record(user, request_id, outcome=made, **{**plain, **defaults, **of_record})
-
-
-def key_of(request_id: str, user: str = "alice") -> RequestKey:
-    """The key of a request that `Requests` wrote."""
-    return RequestKey(user, request_id)
 
 
 def rows_of(url: str, query: str, *given: Any) -> list[dict[str, Any]]:

@@ -78,15 +78,13 @@ async def test_several_choices(registry: ProviderRegistry, simulator: str, kind:
     assert [choice["finish_reason"] for choice in choices] == ["stop"] * 3
 
 
+# Beside those that tests/fault sends through a whole gateway in each of the three wire formats.
 FAULTS = [
-    ("429", "rate_limited", SAME), ("429+retryafter2", "rate_limited", SAME), ("500", "server_error", SAME),
-    ("429+retryafter9999", "rate_limited", BACK), ("429+retryafter-1", "rate_limited", SAME),
-    ("429+retryaftergarbage", "rate_limited", SAME), ("502", "server_error", SAME), ("401", "authentication", BACK),
+    ("429+retryafter2", "rate_limited", SAME), ("429+retryafter9999", "rate_limited", BACK),
+    ("429+retryafter-1", "rate_limited", SAME), ("429+retryaftergarbage", "rate_limited", SAME),
+    ("500", "server_error", SAME), ("502", "server_error", SAME), ("401", "authentication", BACK),
     ("403", "permission", BACK), ("404", "not_found", BACK), ("422", "bad_request", UP),
-    ("context", "context_length", BACK), ("filter", "content_filter", BACK), ("reset", "connection_error", SAME),
-    ("cut", "stream_cut", SAME), ("malformed", "malformed_response", SAME), ("streamerror", "server_error", SAME),
-    ("errorbody", "server_error", SAME), ("html", "malformed_response", SAME), ("truncated", "stream_cut", SAME),
-    ("comments", "malformed_response", SAME),
+    ("reset", "connection_error", SAME), ("streamerror", "server_error", SAME), ("html", "malformed_response", SAME),
 ]  # fmt: skip
 
 
@@ -101,25 +99,13 @@ async def test_faults(
     assert_secret_free(error)
 
 
-@pytest.mark.parametrize(
-    ("fault", "error_type"),
-    [("hang", "timeout_first_token"), ("firsttoken60000", "timeout_first_token"), ("stall", "timeout_idle")],
-)
+@pytest.mark.parametrize("fault", ["hang", "firsttoken60000"])
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "google"])
-async def test_silence(registry: ProviderRegistry, simulator: str, kind: str, fault: str, error_type: str) -> None:
-    """A silent provider is given up after the limit of its phase, and is not asked again."""
-    limits = (
-        {"first_token_ms": 20_000, "idle_ms": 50} if fault == "stall" else {"first_token_ms": 50, "idle_ms": 20_000}
-    )
+async def test_silence(registry: ProviderRegistry, simulator: str, kind: str, fault: str) -> None:
+    """A provider that says nothing is given up after the limit for its first token, and is not asked again."""
+    limits = {"first_token_ms": 50, "idle_ms": 20_000}
     error = await failure(registry, call(simulator, kind, f"small+tokens60+{fault}", **limits))
-    assert (error.error_type, error.remedy) == (error_type, BACK)
-
-
-@pytest.mark.parametrize("kind", ["openai", "anthropic", "google"])
-async def test_a_missing_end_marker_is_no_failure(registry: ProviderRegistry, simulator: str, kind: str) -> None:
-    """Without [DONE] the answer is whole, usage included."""
-    answer = await ask(registry, call(simulator, kind, "small+nodone"))
-    assert (answer.finish_reason, answer.usage.output_tokens) == ("stop", 5)
+    assert (error.error_type, error.remedy) == ("timeout_first_token", BACK)
 
 
 async def test_what_a_provider_cannot_do_is_said(registry: ProviderRegistry, simulator: str) -> None:

@@ -104,6 +104,7 @@ async def test_fault_retrydate(http: aiohttp.ClientSession) -> None:
     _, _, headers = await _ask(http, "small+503+retrydate100")
     ahead = parsedate_to_datetime(headers["Retry-After"]) - parsedate_to_datetime(headers["Date"])
     assert 98 <= ahead.total_seconds() <= 102
+    assert headers["Retry-After"].endswith(" GMT")
 
 
 async def test_fault_refusekey(http: aiohttp.ClientSession) -> None:
