@@ -1,6 +1,6 @@
 """CSV: cells, columns, and a list that is read page by page."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -55,7 +55,7 @@ async def test_a_list_is_read_page_by_page_up_to_its_cap(
     """Every page follows the cursor of the one before, and no export is endless."""
     cursors: list[str] = []
 
-    async def pages(cursor: str | None, limit: int) -> Page[dict[str, int]]:
+    async def pages(cursor: str | None, limit: int) -> Page[Mapping[str, Any]]:
         cursors.append(str(cursor))
         first = int(cursor or 0)
         rows = tuple({"number": number} for number in range(first, min(first + limit, 5)))
