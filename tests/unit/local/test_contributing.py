@@ -15,7 +15,7 @@ EXAMPLES = {
     "A router field": (r"same_model_retries|sameModelRetries", "docs/api.md"),
     "A setting": (r"(?i)request_retention_days", "docs/configuration.md"),
     "An activity": (r"refit_router|REFIT_ROUTER|class RefitReport\b",),
-    "A dashboard page": (r"\bEXPLORE_|\bexplore\.PAGE|\w*ExploreReader",),
+    "A dashboard page": (r'\bexplore\.PAGE|path="/explore"',),
     "A management resource": (r'\bProviderSpec\b|\bProviderRow\b|Provider\w*Repository|"providers",$',),
 }
 
