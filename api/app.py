@@ -7,7 +7,7 @@ from aiohttp import web
 from api.http import openapi
 from api.http.middleware import answer_preflight, authorize, identify, map_errors, stamp
 from api.http.registry import ROUTES, RouteTable, add_routes
-from api.routes import audit, health, keys, management, model_list
+from api.routes import health, keys, management, model_list
 from api.services import SERVICES, Services
 
 # For web.AppRunner: a client that leaves cancels its request, and nothing inflates the bodies that we refuse anyway.
@@ -32,7 +32,7 @@ def create_app(services: Services) -> web.Application:
         model_list.routes(),
         management.routes(),
         keys.routes(),
-        audit.routes(),
+        management.audit_routes(),
     ):
         add_routes(app, specs)
     for register in services.extra_routes:

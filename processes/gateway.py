@@ -29,9 +29,9 @@ from api.routes import (
     analytics,
     chat,
     codec,
-    deployments,
     embeddings,
     feedback,
+    health,
     jobs,
     messages,
     predictors,
@@ -90,14 +90,14 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     def register(app: web.Application) -> None:
         app[SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
         app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
-        app[deployments.HEALTH] = adapters.deployments
-        deployments.publish(adapters.deployments)
+        app[health.HEALTH] = adapters.deployments
+        health.publish(adapters.deployments)
         app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
         embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
         app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
         _set_learning(app, adapters)
         analytics.register(app, PostgresMetrics(adapters.database))
-        for module in (chat, messages, embeddings, requests, codec, deployments, feedback, jobs, predictors, replay):
+        for module in (chat, messages, embeddings, requests, codec, health, feedback, jobs, predictors, replay):
             add_routes(app, module.routes())
 
     app = create_app(_services(settings, adapters, draining, register))

@@ -24,7 +24,7 @@ from activities.jobs.rescoring import RescoreActivities
 from activities.requests.call import ModelCaller
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
-from infra.db.learning.judgements import PostgresJudgements
+from infra.db.learning.feedback import PostgresJudgements
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.rescore_jobs import PostgresRescoreJobs
 from infra.db.learning.rescoring import PostgresRescoring

@@ -1,4 +1,6 @@
-"""`/api/routers`, `/api/models` and `/api/providers`: the resources that tenants administer, declared in one table."""
+"""`/api/routers`, `/api/models` and `/api/providers`: the resources that tenants administer, declared in one table; and
+`/api/audit`: who changed what, newest first.
+"""
 
 import re
 from collections.abc import AsyncIterator
@@ -11,9 +13,10 @@ from api.routes import resource
 from api.routes.resource import Resource
 from api.services import SERVICES, Services
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.management.resources import SHARED_OWNER, ModelRepository, Page, ProviderSummary
+from modelpilot.management.resources import SHARED_OWNER, AuditEntry, ModelRepository, Page, ProviderSummary
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
 from modelpilot.routing.router import Router
+from modelpilot.wire.json_model import WireModel
 
 # A key becomes a header value; line breaks there would be another header.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,4000}")
@@ -142,3 +145,39 @@ _PROVIDERS = Resource(
     check_write=_check_provider,
 )
 _RESOURCES: tuple[Resource[Any, Any], ...] = (_ROUTERS, _MODELS, _PROVIDERS)
+
+
+class AuditView(WireModel):
+    """One management change. `actor` is the id of the API key that made it; `before` and `after` hold no secrets."""
+
+    id: int
+    timestamp: resource.Time
+    actor: str
+    action: str
+    kind: str
+    subject: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class AuditListing(resource.PageView[AuditView]):
+    """Changes, newest first."""
+
+
+def audit_routes() -> list[RouteSpec]:
+    """The routes of this module."""
+    return [
+        RouteSpec(
+            "GET", "/api/audit", _list, "admin", "List management changes", "audit", None, AuditListing, 200,
+            resource.PAGING,
+        )
+    ]  # fmt: skip
+
+
+async def _list(request: web.Request) -> web.StreamResponse:
+    audit = request.app[SERVICES].audit
+    return resource.listed(await audit.list(resource.owner_of(request), *resource.paging(request)), _view)
+
+
+def _view(entry: AuditEntry) -> AuditView:
+    return resource.view_of(AuditView, entry, timestamp=entry.at)

@@ -1,12 +1,141 @@
-"""Builds the seeded catalogue from its sources; shared by all tenants and read-only."""
+"""Builds the seeded catalogue from its sources; shared by all tenants and read-only.
 
+Quality and latency before any history are approximate on purpose, and outweighed by what a router learns. Sources:
+
+- gpt-4 and claude-3-sonnet, with their prices, are fixed reference points. They anchor the scale: quality is the share
+  of everyday requests answered well, so that much stronger models have little room above 0.95.
+- Order and rough distance of the others: public preference and knowledge leaderboards (LMArena, MMLU-Pro, LiveBench) as
+  generally known, read by hand, rounded to 0.01; not copied from any one table.
+- Latency: time to a whole answer of some 300 tokens, from the speed classes that vendors publish; thinking time is
+  included for models that think by default.
+- `_SUCCESSORS`: a newer model of the same line and tier is *assumed* as good and as fast as the one before it.
+- A model that stands nowhere is unknown (None): a neutral prior with wide uncertainty, and never a guess.
+"""
+
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from infra.catalogue.models import Listed, capabilities_of, listed_models
 from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, openrouter_name, pricing
-from infra.catalogue.priors import REFERENCE_PRICES, prior_of
 from modelpilot.providers.catalogue import ModelLimits, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Expected quality in [0, 1] and latency in milliseconds."""
+
+    quality: float
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePrice:
+    """Prices that the product states for a model, USD per token; they win over genai-prices."""
+
+    input_usd: float
+    output_usd: float
+
+
+REFERENCE_PRICES = {
+    "openai/gpt-4": ReferencePrice(0.03 / 1_000, 0.06 / 1_000),
+    "anthropic/claude-3-sonnet": ReferencePrice(0.015 / 1_000, 0.075 / 1_000),
+}
+
+_PRIORS = {
+    "openai/gpt-4": Prior(0.95, 2_500),
+    "anthropic/claude-3-sonnet": Prior(0.92, 1_800),
+    "openai/gpt-3.5-turbo": Prior(0.80, 900),
+    "openai/gpt-4-turbo": Prior(0.95, 2_200),
+    "openai/gpt-4o": Prior(0.96, 1_300),
+    "openai/gpt-4o-mini": Prior(0.91, 900),
+    "openai/gpt-4.1": Prior(0.96, 1_400),
+    "openai/gpt-4.1-mini": Prior(0.94, 1_000),
+    "openai/gpt-4.1-nano": Prior(0.88, 700),
+    "openai/o1": Prior(0.97, 12_000),
+    "openai/o1-mini": Prior(0.94, 7_000),
+    "openai/o3": Prior(0.98, 10_000),
+    "openai/o3-mini": Prior(0.96, 6_000),
+    "openai/o4-mini": Prior(0.97, 6_000),
+    "openai/gpt-5": Prior(0.98, 9_000),
+    "openai/gpt-5-mini": Prior(0.96, 5_000),
+    "openai/gpt-5-nano": Prior(0.92, 3_500),
+    "anthropic/claude-2": Prior(0.85, 4_000),
+    "anthropic/claude-3-haiku": Prior(0.87, 900),
+    "anthropic/claude-3-opus": Prior(0.95, 4_000),
+    "anthropic/claude-3-5-haiku": Prior(0.91, 1_100),
+    "anthropic/claude-3-5-sonnet": Prior(0.96, 1_800),
+    "anthropic/claude-3-7-sonnet": Prior(0.96, 2_000),
+    "anthropic/claude-sonnet-4-0": Prior(0.97, 2_000),
+    "anthropic/claude-opus-4-0": Prior(0.97, 3_500),
+    "anthropic/claude-haiku-4-5": Prior(0.95, 1_100),
+    "anthropic/claude-sonnet-4-5": Prior(0.98, 2_200),
+    "anthropic/claude-opus-4-5": Prior(0.98, 2_800),
+    "google/gemini-1.5-flash": Prior(0.89, 800),
+    "google/gemini-1.5-pro": Prior(0.94, 2_200),
+    "google/gemini-2.0-flash": Prior(0.94, 800),
+    "google/gemini-2.0-flash-lite": Prior(0.91, 650),
+    "google/gemini-2.5-flash-lite": Prior(0.93, 700),
+    "google/gemini-2.5-flash": Prior(0.96, 2_500),
+    "google/gemini-2.5-pro": Prior(0.98, 8_000),
+    "google/gemini-3-flash-preview": Prior(0.97, 3_000),
+    "google/gemini-3-pro-preview": Prior(0.98, 9_000),
+    "openrouter/meta-llama/llama-3.1-8b-instruct": Prior(0.78, 800),
+    "openrouter/meta-llama/llama-3.1-70b-instruct": Prior(0.90, 1_500),
+    "openrouter/meta-llama/llama-3.1-405b-instruct": Prior(0.93, 3_000),
+    "openrouter/meta-llama/llama-3.3-70b-instruct": Prior(0.92, 1_500),
+    "openrouter/meta-llama/llama-4-scout": Prior(0.90, 1_200),
+    "openrouter/meta-llama/llama-4-maverick": Prior(0.93, 1_400),
+    "openrouter/mistralai/mixtral-8x7b-instruct": Prior(0.78, 1_000),
+    "openrouter/mistralai/mixtral-8x22b-instruct": Prior(0.84, 1_600),
+    "openrouter/mistralai/mistral-nemo": Prior(0.77, 900),
+    "openrouter/deepseek/deepseek-chat-v3-0324": Prior(0.95, 4_000),
+    "openrouter/deepseek/deepseek-r1": Prior(0.97, 15_000),
+    "openrouter/deepseek/deepseek-v3.2": Prior(0.97, 5_000),
+    "openrouter/qwen/qwen-2.5-7b-instruct": Prior(0.79, 800),
+    "openrouter/qwen/qwen-2.5-72b-instruct": Prior(0.91, 1_800),
+    "openrouter/qwen/qwen3-32b": Prior(0.93, 5_000),
+    "openrouter/qwen/qwen3-235b-a22b": Prior(0.95, 6_000),
+    "openrouter/moonshotai/kimi-k2": Prior(0.95, 3_500),
+    "openrouter/z-ai/glm-4.5-air": Prior(0.93, 4_000),
+    "openrouter/z-ai/glm-4.6": Prior(0.96, 5_000),
+    "openrouter/microsoft/phi-4": Prior(0.87, 1_200),
+    "openrouter/cohere/command-r-08-2024": Prior(0.81, 1_000),
+    "openrouter/cohere/command-a": Prior(0.91, 1_500),
+    "openrouter/openai/gpt-oss-20b": Prior(0.90, 1_500),
+    "openrouter/openai/gpt-oss-120b": Prior(0.94, 2_500),
+    "openrouter/google/gemma-3-27b-it": Prior(0.90, 1_800),
+    "openrouter/amazon/nova-lite-v1": Prior(0.85, 900),
+    "openrouter/amazon/nova-pro-v1": Prior(0.90, 1_400),
+}
+
+_SUCCESSORS = {
+    "openai/gpt-5": ("gpt-5.1", "gpt-5.2", "gpt-5.4", "gpt-5.5"),
+    "openai/gpt-5-mini": ("gpt-5.4-mini",),
+    "openai/gpt-5-nano": ("gpt-5.4-nano",),
+    "anthropic/claude-opus-4-0": ("claude-opus-4-1",),
+    "anthropic/claude-sonnet-4-5": ("claude-sonnet-4-6", "claude-sonnet-5", "claude-sonnet-5-5"),
+    "anthropic/claude-opus-4-5": (
+        "claude-opus-4-6",
+        "claude-opus-4-7",
+        "claude-opus-4-8",
+        "claude-opus-5",
+        "claude-opus-5-5",
+    ),
+    "anthropic/claude-haiku-4-5": ("claude-haiku-5-5",),
+    "google/gemini-2.5-flash-lite": ("gemini-3.1-flash-lite", "gemini-3.5-flash-lite"),
+    "google/gemini-3-flash-preview": ("gemini-3.5-flash", "gemini-3.6-flash", "gemini-3.7-flash", "gemini-3.8-flash"),
+    "google/gemini-3-pro-preview": ("gemini-3.1-pro-preview",),
+}
+_PREDECESSOR = {
+    f"{older.partition('/')[0]}/{newer}": older for older, successors in _SUCCESSORS.items() for newer in successors
+}
+
+
+def prior_of(model_id: str) -> Prior | None:
+    """What is assumed of a model, or None where nothing is known."""
+    return _PRIORS.get(model_id) or _PRIORS.get(_PREDECESSOR.get(model_id, ""))
+
 
 _SIMULATOR_CAPABILITIES = ["chat", "functions", "json", "logprobs", "streaming", "vision"]
 

@@ -1,6 +1,11 @@
-"""What `modelpilot up` runs: the services that the settings leave to us, in their order, until it is told to end."""
+"""What `modelpilot up` runs: the services that the settings leave to us, in their order, until it is told to end.
+
+Before that, the two servers that need little: Temporal's official dev server with a durable SQLite file and its Web UI,
+and Milvus Lite, one process that owns its data directory and is used over TCP. Postgres has a module of its own.
+"""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,13 +17,118 @@ from typing import Any
 from infra.local import data_dir, ports
 from infra.local.child import ChildSpec
 from infra.local.data_dir import DataDir
-from infra.local.environment import Addresses, ensure_keyring, publish, python_environment, role_environment
-from infra.local.milvus import MilvusPlan, milvus_service
+from infra.local.environment import (
+    Addresses,
+    ensure_keyring,
+    foreign_environment,
+    publish,
+    python_environment,
+    role_environment,
+)
+from infra.local.ports import LOOPBACK, find_tool
 from infra.local.postgres import PostgresPlan, postgres_service
-from infra.local.service import Probe, Service, file_exists, http_ok
+from infra.local.service import Probe, Service, file_exists, grpc_answers, http_ok
 from infra.local.supervisor import Event, Supervisor
-from infra.local.temporal import TemporalPlan, temporal_service
 from infra.settings import Settings
+
+SEARCH_ATTRIBUTES = ("RouterId", "Model", "Provider", "Outcome")
+LIST_SEARCH_ATTRIBUTES = "/temporal.api.operatorservice.v1.OperatorService/ListSearchAttributes"
+DEFAULT_NAMESPACE = b"\n\x07default"  # the protobuf message {1: "default"}
+DYNAMIC_CONFIG = {
+    # The default of 20 makes every hop of a task wait for the next 50 ms tick.
+    "history.transferProcessorMaxPollRPS": "5000",
+    "history.timerProcessorMaxPollRPS": "5000",
+    # Self-hosted means that nothing is told to anybody.
+    "frontend.enableServerVersionCheck": "false",
+}
+PRAGMAS = {
+    "journal_mode": "wal",
+    # "normal" would save the fsync per commit (9 instead of 309 for five workflow starts), and with it lose the last
+    # accepted requests at a power cut.
+    "synchronous": "full",
+}
+GOGC = "800"  # a quarter less CPU for about 100 MB more memory
+# Half of the cores: on two, more threads of the server only take turns away from the gateway (89 against 75
+# answers/s at 16 clients, one run each).
+GOMAXPROCS = str(max((os.cpu_count() or 2) // 2, 1))
+
+
+@dataclass(frozen=True)
+class TemporalPlan:
+    """Where the dev server keeps its data and listens. The gRPC port has no authentication: it stays on loopback."""
+
+    database: Path
+    log_path: Path
+    port: int
+    ui_port: int | None
+    ui_host: str = LOOPBACK
+    codec_endpoint: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Address for Temporal clients."""
+        return f"{LOOPBACK}:{self.port}"
+
+
+def temporal_service(plan: TemporalPlan) -> Service:
+    """The dev server as a service; ready when the namespace and the search attributes exist."""
+    spec = ChildSpec(
+        name="temporal",
+        argv=(str(find_tool("temporal", "set MODELPILOT_TEMPORAL_ADDRESS to a Temporal service")), *_arguments(plan)),
+        log_path=plan.log_path,
+        env=foreign_environment({"GOGC": GOGC, "GOMAXPROCS": GOMAXPROCS}),
+    )
+    expected = [name.encode() for name in SEARCH_ATTRIBUTES]
+    probe = grpc_answers(plan.address, LIST_SEARCH_ATTRIBUTES, DEFAULT_NAMESPACE, expect=expected)
+    # Its inner services look for free ports and take them a moment later, when another process may have them.
+    return Service(spec, probe, starts=3)
+
+
+def _arguments(plan: TemporalPlan) -> list[str]:
+    arguments = ["server", "start-dev", "--ip", LOOPBACK, "--port", str(plan.port), "--log-level", "warn"]
+    arguments += ["--db-filename", str(plan.database)]
+    for name, value in PRAGMAS.items():
+        arguments += ["--sqlite-pragma", f"{name}={value}"]
+    for name, value in DYNAMIC_CONFIG.items():
+        arguments += ["--dynamic-config-value", f"{name}={value}"]
+    for name in SEARCH_ATTRIBUTES:
+        arguments += ["--search-attribute", f"{name}=Keyword"]
+    if plan.ui_port is None:
+        return [*arguments, "--headless"]
+    arguments += ["--ui-ip", plan.ui_host, "--ui-port", str(plan.ui_port), "--ui-disable-news-fetch"]
+    return [*arguments, *(["--ui-codec-endpoint", plan.codec_endpoint] if plan.codec_endpoint else [])]
+
+
+GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
+
+
+@dataclass(frozen=True)
+class MilvusPlan:
+    """Where Milvus Lite keeps its data and listens (loopback only: it has no authentication)."""
+
+    data_dir: Path
+    log_path: Path
+    port: int
+
+    @property
+    def uri(self) -> str:
+        """URI for pymilvus clients."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+def milvus_service(plan: MilvusPlan) -> Service:
+    """Milvus Lite as a service; ready when it answers with its version."""
+    program = str(find_tool("milvus-lite", "set MODELPILOT_MILVUS_URI to a Milvus service"))
+    options = ("server", "--data-dir", str(plan.data_dir), "--host", LOOPBACK, "--port", str(plan.port))
+    spec = ChildSpec(
+        name="milvus",
+        argv=(program, *options),
+        log_path=plan.log_path,
+        env=foreign_environment({"PYTHONUNBUFFERED": "1"}),
+        stop_signal=signal.SIGINT,  # the only one upon which it closes its collections
+    )
+    return Service(spec, grpc_answers(f"{LOOPBACK}:{plan.port}", GET_VERSION))
+
 
 DRAIN_MARGIN_SECONDS = 5.0  # for closing clients and pools after the last answer
 STORES = ("postgres", "temporal", "milvus")

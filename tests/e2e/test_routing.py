@@ -30,7 +30,7 @@ async def _temporal(world: World) -> Client:
 
 
 async def test_answer_has_the_provider_s_shape_and_our_object(client: aiohttp.ClientSession) -> None:
-    """A stock client sees an OpenAI completion; ours stands beside it as product.md says."""
+    """A stock client sees an OpenAI completion; our object stands beside it."""
     status, answer = await ask(client, "demo", chat("What is 12 * 7?"))
     assert status == 200
     assert "84" in answer["choices"][0]["message"]["content"]
@@ -44,7 +44,7 @@ async def test_answer_has_the_provider_s_shape_and_our_object(client: aiohttp.Cl
 
 
 async def test_reference_case_picks_the_cheap_model(client: aiohttp.ClientSession) -> None:
-    """product.md: gpt-4 and gpt-3.5-turbo, cost .8, quality .2, "Simple question" → gpt-3.5-turbo."""
+    """The reference case: gpt-4 and gpt-3.5-turbo, cost .8, quality .2, "Simple question" → gpt-3.5-turbo."""
     await put_model(
         client, "gpt-4", "gpt-4", qualityScore=0.95, avgLatencyMs=2500, costPerInputToken=3e-5, costPerOutputToken=6e-5
     )

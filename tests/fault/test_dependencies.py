@@ -1,4 +1,4 @@
-"""Temporal, Postgres or Milvus hang under a running gateway: product.md and design.md say what happens then."""
+"""Temporal, Postgres or Milvus hang under a running gateway: requests are served as far as they can be, or refused."""
 
 from typing import Any
 

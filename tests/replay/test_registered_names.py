@@ -9,7 +9,7 @@ from temporalio import activity, workflow
 
 from activities.jobs.judge import JudgeActivities
 from activities.jobs.rescoring import RescoreActivities
-from infra.local import temporal as embedded
+from infra.local import stack as embedded
 from infra.temporal.client import SEARCH_ATTRIBUTES
 from modelpilot import names
 from modelpilot.learning.refit import RefitInput, RefitList, RefitReport, RefitResult

@@ -16,11 +16,9 @@ from psycopg.conninfo import conninfo_to_dict
 from infra.local import ports
 from infra.local.child import Child
 from infra.local.data_dir import DataDir
-from infra.local.milvus import MilvusPlan, milvus_service
 from infra.local.postgres import PostgresPlan, postgres_service
 from infra.local.service import Service, bring_up
-from infra.local.stack import simulator_service
-from infra.local.temporal import TemporalPlan, temporal_service
+from infra.local.stack import MilvusPlan, TemporalPlan, milvus_service, simulator_service, temporal_service
 
 # What the tests check does not depend on surviving a power cut.
 FAST = (("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off"))

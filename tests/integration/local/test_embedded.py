@@ -16,10 +16,9 @@ import pytest
 from infra.local import ports
 from infra.local.data_dir import DataDir
 from infra.local.environment import python_environment
-from infra.local.milvus import MilvusPlan, milvus_service
 from infra.local.postgres import PostgresPlan, postgres_service
 from infra.local.service import Service, bring_up
-from infra.local.temporal import SEARCH_ATTRIBUTES, TemporalPlan, temporal_service
+from infra.local.stack import SEARCH_ATTRIBUTES, MilvusPlan, TemporalPlan, milvus_service, temporal_service
 from tests.support.processes import alive, until
 
 HOLDER = """

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from activities.requests.deployments import DeploymentHealth, Target
 from api.http.registry import add_routes
-from api.routes import deployments
+from api.routes import health as deployments
 from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.outcome import Attempt
 from tests.support.management_fakes import FakeStores, bearer
@@ -24,7 +24,7 @@ def application(stores: FakeStores, health: DeploymentHealth) -> web.Application
     def register(app: web.Application) -> None:
         app[deployments.HEALTH] = health
         deployments.publish(app[deployments.HEALTH])
-        add_routes(app, deployments.routes())
+        add_routes(app, deployments.deployment_routes())
 
     return stores.app(extra_routes=[register])
 

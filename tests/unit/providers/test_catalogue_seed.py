@@ -6,8 +6,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from infra.catalogue.models import listed_models
-from infra.catalogue.priors import _PREDECESSOR, _PRIORS, REFERENCE_PRICES
-from infra.catalogue.seed import seed_models
+from infra.catalogue.seed import _PREDECESSOR, _PRIORS, REFERENCE_PRICES, seed_models
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.providers.catalogue import ModelSpec
