@@ -9,8 +9,15 @@ from dashboard.frame.elements import Element, dimmed, notice, page_link, panel, 
 from dashboard.frame.page import Page, PageContext
 from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.urls import ROUTER_PATH, ROUTERS_PATH, link
-from dashboard.pages.router_detail.explain import NEEDS, chat_body, decision
-from dashboard.pages.router_detail.versions import changes_table, compared, facts, versions_table
+from dashboard.pages.router_detail.view import (
+    NEEDS,
+    changes_table,
+    chat_body,
+    compared,
+    decision,
+    facts,
+    versions_table,
+)
 from dashboard.pages.routers import no_router_notice, read_chosen
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.metrics.use import RouterUse, RouterVersion

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from bench.faults.bench import all_passed, flapping_json, run_json, scenarios_of, show_faults, summarized
-from bench.faults.flapping import FlappingEvidence, judge_flapping
+from bench.faults.bench import (
+    FlappingEvidence,
+    all_passed,
+    flapping_json,
+    judge_flapping,
+    run_json,
+    scenarios_of,
+    show_faults,
+    summarized,
+)
 from bench.faults.runs import Result, prices, read_stream, read_whole
 from bench.faults.scenarios import FAULTS, FLAPPING, SCENARIOS, Expected, Scenario, provider_model, undisturbed
 from bench.faults.verdicts import Answered, Evidence, Judgement, judge, worst

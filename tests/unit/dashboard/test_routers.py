@@ -9,8 +9,7 @@ import pytest
 from dashboard.frame.urls import router_link
 from dashboard.pages import router_detail
 from dashboard.pages.router_detail import FRAME
-from dashboard.pages.router_detail.explain import chat_body, made_from
-from dashboard.pages.router_detail.versions import value_text
+from dashboard.pages.router_detail.view import chat_body, made_from, value_text
 from dashboard.pages.routers import chosen, predictor_text, weights_text
 from modelpilot.metrics.use import PredictorState
 from tests.support.site import NOW_S, FakeAccess, FakeRouters, call, log_in, router_site, use, user

@@ -1,4 +1,6 @@
-"""What the page of one router says of its settings, its versions, and the difference between two of them."""
+"""What the page of one router shows: its settings, its versions and the difference between two of them, and the
+sandbox: a prompt as a chat body, and the decision for it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +9,7 @@ import dash_mantine_components as dmc
 import orjson
 from dash import html
 
+from dashboard.frame.decisions import candidates, neighbours_table
 from dashboard.frame.elements import Element, dimmed, page_link, stat_card, stat_grid
 from dashboard.frame.formats import UNKNOWN, format_age, format_share
 from dashboard.frame.page_frame import Asked
@@ -14,6 +17,7 @@ from dashboard.frame.tables import labelled_table
 from dashboard.frame.urls import FRONTIER_PATH, ROUTER_PATH, WHAT_IF_PATH, link, requests_link, router_link
 from dashboard.pages.routers import MODES, predictor_text, weights_text
 from modelpilot.metrics.use import MOST_VERSIONS, RouterUse, RouterVersion
+from modelpilot.routing.decision import predictor_of, scored_models, similar_prompts
 from modelpilot.routing.router import FieldChange, added_and_removed, differences
 
 # In the URL: the version that is looked at, and the one that it is compared with.
@@ -133,3 +137,53 @@ def _links(router: RouterUse, one: RouterVersion, earlier: RouterVersion | None,
 def _compare_link(router: RouterUse, older: int, newer: int, asked: Asked) -> str:
     versions: Mapping[str, str] = {OLDER: str(older), NEWER: str(newer)}
     return link(ROUTER_PATH, asked.search, id=router.router_id, owner=router.user_id, **versions)
+
+
+TOOLS, JSON = "tools", "json"
+NEEDS = ((TOOLS, "with tools"), (JSON, "answer as JSON"))
+MOST_PROMPT_CHARS = 100_000
+_A_TOOL = {"type": "function", "function": {"name": "lookup", "parameters": {"type": "object", "properties": {}}}}
+
+
+def chat_body(prompt: str, needs: Sequence[str]) -> dict[str, Any]:
+    """The body of a request with this prompt that needs these things of a model."""
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt[:MOST_PROMPT_CHARS]}]}
+    if TOOLS in needs:
+        body["tools"] = [_A_TOOL]
+    if JSON in needs:
+        body["response_format"] = {"type": "json_object"}
+    return body
+
+
+def decision(found: Mapping[str, Any], search: str, owner: str) -> Element:
+    """The whole decision: which model, how the others did, and what it was made from."""
+    chosen = str(found.get("selectedModel") or "")
+    return html.Div(
+        [
+            dmc.Text([html.Strong(chosen), f" would be chosen. {made_from(found)}"], size="sm", mb="xs"),
+            *candidates(scored_models(found), chosen, with_chances=True),
+            dmc.Title("Similar past prompts", order=3, size="h6", mt="md", mb="xs"),
+            _neighbours(found, search, owner),
+        ]
+    )
+
+
+def made_from(found: Mapping[str, Any]) -> str:
+    """What the decision stands on, in a few sentences."""
+    fitted = predictor_of(found)
+    degraded = [str(one) for one in found.get("degraded") or ()]
+    said = [
+        f"Settings of version {found.get('configVersion')}; {found.get('requestType')} request of about "
+        f"{found.get('promptTokens')} prompt tokens; "
+        + (f"predictor version {fitted[0]}." if fitted else "no fitted predictor yet.")
+    ]
+    if degraded:
+        said.append(f"Without {', '.join(degraded)}: it could not be had, so the catalogue's values stand in.")
+    return " ".join(said)
+
+
+def _neighbours(found: Mapping[str, Any], search: str, owner: str) -> Element:
+    similar = similar_prompts(found)
+    if not similar:
+        return dimmed("None: the catalogue's values and the predictor decide alone.")
+    return neighbours_table(similar, search, owner)
