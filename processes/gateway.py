@@ -97,7 +97,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
         _set_learning(app, adapters)
         analytics.register(app, PostgresMetrics(adapters.database))
-        for module in (chat, messages, embeddings, requests, codec, health, feedback, jobs, predictors, replay):
+        add_routes(app, health.deployment_routes())
+        for module in (chat, messages, embeddings, requests, codec, feedback, jobs, predictors, replay):
             add_routes(app, module.routes())
 
     app = create_app(_services(settings, adapters, draining, register))
