@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import structlog
+
 from activities.requests.delivery import Delivery, can_go_on
 from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
 from activities.requests.failures import canceled_outcome, failed_outcome, spent_usd
@@ -27,6 +29,8 @@ from modelpilot.requests.records import RequestKey
 from modelpilot.requests.route_request import CallPlan
 from modelpilot.routing.eligibility import cannot_honour
 from modelpilot.wire.assembler import ChunkAssembler
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,14 @@ class CallState:
         output = math.ceil(len(self._assembler.text) / CHARACTERS_PER_TOKEN)
         return Usage(self.context.profile.prompt_tokens, max(output, 1))
 
+    def _quality(self, answer: dict[str, Any]) -> float | None:
+        try:
+            return answer_quality(self.context.profile.body, answer)
+        except Exception:
+            # The answer was paid for: the client gets it, whatever our own arithmetic makes of it.
+            log.exception("quality_check_failed", request_id=self.context.key.request_id, model=self.spec.id)
+            return None
+
     def completed(self) -> Outcome:
         """The whole answer arrived."""
         answer = self._assembler.result()
@@ -122,7 +134,7 @@ class CallState:
             usage=usage,
             cost_usd=attempt.cost_usd,
             ttft_ms=self._ttft_ms,
-            quality=answer_quality(self.context.profile.body, answer),
+            quality=self._quality(answer),
             segments=self.context.sink.transcript.segments() if self.context.sink is not None else (),
         )
 

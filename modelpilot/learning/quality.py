@@ -9,6 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from modelpilot.chat.text import content_text
+from modelpilot.wire.jsonb import as_object, as_objects
+
 Source = Literal["checks", "feedback", "judge"]
 
 # Standard deviations in brackets. A failed check is a proof (0.1). A passed one proves the form, not the content
@@ -84,37 +87,36 @@ def _quality(value: float, source: str, precision: float) -> Quality:
 
 
 def answer_quality(body: dict[str, Any], answer: dict[str, Any]) -> float | None:
-    """Quality in [0, 1] of the first choice, or None where the checks cannot tell.
-
-    A check that can prove an answer right or wrong gives 1 or 0. Fluent text that nothing speaks against stays unknown:
-    calling it right would teach the router that every model is perfect.
-    """
-    choices = answer.get("choices") or []
+    """Quality in [0, 1] of the first choice, or None where the checks cannot tell. `answer` is what a provider sent:
+    nothing in it need have the type that it should have."""
+    choices = as_objects(answer.get("choices"))
     if not choices:
         return 0.0
-    message = choices[0].get("message") or {}
-    calls = message.get("tool_calls") or []
-    if calls:
+    message = as_object(choices[0].get("message"))
+    if calls := message.get("tool_calls"):
         return 1.0 if _tool_calls_valid(body, calls) else 0.0
-    text = message.get("content") or ""
-    if message.get("refusal") or _REFUSAL.search(text) or not text.strip():
+    content = message.get("content")
+    text = content_text(content)
+    if message.get("refusal") or _REFUSAL.search(text):
         return 0.0
+    if not text.strip():
+        return None if isinstance(content, list) and content else 0.0  # parts that are no text: an image, say
     if choices[0].get("finish_reason") == "length":
         return TRUNCATED_QUALITY
-    if (body.get("response_format") or {}).get("type") in ("json_object", "json_schema"):
-        return 1.0 if _parses(text) is not None else 0.0
+    if as_object(body.get("response_format")).get("type") in ("json_object", "json_schema"):
+        return 1.0 if _parses(text) else 0.0
     return None
 
 
-def _parses(text: str) -> dict[str, Any] | None:
+def _parses(text: Any) -> bool:
+    """Whether `text` is a JSON object; one that is nested too deeply to be read is of no use to anybody."""
     try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return isinstance(text, str) and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
-def _tool_calls_valid(body: dict[str, Any], calls: list[dict[str, Any]]) -> bool:
-    offered = {(tool.get("function") or {}).get("name") for tool in body.get("tools") or []}
-    functions = [call.get("function") or {} for call in calls]
-    return all(f.get("name") in offered and _parses(f.get("arguments") or "{}") is not None for f in functions)
+def _tool_calls_valid(body: dict[str, Any], calls: Any) -> bool:
+    offered = [as_object(tool.get("function")).get("name") for tool in as_objects(body.get("tools"))]
+    functions = [as_object(as_object(call).get("function")) for call in calls] if isinstance(calls, list) else [{}]
+    return all(f.get("name") in offered and _parses(f.get("arguments") or "{}") for f in functions)

@@ -128,3 +128,43 @@ def test_verdicts_are_shares_or_unknown(text: str, reason: str, body: dict[str, 
     """Never anything outside [0, 1]."""
     quality = answer_quality(body, answer(reason, content=text))
     assert quality is None or 0.0 <= quality <= 1.0
+
+
+DEEP = "[" * 100_000
+ODD: list[dict[str, Any]] = [
+    {"content": [{"type": "text", "text": "four"}]},
+    {"content": [{"type": "image_url", "image_url": {}}]},
+    {"content": [7, None]},
+    {"content": {"text": "four"}},
+    {"content": 4},
+    {"content": DEEP},
+    {"tool_calls": DEEP},
+    {"tool_calls": [7, {"function": "f"}, {"function": {"name": ["f"], "arguments": {}}}]},
+    {"tool_calls": [{"function": {"name": "f", "arguments": DEEP}}]},
+]
+
+
+@pytest.mark.parametrize("message", ODD)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"response_format": {"type": "json_object"}},
+        {"response_format": "json"},
+        {"tools": [{"function": {"name": ["f"]}}, {"function": 1}]},
+    ],
+)
+def test_an_answer_of_any_shape_has_a_verdict(message: dict[str, Any], body: dict[str, Any]) -> None:
+    """What a provider sends may be of any type; a check that raised would cost the client an answer that was paid."""
+    for answer in ({"choices": [{"message": message}]}, {"choices": [message]}, {"choices": message}):
+        verdict = answer_quality(body, answer)
+        assert verdict is None or 0.0 <= verdict <= 1.0
+
+
+def test_text_in_parts_is_text() -> None:
+    """Some providers send content as a list of parts; parts without any text say nothing about quality."""
+    parts = {"content": [{"type": "text", "text": '{"a": 1}'}]}
+    body = {"response_format": {"type": "json_object"}}
+    assert answer_quality(body, {"choices": [{"message": parts}]}) == 1.0
+    assert answer_quality({}, {"choices": [{"message": {"content": [{"type": "image_url"}]}}]}) is None
+    assert answer_quality({}, {"choices": [{"message": {"content": []}}]}) == 0.0

@@ -87,6 +87,19 @@ async def test_a_cut_stream_costs_what_had_come() -> None:
     assert outcome.can_fall_back, "the client has seen nothing, so another model may answer"
 
 
+async def test_a_paid_answer_survives_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quality is unknown then; the client has its answer, and the row its cost."""
+
+    def broken(*_: object) -> float:
+        raise TypeError("no such shape")
+
+    monkeypatch.setattr("activities.requests.call.answer_quality", broken)
+    core = Core()
+    outcome = await core.caller.call(context(core), "sim/a", seq=0)
+    assert (outcome.status, outcome.quality, outcome.success) == ("completed", None, True)
+    assert outcome.cost_usd == pytest.approx(COST_USD)
+
+
 async def test_a_cut_after_the_first_byte_may_be_resumed() -> None:
     """The client has a part, and keeps it: another call may go on behind the same text."""
     core, sink = Core(), ChunkSink()
