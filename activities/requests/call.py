@@ -104,12 +104,16 @@ class CallState:
             deployment=self.deployment.label,
         )
 
-    def _usage(self) -> Usage:
-        """What the provider reported, or an estimate where output came without a report."""
-        if self._assembler.has_usage or not self._assembler.content_started:
-            return self._assembler.usage
-        output = math.ceil(len(self._assembler.text) / CHARACTERS_PER_TOKEN)
-        return Usage(self.context.profile.prompt_tokens, max(output, 1))
+    def _usage(self, *, whole: bool = False) -> Usage:
+        """What the provider reported, or an estimate where output came without a report. Of an answer that is not
+        whole, the report may be of its beginning only."""
+        reported = self._assembler.usage
+        if not self._assembler.content_started or (whole and self._assembler.has_usage):
+            return reported
+        output = max(math.ceil(self._assembler.output_characters / CHARACTERS_PER_TOKEN), 1)
+        if self._assembler.has_usage:
+            return replace(reported, output_tokens=max(output, reported.output_tokens))
+        return Usage(self.context.profile.prompt_tokens, output)
 
     def _quality(self, answer: dict[str, Any]) -> float | None:
         try:
@@ -122,7 +126,7 @@ class CallState:
     def completed(self) -> Outcome:
         """The whole answer arrived."""
         answer = self._assembler.result()
-        usage = self._usage()
+        usage = self._usage(whole=True)
         attempt = self._attempt("ok", usage)
         return Outcome(
             status="completed",

@@ -56,6 +56,11 @@ class ChunkAssembler:
         """The first choice's text so far: what a verified resume compares with."""
         return "".join(self._choices[min(self._choices)].texts["content"]) if self._choices else ""
 
+    @property
+    def output_characters(self) -> int:
+        """How much of every choice has come so far: text, refusal, reasoning, names and arguments of calls."""
+        return sum(choice.characters() for choice in self._choices.values())
+
     def result(self) -> JsonObject:
         """The completion so far; it owns its parts, so later chunks do not change it."""
         completion = merge_object({}, self._top)
@@ -129,6 +134,10 @@ class _Choice:
         if isinstance(logprobs, dict):
             self.logprobs = merge_object(self.logprobs if self.logprobs is not None else {}, logprobs)
 
+    def characters(self) -> int:
+        texts = sum(len(piece) for pieces in self.texts.values() for piece in pieces)
+        return texts + self.calls.characters() + _text_length(self.message.get("function_call"))
+
     def result(self, index: int) -> JsonObject:
         message = merge_object({}, self.message)
         for key, pieces in self.texts.items():
@@ -149,6 +158,10 @@ def _add_function(owner: JsonObject, key: str, delta: JsonObject) -> None:
             function["name"] = merge_name(function["name"], value)
         else:
             merge_object(function, {field: value})
+
+
+def _text_length(function: Any) -> int:
+    return sum(len(value) for value in as_object(function).values() if isinstance(value, str))
 
 
 class _ToolCalls:
@@ -178,6 +191,10 @@ class _ToolCalls:
                 _add_function(call, "function", rest)
             elif key != "index" and value not in (None, ""):
                 merge_object(call, {key: value})
+
+    def characters(self) -> int:
+        arguments = sum(len(piece) for pieces in self._arguments for piece in pieces)
+        return arguments + sum(_text_length(call.get("function")) for call in self._calls)
 
     def result(self) -> list[JsonObject]:
         calls = [merge_object({}, call) for call in self._calls]

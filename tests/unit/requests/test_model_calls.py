@@ -14,6 +14,7 @@ from modelpilot.requests.route_request import CallPlan
 from tests.support.core import COST_USD, A, Core, failure
 from tests.support.processes import until
 from tests.support.routing_samples import plan, profile, request, stream
+from tests.support.samples import chunk, delta
 
 WORDS = stream("one two three", tokens=None)
 
@@ -85,6 +86,17 @@ async def test_a_cut_stream_costs_what_had_come() -> None:
     assert (outcome.status, outcome.answer, outcome.error_code) == ("failed", None, "stream_cut")
     assert outcome.cost_usd == pytest.approx(7e-6 + 2 * 2e-6)
     assert outcome.can_fall_back, "the client has seen nothing, so another model may answer"
+
+
+async def test_a_cut_tool_call_costs_what_had_come() -> None:
+    """Arguments of calls are output like text, in every choice; an early report is of the beginning only."""
+    core, arguments = Core(), '{"city": "' + "x" * 390
+    piece = chunk(delta(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": arguments}}]))
+    early = {**piece, "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+    core.providers.will(A, [piece, failure("stream_cut")], [early, failure("stream_cut")])
+    cut = await core.caller.call(context(core), "sim/a", seq=0)
+    assert cut.attempts[0].usage == Usage(profile("Simple question").prompt_tokens, 101)
+    assert (await core.caller.call(context(core), "sim/a", seq=1)).attempts[0].usage == Usage(9, 101)
 
 
 async def test_a_paid_answer_survives_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
