@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -22,7 +23,7 @@ from activities.requests.flight import Flight, FlightRegistry
 from activities.requests.recording import history_point, without_large_answer
 from activities.requests.recovery import Recovery
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model
+from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model, fallback_wait_s
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.requests.ports import History, Ledger
 from modelpilot.requests.records import HistoryPoint, RequestRecord, Vector
@@ -119,19 +120,22 @@ class ProviderActivities:
             if outcome.status == "canceled" and _shutting_down():
                 await self._controller.keep_attempts(work.request, outcome)
                 raise ApplicationError("this worker is shutting down", type="worker_shutdown")  # another one goes on
+            earlier = await self._earlier(work.request)
             if _tries_again(work.request, outcome, number):
-                await self._controller.keep_attempts(work.request, outcome)
-                raise self._next_attempt(flight, outcome, number)
-            earlier = (*work.failed.attempts, *await self._earlier(work.request))
-            await self._controller.conclude(flight, with_earlier(outcome, earlier))
+                asked_s = self._asked_wait_s(flight, (*earlier, *outcome.attempts), outcome, number + 1)
+                wait_s = fallback_wait_s(number + 1) if asked_s is None else asked_s
+                if wait_s * 1000.0 < _left_ms(work):
+                    await self._controller.keep_attempts(work.request, outcome)
+                    raise _next_attempt(outcome, asked_s)
+            await self._controller.conclude(flight, with_earlier(outcome, (*work.failed.attempts, *earlier)))
         outcome = await asyncio.shield(flight.final)
         return without_large_answer(outcome)
 
     async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
         if flight.abandoned:
             return canceled_outcome((), work.failed.model, work.failed.provider)
-        context = self._controller.context(flight, work.failed.remaining_ms - _since_scheduled_ms())
-        caller, model = self._controller.caller, fallback_model(self._callable(context), number)
+        context, caller = self._controller.context(flight, _left_ms(work)), self._controller.caller
+        model = self._model(context, await self._earlier(work.request) if number else (), number)
         wait_s = self._asked_to_wait_s(context, work.failed, model) if number == 0 else 0.0
         if wait_s > 0.0 and not await self._cancelable(flight, self._sleep(wait_s)):
             return canceled_outcome((), work.failed.model, work.failed.provider)
@@ -155,25 +159,21 @@ class ProviderActivities:
         wait_s = min(failed.retry_after_s or 0.0, MAXIMUM_WAIT_S)
         return wait_s if wait_s < context.remaining_s() else 0.0
 
-    def _callable(self, context: CallContext) -> Sequence[str]:
-        """The fallbacks that nothing known here speaks against, in order; all of them where none is left."""
-        fallbacks = context.plan.fallback_models
-        return [model for model in fallbacks if self._controller.caller.may_call(context, model)] or fallbacks
+    def _model(self, context: CallContext, earlier: Sequence[Attempt], number: int) -> str:
+        """The model of fallback attempt `number`, passing over those that something known here speaks against."""
+        tried = [attempt.model for attempt in earlier if attempt.seq >= FALLBACK_SEQ]
+        may_call = partial(self._controller.caller.may_call, context)
+        return fallback_model(context.plan.fallback_models, number, tried, may_call)
 
-    def _next_attempt(self, flight: Flight, outcome: Outcome, number: int) -> ApplicationError:
-        """The error that makes Temporal schedule the next attempt. A provider's own Retry-After is the wait where the
-        model whose turn it is can only be called there again."""
-        context, caller = self._controller.context(flight, 0.0), self._controller.caller
-        wait_s = outcome.retry_after_s
-        again = fallback_model(self._callable(context), number + 1) == outcome.model
-        waits = again and wait_s is not None and not caller.has_alternative(context, outcome)
-        text = f"{outcome.model}: {outcome.error_code}"
-        return ApplicationError(
-            text,
-            type=outcome.error_code or "provider_error",
-            next_retry_delay=timedelta(seconds=min(wait_s, MAXIMUM_WAIT_S)) if waits and wait_s is not None else None,
-            category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
-        )
+    def _asked_wait_s(self, flight: Flight, earlier: Sequence[Attempt], outcome: Outcome, number: int) -> float | None:
+        """The provider's own Retry-After where the model of attempt `number` can only be called there again; None
+        where the retry policy's wait holds."""
+        context = self._controller.context(flight, 0.0)
+        if outcome.retry_after_s is None or self._model(context, earlier, number) != outcome.model:
+            return None
+        if self._controller.caller.has_alternative(context, outcome):
+            return None
+        return min(outcome.retry_after_s, MAXIMUM_WAIT_S)
 
     async def _earlier(self, request: RouteRequestInput) -> tuple[Attempt, ...]:
         try:
@@ -243,8 +243,19 @@ def _shutting_down() -> bool:
     return details is not None and details.worker_shutdown and not details.cancel_requested
 
 
-def _since_scheduled_ms() -> float:
-    return (datetime.now(UTC) - activity.info().scheduled_time).total_seconds() * 1000.0
+def _next_attempt(outcome: Outcome, wait_s: float | None) -> ApplicationError:
+    """The error that makes Temporal schedule the next attempt, after `wait_s` or the policy's wait."""
+    return ApplicationError(
+        f"{outcome.model}: {outcome.error_code}",
+        type=outcome.error_code or "provider_error",
+        next_retry_delay=None if wait_s is None else timedelta(seconds=wait_s),
+        category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
+    )
+
+
+def _left_ms(work: FallbackInput) -> float:
+    """What is left of the request's total time."""
+    return work.failed.remaining_ms - (datetime.now(UTC) - activity.info().scheduled_time).total_seconds() * 1000.0
 
 
 async def _with_heartbeats(call: "asyncio.Task[Result]", every_s: float) -> Result:

@@ -17,9 +17,27 @@ LONGEST_SAME_MODEL_WAIT_S = 5.0
 FALLBACK_SEQ = 100  # attempts of the fallback phase are numbered from here
 
 
-def fallback_model(models: Sequence[str], attempt: int) -> str:
-    """The model of fallback attempt `attempt` (0-based): the list again and again."""
-    return models[attempt % len(models)]
+def fallback_model(
+    models: Sequence[str], attempt: int, tried: Sequence[str] = (), may_call: Callable[[str], bool] = lambda _: True
+) -> str:
+    """The model of fallback attempt `attempt` (0-based): the list again and again, each model in its turn.
+
+    A model that may not be called now is passed over, and the next one takes its turn; `tried` are the models of the
+    fallback attempts before this one, since a turn that was passed over is not given back. Where none may be called,
+    the one whose turn it is.
+    """
+    turn = 0
+    for model in tried:
+        turn += next((step for step in range(len(models)) if models[(turn + step) % len(models)] == model), 0) + 1
+    turn = max(turn, attempt)  # more attempts may have been made than were recorded
+    order = [models[(turn + step) % len(models)] for step in range(len(models))]
+    return next((model for model in order if may_call(model)), order[0])
+
+
+def fallback_wait_s(attempt: int) -> float:
+    """Seconds between the end of the fallback attempt before and attempt `attempt` (0-based); the first is immediate.
+    Temporal's retry policy waits as long (`workflows.policies`)."""
+    return min(INITIAL_WAIT_S * COEFFICIENT ** (attempt - 1), MAXIMUM_WAIT_S) if attempt > 0 else 0.0
 
 
 def same_model_wait_s(retry: int, retry_after_s: float | None, jitter: float) -> float | None:

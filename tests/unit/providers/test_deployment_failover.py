@@ -199,7 +199,7 @@ async def test_a_fallback_waits_for_its_provider_only_where_it_must(deployments:
     other = spec("sim/b", provider_model="b", deployments=deployments)
     core.providers.will(A, [failure()])
     core.providers.will(B, [LIMITED])
-    flight = core.flight(request(plan(A, other)))
+    flight = core.flight(request(replace(plan(A, other), total_ms=120_000)))
     core.controller.launch(flight)
     env = ActivityEnvironment()
     env.info = replace(env.info, attempt=1, scheduled_time=datetime.now(UTC))

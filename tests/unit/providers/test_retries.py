@@ -9,6 +9,7 @@ from modelpilot.providers.retries import (
     BudgetRules,
     RetryBudget,
     fallback_model,
+    fallback_wait_s,
     same_model_wait_s,
 )
 from tests.support.core import ManualClock
@@ -18,6 +19,36 @@ from tests.support.core import ManualClock
 def test_fallback_models_take_turns(models: list[str], attempt: int) -> None:
     """Attempt i uses model i mod n."""
     assert fallback_model(models, attempt) == models[attempt % len(models)]
+
+
+@pytest.mark.parametrize(
+    ("tried", "open_breakers", "model"),
+    [
+        ("", "", "a"),
+        ("", "a", "b"),
+        ("a", "a", "b"),  # it failed, and its breaker opened: nobody loses a turn
+        ("b", "", "c"),  # "a" was passed over, and is not given its turn back before the others had theirs
+        ("b", "c", "a"),
+        ("bca", "", "b"),
+        ("abc", "a", "b"),
+        ("ab", "abc", "c"),  # none may be called: the one whose turn it is
+    ],
+)
+def test_a_model_that_may_not_be_called_is_passed_over(tried: str, open_breakers: str, model: str) -> None:
+    """Each model has its turn, whatever opens and closes between the attempts."""
+    assert fallback_model("abc", len(tried), tried, lambda name: name not in open_breakers) == model
+
+
+@given(st.text("ab", min_size=1, max_size=4), st.integers(0, 8))
+def test_turns_follow_from_what_was_tried(models: str, count: int) -> None:
+    """Where all may be called, the recorded attempts say the same as their number, also with a model named twice."""
+    tried = [fallback_model(models, attempt) for attempt in range(count)]
+    assert fallback_model(models, 0, tried) == models[count % len(models)]
+
+
+def test_waits_between_fallbacks() -> None:
+    """The first is immediate, then 1000 · 2^i ms, at most a minute."""
+    assert [fallback_wait_s(attempt) for attempt in range(9)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 @given(st.integers(0, 5), st.floats(0, 1, exclude_max=True))

@@ -11,7 +11,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.requests.flight import Flight
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.outcome import Remedy
+from modelpilot.providers.retries import FALLBACK_SEQ
+from modelpilot.requests.outcome import Attempt, Remedy
 from modelpilot.requests.route_request import CallPlan, FallbackInput
 from tests.support.core import A, B, C, Core, failure
 from tests.support.processes import until
@@ -48,7 +49,7 @@ async def test_the_model_follows_from_the_attempt(attempt: int, model: str) -> N
     [
         (plan(A, B), None, None),
         (plan(A, B), 7.0, timedelta(seconds=7)),
-        (plan(A, B), 9_999.0, timedelta(seconds=60)),
+        (replace(plan(A, B), total_ms=120_000), 9_999.0, timedelta(seconds=60)),
         (plan(A, B, C), 7.0, None),
     ],
 )
@@ -66,6 +67,31 @@ async def test_a_failed_attempt_makes_temporal_try_again(
     assert "the provider says" not in caught.value.message
     assert set(core.ledger.attempts[flight.key]) == {0, 100}
     assert not flight.final.done()
+
+
+async def test_a_model_that_was_passed_over_shifts_no_turn() -> None:
+    """At attempt 0 the first fallback could not be called, and the second one failed: what follows is the first one's
+    turn, and not the second one's again."""
+    core = Core()
+    flight, work = await failed(core, plan(A, B, C))
+    passed = Attempt(seq=FALLBACK_SEQ, model=C.id, provider=C.provider, status="error", error_type="http_503")
+    await core.ledger.record_attempts(flight.key, [passed])
+    outcome = await environment(2).run(core.provider_steps.call_fallback, work)
+    assert (outcome.status, core.providers.models) == ("completed", ["a", "b"])
+    assert [attempt.seq for attempt in outcome.attempts] == [0, 100, 101]
+
+
+@pytest.mark.parametrize(("attempt", "total_ms", "asked_s"), [(2, 1_900, None), (1, 900, None), (1, 60_000, 60.0)])
+async def test_a_wait_that_does_not_fit_ends_the_request_at_once(
+    attempt: int, total_ms: int, asked_s: float | None
+) -> None:
+    """The total time bounds the waits as well: the client hears the provider's error now, not a timeout later."""
+    core = Core()
+    flight, work = await failed(core, replace(plan(A, B), total_ms=total_ms, retry_attempts=9))
+    core.providers.will(B, [failure("rate_limited", retry_after_s=asked_s)])
+    outcome = await environment(attempt).run(core.provider_steps.call_fallback, work)
+    assert (outcome.status, outcome.error_code) == ("failed", "rate_limited")
+    assert core.ledger.rows[flight.key].outcome == outcome
 
 
 @pytest.mark.parametrize(("attempt", "remedy"), [(3, Remedy.FALL_BACK), (1, Remedy.GIVE_UP)])
