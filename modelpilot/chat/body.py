@@ -2,10 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from modelpilot.routing.router import CallFormat, Constraints, Objective
 from modelpilot.wire.json_model import WireModel
+
+# Tags travel with the request through every store, and become dimensions of reports.
+TagName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+TagValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class RequestOptions(WireModel):
@@ -14,7 +18,7 @@ class RequestOptions(WireModel):
     objective: Objective | None = None
     constraints: Constraints | None = None
     call_format: CallFormat | None = None
-    tags: dict[str, str] = Field(default_factory=dict, max_length=32)
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, max_length=32)
     session_id: Annotated[str, Field(max_length=200)] | None = None
 
     def overrides(self) -> dict[str, Any] | None:

@@ -13,7 +13,9 @@ from modelpilot.providers.kinds import ProviderKind
 from modelpilot.routing.router import ModelId, RouterId, UnitInterval
 from modelpilot.wire.json_model import ResourceBody, WireModel
 
-Price = Annotated[float, Field(ge=0.0)]
+# Far beyond every real one, and far from where sums of products stop being finite.
+Price = Annotated[float, Field(ge=0.0, le=1_000.0)]
+_MAXIMUM_TOKENS = 1_000_000_000
 ProviderModel = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 # Neutral priors for what nobody has told us; `scoring` widens their uncertainty.
@@ -27,8 +29,8 @@ MAXIMUM_DEPLOYMENTS = 32  # per model
 class ModelLimits(WireModel):
     """Token limits; null means unknown (and is then not enforced)."""
 
-    max_tokens: Annotated[int, Field(gt=0)] | None = None
-    context_window: Annotated[int, Field(gt=0)] | None = None
+    max_tokens: Annotated[int, Field(gt=0, le=_MAXIMUM_TOKENS)] | None = None
+    context_window: Annotated[int, Field(gt=0, le=_MAXIMUM_TOKENS)] | None = None
 
 
 class DeploymentSpec(WireModel):
@@ -57,13 +59,15 @@ class ModelSpec(ResourceBody):
     provider_model: ProviderModel
     deployments: list[DeploymentSpec] = Field(default_factory=list, max_length=MAXIMUM_DEPLOYMENTS)
     capabilities: list[str] = Field(default_factory=lambda: ["chat"], max_length=32)
-    avg_latency_ms: Annotated[float, Field(gt=0.0)] | None = None
+    avg_latency_ms: Annotated[float, Field(gt=0.0, le=86_400_000.0)] | None = None
     cost_per_input_token: Price | None = None
     cost_per_cached_input_token: Price | None = None
     cost_per_output_token: Price | None = None
     openrouter_model: str | None = None
     quality_score: UnitInterval | None = None
-    carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0)] | None = Field(default=None, alias="carbonGPer1kTokens")
+    carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0, le=1_000_000.0)] | None = Field(
+        default=None, alias="carbonGPer1kTokens"
+    )
     limits: ModelLimits = Field(default_factory=ModelLimits)
 
     @field_validator("deployments")

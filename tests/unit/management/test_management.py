@@ -197,6 +197,24 @@ async def test_a_bad_provider_is_refused(api: Api, changes: dict[str, Any], para
     assert "canary" not in str(answer)
 
 
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"costPerInputToken": 1e308}, "costPerInputToken"),
+        ({"costPerCachedInputToken": 1_001}, "costPerCachedInputToken"),
+        ({"costPerOutputToken": -1e-9}, "costPerOutputToken"),
+        ({"avgLatencyMs": 1e308}, "avgLatencyMs"),
+        ({"carbonGPer1kTokens": 1e308}, "carbonGPer1kTokens"),
+        ({"limits": {"contextWindow": 10**30}}, "limits.contextWindow"),
+        ({"limits": {"maxTokens": 10**10}}, "limits.maxTokens"),
+    ],
+)
+async def test_numbers_of_models_are_bounded(api: Api, changes: dict[str, Any], param: str) -> None:
+    """What is finite by itself must be so when it is multiplied by tokens and added up: no row can keep an infinity."""
+    status, answer = await api("POST", "/api/models", {**MODEL, **changes})
+    assert (status, answer["error"]["param"]) == (422, param)
+
+
 @pytest.mark.parametrize("subject", ["%00", "a%00b", "%ED%A0%80", "a%0A", "..%2F..", "%27%20OR%201", "x" * 300])
 @pytest.mark.parametrize("path", [*SAMPLES, "/api/keys", "/v1/models"])
 async def test_impossible_ids_do_not_exist(api: Api, path: str, subject: str) -> None:
