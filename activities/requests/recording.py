@@ -53,7 +53,6 @@ def build_record(
         fallback_used=outcome.status == "completed" and outcome.model != request.plan.model,
         prompt_hash=prompt_hash(mac, request, profile.text),
         degraded=degraded,
-        features=profile.features,
         tags=request.tags,
         session_id=request.session_id,
         carbon_g=carbon_g(outcome.attempts, request.plan.specs),

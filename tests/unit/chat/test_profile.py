@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from modelpilot.chat.body import ChatBody, RequestOptions
-from modelpilot.chat.profile import classify_request, profile_request, surface_features
+from modelpilot.chat.profile import classify_request, profile_request
 from tests.support.routing_samples import chat_body, profile
 
 
@@ -33,6 +34,18 @@ def test_our_own_object_is_stripped_and_the_body_left_alone() -> None:
     assert read.body == {"messages": body["messages"], "top_k": 3, "model": "router/support"}
     assert read.options.tags == {"team": "a"}
     assert "modelpilot" in body
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{"k" * 65: "v"}, {"": "v"}, {"k": "v" * 257}, {str(number): "v" for number in range(33)}, {"k": 1}],
+)
+def test_tags_are_bounded(tags: dict[str, Any]) -> None:
+    """They travel through every store beside the body, so their size is limited like the body's."""
+    with pytest.raises(ValidationError):
+        ChatBody.model_validate(chat_body(modelpilot={"tags": tags}))
+    largest = {f"{number:064}": "v" * 256 for number in range(32)}
+    ChatBody.model_validate(chat_body(modelpilot={"tags": largest}))
 
 
 def test_the_newer_name_of_the_output_limit_wins() -> None:
@@ -109,25 +122,11 @@ def test_tools_and_images_go_first() -> None:
 
 @given(st.text(max_size=400), st.booleans())
 def test_every_prompt_has_one_known_kind(text: str, has_tools: bool) -> None:
-    """No text falls through, and features are finite shares and counts."""
+    """No text falls through."""
     assert classify_request(user(text), has_tools) in KINDS
-    features = surface_features(user(text))
-    assert all(value >= 0.0 for value in features.values())
-    assert features["digitShare"] <= 1.0
-    assert features["upperShare"] <= 1.0
 
 
 @pytest.mark.parametrize("piece", ["write ", "write a ", "def ", "in one ", "1 ", "(", "\n", "sum of ", "write a a"])
 def test_no_prompt_makes_the_rules_explode(piece: str) -> None:
     """Repeated openings of each rule over a megabyte end well before the test's timeout (4,000 characters are read)."""
     assert classify_request(user(piece * (1_000_000 // len(piece))), has_tools=False) in KINDS
-
-
-def test_features_of_a_known_prompt() -> None:
-    """The numbers that estimators will need when the text is gone."""
-    messages = [{"role": "system", "content": "brief"}, *user("Is f(2) = 4?\nYES")]
-    features = surface_features(messages)
-    assert features["characters"] == 16
-    assert (features["lines"], features["brackets"], features["questionMarks"]) == (2, 2, 1)
-    assert features["digitShare"] == pytest.approx(2 / 16)
-    assert (features["messages"], features["systemCharacters"]) == (2, 5)
