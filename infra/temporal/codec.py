@@ -1,10 +1,13 @@
 """Everything that enters Temporal is encrypted: payloads, and the messages and stack traces of failures."""
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import (
     BinaryNullPayloadConverter,
@@ -51,8 +54,14 @@ class EncryptionCodec(PayloadCodec):
                 yield payload
 
 
+@lru_cache(maxsize=256)
+def _adapter(type_hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(type_hint)
+
+
 class OrjsonPayloadConverter(JSONPlainPayloadConverter):
-    """The standard JSON encoding, written by orjson: `dataclasses.asdict` copies every decision deeply first."""
+    """The standard JSON encoding, written by orjson (`dataclasses.asdict` copies every decision deeply first), and our
+    dataclasses read by pydantic (the standard way asks for their type hints field by field, with every message)."""
 
     def to_payload(self, value: Any) -> Payload | None:
         """Encode dataclasses and plain JSON; whatever orjson does not know goes the standard way."""
@@ -62,6 +71,13 @@ class OrjsonPayloadConverter(JSONPlainPayloadConverter):
             except TypeError:
                 return super().to_payload(value)
         return super().to_payload(value)
+
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        """Decode a dataclass; whatever is none goes the standard way."""
+        if type_hint is None or not dataclasses.is_dataclass(type_hint):
+            return super().from_payload(payload, type_hint)
+        # Not by orjson: an answer may have integers that it would turn into floats.
+        return _adapter(type_hint).validate_python(json.loads(payload.data))
 
 
 class RouterPayloadConverter(CompositePayloadConverter):
