@@ -1,6 +1,7 @@
 """The gateway's composition root: HTTP server and routing worker in one process, over the same Temporal client."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -152,6 +153,9 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(name, stop.set)
     async with AsyncExitStack() as stack:
         gateway = await build(settings, stack)
+        # What there is now stays until the end. Collected over and over, it would stop every request for 0.1 s a time.
+        gc.collect()
+        gc.freeze()
         stopped = await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
     if not stopped:
         # The lease is released, so others take over at once; only the Temporal worker would still hold us here.
