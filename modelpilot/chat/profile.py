@@ -12,70 +12,42 @@ from modelpilot.wire.jsonb import dump
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
 INSPECTED_CHARACTERS = 2_000
 
-# The request type is that of the first rule that matches.
-# The type, pieces of text of which one must be there for the pattern to match, and the pattern. Looking for the pieces
-# costs a hundredth of the pattern, and most prompts have none. All are read in lower case.
-_RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
-    ("code", ("```",), re.compile("```")),
-    (
-        "code",
-        ("def", "class", "function", "import", "select", "public static"),
-        re.compile(r"\b(def|class|function|import|select|public static)\b[^(:;{]*[(:;{]"),
-    ),
-    (
-        "code",
-        (
-            "python", "javascript", "typescript", "rust", "java", "sql", "regex", "bug", "stack", "refactor",
-            "unit test", "code", "compile",
-        ),
-        re.compile(
-            r"\b(python|javascript|typescript|rust|java|sql|regex|bug|stack ?trace|refactor|unit tests?|code|compile)\b"
-        ),
-    ),
-    (
-        "translation",
-        ("translat", "übersetz", "traduis", "traduce"),
-        re.compile(r"\b(translate|translation|übersetz\w*|traduis\w*|traduce)\b"),
-    ),
-    (
-        "summarization",
-        ("summar", "tl;dr", "tldr", "sentences"),
-        re.compile(r"\b(summari[sz]e|summary|tl;?dr|in (one|two|three) sentences)\b"),
-    ),
-    (
-        "extraction",
-        ("extract", "list all", "find all", "parse", "named entit", "field"),
-        re.compile(r"\b(extract|list all|find all|parse|named entit\w+|fields?)\b"),
-    ),
-    ("math", tuple("-+*/^=×÷"), re.compile(r"\d\s*[-+*/^=×÷]\s*\d")),
-    (
-        "math",
-        (
-            "solve", "equation", "integral", "derivative", "probability", "how many", "how much", "calculate", "sum of",
-            "percent", "theorem", "prove",
-        ),
-        re.compile(
-            r"\b(solve|equation|integral|derivative|probability|how many|how much|calculate|sum of"
-            r"|percent(age)?|theorem|prove)\b"
-        ),
-    ),
-    (
-        "creative",
-        ("poem", "story", "song", "haiku", "slogan", "tagline", "limerick"),
-        re.compile(
-            r"\b(write|compose) (me )?(a|an|the)?\s*\w*\s*(poem|story|song|haiku|slogan|tagline|limerick)\b"
-        ),
-    ),
-    (
-        "classification",
-        ("classify", "sentiment", "categori", "label the"),
-        re.compile(r"\b(classify|sentiment|categori[sz]e|label the)\b"),
-    ),
+_CREATIVE = r"(me )?(a|an|the)?\s*\w*\s*(poem|story|song|haiku|slogan|tagline|limerick)"
+_CODE_OPENINGS = ("def", "class", "function", "import", "select", "public static")
+_OPERATORS = "-+*/^=×÷"
+# What the words of a request say of its type, as patterns of lower-case text.
+_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("code", ("python", "javascript", "typescript", "rust", "java", "sql", "regex", "bug", "stack ?trace", "refactor",
+              "unit tests?", "code", "compile")),
+    ("translation", ("translate", "translation", r"übersetz\w*", r"traduis\w*", "traduce")),
+    ("summarization", ("summari[sz]e", "summary", "tl;?dr", "in (one|two|three) sentences")),
+    ("extraction", ("extract", "list all", "find all", "parse", r"named entit\w+", "fields?")),
+    ("math", ("solve", "equation", "integral", "derivative", "probability", "how many", "how much", "calculate",
+              "sum of", "percent(age)?", "theorem", "prove")),
+    ("creative", (f"write {_CREATIVE}", f"compose {_CREATIVE}")),
+    ("classification", ("classify", "sentiment", "categori[sz]e", "label the")),
 )  # fmt: skip
 
 
+def _by_words(name: str, words: tuple[str, ...]) -> tuple[str, tuple[str, ...], re.Pattern[str]]:
+    """The rule for words of which each begins with characters that stand for themselves."""
+    literals = tuple(re.sub(r"(.\?|[^\w ]).*", "", word) for word in words)
+    return name, literals, re.compile(rf"\b({'|'.join(words)})\b")
+
+
+# The type, pieces of text of which one must be there, and the pattern: looking for pieces costs a hundredth of it.
+_RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
+    ("code", ("```",), re.compile("```")),
+    ("code", _CODE_OPENINGS, re.compile(rf"\b({'|'.join(_CODE_OPENINGS)})\b[^(:;{{]*[(:;{{]")),
+    *(_by_words(*rule) for rule in _WORDS[:4]),
+    ("math", tuple(_OPERATORS), re.compile(rf"\d\s*[{re.escape(_OPERATORS)}]\s*\d")),
+    *(_by_words(*rule) for rule in _WORDS[4:]),
+)
+
+
 def classify_request(messages: Sequence[dict[str, Any]], has_tools: bool) -> str:
-    """One of tool_use, vision, code, translation, summarization, extraction, math, creative, classification, chat."""
+    """By the first rule that matches: tool_use, vision, code, translation, summarization, extraction, math, creative,
+    classification, or else chat."""
     if has_tools:
         return "tool_use"
     if has_images(messages):
@@ -84,11 +56,10 @@ def classify_request(messages: Sequence[dict[str, Any]], has_tools: bool) -> str
     if len(text) > 2 * INSPECTED_CHARACTERS:
         text = text[:INSPECTED_CHARACTERS] + text[-INSPECTED_CHARACTERS:]
     text = text.lower()
-    return next((name for name, needed, pattern in _RULES if _has(text, needed) and pattern.search(text)), "chat")
-
-
-def _has(text: str, pieces: tuple[str, ...]) -> bool:
-    return any(piece in text for piece in pieces)
+    for name, pieces, pattern in _RULES:
+        if any(piece in text for piece in pieces) and pattern.search(text):
+            return name
+    return "chat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ Unix seconds. Every method of a port raises DependencyUnavailable when the datab
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -64,30 +63,6 @@ class Visitor:
     def tenant(self, wanted: str | None) -> str | None:
         """Whose data is shown, None for everybody's: only an admin has a choice, whatever a URL asks for."""
         return (wanted or None) if self.role == "admin" else self.user_id
-
-
-class SiteUserRepository(Protocol):
-    """The users of the site. Changes are audited under `actor`; they end the user's sessions."""
-
-    def add(self, user: SiteUser, password_hash: str, actor: str) -> None:
-        """Make a user, and its tenant where absent. Raises Conflict, InvalidRequest."""
-        ...
-
-    def list(self) -> Sequence[SiteUser]:
-        """All, by name."""
-        ...
-
-    def set_password(self, username: str, password_hash: str, actor: str) -> None:
-        """Raises NotFound."""
-        ...
-
-    def set_active(self, username: str, active: bool, actor: str) -> None:
-        """Raises NotFound."""
-        ...
-
-    def delete(self, username: str, actor: str) -> None:
-        """Raises NotFound."""
-        ...
 
 
 class SiteAccess(Protocol):

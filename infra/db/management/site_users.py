@@ -49,7 +49,7 @@ RETURNING attempts, greatest(extract(epoch FROM window_ends_at - clock_timestamp
 
 
 class PostgresSiteUserRepository:
-    """Implements `modelpilot.management.site.SiteUserRepository`. A changed user has to log in again."""
+    """The users of the site. Changes are audited under `actor`, and a changed user has to log in again."""
 
     def __init__(self, pool: SyncPool) -> None:
         """`pool` has to allow writes."""
