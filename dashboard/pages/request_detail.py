@@ -29,11 +29,7 @@ from dashboard.frame.tables import labelled_table
 from dashboard.frame.urls import REQUEST_PATH, REQUESTS_PATH, requests_link, workflow_url
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.requests import LoggedAttempt, RequestDetail
-from modelpilot.routing.decision import (
-    predictor_of,
-    scored_models,
-    similar_prompts,
-)
+from modelpilot.routing.decision import predictor_of, scored_models, similar_prompts
 
 WAITING, WRITING, NO_ANSWER = "To the first token", "Writing the answer", "Failed or canceled"
 

@@ -6,15 +6,7 @@ from typing import Any
 from pymilvus import MilvusClient, MilvusException
 
 from infra.vectors.rows import HistoryRow, fold, quality_fields, to_neighbours
-from infra.vectors.schema import (
-    ALL_FIELDS,
-    METRIC,
-    VECTOR_FIELD,
-    keys_filter,
-    partition_of,
-    primary_key,
-    scope_filter,
-)
+from infra.vectors.schema import ALL_FIELDS, METRIC, VECTOR_FIELD, keys_filter, partition_of, primary_key, scope_filter
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 BULK_TIMEOUT_S = 30.0
