@@ -28,6 +28,8 @@ Headers = dict[str, str]
 SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
 # Proxies cut idle connections, commonly after 60 s.
 KEEP_ALIVE_S = 10.0
+# A client that takes nothing for so long does not come back, but holds memory, a connection and a request.
+CLIENT_STALLS_S = 60.0
 
 _EXPLAIN_HEADER = "x-modelpilot-explain"
 _COMMENT = b": keep-alive\n\n"  # comments are invisible to SSE clients
@@ -122,6 +124,7 @@ class AnswerStream(ABC):
     explain: bool = field(default=False, kw_only=True)
     can_restart: ClassVar[bool] = False  # whether the format can say that an answer begins anew
     keep_alive_s: float = field(default=KEEP_ALIVE_S, kw_only=True)
+    client_stalls_s: float = field(default=CLIENT_STALLS_S, kw_only=True)
     headers: Headers = field(default_factory=dict, kw_only=True)
     _response: web.StreamResponse | None = field(default=None, init=False)
 
@@ -190,7 +193,7 @@ class AnswerStream(ABC):
             while not task.done():
                 done, _ = await asyncio.wait({task}, timeout=self.keep_alive_s)
                 if not done:
-                    await (await self._prepared()).write(self.keep_alive())
+                    await self._write(self.keep_alive())
         except BaseException:
             task.cancel()
             raise
@@ -198,9 +201,20 @@ class AnswerStream(ABC):
 
     async def _write_all(self, chunks: list[dict[str, Any]]) -> None:
         ready = self.encode(chunks)
-        response = await self._prepared()
+        await self._prepared()
         if ready:
-            await response.write(ready)
+            await self._write(ready)
+
+    async def _write(self, data: bytes) -> None:
+        """Raises ConnectionResetError where the client has left, or reads nothing for too long."""
+        response = await self._prepared()
+        try:
+            async with asyncio.timeout(self.client_stalls_s):
+                await response.write(data)
+        except TimeoutError:
+            if self.http_request.transport is not None:
+                self.http_request.transport.abort()  # `close` would wait until what is written was read
+            raise ConnectionResetError("the client does not read its stream") from None
 
     async def _prepared(self) -> web.StreamResponse:
         if self._response is None:
@@ -217,8 +231,8 @@ class AnswerStream(ABC):
         return await self._close(self.failing(describe(error), described))
 
     async def _close(self, last: bytes) -> web.StreamResponse:
+        await self._write(last)
         response = await self._prepared()
-        await response.write(last)
         await response.write_eof()
         return response
 

@@ -303,3 +303,19 @@ async def test_a_slow_client_stalls_its_provider(served: Served) -> None:
     assert 0 < written < 15_000
     assert b"[DONE]" in await response.read()
     assert written == len(many)
+
+
+async def test_a_client_that_does_not_read_is_let_go(served: Served) -> None:
+    """It keeps neither the connection nor the request: the provider's call ends, and its cost is recorded."""
+    served.options["client_stalls_s"] = 0.1
+    served.core.providers.will(
+        A, [*stream("x" * 1_000_000 + " " + "y" * 1_000_000, tokens=None)[:2] * 40, asyncio.Event()]
+    )
+    response = await served.post()
+    await served.left.wait()
+    await until(lambda: len(served.core.ledger.rows) == 1)
+    (row,) = served.core.ledger.rows.values()
+    assert row.outcome.status == "canceled"
+    assert row.outcome.cost_usd
+    assert served.core.providers.made[0].closed
+    response.close()
