@@ -94,6 +94,7 @@ class Flight:
     refusal: ModelPilotError | None = None  # why Temporal does not have it
     target: Target | None = None  # where the first call goes
     calling: bool = False  # a provider call is under way in `task`, and may be canceled
+    waiting: int = 1  # clients that wait for the end: who joined may outlive who began
     abandoned: bool = False
     stored_at: float | None = None  # monotonic seconds; the workflow's last step has run
     degraded: list[str] = field(default_factory=list)
@@ -162,7 +163,7 @@ class FlightRegistry:
             (
                 f
                 for f in self._by_nonce.values()
-                if f.key.user_id == user_id and f.body_digest == body_digest and not f.final.done()
+                if f.key.user_id == user_id and f.body_digest == body_digest and not (f.final.done() or f.abandoned)
             ),
             None,
         )

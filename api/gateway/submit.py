@@ -144,7 +144,7 @@ class Submissions:
         if received.is_repeat and received.idempotency_key is None:
             running = self._registry.find_running(received.principal.user_id, received.digest)
             if running is not None:
-                return Submission(running.key, running)
+                return _joined(running)
         naming = await self._names.reserve(received)
         key = RequestKey(received.principal.user_id, naming.request_id)
         # Within this process, repeats of a named request wait until the first has an entry to join.
@@ -167,7 +167,7 @@ class Submissions:
         """The request that holds the name: in flight here, ended, or running elsewhere (then its end is awaited)."""
         flight = self._registry.find(key)
         if flight is not None and flight.refusal is None:
-            return Submission(key, flight)
+            return _joined(flight)
         stored = await self._ledger.find(key)
         if stored is not None:
             return Submission(key, record=stored.record)
@@ -285,13 +285,15 @@ class Submissions:
         flight.stored_at = flight.stored_at or time.monotonic()
 
     async def abandon(self, submission: Submission) -> None:
-        """The client went away. Its request goes on only if it can come back for the answer with its key."""
+        """The client went away. Its request goes on where another client waits for it, or where this one can come back
+        for the answer with its key."""
         flight = submission.flight
-        if flight is None or not submission.owned:
+        if flight is None:
             return
-        if flight.sink is not None:
+        if submission.owned and flight.sink is not None:
             flight.sink.close()
-        if flight.commit_first:
+        flight.waiting -= 1
+        if flight.waiting > 0 or flight.commit_first:
             return
         self._controller.abandon(flight)
         if flight.first.done() and not flight.final.done() and not flight.calling:
@@ -302,3 +304,9 @@ class Submissions:
             await self._starter.cancel(key)
         except DependencyUnavailable:
             return  # it then runs to its end unseen; the health check has noted that Temporal is away
+
+
+def _joined(flight: Flight) -> Submission:
+    """A further client of a request that runs here."""
+    flight.waiting += 1
+    return Submission(flight.key, flight)

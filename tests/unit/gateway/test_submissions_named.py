@@ -283,6 +283,45 @@ async def test_an_sdk_repeat_joins_the_running_request() -> None:
     await until(lambda: len(core.providers.made) == 2)
 
 
+async def test_who_joined_outlives_who_began() -> None:
+    """The first connection is lost, which is why the SDK repeats: the repeat gets the answer of the one call."""
+    core, gate = Core(), asyncio.Event()
+    core.providers.will(A, [gate, *stream()])
+    first = await core.submit()
+    repeat = await core.submit(is_repeat=True)
+    await core.submissions.abandon(first)
+    gate.set()
+    assert (await core.submissions.outcome(repeat))[0].status == "completed"
+    assert len(core.providers.made) == 1
+
+
+async def test_the_last_client_that_leaves_ends_the_spending() -> None:
+    """In whatever order they came and went."""
+    core = Core()
+    core.providers.will(A, [*stream()[:2], asyncio.Event()])
+    first = await core.submit()
+    repeat = await core.submit(is_repeat=True)
+    await core.providers.called.wait()
+    await settle()
+    await core.submissions.abandon(first)
+    await core.submissions.abandon(repeat)
+    assert (await core.submissions.outcome(first))[0].status == "canceled"
+    assert core.providers.made[0].closed
+
+
+async def test_a_repeat_joins_no_request_that_is_being_abandoned() -> None:
+    """Its client has left and its call is being canceled: the repeat is a request of its own."""
+    core = Core()
+    core.providers.will(A, [*stream()[:2], asyncio.Event()], stream())
+    first = await core.submit()
+    await core.providers.called.wait()
+    await settle()
+    await core.submissions.abandon(first)
+    repeat = await core.submit(is_repeat=True)
+    assert repeat.key != first.key
+    assert (await core.submissions.outcome(repeat))[0].status == "completed"
+
+
 async def test_postgres_away_refuses_a_keyed_request_before_anything_is_spent() -> None:
     """Without the table of names nobody knows whether it ran before."""
     core = Core()
