@@ -280,6 +280,8 @@ class ModelCaller:
 
     async def _stream(self, call: CallState) -> None:
         context = call.context
+        if not context.profile.body:
+            raise ProviderError("request_expired", "the request's body is not kept any more", Remedy.GIVE_UP)
         deployment = call.deployment
         endpoint = await self._configuration.endpoint(context.key.user_id, deployment.provider, deployment.key_index)
         provider_call = ProviderCall(

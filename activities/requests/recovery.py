@@ -106,10 +106,12 @@ class Recovery:
         return replace(snapshot_of(request), providers=providers)
 
     async def profile(self, request: RouteRequestInput) -> RequestProfile:
-        """The request read again from its body, which is in the input or, if large, in the ledger."""
+        """The request read again from its body, which is in the input or, if large, in the ledger. Where that has
+        expired, the profile has an empty body, with which no provider is called."""
         raw = request.body.encode() if request.body is not None else await self._ledger.get_body(request.key)
         body = load(raw) if raw else {"messages": [{"role": "user", "content": ""}]}
-        return profile_request(body, ChatBody.model_validate(body))
+        profile = profile_request(body, ChatBody.model_validate(body))
+        return profile if raw else replace(profile, body={})
 
 
 def _recovered(request: RouteRequestInput, profile: RequestProfile, snapshot: RouterSnapshot) -> Flight:

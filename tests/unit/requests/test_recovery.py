@@ -162,6 +162,14 @@ async def test_a_recovery_decides_nothing_anew() -> None:
     assert outcome.remaining_ms > 25_000
 
 
+async def test_a_request_whose_body_has_expired_fails_without_a_call() -> None:
+    """An answer to an empty prompt would be paid for, and recorded as if it were this request's."""
+    core = Core()
+    outcome = await second(core).recovery.resume(orphaned(body=None, plan=plan(A, B)))
+    assert (outcome.status, outcome.error_code, outcome.can_fall_back) == ("failed", "request_expired", False)
+    assert (outcome.cost_usd, core.providers.made) == (0.0, [])
+
+
 async def test_a_large_body_is_read_back_and_stored_with_its_point() -> None:
     """The recovered request is recorded like any other: row, request type, point."""
     core = Core()
