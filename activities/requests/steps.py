@@ -116,27 +116,32 @@ class ProviderActivities:
         number = activity.info().attempt - 1
         flight = self._registry.find(work.request.key) or await self._recovery.adopt(work.request, work.failed)
         if flight.record is None:
-            outcome = await self._attempt(flight, work, number)
+            earlier = await self._earlier(work.request) if number else ()
+            outcome = await self._attempt(flight, work, number, earlier)
             if outcome.status == "canceled" and _shutting_down():
                 await self._controller.keep_attempts(work.request, outcome)
                 raise ApplicationError("this worker is shutting down", type="worker_shutdown")  # another one goes on
-            earlier = await self._earlier(work.request)
             if _tries_again(work.request, outcome, number):
-                asked_s = self._asked_wait_s(flight, (*earlier, *outcome.attempts), outcome, number + 1)
+                context = self._controller.context(flight, 0.0)
+                following = self._model(context, (*earlier, *outcome.attempts), number + 1)
+                asked_s = self._asked_wait_s(context, outcome, following)
                 wait_s = fallback_wait_s(number + 1) if asked_s is None else asked_s
                 if wait_s * 1000.0 < _left_ms(work):
                     await self._controller.keep_attempts(work.request, outcome)
                     raise _next_attempt(outcome, asked_s)
-            await self._controller.conclude(flight, with_earlier(outcome, (*work.failed.attempts, *earlier)))
+            attempts = (*work.failed.attempts, *await self._earlier(work.request))
+            await self._controller.conclude(flight, with_earlier(outcome, attempts))
         outcome = await asyncio.shield(flight.final)
         return without_large_answer(outcome)
 
-    async def _attempt(self, flight: Flight, work: FallbackInput, number: int) -> Outcome:
+    async def _attempt(self, flight: Flight, work: FallbackInput, number: int, earlier: Sequence[Attempt]) -> Outcome:
         if flight.abandoned:
             return canceled_outcome((), work.failed.model, work.failed.provider)
         context, caller = self._controller.context(flight, _left_ms(work)), self._controller.caller
-        model = self._model(context, await self._earlier(work.request) if number else (), number)
-        wait_s = self._asked_to_wait_s(context, work.failed, model) if number == 0 else 0.0
+        model = self._model(context, earlier, number)
+        # The first fallback is immediate, unless it is the model that has just asked for a wait, which has to fit.
+        asked_s = self._asked_wait_s(context, work.failed, model) if number == 0 else None
+        wait_s = asked_s if asked_s is not None and asked_s < context.remaining_s() else 0.0
         if wait_s > 0.0 and not await self._cancelable(flight, self._sleep(wait_s)):
             return canceled_outcome((), work.failed.model, work.failed.provider)
         target = caller.choose(context, model)
@@ -151,29 +156,20 @@ class ProviderActivities:
         finally:
             flight.calling = False
 
-    def _asked_to_wait_s(self, context: CallContext, failed: Outcome, model: str) -> float:
-        """The first fallback is immediate, unless it is the model that has just asked for a wait; 0 where the wait
-        would outlast the request."""
-        if model != failed.model or self._controller.caller.has_alternative(context, failed):
-            return 0.0
-        wait_s = min(failed.retry_after_s or 0.0, MAXIMUM_WAIT_S)
-        return wait_s if wait_s < context.remaining_s() else 0.0
-
     def _model(self, context: CallContext, earlier: Sequence[Attempt], number: int) -> str:
         """The model of fallback attempt `number`, passing over those that something known here speaks against."""
         tried = [attempt.model for attempt in earlier if attempt.seq >= FALLBACK_SEQ]
         may_call = partial(self._controller.caller.may_call, context)
         return fallback_model(context.plan.fallback_models, number, tried, may_call)
 
-    def _asked_wait_s(self, flight: Flight, earlier: Sequence[Attempt], outcome: Outcome, number: int) -> float | None:
-        """The provider's own Retry-After where the model of attempt `number` can only be called there again; None
-        where the retry policy's wait holds."""
-        context = self._controller.context(flight, 0.0)
-        if outcome.retry_after_s is None or self._model(context, earlier, number) != outcome.model:
+    def _asked_wait_s(self, context: CallContext, failed: Outcome, model: str) -> float | None:
+        """The Retry-After of the call that failed, at most a minute, where `model` is the same one and can only be
+        called there again; None where there is nothing to heed."""
+        if failed.retry_after_s is None or model != failed.model:
             return None
-        if self._controller.caller.has_alternative(context, outcome):
+        if self._controller.caller.has_alternative(context, failed):
             return None
-        return min(outcome.retry_after_s, MAXIMUM_WAIT_S)
+        return min(failed.retry_after_s, MAXIMUM_WAIT_S)
 
     async def _earlier(self, request: RouteRequestInput) -> tuple[Attempt, ...]:
         try:
