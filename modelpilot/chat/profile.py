@@ -12,37 +12,37 @@ from modelpilot.wire.jsonb import dump
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
 INSPECTED_CHARACTERS = 2_000
 
-_CREATIVE = r"(me )?(a|an|the)?\s*\w*\s*(poem|story|song|haiku|slogan|tagline|limerick)"
-_CODE_OPENINGS = ("def", "class", "function", "import", "select", "public static")
-_OPERATORS = "-+*/^=×÷"
-# What the words of a request say of its type, as patterns of lower-case text.
-_WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("code", ("python", "javascript", "typescript", "rust", "java", "sql", "regex", "bug", "stack ?trace", "refactor",
-              "unit tests?", "code", "compile")),
-    ("translation", ("translate", "translation", r"übersetz\w*", r"traduis\w*", "traduce")),
-    ("summarization", ("summari[sz]e", "summary", "tl;?dr", "in (one|two|three) sentences")),
-    ("extraction", ("extract", "list all", "find all", "parse", r"named entit\w+", "fields?")),
-    ("math", ("solve", "equation", "integral", "derivative", "probability", "how many", "how much", "calculate",
-              "sum of", "percent(age)?", "theorem", "prove")),
-    ("creative", (f"write {_CREATIVE}", f"compose {_CREATIVE}")),
-    ("classification", ("classify", "sentiment", "categori[sz]e", "label the")),
-)  # fmt: skip
+Rule = tuple[str, tuple[str, ...], re.Pattern[str]]
 
 
-def _by_words(name: str, words: tuple[str, ...]) -> tuple[str, tuple[str, ...], re.Pattern[str]]:
-    """The rule for words of which each begins with characters that stand for themselves."""
+def _by_words(name: str, *words: str) -> Rule:
+    """The rule for these words, patterns of lower-case text that begin with characters which stand for themselves."""
     literals = tuple(re.sub(r"(.\?|[^\w ]).*", "", word) for word in words)
     return name, literals, re.compile(rf"\b({'|'.join(words)})\b")
 
 
+_CODE_OPENINGS = ("def", "class", "function", "import", "select", "public static")
+_OPERATORS = "-+*/^=×÷"
+_CREATIVE = r"(me )?(a|an|the)?\s*\w*\s*(poem|story|song|haiku|slogan|tagline|limerick)"
 # The type, pieces of text of which one must be there, and the pattern: looking for pieces costs a hundredth of it.
-_RULES: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
+_RULES: tuple[Rule, ...] = (
     ("code", ("```",), re.compile("```")),
     ("code", _CODE_OPENINGS, re.compile(rf"\b({'|'.join(_CODE_OPENINGS)})\b[^(:;{{]*[(:;{{]")),
-    *(_by_words(*rule) for rule in _WORDS[:4]),
+    _by_words(
+        "code", "python", "javascript", "typescript", "rust", "java", "sql", "regex", "bug", "stack ?trace", "refactor",
+        "unit tests?", "code", "compile",
+    ),
+    _by_words("translation", "translate", "translation", r"übersetz\w*", r"traduis\w*", "traduce"),
+    _by_words("summarization", "summari[sz]e", "summary", "tl;?dr", "in (one|two|three) sentences"),
+    _by_words("extraction", "extract", "list all", "find all", "parse", r"named entit\w+", "fields?"),
     ("math", tuple(_OPERATORS), re.compile(rf"\d\s*[{re.escape(_OPERATORS)}]\s*\d")),
-    *(_by_words(*rule) for rule in _WORDS[4:]),
-)
+    _by_words(
+        "math", "solve", "equation", "integral", "derivative", "probability", "how many", "how much", "calculate",
+        "sum of", "percent(age)?", "theorem", "prove",
+    ),
+    _by_words("creative", f"write {_CREATIVE}", f"compose {_CREATIVE}"),
+    _by_words("classification", "classify", "sentiment", "categori[sz]e", "label the"),
+)  # fmt: skip
 
 
 def classify_request(messages: Sequence[dict[str, Any]], has_tools: bool) -> str:
