@@ -4,6 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
+from api.gateway.admission import ADMISSION
 from api.http import openapi
 from api.http.middleware import answer_preflight, authorize, identify, map_errors, stamp
 from api.http.registry import ROUTES, RouteTable, add_routes
@@ -24,6 +25,9 @@ def create_app(services: Services) -> web.Application:
     )
     app[SERVICES] = services
     app[ROUTES] = RouteTable()
+    app[ADMISSION] = services.admission
+    app.cleanup_ctx.append(services.admission.measure)
+    services.admission.publish()
     app.on_response_prepare.append(stamp)
     openapi.prepare(app)
     for specs in (

@@ -1,12 +1,14 @@
 """Everything that the application needs from outside, named once; the composition root fills it in."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from aiohttp import web
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from api.gateway.admission import Admission
+from api.http.connections import ConnectionLimits
 from modelpilot.management.resources import (
     ApiKeyRepository,
     AuditRepository,
@@ -33,7 +35,7 @@ class Authenticator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One dependency as `/readyz` sees it. `probe` raises when it is away; only `required` ones make us unready."""
+    """One dependency as `/readyz` sees it. `probe` raises when it is away; of the `required` ones, one is enough."""
 
     name: str
     probe: Callable[[], Awaitable[None]]
@@ -57,8 +59,9 @@ class Services:
     """The application's collaborators and settings.
 
     `on_change(kind, user_id, id)` drops this process's own caches after a write; other processes hear of it through
-    the database. `check_base_url` raises InvalidRequest for a provider address that may not be called. `extra_routes`
-    register routes of other packages with `registry.add_routes`. `draining` is true from SIGTERM on.
+    the database. `admission` decides which requests that run a model may come in, `connections` how many connections
+    there may be and how idle. `check_base_url` raises InvalidRequest for a provider address that may not be called.
+    `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true from SIGTERM on.
     """
 
     authenticator: Authenticator
@@ -71,10 +74,13 @@ class Services:
     on_change: Callable[[ChangeKind, str, str], None] = _ignore_change
     health_checks: Sequence[HealthCheck] = ()
     draining: Callable[[], bool] = _never
+    details: Callable[[], Mapping[str, float]] = dict
     extra_routes: Sequence[Callable[[web.Application], None]] = ()
     cors_origins: frozenset[str] = frozenset()
     max_body_bytes: int = 20 * 1024 * 1024
     metrics_public: bool = True
+    admission: Admission = field(default_factory=Admission)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     metrics_registry: CollectorRegistry = field(default=REGISTRY)
 
 

@@ -30,8 +30,9 @@ _ASK_AGAIN_S = 0.1
 @dataclass(frozen=True, slots=True)
 class Installation:
     """A ready installation below `directory`. `settings` has every address filled in; `start_s` is how long it took to
-    get ready."""
+    get ready; every process of it is a child of `pid`."""
 
+    pid: int
     directory: Path
     settings: Settings
     keyring: Keyring
@@ -61,6 +62,7 @@ async def running_installation(directory: Path) -> AsyncIterator[Installation]:
         began = time.perf_counter()
         settings = await _ready(child, load_settings(variables))
         yield Installation(
+            pid=child.pid,
             directory=directory,
             settings=settings,
             keyring=Keyring(ensure_keyring(settings)),

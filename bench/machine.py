@@ -1,5 +1,5 @@
-"""What a figure depends on beside our code: the machine, its load, the versions of what took part; and what memory
-the processes of an installation take, from /proc (None where there is none)."""
+"""What a figure depends on beside our code: the machine, its load, the versions of what took part; and the
+present and the most memory of one process, from /proc."""
 
 import os
 import platform
@@ -50,19 +50,6 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def find(role: str, data_dir: Path) -> int | None:
-    """The process that `modelpilot up` over `data_dir` started as `role` (its command line ends with that)."""
-    wanted = f"MODELPILOT_DATA_DIR={data_dir}".encode()
-    for entry in _PROC.glob("[0-9]*"):
-        try:
-            arguments = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            if arguments[-1] == role.encode() and wanted in (entry / "environ").read_bytes().split(b"\0"):
-                return int(entry.name)
-        except OSError:  # it ended, or is somebody else's
-            continue
-    return None
 
 
 def resident_mb(pid: int | None) -> float | None:

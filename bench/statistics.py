@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,8 @@ class Phase:
 
     `latencies_ms` has the successful calls, `errors` counts the failed ones by reason, `degraded` counts answers that
     had to do without a part. `answered_s` ends with the last answer; `durable_s` ends when the last workflow closed
-    (None: nothing durable was asked for).
+    (None: nothing durable was asked for). `cpu_ms` is the processor time of each process from the first call until all
+    of that was done (None: it is unknown, because the process was restarted).
     """
 
     latencies_ms: list[float] = field(default_factory=list)
@@ -26,6 +27,7 @@ class Phase:
     degraded: int = 0
     answered_s: float = 0.0
     durable_s: float | None = None
+    cpu_ms: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Summary:
     durable_per_s: float | None
     round_p50_ms: list[float]
     round_per_s: list[float]
+    cpu_ms_per_call: dict[str, float | None]
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
@@ -82,7 +85,29 @@ def summarize(phases: Sequence[Phase]) -> Summary:
         ),
         round_p50_ms=[percentile(phase.latencies_ms, 50) for phase in phases if phase.latencies_ms],
         round_per_s=[rate for phase in phases if (rate := _phase_rate(phase)) is not None],
+        cpu_ms_per_call=per_call([phase.cpu_ms for phase in phases], len(pooled)),
     )
+
+
+def per_call(cpu_ms: Sequence[Mapping[str, float | None]], calls: int) -> dict[str, float | None]:
+    """All processor time of each process by all calls; None where any part of it is unknown. Empty for no calls."""
+    names = dict.fromkeys(name for phase in cpu_ms for name in phase) if calls else {}
+    found = {name: [phase.get(name) for phase in cpu_ms] for name in names}
+    return {name: _mean_of_known(values, calls) for name, values in found.items()}
+
+
+def per_unit(large: float | None, small: float | None, units: int) -> float | None:
+    """What one more unit costs, when `large` has `units` more of them than `small`; None where either is unknown."""
+    return None if large is None or small is None else (large - small) / units
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """The slope of the straight line through (x, y) points by least squares; None where they give none."""
+    if len({x for x, _ in points}) < 2:
+        return None
+    xs, ys = np.array(points, dtype=float).T
+    centred = xs - xs.mean()
+    return float(centred @ (ys - ys.mean()) / (centred @ centred))
 
 
 def share(measured_per_s: float | None, reference_per_s: float | None) -> float | None:
@@ -90,6 +115,11 @@ def share(measured_per_s: float | None, reference_per_s: float | None) -> float 
     if measured_per_s is None or not reference_per_s:
         return None
     return measured_per_s / reference_per_s
+
+
+def _mean_of_known(values: Sequence[float | None], calls: int) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / calls if len(known) == len(values) else None
 
 
 def _phase_rate(phase: Phase) -> float | None:

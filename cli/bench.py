@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import orjson
 import typer
@@ -17,6 +17,7 @@ from rich.progress import Progress
 from bench.faults.bench import all_passed, bench_faults, show_faults
 from bench.gateway.bench import GatewayOptions, bench_gateway
 from bench.gateway.results import failed_calls, show_gateway
+from bench.gateway.soak import SoakOptions, bench_soak, show_soak
 from bench.gateway.targets import BadAnswer
 from bench.jobs.bench import JobsOptions, bench_jobs, show_jobs
 from bench.jobs.runs import JobFailed
@@ -140,7 +141,19 @@ def _fail(message: str) -> NoReturn:
 Number = TypeVar("Number", int, float)
 
 _DEFAULTS = GatewayOptions()
-_QUICK = replace(_DEFAULTS, rounds=2, requests=20, history=2_000, rest_s=0.0)
+_QUICK = replace(
+    _DEFAULTS,
+    rounds=2,
+    requests=20,
+    history=2_000,
+    rest_s=0.0,
+    idle_s=2.0,
+    steady_s=5.0,
+    long_requests=8,
+    rates=(25.0, 50.0),
+    rate_s=4.0,
+)
+_SOAK = SoakOptions()
 _LONGEST_ROUND = 100_000
 
 app = typer.Typer(
@@ -167,11 +180,28 @@ def gateway(
     concurrency: Annotated[str, typer.Option(help="Clients at the same time; a list.")] = "1,16",
     upstream_ms: Annotated[str, typer.Option(help="Latencies of the simulated provider; a list.")] = "20,0",
     history: Annotated[int | None, typer.Option(min=1, help=f"Past prompts [{_DEFAULTS.history}].")] = None,
+    rates: Annotated[
+        str | None, typer.Option(help="Requests per second, one run each; a list [25,50,100,200].")
+    ] = None,
+    rate_s: Annotated[
+        float | None, typer.Option("--rate-seconds", min=0.1, help=f"How long each lasts [{_DEFAULTS.rate_s:g}].")
+    ] = None,
+    rate_upstream_ms: Annotated[
+        float, typer.Option(min=0.0, help="Latency of the simulated provider meanwhile.")
+    ] = _DEFAULTS.rate_upstream_ms,
+    only: Annotated[Literal["calls", "rates"] | None, typer.Option(help="Leave out the other half.")] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="Measure LiteLLM and Portkey beside it (pip, npm).")] = False,
+    peers_dir: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False, resolve_path=True, help="Install the peers there, and keep them for the next time."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Few calls, little history: whether it runs, not how fast.")] = False,
     out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Measure what the gateway adds to a direct call, and its durable rate beside no-op workflows.
+    """Measure what the gateway adds to a direct call, what that costs each process, and what happens beyond its rate.
 
     Exit codes: 0 measured, 1 it could not be measured or calls failed, 2 wrong usage.
     """
@@ -183,10 +213,36 @@ def gateway(
         concurrency=_numbers("--concurrency", concurrency, int, 1),
         upstream_ms=_numbers("--upstream-ms", upstream_ms, float, 0),
         history=history or base.history,
+        rates=_numbers("--rates", rates, float, 0.1) if rates else base.rates,
+        rate_s=rate_s or base.rate_s,
+        rate_upstream_ms=rate_upstream_ms,
+        only=only,
+        peers=peers or peers_dir is not None,
     )
-    results = _run(bench_gateway(options, _say))
+    results = _run(bench_gateway(options, peers_dir, _say))
     deliver(results, out, as_json, show_gateway)
     if failed_calls(results):
+        raise typer.Exit(1)
+
+
+@app.command("soak")
+def soak(
+    requests: Annotated[int, typer.Option(min=1, help="How many.")] = _SOAK.requests,
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="Clients at the same time.")] = _SOAK.clients,
+    every: Annotated[int, typer.Option(min=1, help="Read the memory after so many.")] = _SOAK.every,
+    history: Annotated[int, typer.Option(min=1, help="Past prompts.")] = _SOAK.history,
+    rest_s: Annotated[float, typer.Option("--rest-seconds", min=0.0, help="Rest before the last look.")] = _SOAK.rest_s,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the results to this JSON file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Measure whether the memory of any process grows with the requests that it has served.
+
+    Exit codes: 0 measured, 1 it could not be measured or calls failed, 2 wrong usage.
+    """
+    options = replace(_SOAK, requests=requests, clients=clients, every=every, history=history, rest_s=rest_s)
+    results = _run(bench_soak(options, _say))
+    deliver(results, out, as_json, show_soak)
+    if results["errors"]:
         raise typer.Exit(1)
 
 

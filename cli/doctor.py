@@ -26,8 +26,11 @@ from infra.local.stack import fixed_ports
 from infra.settings import ConfigurationError, Settings, load_settings, read_variables, unknown_variables
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.kinds import PUBLIC_KINDS
+from modelpilot.requests.records import Backlog
 
 OLDEST_PYTHON = (3, 11)
+# Longer than any request may take.
+OLD_BACKLOG_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,10 @@ def services(settings: Settings) -> Iterator[Check]:
         # Given ones are checked all the same; the others belong to a stack that does not run.
         yield Check("stack", "warn", f"nothing runs on {settings.data_dir}", _START)
     if settings.database_url:
-        yield postgres(settings.database_url)
+        found = postgres(settings.database_url)
+        yield found
+        if found.status == "ok":
+            yield backlog(settings.database_url)
     if settings.temporal_address:
         yield asyncio.run(temporal(settings))
     if settings.milvus_uri:
@@ -149,6 +155,27 @@ def postgres(url: str) -> Check:
     except DependencyUnavailable as error:
         return Check("postgres", "fail", error.message, "start it, or run `modelpilot migrate` for an old schema")
     return Check("postgres", "ok", "reachable, with the schema of this version")
+
+
+def backlog(url: str) -> Check:
+    """Accepted requests whose workflows are not closed; an old one means that no closer works, or that it cannot."""
+    from infra.crypto.keyring import Keyring, generate_key
+    from infra.db.engine import Database
+    from infra.db.requests.open_requests import OpenRequests
+
+    async def ask() -> Backlog:
+        async with Database(url) as database:
+            return await OpenRequests(database, Keyring([generate_key()]), "doctor").backlog()
+
+    try:
+        found = asyncio.run(ask())
+    except DependencyUnavailable as error:
+        return Check("backlog", "fail", error.message, "see the line above")
+    detail = f"{found.rows:,} requests without a closed workflow"
+    if found.rows and found.age_s > OLD_BACKLOG_S:
+        advice = "is a closer running, and Temporal up? `modelpilot requests show ID` says what one waits for"
+        return Check("backlog", "warn", f"{detail}, the oldest for {found.age_s:,.0f} s", advice)
+    return Check("backlog", "ok", detail)
 
 
 async def temporal(settings: Settings) -> Check:
@@ -170,9 +197,7 @@ async def temporal(settings: Settings) -> Check:
     except RPCError as error:
         return Check(name, "fail", f"{address}: {error.message}", "check MODELPILOT_TEMPORAL_NAMESPACE and its rights")
     if missing := [attribute for attribute in SEARCH_ATTRIBUTES if attribute not in known]:
-        return Check(
-            name, "fail", f"search attributes are missing: {', '.join(missing)}", "a gateway's start adds them"
-        )
+        return Check(name, "fail", f"search attributes are missing: {', '.join(missing)}", "a closer's start adds them")
     return Check(name, "ok", f"{address}, namespace {settings.temporal_namespace}, search attributes present")
 
 

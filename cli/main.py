@@ -20,8 +20,9 @@ EXIT_INTERRUPTED = 130
 # The help lines are repeated here so that `modelpilot --help` imports no command.
 COMMANDS = {
     "up": "Start the whole platform on this machine.",
-    "gateway": "Run the HTTP gateway with its routing worker.",
-    "worker": "Run the maintenance worker.",
+    "gateway": "Run the HTTP gateway.",
+    "closer": "Run the closer, which gives every request its workflow.",
+    "worker": "Run the worker for requests that last and for maintenance.",
     "dashboard": "Run the analytics site.",
     "simulator": "Run the simulated provider.",
     "migrate": "Create or update the database schema.",
@@ -31,11 +32,12 @@ COMMANDS = {
     "users": "Manage the users of the analytics site.",
     "routers": "Show and change routers.",
     "models": "Show and change the model catalogue.",
+    "requests": "Look at a request whose workflow is not closed, and end it.",
     "jobs": "Run batch work now, and see how far it is.",
     "explain": "Show the decision for a prompt without calling a provider.",
     "bench": "Run the benchmarks.",
 }
-_PROCESSES = frozenset({"gateway", "worker", "dashboard"})
+_PROCESSES = frozenset({"gateway", "closer", "worker", "dashboard"})
 
 
 class LazyGroup(TyperGroup):

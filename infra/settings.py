@@ -156,6 +156,10 @@ class Settings(BaseSettings):
     cors_origins: Names = ()
     max_body_mb: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 20
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_waiting: Annotated[int, Field(ge=1, le=100_000)] = 64
+    max_backlog: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
+    max_bodies_mb: Annotated[float, Field(gt=0, le=1_048_576, allow_inf_nan=False)] = 256
+    keep_alive_seconds: Seconds = 75
     metrics_public: bool = True
     drain_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 20
     heartbeat_seconds: Seconds = 2
@@ -273,6 +277,8 @@ def _inconsistencies(settings: Settings) -> list[str]:
     if settings.lease_seconds <= 2 * settings.heartbeat_seconds:
         # A lease that one late heartbeat ends would let two processes work on the same request.
         problems.append(f"{_variable('lease_seconds')}: must be more than twice {_variable('heartbeat_seconds')}")
+    if settings.max_bodies_mb < settings.max_body_mb:
+        problems.append(f"{_variable('max_bodies_mb')}: must be at least {_variable('max_body_mb')}")
     if (settings.temporal_tls_cert_file is None) != (settings.temporal_tls_key_file is None):
         both = f"{_variable('temporal_tls_cert_file')} and {_variable('temporal_tls_key_file')}"
         problems.append(f"{both}: give both or neither")

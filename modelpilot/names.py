@@ -3,6 +3,14 @@
 ROUTING_QUEUE = "modelpilot-routing"
 MAINTENANCE_QUEUE = "modelpilot-maintenance"
 ROUTE_REQUEST_WORKFLOW = "RouteRequestWorkflow"
+# The steps of a request, in the order in which they run.
+ROUTE_STEPS = ("load_router", "embed_prompt", "query_history", "score_models", "call_provider", "store_performance")
+
+
+def gateway_queue(instance: str) -> str:
+    """The task queue of one gateway: fallbacks of its requests run there, to stream into the open answers."""
+    return f"modelpilot-gateway/{instance}"
+
 
 SEARCH_ROUTER_ID = "RouterId"
 SEARCH_MODEL = "Model"

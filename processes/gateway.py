@@ -1,30 +1,32 @@
-"""The gateway's composition root: HTTP server and routing worker in one process, over the same Temporal client."""
+"""The gateway's composition root: the HTTP server, and a worker for fallbacks that stream into its open answers."""
 
 import asyncio
 import gc
-import os
-import secrets
 import signal
-import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import structlog
 import uvloop
 from aiohttp import web
 
+from activities.requests.acceptance import Acceptance
 from activities.requests.call import ModelCaller
 from activities.requests.controller import FlightController
 from activities.requests.decision import DecisionSteps
 from activities.requests.embeddings import EmbeddingCaller
+from activities.requests.fallback import Fallbacks
 from activities.requests.flight import BackgroundTasks, FlightRegistry
 from activities.requests.recovery import Recovery
-from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
+from activities.requests.steps import ProviderActivities
 from api.app import create_app
+from api.gateway.admission import Admission, AdmissionLimits
 from api.gateway.answer import SUBMISSIONS
-from api.gateway.lifecycle import Gateway, serve, sweep_flights
+from api.gateway.lifecycle import Gateway, serve
 from api.gateway.submit import Submissions
+from api.http.connections import ConnectionLimits
 from api.http.registry import add_routes
 from api.routes import (
     analytics,
@@ -40,6 +42,7 @@ from api.routes import (
     requests,
 )
 from api.services import Services
+from infra.crypto.keyring import Keyring
 from infra.db.learning.decision_log import PostgresDecisionLog
 from infra.db.learning.feedback import PostgresFeedback
 from infra.db.learning.predictors import PostgresPredictors
@@ -53,44 +56,58 @@ from infra.db.metrics.analytics import PostgresMetrics
 from infra.logs import configure_logging
 from infra.providers.environment import address_rule
 from infra.settings import Settings, load_settings
+from infra.temporal.client import connect
 from infra.temporal.codec import EncryptionCodec
 from infra.temporal.jobs import TemporalJobs, TemporalRefits, TemporalRescoring
-from infra.temporal.workers import routing_worker
-from processes.gateway_adapters import Adapters, cache_dropper, health_checks, keep_up, open_adapters
-from workflows.route_request import RouteRequestWorkflow
+from infra.temporal.workers import gateway_worker
+from modelpilot.errors import DependencyUnavailable
+from modelpilot.requests.records import Backlog
+from processes.gateway_adapters import Adapters, cache_dropper, health_checks, open_adapters
+from processes.parts import instance_name, keep_up
+
+log = structlog.get_logger(__name__)
+
+_MIB = 1024 * 1024
 
 
 async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
-    """Connect everything and wire it; what was opened is closed by `stack`, in reverse order."""
-    instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    """Wire everything, waiting for no service; what was opened is closed by `stack`, in reverse order."""
+    instance = instance_name("gateway")
     adapters = await open_adapters(settings, instance, stack)
     registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
-    keep_up(stack, sweep_flights(registry, adapters.starter.open_workflow_ids))
     steps = DecisionSteps(
         adapters.embedder, adapters.history, health=adapters.deployments, predictors=adapters.predictors
     )
     caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments)
-    controller = FlightController(caller, adapters.ledger, background, adapters.keyring.mac)
-    recovery = Recovery(registry, controller, adapters.ledger, adapters.leases)
-    performance = PerformanceActivities(registry, controller, recovery, steps, adapters.history, adapters.ledger)
-    providers = ProviderActivities(registry, controller, recovery, adapters.ledger)
-    activities = [*_methods(RoutingActivities(registry)), *_methods(providers), *_methods(performance)]
-    worker = routing_worker(adapters.client, [RouteRequestWorkflow], activities, settings.max_in_flight)
+    fallbacks = Fallbacks(caller, adapters.ledger)
+    acceptance = Acceptance(adapters.ledger, adapters.postgres, adapters.workflows, background)
+    controller = FlightController(
+        registry=registry,
+        caller=caller,
+        fallbacks=fallbacks,
+        acceptance=acceptance,
+        ledger=adapters.ledger,
+        leases=adapters.leases,
+        workflows=adapters.workflows,
+        background=background,
+        mac=adapters.keyring.mac,
+        learn=adapters.history.learn,
+    )
+    recovery = Recovery(instance, caller, steps, adapters.ledger, adapters.leases, adapters.keyring.mac)
+    providers = ProviderActivities(recovery, fallbacks, controller)
+    keep_up(stack, _keep_worker(settings, adapters.keyring, instance, [providers.call_fallback]))
     submissions = Submissions(
         configuration=adapters.configuration,
         steps=steps,
         controller=controller,
+        acceptance=acceptance,
         registry=registry,
         ledger=adapters.ledger,
-        starter=adapters.starter,
-        background=background,
         mac=adapters.keyring.mac,
-        max_in_flight=settings.max_in_flight,
     )
 
     def register(app: web.Application) -> None:
-        app[SUBMISSIONS], app[requests.REGISTRY] = submissions, registry
-        app[requests.LEDGER], app[requests.STARTER] = adapters.ledger, adapters.starter
+        app[SUBMISSIONS], app[requests.REGISTRY], app[requests.LEDGER] = submissions, registry, adapters.ledger
         app[health.HEALTH] = adapters.deployments
         health.publish(adapters.deployments)
         app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
@@ -102,8 +119,23 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         for module in (chat, messages, embeddings, requests, codec, feedback, jobs, predictors, replay):
             add_routes(app, module.routes())
 
-    app = create_app(_services(settings, adapters, draining, register))
-    return Gateway(app, worker, registry, controller, background, draining)
+    services = _services(settings, adapters, draining, register)
+    services.admission.backlog = lambda: adapters.postgres.seen
+    app = create_app(services)
+    return Gateway(app, registry, controller, background, draining)
+
+
+async def _keep_worker(
+    settings: Settings, keyring: Keyring, instance: str, activities: Sequence[Callable[..., Any]]
+) -> None:
+    """Work on this gateway's own queue until canceled, whenever Temporal is there."""
+    while True:
+        try:
+            client = await connect(settings, keyring, instance)
+            await gateway_worker(client, instance, activities).run()
+        except (DependencyUnavailable, RuntimeError) as error:
+            log.warning("gateway_worker_waits", error=str(error))
+            await asyncio.sleep(1.0)
 
 
 def _set_learning(app: web.Application, adapters: Adapters) -> None:
@@ -117,14 +149,11 @@ def _set_learning(app: web.Application, adapters: Adapters) -> None:
     app[replay.REPLAY] = replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(database))
 
 
-def _methods(owner: object) -> list[Callable[..., Any]]:
-    """The activities of an activity class, in the order of their definition."""
-    names = [name for name, value in vars(type(owner)).items() if hasattr(value, "__temporal_activity_definition")]
-    return [getattr(owner, name) for name in names]
-
-
 def _services(
-    settings: Settings, adapters: Adapters, draining: asyncio.Event, register: Callable[[web.Application], None]
+    settings: Settings,
+    adapters: Adapters,
+    draining: asyncio.Event,
+    register: Callable[[web.Application], None],
 ) -> Services:
     database = adapters.database
     return Services(
@@ -136,12 +165,30 @@ def _services(
         audit=PostgresAuditRepository(database),
         check_base_url=address_rule(settings).check_url,
         on_change=cache_dropper(adapters.configuration, adapters.authenticator),
-        health_checks=health_checks(database, adapters.health, adapters.milvus),
+        health_checks=health_checks(adapters.postgres, adapters.health, adapters.milvus),
         draining=draining.is_set,
+        details=lambda: _details(adapters.postgres.seen),
         extra_routes=[register],
         cors_origins=frozenset({*settings.cors_origins, *_ui_origins(settings)}),
-        max_body_bytes=int(settings.max_body_mb * 1024 * 1024),
+        max_body_bytes=int(settings.max_body_mb * _MIB),
+        admission=Admission(_admission_limits(settings)),
+        connections=ConnectionLimits(
+            keep_alive_s=settings.keep_alive_seconds, descriptors_in_use=settings.max_in_flight
+        ),
         metrics_public=settings.metrics_public,
+    )
+
+
+def _details(backlog: Backlog) -> dict[str, float]:
+    return {"backlog": backlog.rows, "backlogAgeSeconds": round(backlog.age_s, 3)}
+
+
+def _admission_limits(settings: Settings) -> AdmissionLimits:
+    return AdmissionLimits(
+        in_flight=settings.max_in_flight,
+        waiting=settings.max_waiting,
+        backlog=settings.max_backlog,
+        body_bytes=int(settings.max_bodies_mb * _MIB),
     )
 
 
@@ -156,10 +203,7 @@ async def run(settings: Settings) -> None:
         # What there is now stays until the end. Collected over and over, it would stop every request for 0.1 s a time.
         gc.collect()
         gc.freeze()
-        stopped = await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
-    if not stopped:
-        # The lease is released, so others take over at once; only the Temporal worker would still hold us here.
-        os._exit(0)
+        await serve(gateway, settings.host, settings.api_port, settings.drain_seconds, stop)
 
 
 def _ui_origins(settings: Settings) -> tuple[str, ...]:

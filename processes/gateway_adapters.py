@@ -1,36 +1,37 @@
 """What a gateway is made of: every adapter to the outside world, opened and closed in order."""
 
-import asyncio
-import socket
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from temporalio.client import Client
 
 from activities.requests.caches import PredictorCache, RouterCache
 from activities.requests.deployments import DeploymentHealth
-from api.gateway.lifecycle import keep_lease
 from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
+from infra.db.health import PostgresHealth
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
+from infra.db.requests.open_requests import OpenRequests
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.db.routing.notifications import ConfigurationListener
 from infra.providers.clients import ProviderRegistry
 from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import ConfigurationError, Settings
-from infra.temporal.client import connect, ensure_search_attributes
+from infra.temporal.client import lazy_client
+from infra.temporal.first_task import TemporalFirstTasks
 from infra.temporal.health import TemporalHealth
-from infra.temporal.starter import TemporalStarter
+from infra.temporal.starter import TemporalRequests
 from infra.vectors.embedders import ClosableEmbedder, EmbedderConfig, create_embedder
 from infra.vectors.hot_history import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
+from processes.parts import keep_up, open_leases, open_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Adapters:
     database: Database
     client: Client
     health: TemporalHealth
-    starter: TemporalStarter
+    workflows: TemporalRequests
+    postgres: PostgresHealth
     ledger: PostgresLedger
     leases: PostgresLeases
     milvus: MilvusHistory
@@ -59,13 +61,13 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     """Connect to everything; `stack` closes it. Raises ConfigurationError, DependencyUnavailable."""
     keyring = Keyring(settings.encryption_key_texts)
     database = await stack.enter_async_context(Database(_required(settings.database_url, "DATABASE_URL")))
-    client = await connect(settings, keyring, instance)
-    await ensure_search_attributes(client)
-    health = TemporalHealth(client)
+    client = await lazy_client(settings, keyring, instance)
+    health, postgres = TemporalHealth(client), PostgresHealth(OpenRequests(database, keyring, instance))
     health.start()
     stack.push_async_callback(health.stop)
-    ledger = _ledger(settings, database, keyring, stack)
-    leases = await _lease(settings, database, instance, stack)
+    keep_up(stack, postgres.watch())
+    ledger = open_ledger(settings, database, keyring, stack, on_commit=postgres.wrote)
+    leases = await open_leases(settings, database, instance, stack)
     embedder, milvus, history = _history(settings, stack)
     clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
     keys = PostgresApiKeyRepository(database)
@@ -82,7 +84,8 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
         database=database,
         client=client,
         health=health,
-        starter=TemporalStarter(client, health),
+        workflows=TemporalRequests(client, TemporalFirstTasks(client, keyring, health), health),
+        postgres=postgres,
         ledger=ledger,
         leases=leases,
         milvus=milvus,
@@ -97,34 +100,10 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     )
 
 
-def _ledger(settings: Settings, database: Database, keyring: Keyring, stack: AsyncExitStack) -> PostgresLedger:
-    ledger = PostgresLedger(
-        database,
-        keyring,
-        retention_hours=settings.result_retention_hours,
-        text_retention_days=settings.prompt_retention_days,
-    )
-    stack.push_async_callback(ledger.close)
-    return ledger
-
-
 def _required(value: str | None, name: str) -> str:
     if value is None:
         raise ConfigurationError([f"MODELPILOT_{name}: is not set; `modelpilot up` starts the service and sets it"])
     return value
-
-
-async def _lease(settings: Settings, database: Database, instance: str, stack: AsyncExitStack) -> PostgresLeases:
-    leases = PostgresLeases(database, lease_seconds=settings.lease_seconds)
-    await leases.register(instance, socket.gethostname())
-
-    async def release() -> None:
-        with suppress(DependencyUnavailable):  # then the lease runs out by itself
-            await leases.release(instance)
-
-    stack.push_async_callback(release)
-    keep_up(stack, keep_lease(leases, instance, socket.gethostname(), settings.heartbeat_seconds))
-    return leases
 
 
 def _history(settings: Settings, stack: AsyncExitStack) -> tuple[ClosableEmbedder, MilvusHistory, HotHistory]:
@@ -177,26 +156,19 @@ def cache_dropper(
     return drop
 
 
-def keep_up(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Run `work` in the background until `stack` closes."""
-    task = asyncio.get_running_loop().create_task(work)
+def health_checks(postgres: PostgresHealth, health: TemporalHealth, milvus: MilvusHistory) -> list[HealthCheck]:
+    """What `/readyz` asks: a gateway serves as long as Postgres or Temporal accepts requests."""
 
-    async def stop() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(stop)
-
-
-def health_checks(database: Database, health: TemporalHealth, milvus: MilvusHistory) -> list[HealthCheck]:
-    """What `/readyz` asks; Milvus missing is degraded, not unready."""
+    async def database() -> None:
+        if not await postgres.probe():
+            raise DependencyUnavailable("Postgres takes no writes")
 
     async def temporal() -> None:
         if not await health.probe():
-            health.check_up()
+            raise DependencyUnavailable("Temporal does not answer")
 
     return [
-        HealthCheck("postgres", database.ping),
+        HealthCheck("postgres", database),
         HealthCheck("temporal", temporal),
         HealthCheck("milvus", milvus.ping, required=False),
     ]

@@ -35,7 +35,7 @@ from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.learning.replay.frontier import Frontier, frontier
 from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.requests.ports import History
-from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from modelpilot.requests.records import HistoryScope, Neighbours, Vector
 
 T = TypeVar("T")
 
@@ -80,10 +80,6 @@ class NoHistory:
     """Implements `History` where no Milvus is configured: decisions are made without neighbours, and say so."""
 
     async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
-        """Raises DependencyUnavailable."""
-        raise DependencyUnavailable("MODELPILOT_MILVUS_URI is not set")
-
-    async def store(self, point: HistoryPoint) -> None:
         """Raises DependencyUnavailable."""
         raise DependencyUnavailable("MODELPILOT_MILVUS_URI is not set")
 

@@ -1,13 +1,10 @@
-"""`modelpilot worker`: the maintenance worker, a composition root of its own."""
+"""`modelpilot worker`: the workers for requests that last and for maintenance, a composition root of their own."""
 
 import asyncio
-import os
-import signal
-import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import structlog
 import typer
@@ -22,6 +19,10 @@ from activities.jobs.judge import ROUND_S, JudgeActivities
 from activities.jobs.refit import RefitActivities
 from activities.jobs.rescoring import RescoreActivities
 from activities.requests.call import ModelCaller
+from activities.requests.decision import DecisionSteps
+from activities.requests.fallback import Fallbacks
+from activities.requests.recovery import Recovery
+from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.learning.feedback import PostgresJudgements
@@ -38,19 +39,21 @@ from infra.logs import configure_logging
 from infra.providers.clients import ProviderRegistry
 from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import ConfigurationError, Settings, load_settings
-from infra.temporal.client import connect
-from infra.temporal.workers import maintenance_worker, wait_until_polling
+from infra.temporal.client import connect, ensure_search_attributes
+from infra.temporal.workers import maintenance_worker, routing_worker, wait_until_polling
 from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
 from infra.vectors.training import MilvusTrainingSource
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.aggregation import Exporter
+from processes.parts import announced, instance_name, keep_up, open_leases, open_ledger, require, until_stopped
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
 from workflows.refit import RefitWorkflow
 from workflows.rescore_batch import RescoreBatchWorkflow
+from workflows.route_request import RouteRequestWorkflow
 
 
 def aggregation_steps(settings: Settings, database: Database) -> list[Callable[..., Any]]:
@@ -106,45 +109,43 @@ async def rescoring_steps(
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
 # A job revises thousands of points: flushed by the few hundred, Milvus Lite would mostly merge small segments.
 _FLUSH_ROWS = 4_000
+# How often what was learnt is taken from the outbox to the vector store.
+OUTBOX_EVERY_S = 1.0
 _NEEDED = ("database_url", "temporal_address", "milvus_uri", "encryption_keys")
 
 
 def command() -> None:
-    """Run scheduled work until SIGINT or SIGTERM. Exit codes: 0 stopped, 1 a service failed, 2 wrong configuration."""
+    """Run what lasts and what is scheduled until SIGINT or SIGTERM. Exit codes: 0 stopped, 1 a service failed, 2 wrong
+    configuration."""
     settings = load_settings()
-    missing = [name for name in _NEEDED if not getattr(settings, name)]
-    if missing:
-        advice = "is not set; `modelpilot up` starts the service and sets it"
-        raise ConfigurationError([f"MODELPILOT_{name.upper()}: {advice}" for name in missing])
+    require(settings, _NEEDED)
     configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings))
+        runner.run(until_stopped(partial(run, settings)))
     typer.echo("worker: stopped")
 
 
 async def run(settings: Settings) -> None:
-    """Work until told to stop. Raises DependencyUnavailable where Temporal is not there at the start."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
+    """Work until canceled. Raises DependencyUnavailable where Temporal is not there at the start."""
+    instance, keyring = instance_name("worker"), Keyring(settings.encryption_key_texts)
     async with AsyncExitStack() as stack:
-        client = await _unless(stop, _connect(settings))
-        if client is None:
-            return
-        async with await build(settings, client, stack):
-            ready = DataDir(settings.data_dir).worker_ready
-            stack.callback(ready.unlink, missing_ok=True)
-            await _unless(stop, _announce(client, ready))
-            await stop.wait()
+        client = await connect(settings, keyring, instance)
+        await ensure_search_attributes(client)
+        for schedule in schedules.every():
+            await _ensured(client, schedule)
+        routing, maintenance = await build(settings, client, stack)
+        async with routing, maintenance:
+            for queue in (names.ROUTING_QUEUE, names.MAINTENANCE_QUEUE):
+                await wait_until_polling(client, queue, client.identity)
+            with announced(DataDir(settings.data_dir).worker_ready):
+                log.info("worker_polling", identity=client.identity)
+                await asyncio.Event().wait()
 
 
-async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Worker:
-    """The worker over real services; what was opened is closed by `stack`."""
+async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> tuple[Worker, Worker]:
+    """The workers for requests and for maintenance over real services; what was opened is closed by `stack`."""
     embedder = create_embedder(EmbedderConfig())
     stack.push_async_callback(embedder.close)
     history = MilvusHistory(
@@ -157,45 +158,38 @@ async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> Wo
     stack.push_async_callback(history.close)
     database = await stack.enter_async_context(Database(str(settings.database_url)))
     maintenance = MaintenanceActivities(Housekeeping(database), Outbox(database), history)
+    keep_up(stack, maintenance.keep_storing(OUTBOX_EVERY_S))
     steps: list[Callable[..., Any]] = [maintenance.purge_expired, maintenance.replay_outbox, maintenance.flush_vectors]
     refit = RefitActivities(MilvusTrainingSource(history), PostgresPredictors(database), ProcessFitter())
     steps += [refit.list_refits, refit.refit_router]
     steps += aggregation_steps(settings, database)
     steps += await rescoring_steps(settings, database, history, stack)
     workflows = [HousekeepingWorkflow, RefitWorkflow, AggregateHourlyWorkflow, RescoreBatchWorkflow]
-    return maintenance_worker(client, workflows, steps)
+    requests = await request_steps(settings, client.identity, database, DecisionSteps(embedder, history), stack)
+    return (
+        routing_worker(client, [RouteRequestWorkflow], requests),
+        maintenance_worker(client, workflows, steps),
+    )
 
 
-async def _connect(settings: Settings) -> Client:
+async def request_steps(
+    settings: Settings, instance: str, database: Database, steps: DecisionSteps, stack: AsyncExitStack
+) -> list[Callable[..., Any]]:
+    """The activities of RouteRequestWorkflow, for requests that no gateway carries any more."""
     keyring = Keyring(settings.encryption_key_texts)
-    client = await connect(settings, keyring, f"worker-{socket.gethostname()}-{os.getpid()}")
+    ledger = open_ledger(settings, database, keyring, stack)
+    leases = await open_leases(settings, database, instance, stack)
+    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
+    caller = ModelCaller(clients, PostgresConfiguration(database, keyring, provider_endpoints(settings)))
+    recovery = Recovery(instance, caller, steps, ledger, leases, keyring.mac)
+    routing, performance = RoutingActivities(), PerformanceActivities(recovery)
+    providers = ProviderActivities(recovery, Fallbacks(caller, ledger))
+    reports = [routing.load_router, routing.embed_prompt, routing.query_history, routing.score_models]
+    return [*reports, providers.call_provider, providers.call_fallback, performance.store_performance]
+
+
+async def _ensured(client: Client, schedule: schedules.NamedSchedule) -> None:
     try:
-        for schedule in schedules.every():
-            await schedules.ensure(client, schedule)
+        await schedules.ensure(client, schedule)
     except RPCError as error:
         raise DependencyUnavailable(f"Temporal took no schedule: {error.message}") from error
-    return client
-
-
-async def _announce(client: Client, ready: Path) -> None:
-    """Make the file that `modelpilot up` waits for, once the worker polls."""
-    await wait_until_polling(client, names.MAINTENANCE_QUEUE, client.identity)
-    _touch(ready)
-    log.info("worker_polling", identity=client.identity, queue=names.MAINTENANCE_QUEUE)
-
-
-def _touch(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
-    """The result of `work`, or None where the event comes first; the work is canceled then."""
-    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if working.done():
-        return await working
-    working.cancel()
-    await asyncio.wait({working})
-    return None

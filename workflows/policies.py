@@ -15,16 +15,19 @@ from modelpilot.requests.route_request import CallPlan
 Work = TypeVar("Work")
 Report = TypeVar("Report")
 
-# Local steps return their failures as values: a joined failure that Temporal retried would only be joined again.
+# Local steps return their failures as values, and know by themselves when to try again.
 ONCE = RetryPolicy(maximum_attempts=1)
 
 # In process and idempotent: seconds are already generous.
 STEP_TIMEOUT = timedelta(seconds=10)
 
-# Storing waits for the commit that the answer began: 10 s of tries there, one more here.
+# One commit; where it fails, an ordinary activity takes over.
 STORE_TIMEOUT = timedelta(seconds=30)
 # Where Postgres stays away, storing goes on until it is back; there is no other end for an outcome that was paid for.
 STORE_RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=60))
+
+# How long an attempt waits for the gateway that has the answer open; a living one takes it within milliseconds.
+OWNER_TIMEOUT = timedelta(seconds=2)
 
 # A heartbeat every 2 s; four missed ones mean that the worker is gone.
 FALLBACK_HEARTBEAT_TIMEOUT = timedelta(seconds=10)

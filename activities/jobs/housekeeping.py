@@ -9,9 +9,9 @@ import structlog
 from temporalio import activity
 
 from modelpilot import names
-from modelpilot.errors import InvalidRequest
+from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
-from modelpilot.requests.ports import History
+from modelpilot.requests.ports import HistoryWriter
 from modelpilot.requests.records import HistoryPoint
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Outbox(Protocol):
         ...
 
 
-class VectorHistory(History, Protocol):
+class VectorHistory(HistoryWriter, Protocol):
     """A history that can be made to index what was written."""
 
     async def flush(self) -> None:
@@ -75,6 +75,16 @@ class MaintenanceActivities:
             return replayed, replayed == limit.rows
 
         return await _in_batches(replay, limit)
+
+    async def keep_storing(self, every_s: float, rows: int = 500) -> None:
+        """Take what was learnt from the outbox to the vector store until canceled: no request waits for that."""
+        while True:
+            try:
+                while await self._outbox.replay(self._store, rows) == rows:
+                    pass
+            except DependencyUnavailable as error:
+                log.warning("outbox_waits", error=error.message)
+            await asyncio.sleep(every_s)
 
     @activity.defn(name=names.FLUSH_VECTORS)
     async def flush_vectors(self, _: FlushInput) -> FlushReport:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,11 +13,11 @@ import structlog
 
 from activities.requests.delivery import Delivery, can_go_on
 from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
-from activities.requests.failures import canceled_outcome, failed_outcome, spent_usd
-from activities.requests.flight import ChunkSink
+from activities.requests.failures import canceled_outcome, failed_outcome, spent_usd, with_earlier
+from activities.requests.sink import ChunkSink
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.chat.text import CHARACTERS_PER_TOKEN
-from modelpilot.errors import ModelPilotError
+from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment, ProviderFacts, deployment_specs, usable_deployments
@@ -25,17 +25,31 @@ from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.providers.retries import RetryBudget, same_model_wait_s
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
-from modelpilot.requests.records import RequestKey
-from modelpilot.requests.route_request import CallPlan
+from modelpilot.requests.records import RequestKey, RouterSnapshot
+from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 from modelpilot.routing.eligibility import cannot_honour
 from modelpilot.wire.assembler import ChunkAssembler
+from modelpilot.wire.chunks import Chunk
 
 log = structlog.get_logger(__name__)
+
+# A person reads along in no stream here, so that a read every so often, and one at the end, does.
+GATHER_MS = 50
+
+
+# Commits that this process makes call `seq`; false where it must not. Raises DependencyUnavailable.
+Claim = Callable[[int], Awaitable[bool]]
+
+
+async def unclaimed(_: int) -> bool:
+    """The claim of calls that nobody else could make."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What every call of one request shares. `deadline` is monotonic seconds of the event loop's clock."""
+    """What every call of one request shares. `deadline` is monotonic seconds of the event loop's clock; `claim` is
+    asked before every call but the first one of whoever accepted the request."""
 
     key: RequestKey
     specs: Mapping[str, ModelSpec]
@@ -44,6 +58,31 @@ class CallContext:
     deadline: float
     sink: ChunkSink | None
     providers: Mapping[str, ProviderFacts] = field(default_factory=dict)
+    claim: Claim = unclaimed
+
+    @classmethod
+    def of(
+        cls,
+        request: RouteRequestInput,
+        profile: RequestProfile,
+        snapshot: RouterSnapshot,
+        left_ms: float,
+        claim: Claim,
+        sink: ChunkSink | None = None,
+    ) -> "CallContext":
+        """The context of calls that have `left_ms` of the request's total time left."""
+        deadline = asyncio.get_running_loop().time() + max(left_ms, 0.0) / 1000.0
+        return cls(request.key, snapshot.models, profile, request.plan, deadline, sink, snapshot.providers, claim)
+
+    async def may_make(self, seq: int) -> bool:
+        """Whether this process makes call `seq`; without the ledger nobody makes another one."""
+        try:
+            return await self.claim(seq)
+        except DependencyUnavailable:
+            return False
+        except asyncio.CancelledError:
+            _go_on()
+            return False
 
     def deployments(self, model: str) -> tuple[Deployment, ...]:
         """Where `model` can be called for this request; never none, since an accepted request is tried."""
@@ -65,20 +104,23 @@ class CallState:
         self.context, self.seq, self.deployment = context, seq, target.deployment
         self.spec = context.specs[target.model]
         self._assembler = ChunkAssembler()
-        self._delivery = Delivery(context.sink, context.plan, seq, target.model)
+        sink = context.sink
+        self._delivery = None if sink is None else Delivery(sink, context.plan, seq, target.model, self._assembler)
         self._began, self._started_at = time.perf_counter(), time.time()
         self._ttft_ms: float | None = None
 
-    async def take(self, chunk: dict[str, Any]) -> None:
-        """Assemble a chunk and pass it on."""
-        self._assembler.add(chunk)
+    async def take(self, chunks: list[Chunk]) -> None:
+        """Assemble chunks and pass them on."""
+        self._assembler.extend(chunks)
         if self._ttft_ms is None and self._assembler.content_started:
             self._ttft_ms = self._elapsed_ms()
-        await self._delivery.take(chunk, content_started=self._assembler.content_started)
+        if self._delivery is not None:
+            await self._delivery.take(chunks)
 
     async def end(self) -> None:
         """The answer is complete."""
-        await self._delivery.end()
+        if self._delivery is not None:
+            await self._delivery.end()
 
     def _elapsed_ms(self) -> float:
         return (time.perf_counter() - self._began) * 1000.0
@@ -216,6 +258,8 @@ class ModelCaller:
             outcome = await self.watched_call(context, target, seq=len(attempts))
             attempts = (*attempts, *outcome.attempts)
             target = await self._next(context, target, tried, outcome)
+            if target is not None and not await context.may_make(len(attempts)):
+                target = None
         return _joined(outcome, attempts, context)
 
     async def _next(
@@ -252,7 +296,11 @@ class ModelCaller:
         outcome = await self.call(context, target.model, seq, target)
         attempt = outcome.attempts[-1]
         alone = len(context.deployments(target.model)) == 1
-        await self._balancer.learn(target, attempt, began_s, retry_after_s=outcome.retry_after_s, alone=alone)
+        try:
+            await self._balancer.learn(target, attempt, began_s, retry_after_s=outcome.retry_after_s, alone=alone)
+        except asyncio.CancelledError:
+            _go_on()
+            return with_earlier(canceled_outcome((), outcome.model, outcome.provider), outcome.attempts)
         return outcome
 
     async def call(self, context: CallContext, model: str, seq: int, at: Target | None = None) -> Outcome:
@@ -284,18 +332,22 @@ class ModelCaller:
             raise ProviderError("request_expired", "the request's body is not kept any more", Remedy.GIVE_UP)
         deployment = call.deployment
         endpoint = await self._configuration.endpoint(context.key.user_id, deployment.provider, deployment.key_index)
+        plan, whole = context.plan, context.plan.upstream == "whole"
         provider_call = ProviderCall(
             endpoint=endpoint,
             model=deployment.provider_model,
             body=context.profile.body,
-            first_token_ms=context.plan.first_token_ms,
-            idle_ms=context.plan.idle_ms,
+            # A whole answer says nothing before it is complete: only the request's total time bounds the wait for it.
+            first_token_ms=plan.total_ms if whole else plan.first_token_ms,
+            idle_ms=plan.idle_ms,
             request_id=context.key.request_id,
-            connect_ms=context.plan.connect_ms,
+            connect_ms=plan.connect_ms,
+            whole=whole,
+            gather_ms=0 if context.sink is not None else GATHER_MS,
         )
-        async with aclosing(self._clients.client_for(endpoint.kind).stream_chat(provider_call)) as chunks:
-            async for chunk in chunks:
-                await call.take(chunk)
+        async with aclosing(self._clients.client_for(endpoint.kind).stream_chat(provider_call)) as batches:
+            async for chunks in batches:
+                await call.take(chunks)
         await call.end()
 
 

@@ -1,5 +1,6 @@
 """Failed provider calls as values: attempts, outcomes, and the error that the client gets to see."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from modelpilot.errors import (
@@ -13,6 +14,7 @@ from modelpilot.errors import (
     StreamDiverged,
 )
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
+from modelpilot.requests.route_request import RouteRequestInput
 
 _TIMEOUTS = frozenset({"timeout_connect", "timeout_first_token", "timeout_idle", "timeout_total"})
 
@@ -49,16 +51,28 @@ def canceled_outcome(attempts: tuple[Attempt, ...], model: str, provider: str) -
     )
 
 
-def unacknowledged_outcome(outcome: Outcome) -> Outcome:
-    """The request never became a workflow; whatever its provider call cost is kept as an orphan cost."""
-    return replace(
-        outcome,
+def outcome_of_attempts(attempts: Sequence[Attempt], remaining_ms: float = 0.0) -> Outcome | None:
+    """What recorded attempts without a terminal row say: that the last of them failed, and another model may follow."""
+    if not attempts:
+        return None
+    last = attempts[-1]
+    return Outcome(
         status="failed",
-        answer=None,
-        error_code=DependencyUnavailable.code,
-        error_message="Temporal did not acknowledge the request",
-        can_fall_back=False,
+        model=last.model,
+        provider=last.provider,
+        attempts=tuple(attempts),
+        cost_usd=spent_usd(tuple(attempts)),
+        error_code=last.error_type,
+        error_message=last.message,
+        error_status=last.http_status,
+        can_fall_back=True,
+        remaining_ms=remaining_ms,
     )
+
+
+def made_up_outcome(request: RouteRequestInput, code: str, message: str) -> Outcome:
+    """The outcome of a request that ended in none by itself."""
+    return Outcome("failed", request.plan.model, request.provider, error_code=code, error_message=message)
 
 
 def spent_usd(attempts: tuple[Attempt, ...]) -> float | None:
@@ -93,7 +107,7 @@ def outcome_error(outcome: Outcome, request_id: str) -> ModelPilotError:
         kind = ProviderTimedOut
     elif outcome.error_code == StreamDiverged.code:
         kind = StreamDiverged
-    elif outcome.error_code in ("bad_request", "context_length", "content_filter"):
+    elif outcome.error_code in ("bad_request", "context_length", "content_filter", "answer_too_large"):
         kind = ProviderRejected
     details["providerStatus"] = outcome.error_status
     return kind(message, retry_after_s=outcome.retry_after_s, details=details)

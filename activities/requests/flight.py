@@ -1,102 +1,75 @@
-"""Requests in flight in this process: what the workflow's steps join instead of computing anything twice."""
+"""Requests in flight in this gateway, each with one explicit state."""
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 from activities.requests.deployments import Target
+from activities.requests.sink import ChunkSink
 from modelpilot.chat.profile import RequestProfile
-from modelpilot.errors import ModelPilotError
+from modelpilot.errors import ModelPilotError, Overloaded
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot, Vector
-from modelpilot.requests.route_request import RouteRequestInput, StepReport
-from modelpilot.wire.resume import Transcript
-
-# A streaming client that reads slower than its provider writes stalls the provider here, not the gateway's memory.
-SINK_CHUNKS = 64
+from modelpilot.requests.route_request import RouteRequestInput
 
 
-class ChunkSink:
-    """The bounded way of chunks from the provider step to the HTTP response: one writer, one reader."""
+class State(Enum):
+    """Where a request is: accepting → calling (→ falling back) → ended → recorded, or left to another process."""
 
-    def __init__(self) -> None:
-        self._chunks: deque[dict[str, Any]] = deque()
-        self._readable, self._writable = asyncio.Event(), asyncio.Event()
-        self._finished = False
-        self.closed = False  # the reader is gone
-        self.can_restart = False  # the reader's format has a mark for an answer that begins anew
-        self.transcript = Transcript()
+    ACCEPTING = "accepting"  # decided; a request with a name is committed before its provider is called
+    CALLING = "calling"
+    FALLING_BACK = "falling_back"  # the first phase failed, and a worker or this process goes on
+    ENDED = "ended"  # the outcome is known, and leaves
+    RECORDED = "recorded"  # the ledger has it, and there is nothing left to do here
+    REFUSED = "refused"  # it was not accepted, or another process carries it
 
-    async def put(self, chunk: dict[str, Any]) -> None:
-        """Hand over one chunk; waits while the reader is behind, and drops it where the reader is gone."""
-        while len(self._chunks) >= SINK_CHUNKS and not self.closed:
-            self._writable.clear()
-            await self._writable.wait()
-        if not self.closed and not self._finished:
-            self._chunks.append(chunk)
-            self.transcript.add(chunk)
-            self._readable.set()
 
-    async def restart(self, mark: dict[str, Any]) -> None:
-        """Tell the reader that what it has is void, and that another answer follows."""
-        await self.put(mark)
-        self.transcript.restart()
+_RETRY_AFTER_S = 2.0
+_RUNNING = frozenset({State.ACCEPTING, State.CALLING, State.FALLING_BACK})
 
-    async def get(self) -> list[dict[str, Any]]:
-        """All chunks that are there, at least one; an empty list at the end."""
-        while not self._chunks and not self._finished:
-            self._readable.clear()
-            await self._readable.wait()
-        chunks = list(self._chunks)
-        self._chunks.clear()
-        self._writable.set()
-        return chunks
 
-    def finish(self) -> None:
-        """The writer has put its last chunk."""
-        self._finished = True
-        self._readable.set()
-
-    def close(self) -> None:
-        """The reader is gone; the writer is not to wait for it."""
-        self.closed = True
-        self._chunks.clear()
-        self._writable.set()
+def _future() -> "asyncio.Future[Any]":
+    future = asyncio.get_running_loop().create_future()
+    # Whoever waits hears of a refusal; where nobody does, it is not forgotten by mistake.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 @dataclass(slots=True)
 class Flight:
-    """One request that this process is working on. Futures are resolved exactly once, failures are values.
+    """One request that this process is working on.
 
-    `acknowledged` tells whether the workflow's start was acknowledged; `first` is the outcome of the first phase (the
-    decided model), `final` that of the whole request. With `commit_first` (as for an Idempotency-Key) it calls the
-    provider only after the acknowledgement, and answers only after the commit.
+    `accepted` is resolved when its answer may leave, `ended` with its terminal row (both raise what refused it), and
+    `recorded` when that is committed. A `named` one calls its provider only after it was accepted, a `kept` one answers
+    only after the commit.
     """
 
     request: RouteRequestInput
     profile: RequestProfile
     snapshot: RouterSnapshot
     vector: Vector | None
-    reports: dict[str, StepReport]
     received_at: float  # monotonic seconds
     sink: ChunkSink | None = None
-    body_digest: bytes = b""
-    commit_first: bool = False
-    acknowledged: "asyncio.Future[bool]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    first: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    final: "asyncio.Future[Outcome]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    recorded: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    body: bytes = b""  # as it was received
+    named: bool = False
+    kept: bool = False  # it goes on without its client, who can come back for the answer
+    relaxed: bool = False  # its answer does not wait until it is accepted
+    state: State = State.ACCEPTING
+    accepted: "asyncio.Future[None]" = field(default_factory=_future)
+    ended: "asyncio.Future[RequestRecord]" = field(default_factory=_future)
+    recorded: "asyncio.Future[None]" = field(default_factory=_future)
+    in_ledger: bool = False  # Postgres has the request
+    unsure: bool = False  # Postgres may have it: nobody heard the end of the commit
     record: RequestRecord | None = None  # the terminal row, from the moment the outcome is known
-    task: "asyncio.Task[Any] | None" = None  # whatever runs for this flight now: what abandoning it cancels
-    refusal: ModelPilotError | None = None  # why Temporal does not have it
+    call: "asyncio.Task[Any] | None" = None  # the provider call, or wait for one, which abandoning the flight cancels
+    failed: Outcome | None = None  # how its first phase ended, where a fallback follows: more than the ledger keeps
+    falling_back: asyncio.Lock = field(default_factory=asyncio.Lock)  # held by whoever makes its fallback attempts
     target: Target | None = None  # where the first call goes
-    calling: bool = False  # a provider call is under way in `task`, and may be canceled
     waiting: int = 1  # clients that wait for the end: who joined may outlive who began
     abandoned: bool = False
-    stored_at: float | None = None  # monotonic seconds; the workflow's last step has run
     degraded: list[str] = field(default_factory=list)
 
     @property
@@ -104,107 +77,105 @@ class Flight:
         """The identity of this request."""
         return self.request.key
 
-    def acknowledge(self, *, started: bool) -> None:
-        """Whether Temporal has the request now."""
-        if not self.acknowledged.done():
-            self.acknowledged.set_result(started)
+    @property
+    def running(self) -> bool:
+        """Whether its outcome is not known yet."""
+        return self.state in _RUNNING
 
     def elapsed_ms(self) -> float:
-        """Since the request was received (or taken over)."""
+        """Since the request was received."""
         return (time.monotonic() - self.received_at) * 1000.0
 
-    def settle(self, outcome: Outcome) -> None:
-        """Resolve what is still open with the terminal outcome."""
-        for future in (self.first, self.final):
+    def accept(self) -> None:
+        """Its answer may leave."""
+        if not self.accepted.done():
+            self.accepted.set_result(None)
+
+    def again(self) -> "Flight":
+        """The same request, begun anew without a client, with all its time."""
+        futures: dict[str, Any] = {name: _future() for name in ("accepted", "ended", "recorded")}
+        fresh = {"state": State.ACCEPTING, "unsure": False, "received_at": time.monotonic(), **futures}
+        return replace(self, kept=True, sink=None, waiting=0, **fresh)
+
+    def settle(self) -> None:
+        """Tell everybody who waits how it ended."""
+        self.accept()
+        if not self.ended.done() and self.record is not None:
+            self.ended.set_result(self.record)
+        if self.sink is not None:
+            self.sink.finish()
+
+    def refuse(self, refusal: ModelPilotError) -> None:
+        """Tell everybody who waits that it does not end here."""
+        self.state = State.REFUSED
+        for future in (self.accepted, self.ended):
             if not future.done():
-                future.set_result(outcome)
+                future.set_exception(refusal)
         if self.sink is not None:
             self.sink.finish()
 
 
+# While Postgres is away, ended requests stay in memory until they can be written: so many, and bodies of so many bytes.
+MOST_FLIGHTS = 10_000
+MOST_BODY_BYTES = 256 * 2**20
+
+
 class FlightRegistry:
-    """All flights of this process, by nonce and by request.
+    """All flights of this process, from their decision until they are recorded."""
 
-    An entry stays until its workflow is seen closed: dropped at the last step, a workflow task that Temporal hands
-    out once more would find nothing to join. `maximum_age_s` is the backstop for closes that are never seen.
-    """
-
-    def __init__(self, instance: str, maximum_age_s: float = 3_600.0, clock: Callable[[], float] = time.monotonic):
-        self.instance = instance
-        self._maximum_age_s, self._clock = maximum_age_s, clock
-        self._by_nonce: dict[str, Flight] = {}
-        self._by_key: dict[RequestKey, Flight] = {}
-        self.active = 0  # flights without a terminal outcome
+    def __init__(self, instance: str, most: int = MOST_FLIGHTS, most_body_bytes: int = MOST_BODY_BYTES) -> None:
+        self.instance, self.most, self._most_body_bytes = instance, most, most_body_bytes
+        self._flights: dict[RequestKey, Flight] = {}
+        self._body_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._by_nonce)
+        return len(self._flights)
+
+    @property
+    def active(self) -> int:
+        """Flights whose outcome is not known yet."""
+        return sum(flight.running for flight in self._flights.values())
+
+    def check_room(self) -> None:
+        """Raise Overloaded where too many requests wait to be recorded."""
+        if len(self._flights) >= self.most or self._body_bytes >= self._most_body_bytes:
+            raise Overloaded("Too many requests of this gateway wait to be recorded", retry_after_s=_RETRY_AFTER_S)
 
     def add(self, flight: Flight) -> None:
         """Register a new flight."""
-        self._by_nonce[flight.request.nonce] = flight
-        self._by_key[flight.key] = flight
-        self.active += 1
-        flight.final.add_done_callback(self._settled)
-
-    def _settled(self, _: object) -> None:
-        self.active -= 1
-
-    def get(self, nonce: str) -> Flight | None:
-        """The flight that a workflow's step may join."""
-        return self._by_nonce.get(nonce)
+        self.remove(flight)
+        self._flights[flight.key] = flight
+        self._body_bytes += len(flight.body)
 
     def find(self, key: RequestKey) -> Flight | None:
         """The flight of a request."""
-        return self._by_key.get(key)
+        return self._flights.get(key)
 
-    def find_running(self, user_id: str, body_digest: bytes) -> Flight | None:
-        """A running flight of the same owner with the same body: what an SDK's automatic repeat joins."""
+    def find_running(self, user_id: str, router_id: str | None, body: bytes) -> Flight | None:
+        """A running flight of the same owner with the same body to the same router: what an SDK's automatic repeat
+        joins."""
         return next(
             (
-                f
-                for f in self._by_nonce.values()
-                if f.key.user_id == user_id and f.body_digest == body_digest and not (f.final.done() or f.abandoned)
+                flight
+                for flight in self._flights.values()
+                if flight.key.user_id == user_id
+                and flight.request.router_id == router_id
+                and flight.body == body
+                and flight.running
+                and not flight.abandoned
             ),
             None,
         )
 
     def remove(self, flight: Flight) -> None:
-        """Forget a flight whose workflow is closed, or never was."""
-        self._by_nonce.pop(flight.request.nonce, None)
-        if self._by_key.get(flight.key) is flight:
-            del self._by_key[flight.key]
+        """Forget a flight that needs nothing more."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+            self._body_bytes -= len(flight.body)
 
-    @property
-    def unstored(self) -> int:
-        """How many flights still wait for their workflow's last step."""
-        return sum(1 for flight in self._by_nonce.values() if flight.stored_at is None)
-
-    def unsettled(self) -> list[Flight]:
-        """Flights without a terminal outcome."""
-        return [flight for flight in self._by_nonce.values() if not flight.final.done()]
-
-    def stored(self) -> list[Flight]:
-        """Flights whose last step has run: their workflows close any moment."""
-        return [flight for flight in self._by_nonce.values() if flight.stored_at is not None]
-
-    def sweep(self, open_workflow_ids: Iterable[str], asked_at: float) -> int:
-        """Remove stored flights that were not among the open workflows when that was asked (monotonic seconds), and
-        flights past the maximum age. Returns how many were removed."""
-        still_open = set(open_workflow_ids)
-        gone = [
-            flight
-            for flight in self._by_nonce.values()
-            if (
-                flight.stored_at is not None
-                and flight.stored_at < asked_at
-                and flight.recorded.done()
-                and flight.key.workflow_id not in still_open
-            )
-            or self._clock() - flight.received_at > self._maximum_age_s
-        ]
-        for flight in gone:
-            self.remove(flight)
-        return len(gone)
+    def running(self) -> list[Flight]:
+        """Flights whose outcome is not known yet."""
+        return [flight for flight in self._flights.values() if flight.running]
 
 
 class BackgroundTasks:

@@ -11,13 +11,9 @@ from modelpilot.providers.pricing import carbon_g
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestRecord, Vector
 from modelpilot.requests.route_request import RouteRequestInput
-from modelpilot.wire.jsonb import dump
 
 # Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
 Mac = Callable[[str, bytes], bytes]
-
-# Temporal refuses messages over 4 MiB, and all markers of one task share them; above this, payloads go to Postgres.
-INLINE_LIMIT_BYTES = 128 * 1024
 
 
 def prompt_hash(mac: Mac, request: RouteRequestInput, text: str) -> str:
@@ -84,13 +80,13 @@ def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
     )
 
 
+def without_text(record: RequestRecord) -> RequestRecord:
+    """The record with nothing but what the row must have, where the ledger cannot take the whole of it."""
+    attempts = tuple(replace(attempt, message=None) for attempt in record.outcome.attempts)
+    outcome = replace(record.outcome, answer=None, error_message=None, attempts=attempts)
+    return replace(record, outcome=outcome, decision={}, tags={}, session_id=None, stored_body=None)
+
+
 def answering_attempt(outcome: Outcome) -> Attempt | None:
     """The provider call whose answer the client got."""
     return next((attempt for attempt in reversed(outcome.attempts) if attempt.status == "ok"), None)
-
-
-def without_large_answer(outcome: Outcome) -> Outcome:
-    """The outcome as it may enter Temporal: an answer over the limit (as JSON) stays in the ledger only."""
-    if outcome.answer is None or len(dump(outcome.answer)) <= INLINE_LIMIT_BYTES:
-        return outcome
-    return replace(outcome, answer=None, answer_stored=True)

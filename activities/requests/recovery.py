@@ -1,21 +1,25 @@
-"""Taking over a request of another process: only when that process is dead, only once, and never deciding anew."""
+"""Carrying on a request that another process accepted: only when that process is dead, only once per call, and never
+deciding anew."""
 
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
-from activities.requests.controller import FlightController
-from activities.requests.flight import Flight, FlightRegistry
+from activities.requests.call import CallContext, ModelCaller
+from activities.requests.decision import DecisionSteps
+from activities.requests.failures import made_up_outcome, outcome_of_attempts, with_earlier
+from activities.requests.recording import Mac, build_record, history_point, without_text
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
-from modelpilot.errors import DependencyUnavailable
+from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.retries import FALLBACK_SEQ
-from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.ports import Leases, Ledger
-from modelpilot.requests.records import RouterSnapshot
+from modelpilot.requests.records import HistoryPoint, RequestRecord, RouterSnapshot, Vector
 from modelpilot.requests.route_request import RouteRequestInput
 from modelpilot.routing.router import Router
 from modelpilot.wire.jsonb import load
@@ -23,103 +27,131 @@ from modelpilot.wire.jsonb import load
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.2
-# An owner that lives but has not recorded an outcome this long after the request's total time has lost it.
-LOST_AFTER_S = 30.0
+SLOW_POLL_S = 2.0  # while the ledger is away
 
 
 class Recovery:
-    """Finds out who may call the provider: in-flight entry → ledger → living owner → this process."""
+    """Finds out who may call the provider: ledger → living owner → this process; and records what came of it."""
 
     def __init__(
         self,
-        registry: FlightRegistry,
-        controller: FlightController,
+        instance: str,
+        caller: ModelCaller,
+        steps: DecisionSteps,
         ledger: Ledger,
         leases: Leases,
+        mac: Mac,
         poll_s: float = POLL_S,
+        slow_poll_s: float = SLOW_POLL_S,
     ) -> None:
-        self._registry, self._controller = registry, controller
-        self._ledger, self._leases = ledger, leases
-        self._poll_s = poll_s
+        self.instance, self._caller, self._steps = instance, caller, steps
+        self._ledger, self._leases, self._mac = ledger, leases, mac
+        self._poll_s, self._slow_poll_s = poll_s, slow_poll_s
 
-    async def resume(self, request: RouteRequestInput) -> Outcome:
-        """The outcome of the first phase of a request that has no entry here, however long that takes."""
+    async def first_phase(self, request: RouteRequestInput) -> Outcome:
+        """The outcome of the first phase, however long that takes."""
         while True:
-            flight = self._registry.find(request.key)
-            if flight is not None:
-                return await asyncio.shield(flight.first)
             try:
                 outcome = await self._recorded(request) or await self._take_over(request)
+                pause_s = self._poll_s
             except DependencyUnavailable:
-                outcome = None  # without Postgres nobody knows what was spent, so nothing is
+                # Without Postgres nobody knows what was spent, so nothing is.
+                outcome, pause_s = None, self._slow_poll_s
             if outcome is not None:
                 return outcome
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(pause_s)
 
     async def _recorded(self, request: RouteRequestInput) -> Outcome | None:
         stored = await self._ledger.find(request.key)
         if stored is not None:
             return stored.record.outcome
+        # Attempts without a terminal row: the first phase failed, and the fallback was to go on.
         attempts = await self._ledger.find_attempts(request.key)
-        return _first_phase_of(request, attempts) if attempts else None
+        first = [attempt for attempt in attempts if attempt.seq < FALLBACK_SEQ]
+        return outcome_of_attempts(first, float(request.plan.total_ms))
 
     async def _take_over(self, request: RouteRequestInput) -> Outcome | None:
-        mine = self._registry.instance
-        if request.owner != mine and await self._leases.is_alive(request.owner):
-            return _lost(request) if time.time() > _lost_at(request) else None
-        if await self._leases.claim(request.key, mine, request.owner) != mine:
+        """The outcome of a call of our own, which has the whole time of the request before it: a client that comes back
+        after a crash wants its answer, not a timeout."""
+        if not await self._leases.claim_call(request.key, 0, self.instance, request.owner):
             return None
-        flight = self._registry.find(request.key) or await self.reopen(request)
-        return await asyncio.shield(flight.first)
-
-    async def reopen(self, request: RouteRequestInput) -> Flight:
-        """A flight of this process for the request, launched, with the whole of its time before it again: a client
-        that comes back after a crash wants its answer, not a timeout."""
-        profile, snapshot = await self.profile(request), await self._snapshot(request)
-        other = self._registry.find(request.key)
-        if other is not None:  # a second task of the same request was quicker while the body was read
-            return other
         log.info("request_taken_over", request_id=request.request_id, previous=request.owner)
-        flight = _recovered(request, profile, snapshot)
-        self._registry.add(flight)
-        self._controller.launch(flight)
-        return flight
+        context = await self.context(request, float(request.plan.total_ms))
+        return await self._caller.first_phase(context)
 
-    async def adopt(self, request: RouteRequestInput, first: Outcome) -> Flight:
-        """An entry here for a request whose first phase ended elsewhere, so that the later steps have one to use."""
-        profile, snapshot = await self.profile(request), await self._snapshot(request)
-        stored = await self._ledger.find(request.key)
-        other = self._registry.find(request.key)
-        if other is not None:
-            return other
-        flight = _recovered(request, profile, snapshot)
-        flight.first.set_result(first)
-        if stored is not None:
-            flight.record = stored.record
-            flight.recorded.set_result(None)
-            flight.final.set_result(stored.record.outcome)
-        self._registry.add(flight)
-        return flight
-
-    async def _snapshot(self, request: RouteRequestInput) -> RouterSnapshot:
-        providers = await self._controller.caller.look_up(request.user_id, request.plan)
-        return replace(snapshot_of(request), providers=providers)
+    async def context(self, request: RouteRequestInput, left_ms: float) -> CallContext:
+        """The context of calls that this process makes for the request."""
+        profile, providers = await self.profile(request), await self._caller.look_up(request.user_id, request.plan)
+        snapshot = replace(snapshot_of(request), providers=providers)
+        claim = partial(self._leases.claim_call, request.key)
+        return CallContext.of(request, profile, snapshot, left_ms, lambda seq: claim(seq, self.instance))
 
     async def profile(self, request: RouteRequestInput) -> RequestProfile:
         """The request read again from its body, which is in the input or, if large, in the ledger. Where that has
         expired, the profile has an empty body, with which no provider is called."""
         raw = request.body.encode() if request.body is not None else await self._ledger.get_body(request.key)
-        body = load(raw) if raw else {"messages": [{"role": "user", "content": ""}]}
-        profile = profile_request(body, ChatBody.model_validate(body))
-        return profile if raw else replace(profile, body={})
+        return _read(raw)
+
+    async def keep_first(self, request: RouteRequestInput, outcome: Outcome) -> None:
+        """Commit how the first phase ended: the whole request with it, or that the fallback goes on."""
+        if request.may_fall_back(outcome):
+            await self._ledger.hand_over(request.key, outcome.attempts)
+        else:
+            await self.record(request, outcome)
+
+    async def keep_attempts(self, request: RouteRequestInput, outcome: Outcome) -> None:
+        """Commit the attempts of a request that goes on elsewhere."""
+        await self._ledger.record_attempts(request.key, outcome.attempts)
+
+    async def record(self, request: RouteRequestInput, outcome: Outcome) -> RequestRecord:
+        """The terminal row, committed: the one that stands where there is one. Raises DependencyUnavailable."""
+        stored = await self._ledger.find(request.key)
+        if stored is not None:
+            return stored.record
+        profile = await self.profile(request)
+        # The workflow knows nothing of fallback attempts that failed in between, but they cost as well.
+        whole = with_earlier(outcome, await self._ledger.find_attempts(request.key))
+        degraded = (*request.decision.get("degraded", ()), "recovered")
+        record = build_record(
+            request,
+            profile,
+            replace(whole, can_fall_back=False),
+            mac=self._mac,
+            elapsed_ms=(time.time() - request.created_at) * 1000.0,
+            degraded=tuple(degraded),
+        )
+        try:
+            await self._ledger.record(record, await self._point(record, profile))
+        except InvalidRequest:
+            # Tried again as it is, it would be tried for ever.
+            log.exception("record_refused", request_id=request.request_id)
+            await self._ledger.record(without_text(record))
+        return record
+
+    async def _point(self, record: RequestRecord, profile: RequestProfile) -> HistoryPoint | None:
+        try:
+            vector: Vector = await self._steps.embed(profile.text)
+        except DependencyUnavailable:
+            log.warning("history_point_lost", request_id=record.key.request_id)
+            return None
+        return history_point(record, vector)
 
 
-def _recovered(request: RouteRequestInput, profile: RequestProfile, snapshot: RouterSnapshot) -> Flight:
-    """A flight of a request that another process accepted: Temporal has it, and its outcome is committed first."""
-    flight = Flight(request, profile, snapshot, None, {}, time.monotonic(), commit_first=True)
-    flight.degraded.append("recovered")
-    flight.acknowledge(started=True)
-    return flight
+def _read(raw: bytes | None) -> RequestProfile:
+    body = load(raw) if raw else {"messages": [{"role": "user", "content": ""}]}
+    profile = profile_request(body, ChatBody.model_validate(body))
+    return profile if raw else replace(profile, body={})
+
+
+async def record_lost(ledger: Ledger, mac: Mac, request: RouteRequestInput) -> None:
+    """The terminal row of a request whose workflow was ended by hand. Raises DependencyUnavailable."""
+    outcome = made_up_outcome(request, "internal_error", "the request's workflow was terminated")
+    made = await ledger.find_attempts(request.key)
+    profile = _read(request.body.encode() if request.body is not None else None)
+    record = build_record(
+        request, profile, with_earlier(outcome, made), mac=mac, elapsed_ms=0.0, degraded=("recovered",)
+    )
+    await ledger.record(record)
 
 
 def snapshot_of(request: RouteRequestInput) -> RouterSnapshot:
@@ -128,33 +160,3 @@ def snapshot_of(request: RouteRequestInput) -> RouterSnapshot:
     models = {name: ModelSpec.model_validate(spec) for name, spec in request.plan.specs.items()}
     router = Router(id=request.router_id or "direct", available_models=[request.plan.model])
     return RouterSnapshot(request.user_id, router, request.config_version, models, {})
-
-
-def _first_phase_of(request: RouteRequestInput, attempts: tuple[Attempt, ...]) -> Outcome | None:
-    """Attempts without a terminal row: the first phase failed, and the fallback was to go on."""
-    first = tuple(attempt for attempt in attempts if attempt.seq < FALLBACK_SEQ)
-    if not first:
-        return None
-    last = first[-1]
-    return Outcome(
-        status="failed",
-        model=last.model,
-        provider=last.provider,
-        attempts=first,
-        error_code=last.error_type,
-        error_message=last.message,
-        error_status=last.http_status,
-        can_fall_back=True,
-        remaining_ms=float(request.plan.total_ms),
-    )
-
-
-def _lost_at(request: RouteRequestInput) -> float:
-    return request.created_at + request.plan.total_ms / 1000.0 + LOST_AFTER_S
-
-
-def _lost(request: RouteRequestInput) -> Outcome:
-    log.error("request_lost_by_owner", request_id=request.request_id, owner=request.owner)
-    text = "the gateway that accepted the request never said how it ended"
-    provider = str(request.plan.specs[request.plan.model]["provider"])
-    return Outcome("failed", request.plan.model, provider, error_code="timeout_total", error_message=text)

@@ -1,261 +1,207 @@
-"""The steps of a request's workflow as Temporal activities: they join what the gateway does, and report it.
+"""The steps of a request's workflow as Temporal activities.
 
-Where this process holds no flight to join, they report the decision as it was made, recover the provider call, and
-store what came of it.
+The gateway runs them in process, and the ledger keeps what they did; a worker runs them where a workflow lasts: it
+reports the decision as it was made, recovers the provider call, falls back, and stores what came of it.
 """
 
 import asyncio
-import time
-from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TypeVar
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.requests.call import CallContext, Sleep, slept
-from activities.requests.controller import FlightController
-from activities.requests.decision import DecisionSteps
-from activities.requests.failures import canceled_outcome, with_earlier
-from activities.requests.flight import Flight, FlightRegistry
-from activities.requests.recording import history_point, without_large_answer
+from activities.requests.fallback import Fallbacks, NextAttempt
 from activities.requests.recovery import Recovery
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model, fallback_wait_s
-from modelpilot.requests.outcome import Attempt, Outcome
-from modelpilot.requests.ports import History, Ledger
-from modelpilot.requests.records import HistoryPoint, RequestRecord, Vector
-from modelpilot.requests.route_request import CallReport, FallbackInput, RouteRequestInput, StepInput, StepReport
+from modelpilot.providers.retries import fallback_wait_s
+from modelpilot.requests.outcome import Outcome, without_large_answer
+from modelpilot.requests.records import RequestKey
+from modelpilot.requests.route_request import CallReport, FallbackInput, RouteRequestInput, StepReport, StoreInput
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 2.0
+WORKER_SHUTDOWN = "worker_shutdown"  # the type of the failure that says that another worker should go on
 Result = TypeVar("Result")
 
 
 class RoutingActivities:
-    """`load_router`, `embed_prompt`, `query_history`, `score_models`.
-
-    The decision is part of the workflow's input, so a recovery has nothing to compute here: it reports the decision
-    as it was made.
-    """
-
-    def __init__(self, registry: FlightRegistry) -> None:
-        self._registry = registry
+    """`load_router`, `embed_prompt`, `query_history`, `score_models`: the decision is part of the request, so there is
+    nothing to compute: they report how it was made."""
 
     @activity.defn
-    async def load_router(self, step: StepInput) -> StepReport:
+    async def load_router(self, request: RouteRequestInput) -> StepReport:
         """The router's version and how many models it has."""
-        return self._report("load_router", step)
+        return _report("load_router", request)
 
     @activity.defn
-    async def embed_prompt(self, step: StepInput) -> StepReport:
+    async def embed_prompt(self, request: RouteRequestInput) -> StepReport:
         """Which embedder was used."""
-        return self._report("embed_prompt", step)
+        return _report("embed_prompt", request)
 
     @activity.defn
-    async def query_history(self, step: StepInput) -> StepReport:
+    async def query_history(self, request: RouteRequestInput) -> StepReport:
         """How many neighbours were found."""
-        return self._report("query_history", step)
+        return _report("query_history", request)
 
     @activity.defn
-    async def score_models(self, step: StepInput) -> StepReport:
+    async def score_models(self, request: RouteRequestInput) -> StepReport:
         """Which model was selected."""
-        return self._report("score_models", step)
+        return _report("score_models", request)
 
-    def _report(self, name: str, step: StepInput) -> StepReport:
-        flight = self._registry.get(step.nonce)
-        if flight is not None and name in flight.reports:
-            return flight.reports[name]
-        if step.request is None:
-            return StepReport(missing=True)
-        decision = step.request.decision
-        return StepReport(
-            joined=False,
-            detail={"decided": decision.get("selectedModel"), "configVersion": step.request.config_version},
-        )
+
+def _report(name: str, request: RouteRequestInput) -> StepReport:
+    return request.steps.get(name, StepReport())
+
+
+class OpenAnswers(Protocol):
+    """The answers that this process has open connections for."""
+
+    def is_open(self, key: RequestKey) -> bool:
+        """Whether the request is in flight here."""
+        ...
+
+    @property
+    def releasing(self) -> bool:
+        """Whether this process leaves its requests to others."""
+        ...
+
+    async def fall_back(self, work: FallbackInput) -> Outcome | NextAttempt:
+        """The next fallback attempt, streamed into the open answer, which ends with the outcome."""
+        ...
 
 
 class ProviderActivities:
-    """`call_provider` (local, joins the in-flight call) and `call_fallback` (its RetryPolicy is the backoff)."""
+    """`call_provider` (local) and `call_fallback` (its RetryPolicy is the backoff)."""
 
     def __init__(
         self,
-        registry: FlightRegistry,
-        controller: FlightController,
         recovery: Recovery,
-        ledger: Ledger,
-        sleep: Sleep = slept,
+        fallbacks: Fallbacks,
+        answers: OpenAnswers | None = None,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
-        self._registry, self._controller, self._recovery = registry, controller, recovery
-        self._ledger, self._sleep, self._heartbeat_s = ledger, sleep, heartbeat_s
+        self._recovery, self._fallbacks = recovery, fallbacks
+        self._answers, self._heartbeat_s = answers, heartbeat_s
+        self._working: WeakValueDictionary[RequestKey, asyncio.Lock] = WeakValueDictionary()
 
     @activity.defn
-    async def call_provider(self, step: StepInput) -> CallReport:
-        """The outcome of the first phase: from the flight here, from the ledger, or from a call of our own."""
-        flight = self._registry.get(step.nonce)
-        if flight is not None:
-            outcome = await asyncio.shield(flight.first)
-        elif step.request is None:
-            return CallReport(missing=True)
-        else:
-            outcome = await self._recovery.resume(step.request)
+    async def call_provider(self, request: RouteRequestInput) -> CallReport:
+        """The outcome of the first phase: from the ledger, or from a call of our own where its owner is dead."""
+        async with self._alone(request.key):
+            with self._leaving():
+                outcome = await self._recovery.first_phase(request)
+            if self._leaves(outcome):
+                raise _leaves_to_another()
+            await self._kept(request, self._recovery.keep_first(request, outcome))
         return CallReport(without_large_answer(outcome))
 
     @activity.defn
     async def call_fallback(self, work: FallbackInput) -> Outcome:
-        """Fallback attempt i (0-based) on `fallback_models[i mod n]`.
+        """The next fallback attempt; which one that is, the ledger says.
 
-        Returns the terminal outcome of the request, committed. Raises ApplicationError, retryable, while attempts
-        are left: the wait until the next one is the RetryPolicy's, or the provider's own Retry-After where the next
-        model is the same one.
+        Returns the terminal outcome of the request, committed where the ledger is there. Raises ApplicationError,
+        retryable, while attempts are left: the wait until the next one is the RetryPolicy's, or the provider's own
+        Retry-After where the next model is the same one.
         """
-        number = activity.info().attempt - 1
-        flight = self._registry.find(work.request.key) or await self._recovery.adopt(work.request, work.failed)
-        if flight.record is None:
-            earlier = await self._earlier(work.request) if number else ()
-            outcome = await self._attempt(flight, work, number, earlier)
-            if outcome.status == "canceled" and _shutting_down():
-                await self._controller.keep_attempts(work.request, outcome)
-                raise ApplicationError("this worker is shutting down", type="worker_shutdown")  # another one goes on
-            if _tries_again(work.request, outcome, number):
-                context = self._controller.context(flight, 0.0)
-                following = self._model(context, (*earlier, *outcome.attempts), number + 1)
-                asked_s = self._asked_wait_s(context, outcome, following)
-                wait_s = fallback_wait_s(number + 1) if asked_s is None else asked_s
-                if wait_s * 1000.0 < _left_ms(work):
-                    await self._controller.keep_attempts(work.request, outcome)
-                    raise _next_attempt(outcome, asked_s)
-            attempts = (*work.failed.attempts, *await self._earlier(work.request))
-            await self._controller.conclude(flight, with_earlier(outcome, attempts))
-        outcome = await asyncio.shield(flight.final)
-        return without_large_answer(outcome)
+        with self._leaving():
+            found = await _with_heartbeats(asyncio.ensure_future(self._attempted(work)), self._heartbeat_s)
+        if isinstance(found, NextAttempt):
+            raise _next_attempt(found)
+        if self._leaves(found):
+            await self._recovery.keep_attempts(work.request, found)
+            raise _leaves_to_another()
+        return without_large_answer(found)
 
-    async def _attempt(self, flight: Flight, work: FallbackInput, number: int, earlier: Sequence[Attempt]) -> Outcome:
-        if flight.abandoned:
-            return canceled_outcome((), work.failed.model, work.failed.provider)
-        context, caller = self._controller.context(flight, _left_ms(work)), self._controller.caller
-        model = self._model(context, earlier, number)
-        # The first fallback is immediate, unless it is the model that has just asked for a wait, which has to fit.
-        asked_s = self._asked_wait_s(context, work.failed, model) if number == 0 else None
-        wait_s = asked_s if asked_s is not None and asked_s < context.remaining_s() else 0.0
-        if wait_s > 0.0 and not await self._cancelable(flight, self._sleep(wait_s)):
-            return canceled_outcome((), work.failed.model, work.failed.provider)
-        target = caller.choose(context, model)
-        return await self._cancelable(flight, caller.watched_call(context, target, FALLBACK_SEQ + number))
+    async def _attempted(self, work: FallbackInput) -> Outcome | NextAttempt:
+        if self._answers is not None and self._answers.is_open(work.request.key):
+            return await self._answers.fall_back(work)
+        # Both times are Temporal's: our clock may be another one.
+        gone_s = activity.info().started_time.timestamp() - work.began_at
+        async with self._alone(work.request.key):
+            context = await self._recovery.context(work.request, work.failed.remaining_ms - gone_s * 1000.0)
+            found = await self._fallbacks.attempt(context, work.failed, _plainly, lambda: False)
+            if isinstance(found, Outcome) and not self._leaves(found):
+                await self._kept(work.request, self._recovery.record(work.request, found))
+        return found
 
-    async def _cancelable(self, flight: Flight, work: Coroutine[None, None, Result]) -> Result:
-        """The result of `work`, which a client that leaves cancels; then it says so in its result."""
-        task = asyncio.ensure_future(work)
-        flight.task, flight.calling = task, True
+    def _alone(self, key: RequestKey) -> asyncio.Lock:
+        """Held by the one task of this process that carries the request: claims keep out other processes only, and
+        Temporal may hand out a task once more where it has missed an answer."""
+        return self._working.setdefault(key, asyncio.Lock())
+
+    def _leaves(self, outcome: Outcome) -> bool:
+        """Whether a call was canceled because this process ends, and not the request."""
+        return outcome.status == "canceled" and self._ends()
+
+    def _ends(self) -> bool:
+        return (self._answers is not None and self._answers.releasing) or _shutting_down()
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """What is canceled because this process ends, and not the request, is another worker's."""
         try:
-            return await _with_heartbeats(task, self._heartbeat_s)
-        finally:
-            flight.calling = False
+            yield
+        except asyncio.CancelledError:
+            if not self._ends():
+                raise
+            raise _leaves_to_another() from None
 
-    def _model(self, context: CallContext, earlier: Sequence[Attempt], number: int) -> str:
-        """The model of fallback attempt `number`, passing over those that something known here speaks against."""
-        tried = [attempt.model for attempt in earlier if attempt.seq >= FALLBACK_SEQ]
-        may_call = partial(self._controller.caller.may_call, context)
-        return fallback_model(context.plan.fallback_models, number, tried, may_call)
-
-    def _asked_wait_s(self, context: CallContext, failed: Outcome, model: str) -> float | None:
-        """The Retry-After of the call that failed, at most a minute, where `model` is the same one and can only be
-        called there again; None where there is nothing to heed."""
-        if failed.retry_after_s is None or model != failed.model:
-            return None
-        if self._controller.caller.has_alternative(context, failed):
-            return None
-        return min(failed.retry_after_s, MAXIMUM_WAIT_S)
-
-    async def _earlier(self, request: RouteRequestInput) -> tuple[Attempt, ...]:
+    async def _kept(self, request: RouteRequestInput, keeping: Coroutine[None, None, object]) -> None:
+        """What was spent is kept also where the request is canceled now."""
         try:
-            return await self._ledger.find_attempts(request.key)
+            await asyncio.shield(keeping)
         except DependencyUnavailable:
-            return ()  # the outcome then lists this attempt and the first phase's only
+            log.warning("outcome_recorded_later", request_id=request.request_id)  # by `store_performance`
 
 
 class PerformanceActivities:
     """`store_performance`: local where all goes well, ordinary with retries where Postgres is away."""
 
-    def __init__(
-        self,
-        registry: FlightRegistry,
-        controller: FlightController,
-        recovery: Recovery,
-        steps: DecisionSteps,
-        history: History,
-        ledger: Ledger,
-    ) -> None:
-        self._registry, self._controller, self._recovery = registry, controller, recovery
-        self._steps, self._history, self._ledger = steps, history, ledger
+    def __init__(self, recovery: Recovery) -> None:
+        self._recovery = recovery
 
     @activity.defn
-    async def store_performance(self, step: StepInput) -> StepReport:
-        """Idempotent: the row by its request id, the point by its own id. Raises while Postgres is away."""
-        began = time.perf_counter()
-        flight = self._registry.get(step.nonce)
-        if flight is None:
-            if step.request is None or step.outcome is None:
-                return StepReport(missing=True)
-            flight = self._registry.find(step.request.key)
-            flight = flight or await self._recovery.adopt(step.request, step.outcome)
-        record = await self._controller.ensure_recorded(flight, step.outcome)
-        point = await self._point(flight, record)
-        stored = point is not None and await self._store(point)
-        flight.stored_at = time.monotonic()
-        detail = {"row": True, "point": point.point_id if point else None, "outbox": bool(point) and not stored}
-        return StepReport(duration_ms=round((time.perf_counter() - began) * 1000.0, 3), detail=detail)
-
-    async def _point(self, flight: Flight, record: RequestRecord) -> HistoryPoint | None:
-        vector: Vector | None = flight.vector
-        if vector is None:
-            try:
-                vector = await self._steps.embed(flight.profile.text)
-            except DependencyUnavailable:
-                log.warning("history_point_lost", request_id=record.key.request_id)
-                return None
-        return history_point(record, vector)
-
-    async def _store(self, point: HistoryPoint) -> bool:
-        try:
-            await self._history.store(point)
-        except DependencyUnavailable:
-            await self._ledger.put_outbox(point)
-            return False
-        return True
+    async def store_performance(self, step: StoreInput) -> StepReport:
+        """Idempotent: the row by its request id, what is learnt from it with it. Raises while Postgres is away."""
+        record = await self._recovery.record(step.request, step.outcome)
+        completed = record.outcome.status == "completed"
+        point = f"{record.prompt_hash}/{record.outcome.model}" if completed else None
+        return StepReport(detail={"row": True, "point": point})
 
 
-def _tries_again(request: RouteRequestInput, outcome: Outcome, number: int) -> bool:
-    return outcome.status == "failed" and outcome.can_fall_back and number + 1 < request.plan.retry_attempts
+def _leaves_to_another() -> ApplicationError:
+    return ApplicationError("this worker is shutting down", type=WORKER_SHUTDOWN, non_retryable=True)
 
 
 def _shutting_down() -> bool:
     """Whether it is this worker that ends, and not the request."""
     details = activity.cancellation_details()
-    return details is not None and details.worker_shutdown and not details.cancel_requested
+    return activity.is_worker_shutdown() and not (details is not None and details.cancel_requested)
 
 
-def _next_attempt(outcome: Outcome, wait_s: float | None) -> ApplicationError:
-    """The error that makes Temporal schedule the next attempt, after `wait_s` or the policy's wait."""
+def _next_attempt(found: NextAttempt) -> ApplicationError:
+    """The error that makes Temporal schedule the next attempt, after the policy's own wait where that is right."""
+    own_wait = found.wait_s == fallback_wait_s(activity.info().attempt)
     return ApplicationError(
-        f"{outcome.model}: {outcome.error_code}",
-        type=outcome.error_code or "provider_error",
-        next_retry_delay=None if wait_s is None else timedelta(seconds=wait_s),
+        f"{found.failed.model}: {found.failed.error_code}",
+        type=found.failed.error_code or "provider_error",
+        next_retry_delay=None if own_wait else timedelta(seconds=found.wait_s),
         category=ApplicationErrorCategory.BENIGN,  # providers fail; that is no error of this worker's
     )
 
 
-def _left_ms(work: FallbackInput) -> float:
-    """What is left of the request's total time."""
-    return work.failed.remaining_ms - (datetime.now(UTC) - activity.info().scheduled_time).total_seconds() * 1000.0
+async def _plainly(work: Coroutine[None, None, Result]) -> Result:
+    return await work
 
 
 async def _with_heartbeats(call: "asyncio.Task[Result]", every_s: float) -> Result:
-    """Wait for a call or a pause, telling Temporal that this worker lives; a cancelled request cancels the call."""
+    """Wait for an attempt, telling Temporal that this worker lives; a cancelled request cancels the attempt."""
     while not call.done():
         activity.heartbeat()
         try:

@@ -4,23 +4,22 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from aiohttp import web
 
 from activities.requests.delivery import rest_of
 from activities.requests.failures import attempt_summary, outcome_error
-from activities.requests.flight import ChunkSink
+from api.gateway.admission import TICKET
 from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from api.http.errors import ErrorView, describe, openai_envelope
 from api.http.middleware import REQUEST_ID
 from api.http.responses import json_response
-from modelpilot.errors import NotFound
+from modelpilot.errors import ModelPilotError, NotFound
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
-from modelpilot.wire.chunks import as_chunks
+from modelpilot.wire.chunks import Chunk, as_chunks
 from modelpilot.wire.jsonb import dump
 
 Headers = dict[str, str]
@@ -33,7 +32,7 @@ CLIENT_STALLS_S = 60.0
 
 _EXPLAIN_HEADER = "x-modelpilot-explain"
 _COMMENT = b": keep-alive\n\n"  # comments are invisible to SSE clients
-_DONE = b"data: [DONE]\n\n"
+_DATA, _END, _DONE = b"data: ", b"\n\n", b"data: [DONE]\n\n"
 
 
 def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
 def event(data: Any, name: str | None = None) -> bytes:
     """One server-sent event, with a name where the format has names."""
     named = b"" if name is None else b"event: " + name.encode() + b"\n"
-    return named + b"data: " + dump(data) + b"\n\n"
+    return named + _DATA + dump(data) + _END
 
 
 @dataclass(slots=True)
@@ -127,9 +126,14 @@ class AnswerStream(ABC):
     client_stalls_s: float = field(default=CLIENT_STALLS_S, kw_only=True)
     headers: Headers = field(default_factory=dict, kw_only=True)
     _response: web.StreamResponse | None = field(default=None, init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time, init=False)
+    _moved_s: float = field(default=0.0, init=False)  # when something was written last
+    _writing: int = field(default=0, init=False)
+    _stalled: bool = field(default=False, init=False)
 
     @abstractmethod
-    def encode(self, chunks: list[dict[str, Any]]) -> bytes:
+    def encode(self, chunks: list[Chunk]) -> bytes:
         """What can leave now that these OpenAI chunks came."""
 
     @abstractmethod
@@ -146,8 +150,24 @@ class AnswerStream(ABC):
 
     async def run(self) -> web.StreamResponse:
         """Write the whole stream. Raises the outcome's error where nothing was written yet."""
-        outcome, record = await self._ended()
-        missing, outcome = self._missing(outcome)
+        self._moved_s = self._clock()
+        self._look()
+        try:
+            return await self._written()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _written(self) -> web.StreamResponse:
+        try:
+            record = await self._ended()
+        except ModelPilotError as error:  # this process ends before the request does
+            if self._response is None:
+                raise
+            key = self.submission.key
+            described = {"requestId": key.request_id, "workflowId": key.workflow_id}
+            return await self._close(self.failing(describe(error), described))
+        missing, outcome = self._missing(record.outcome)
         described = modelpilot_object(record, outcome, explain=self.explain)
         if outcome.status != "completed":
             return await self._fail(outcome, record, described)
@@ -155,16 +175,14 @@ class AnswerStream(ABC):
             await self._write_all(missing)
         return await self._close(self.ending(record, described))
 
-    async def _ended(self) -> tuple[Outcome, RequestRecord]:
-        """The end of the request, followed from the start: a fallback in another process ends no sink of ours."""
-        ending = asyncio.ensure_future(self.submissions.outcome(self.submission))
-        flight = self.submission.flight
+    async def _ended(self) -> RequestRecord:
+        """The end of the request, behind all that streams until then."""
+        if self.submission.owned:
+            await self._pump()
+        ending = asyncio.ensure_future(self.submissions.ended(self.submission))
         try:
-            if self.submission.owned and flight is not None and flight.sink is not None:
-                ending.add_done_callback(partial(_finish, flight.sink))
-                await self._pump()
-            ended: tuple[Outcome, RequestRecord] = await self._awaited(ending)
-            return ended
+            await self._awaited(ending)
+            return ending.result()
         finally:
             ending.cancel()
 
@@ -172,49 +190,59 @@ class AnswerStream(ABC):
         flight = self.submission.flight
         if flight is None or flight.sink is None:
             return
-        # Nothing leaves before the start is acknowledged; without it the outcome says why there is no answer.
+        # Nothing leaves before the request is accepted.
         flight.sink.can_restart = self.can_restart
-        if not await asyncio.shield(flight.acknowledged):
-            return
-        while chunks := await self._awaited(flight.sink.get()):
-            await self._write_all(chunks)
+        await asyncio.shield(flight.accepted)
+        while (chunks := await flight.sink.get()) or not flight.sink.finished:
+            await (self._write_all(chunks) if chunks else self._write(self.keep_alive()))
+            flight.sink.pass_to(self._write_all)  # the head is written, so that nobody has to wait for another any more
 
-    def _missing(self, outcome: Outcome) -> tuple[list[dict[str, Any]], Outcome]:
+    def _missing(self, outcome: Outcome) -> tuple[list[Chunk], Outcome]:
         """The chunks of an answer given elsewhere, or before; behind a part of it, only what continues that part."""
         flight = self.submission.flight
         if self.submission.owned and flight is not None and flight.sink is not None:
             return rest_of(flight.sink, flight.request.plan, outcome)
-        return ([] if outcome.answer is None else as_chunks(outcome.answer)), outcome
+        return ([] if outcome.answer is None else [*map(Chunk, as_chunks(outcome.answer))]), outcome
 
-    async def _awaited(self, work: Any) -> Any:
-        """Wait for `work`, with signs of life on the line while it takes long."""
-        task = asyncio.ensure_future(work)
-        try:
-            while not task.done():
-                done, _ = await asyncio.wait({task}, timeout=self.keep_alive_s)
-                if not done:
-                    await self._write(self.keep_alive())
-        except BaseException:
-            task.cancel()
-            raise
-        return task.result()
+    async def _awaited(self, ending: "asyncio.Future[RequestRecord]") -> None:
+        """Wait for the end, with signs of life on the line while that takes long."""
+        while not ending.done():
+            done, _ = await asyncio.wait({ending}, timeout=self.keep_alive_s)
+            if not done:
+                await self._write(self.keep_alive())
 
-    async def _write_all(self, chunks: list[dict[str, Any]]) -> None:
-        ready = self.encode(chunks)
-        await self._prepared()
-        if ready:
+    def _look(self) -> None:
+        """One timer for the whole stream: let a client go that reads nothing, and break a long silence."""
+        flight = self.submission.flight
+        limit_s = self.client_stalls_s if self._writing else self.keep_alive_s
+        left_s = limit_s - (self._clock() - self._moved_s)
+        if left_s <= 0.0 and self._writing and self.http_request.transport is not None:
+            self._stalled = True
+            self.http_request.transport.abort()  # `close` would wait until what is written was read
+        elif left_s <= 0.0 and flight is not None and flight.sink is not None:
+            flight.sink.nudge()
+        often_s = min(self.client_stalls_s, self.keep_alive_s)
+        self._timer = asyncio.get_running_loop().call_later(
+            min(left_s, often_s) if left_s > 0.0 else often_s, self._look
+        )
+
+    async def _write_all(self, chunks: list[Chunk]) -> None:
+        if ready := self.encode(chunks):
             await self._write(ready)
+        elif self._response is None:
+            await self._prepared()
 
     async def _write(self, data: bytes) -> None:
         """Raises ConnectionResetError where the client has left, or reads nothing for too long."""
-        response = await self._prepared()
+        response = self._response or await self._prepared()
+        self._moved_s = self._clock()
+        self._writing += 1
         try:
-            async with asyncio.timeout(self.client_stalls_s):
-                await response.write(data)
-        except TimeoutError:
-            if self.http_request.transport is not None:
-                self.http_request.transport.abort()  # `close` would wait until what is written was read
-            raise ConnectionResetError("the client does not read its stream") from None
+            await response.write(data)
+        finally:
+            self._writing -= 1
+        if self._stalled:
+            raise ConnectionResetError("the client does not read its stream")
 
     async def _prepared(self) -> web.StreamResponse:
         if self._response is None:
@@ -243,33 +271,38 @@ class ChatStream(AnswerStream):
 
     can_restart = True
     include_usage: bool = field(default=False, kw_only=True)
-    _held: dict[str, Any] | None = field(default=None, init=False)  # our object goes onto it when nothing follows
+    _held: Chunk | None = field(default=None, init=False)  # our object goes onto it when nothing follows
 
-    def encode(self, chunks: list[dict[str, Any]]) -> bytes:
-        """All chunks but the last one, which is held back."""
+    def encode(self, chunks: list[Chunk]) -> bytes:
+        """All chunks, each as the bytes that it came in; one that may be the last is held back."""
         ready: list[bytes] = []
         for chunk in chunks:
-            if _is_usage_only(chunk) and not self.include_usage:
+            last = chunk.text is None and _may_be_last(chunk.data)
+            if last and _is_usage_only(chunk.data) and not self.include_usage:
                 continue
             if self._held is not None:
-                ready.append(event(self._held))
-            self._held = chunk
+                ready += (_DATA, self._held.json, _END)
+                self._held = None
+            if last:
+                self._held = chunk
+            else:
+                ready += (_DATA, chunk.raw or chunk.json, _END)
         return b"".join(ready)
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """The last chunk with our object, and `[DONE]`."""
-        return event({**(self._held or _empty_chunk(record)), "modelpilot": described}) + _DONE
+        last = self._held or Chunk(_empty_chunk(record))
+        return _DATA + last.json_with(modelpilot=described) + _END + _DONE
 
     def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
         """The chunk held back, then the error; no `[DONE]`."""
-        held = event(self._held) if self._held is not None else b""
+        held = _DATA + self._held.json + _END if self._held is not None else b""
         return held + event({**openai_envelope(view), "modelpilot": described})
 
 
-def _finish(sink: ChunkSink, ending: "asyncio.Future[tuple[Outcome, RequestRecord]]") -> None:
-    if not ending.cancelled():
-        ending.exception()  # raised to whoever awaits the end, which is nobody where the client left
-        sink.finish()
+def _may_be_last(chunk: dict[str, Any]) -> bool:
+    choices = chunk.get("choices")
+    return not choices or any(choice.get("finish_reason") for choice in choices)
 
 
 def _is_usage_only(chunk: dict[str, Any]) -> bool:
@@ -315,6 +348,7 @@ async def answer(request: web.Request, received: ReceivedRequest, form: Format) 
     """Submit `received` and write its answer. Raises what stands in its way, and the outcome's error."""
     submissions = request.app[SUBMISSIONS]
     submission = await submissions.submit(received)
+    request[TICKET].called()
     request[REQUEST_ID] = submission.key.request_id
     try:
         if received.checked.stream:
@@ -327,7 +361,8 @@ async def answer(request: web.Request, received: ReceivedRequest, form: Format) 
 
 
 async def _whole(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:
-    outcome, record = await request.app[SUBMISSIONS].outcome(submission)
+    record = await request.app[SUBMISSIONS].ended(submission)
+    outcome = record.outcome
     if outcome.status != "completed":
         raise outcome_error(outcome, record.key.request_id)
     if outcome.answer is None:

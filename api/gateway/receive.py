@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 from aiohttp import web
 
 from activities.requests.decision import Decided
-from activities.requests.flight import ChunkSink, Flight
-from activities.requests.recording import INLINE_LIMIT_BYTES
+from activities.requests.flight import Flight
+from activities.requests.sink import ChunkSink
 from api.http.middleware import PRINCIPAL
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, PermissionDenied
+from modelpilot.requests.outcome import INLINE_LIMIT_BYTES
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 
@@ -42,7 +42,9 @@ class ReceivedRequest:
     @property
     def digest(self) -> bytes:
         """Equal for the same body sent to the same router."""
-        return hashlib.sha256(f"{self.router_id}\x00{self.model_id}\x00".encode() + self.raw).digest()
+        digest = hashlib.sha256(f"{self.router_id}\x00{self.model_id}\x00".encode())
+        digest.update(self.raw)
+        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +91,21 @@ def check_allowed(principal: Principal, router_id: str | None) -> None:
 
 
 def open_flight(
-    received: ReceivedRequest, key: RequestKey, decided: Decided, instance: str, *, commit_first: bool
+    received: ReceivedRequest, key: RequestKey, decided: Decided, instance: str, *, named: bool, kept: bool
 ) -> Flight:
-    """The flight of a request that gateway `instance` accepts, with the input of its workflow."""
+    """The flight of a request that gateway `instance` takes, with what the ledger keeps of it."""
     router = decided.snapshot.router
     request = RouteRequestInput(
         user_id=key.user_id,
         request_id=key.request_id,
         router_id=received.router_id,
         owner=instance,
-        nonce=secrets.token_hex(12),
         created_at=time.time() - (time.monotonic() - received.received_at),
         config_version=decided.snapshot.version,
         plan=_plan(decided),
         decision=decided.decision.to_wire(),
         body=received.raw.decode() if len(received.raw) <= INLINE_LIMIT_BYTES else None,
+        steps=decided.reports,
         stream=decided.profile.stream,
         api_key_id=received.principal.api_key_id,
         store_prompts=router.store_prompts,
@@ -115,11 +117,12 @@ def open_flight(
         profile=decided.profile,
         snapshot=decided.snapshot,
         vector=decided.vector,
-        reports=decided.reports,
         received_at=received.received_at,
         sink=ChunkSink() if decided.profile.stream else None,
-        body_digest=received.digest,
-        commit_first=commit_first,
+        body=received.raw,
+        named=named,
+        kept=kept,
+        relaxed=router.durability == "relaxed",
         degraded=list(decided.decision.degraded),
     )
 
@@ -162,4 +165,5 @@ def _plan(decided: Decided) -> CallPlan:
         call_format=profile.options.call_format or router.call_format,
         on_stream_cut=router.on_stream_cut,
         connect_ms=router.timeouts.connect_ms,
+        upstream=router.upstream,
     )

@@ -1,20 +1,17 @@
-"""Accepting a request: name it, decide, begin the call, start the workflow; or join one that runs or has ended."""
+"""Submitting a request: name it, decide, launch it; or join one that runs or has ended."""
 
 import asyncio
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-import structlog
-
+from activities.requests.acceptance import Acceptance
 from activities.requests.caches import RouterCache
 from activities.requests.controller import FlightController
 from activities.requests.decision import Decided, DecisionSteps
-from activities.requests.flight import BackgroundTasks, Flight, FlightRegistry
+from activities.requests.flight import Flight, FlightRegistry, State
 from activities.requests.recording import Mac
 from api.gateway.receive import ReceivedRequest, Submission, open_flight
 from modelpilot.chat.profile import profile_request
@@ -25,15 +22,13 @@ from modelpilot.errors import (
     InvalidRequest,
     ModelPilotError,
     NotFound,
-    Overloaded,
 )
-from modelpilot.requests.outcome import Outcome
-from modelpilot.requests.ports import Ledger, WorkflowStarter
+from modelpilot.requests.outcome import INLINE_LIMIT_BYTES
+from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import NameKind, RequestKey, RequestRecord, Reservation, RouterSnapshot
 
-log = structlog.get_logger(__name__)
-
-OVERLOAD_RETRY_AFTER_S = 1.0
+# Between two looks for the end of a request that another process carries.
+POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ def _taken(kind: NameKind) -> IdempotencyMismatch | Conflict:
 
 
 class Submissions:
-    """The gateway's fast path. The answer leaves when the provider has answered and the start is acknowledged."""
+    """The requests of one gateway."""
 
     def __init__(
         self,
@@ -113,17 +108,16 @@ class Submissions:
         configuration: RouterCache,
         steps: DecisionSteps,
         controller: FlightController,
+        acceptance: Acceptance,
         registry: FlightRegistry,
         ledger: Ledger,
-        starter: WorkflowStarter,
-        background: BackgroundTasks,
         mac: Mac,
-        max_in_flight: int,
+        poll_s: float = POLL_S,
     ) -> None:
         self._configuration, self._steps, self._controller = configuration, steps, controller
-        self._registry, self._ledger, self._starter = registry, ledger, starter
-        self._background, self._names = background, RequestNames(ledger, mac)
-        self._max_in_flight = max_in_flight
+        self._acceptance, self._registry, self._ledger = acceptance, registry, ledger
+        self._names = RequestNames(ledger, mac)
+        self._poll_s = poll_s
         self._naming: WeakValueDictionary[RequestKey, asyncio.Lock] = WeakValueDictionary()
 
     async def decide(self, received: ReceivedRequest, *, explore: bool = True) -> Decided:
@@ -137,106 +131,74 @@ class Submissions:
         return profile_request(received.body, received.checked).prompt_tokens
 
     async def submit(self, received: ReceivedRequest) -> Submission:
-        """Accept a request. Raises what stands in its way; then nothing was spent."""
-        self._starter.check_up()
-        if self._registry.active >= self._max_in_flight:
-            raise Overloaded("This gateway is at its limit of requests in flight", retry_after_s=OVERLOAD_RETRY_AFTER_S)
+        """Take a request. Raises what stands in its way; then nothing was spent."""
+        named = bool(_names(received))
+        self._acceptance.check(needs_ledger=named or len(received.raw) > INLINE_LIMIT_BYTES)
+        self._registry.check_room()
         if received.is_repeat and received.idempotency_key is None:
-            running = self._registry.find_running(received.principal.user_id, received.digest)
+            running = self._registry.find_running(received.principal.user_id, received.router_id, received.raw)
             if running is not None:
                 return _joined(running)
+        if not named:
+            key = RequestKey(received.principal.user_id, f"req_{secrets.token_hex(16)}")
+            return Submission(key, self._launch(received, key, await self.decide(received)), owned=True)
+        return await self._submit_named(received)
+
+    async def _submit_named(self, received: ReceivedRequest) -> Submission:
         naming = await self._names.reserve(received)
         key = RequestKey(received.principal.user_id, naming.request_id)
         # Within this process, repeats of a named request wait until the first has an entry to join.
         async with self._naming.setdefault(key, asyncio.Lock()):
             existing = await self._existing(key) if naming.held else None
-            if existing is None:
-                existing = Submission(key, await self._begin(received, key, naming), owned=True)
-        return await self._accepted(existing, named=received.client_name is not None)
-
-    async def _begin(self, received: ReceivedRequest, key: RequestKey, naming: Naming) -> Flight:
+            if existing is not None:
+                return existing
+            try:
+                decided = await self.decide(received)
+            except ModelPilotError:
+                await self._names.release(received, naming)
+                raise
+            kept = naming.held or received.idempotency_key is not None
+            flight = self._launch(received, key, decided, named=True, kept=kept)
+        submission = Submission(key, flight, owned=True)
         try:
-            decided = await self.decide(received)
-        except ModelPilotError:
-            await self._names.release(received, naming)
+            await asyncio.shield(flight.accepted)
+        except Conflict:
+            # Another gateway accepted the same request a moment earlier.
+            return Submission(key, record=await self._ended_elsewhere(key))
+        except asyncio.CancelledError:
+            await self.abandon(submission)
             raise
-        # Whoever holds the name already may have begun elsewhere in this instant: no call before Temporal has decided.
-        return self._launch(received, key, decided, commit_first=naming.held or received.idempotency_key is not None)
+        return submission
 
     async def _existing(self, key: RequestKey) -> Submission | None:
         """The request that holds the name: in flight here, ended, or running elsewhere (then its end is awaited)."""
         flight = self._registry.find(key)
-        if flight is not None and flight.refusal is None:
+        if flight is not None and flight.state is not State.REFUSED:
             return _joined(flight)
         stored = await self._ledger.find(key)
         if stored is not None:
             return Submission(key, record=stored.record)
-        if not await self._starter.is_running(key):
+        if not await self._ledger.is_open(key):
             return None
         return Submission(key, record=await self._ended_elsewhere(key))
 
     async def _ended_elsewhere(self, key: RequestKey) -> RequestRecord:
         """The row of a request that another process carries to its end, which is awaited."""
-        await self._starter.wait_closed(key)
-        stored = await self._ledger.find(key)
-        if stored is None:
-            raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
-        return stored.record
+        while True:
+            is_open = await self._ledger.is_open(key)
+            stored = await self._ledger.find(key)
+            if stored is not None:
+                return stored.record
+            if not is_open:
+                raise DependencyUnavailable("The request has ended, but its outcome is not to be had")
+            await asyncio.sleep(self._poll_s)
 
-    def _launch(self, received: ReceivedRequest, key: RequestKey, decided: Decided, *, commit_first: bool) -> Flight:
-        flight = open_flight(received, key, decided, self._registry.instance, commit_first=commit_first)
-        self._registry.add(flight)
+    def _launch(
+        self, received: ReceivedRequest, key: RequestKey, decided: Decided, *, named: bool = False, kept: bool = False
+    ) -> Flight:
+        flight = open_flight(received, key, decided, self._registry.instance, named=named, kept=kept)
         self._controller.launch(flight)
-        self._background.spawn(self._start(flight, received.raw))
         return flight
-
-    async def _accepted(self, submission: Submission, *, named: bool) -> Submission:
-        """A request with a name is waited for until Temporal has it (no answer leaves before), since another gateway
-        may have begun it as well; with `commit_first` its provider has not been called before."""
-        flight = submission.flight
-        if flight is None or not (flight.commit_first or named) or await self._acknowledged(submission, flight):
-            return submission
-        if not isinstance(flight.refusal, Conflict):
-            raise flight.refusal or DependencyUnavailable("The request was not accepted")
-        # Another gateway began the same request a moment earlier.
-        await asyncio.shield(flight.final)
-        existing = await self._existing(flight.key)
-        if existing is None:
-            raise DependencyUnavailable("The request has ended, but its outcome is not to be had yet")
-        return existing
-
-    async def _acknowledged(self, submission: Submission, flight: Flight) -> bool:
-        try:
-            return await asyncio.shield(flight.acknowledged)
-        except asyncio.CancelledError:
-            await self.abandon(submission)
-            raise
-
-    async def _start(self, flight: Flight, raw: bytes) -> None:
-        try:
-            if flight.request.body is None:
-                await self._ledger.put_body(flight.key, raw)
-            await self._starter.start(flight.request)
-        except ModelPilotError as refusal:
-            await self._refuse(flight, refusal)
-        except Exception:
-            # Whatever nobody thought of must not leave the client waiting for ever.
-            log.exception("start_failed", request_id=flight.key.request_id)
-            text = "The request could not be started"
-            await self._refuse(flight, DependencyUnavailable(text, retry_after_s=OVERLOAD_RETRY_AFTER_S))
-        else:
-            flight.acknowledge(started=True)
-
-    async def _refuse(self, flight: Flight, refusal: ModelPilotError) -> None:
-        flight.refusal = refusal
-        flight.acknowledge(started=False)
-        self._controller.abandon(flight)
-        await asyncio.shield(flight.final)
-        # Should Temporal have it all the same, its steps find no entry here and recover the request. Only a client
-        # with a key can come back for that.
-        self._registry.remove(flight)
-        if not flight.commit_first and isinstance(refusal, DependencyUnavailable):
-            await self._cancel_workflow(flight.key)
 
     def _loader(self, received: ReceivedRequest) -> Callable[[], Awaitable[RouterSnapshot]]:
         user_id, router_id, model_id = received.principal.user_id, received.router_id, received.model_id
@@ -246,64 +208,28 @@ class Submissions:
             raise InvalidRequest("model: name a router (router/{id}) or a model of the catalogue", param="model")
         return lambda: self._configuration.direct_snapshot(user_id, model_id)
 
-    async def outcome(self, submission: Submission) -> tuple[Outcome, RequestRecord]:
-        """The terminal outcome and its row, wherever the rest of the request runs. Waits for the acknowledgement."""
+    async def ended(self, submission: Submission) -> RequestRecord:
+        """The terminal row with its outcome, wherever the request is carried. Raises what refused it."""
         if submission.record is not None:
-            return submission.record.outcome, submission.record
-        flight = submission.flight
-        if flight is None:
+            return submission.record
+        if submission.flight is None:
             raise NotFound("There is no such request")
-        await asyncio.shield(flight.first)
-        if flight.refusal is not None:
-            raise flight.refusal
-        if not flight.final.done():
-            await self._follow(flight)
-        outcome = flight.final.result()
-        if flight.record is None:
-            raise DependencyUnavailable("The outcome is not to be had yet")
-        return outcome, replace(flight.record, outcome=outcome)
-
-    async def _follow(self, flight: Flight) -> None:
-        """Wait for the fallback's outcome: here, or in the process that Temporal gave a later attempt to."""
-        elsewhere = asyncio.ensure_future(self._settle_from_elsewhere(flight))
         try:
-            ends: set[asyncio.Future[Any]] = {flight.final, elsewhere}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if not flight.final.done():
-                await elsewhere  # raises what kept it
-        finally:
-            elsewhere.cancel()
-
-    async def _settle_from_elsewhere(self, flight: Flight) -> None:
-        record = await self._ended_elsewhere(flight.key)
-        if not flight.final.done():
-            flight.record = record
-            flight.settle(record.outcome)
-        # No step of this process will come any more: the entry may go at the next sweep.
-        if not flight.recorded.done():
-            flight.recorded.set_result(None)
-        flight.stored_at = flight.stored_at or time.monotonic()
+            return await asyncio.shield(submission.flight.ended)
+        except Conflict:  # who joined a request that another gateway had accepted a moment earlier
+            return await self._ended_elsewhere(submission.key)
 
     async def abandon(self, submission: Submission) -> None:
         """The client went away. Its request goes on where another client waits for it, or where this one can come back
-        for the answer with its key."""
+        for the answer with its name."""
         flight = submission.flight
         if flight is None:
             return
         if submission.owned and flight.sink is not None:
             flight.sink.close()
         flight.waiting -= 1
-        if flight.waiting > 0 or flight.commit_first:
-            return
-        self._controller.abandon(flight)
-        if flight.first.done() and not flight.final.done() and not flight.calling:
-            self._background.spawn(self._cancel_workflow(flight.key))
-
-    async def _cancel_workflow(self, key: RequestKey) -> None:
-        try:
-            await self._starter.cancel(key)
-        except DependencyUnavailable:
-            return  # it then runs to its end unseen; the health check has noted that Temporal is away
+        if flight.waiting == 0 and not flight.kept:
+            self._controller.abandon(flight)
 
 
 def _joined(flight: Flight) -> Submission:

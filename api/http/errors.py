@@ -27,6 +27,12 @@ class UnsupportedEncoding(errors.ModelPilotError):
     code = "unsupported_content_encoding"
 
 
+class BodyTooSlow(errors.ModelPilotError):
+    """The request body did not come, or too slowly."""
+
+    code = "request_timeout"
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """`retriable`: whether a client that repeats the very same request may succeed."""
@@ -45,6 +51,7 @@ _TABLE: Mapping[type[errors.ModelPilotError], _Row] = {
     errors.NotFound: _Row(404, "not_found_error"),
     errors.Conflict: _Row(409, "conflict_error"),
     errors.PayloadTooLarge: _Row(413, "invalid_request_error"),
+    BodyTooSlow: _Row(408, "invalid_request_error", retriable=True),
     UnsupportedEncoding: _Row(415, "invalid_request_error"),
     errors.IdempotencyMismatch: _Row(422, "invalid_request_error"),
     errors.NoCandidate: _Row(422, "invalid_request_error"),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
+from api.http.bodies import EXPECTS_CONTINUE
 from api.http.errors import error_response, is_unexpected, log_unexpected, openai_envelope
 from api.http.registry import ROUTES, Handler, Scope
 from api.services import SERVICES
@@ -26,6 +27,9 @@ _EXPOSED_HEADERS = (
 )
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]+(\s*,\s*[A-Za-z0-9_-]+)*")
 _PREFLIGHT_MAX_AGE_S = 600
+# A body that is answered before it was read is read and thrown away, since a client that is still sending would miss
+# the answer; with more than this to come its connection ends then.
+_UNREAD_BYTES = 64 * 1024
 
 
 @web.middleware
@@ -80,6 +84,9 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler: the headers of every answer."""
     request[_STARTED] = response
+    if _leaves_much_unread(request):
+        response.force_close()
+        response.headers[hdrs.CONNECTION] = "close"
     response.headers.setdefault(_X_REQUEST_ID, request.get(REQUEST_ID, ""))
     origins = request.app[SERVICES].cors_origins
     if origins:
@@ -88,6 +95,14 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
         if origin in origins:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED_HEADERS
+
+
+def _leaves_much_unread(request: web.Request) -> bool:
+    content, length = request.content, request.content_length
+    if content.is_eof():
+        return False
+    # Nobody knows whether a client that was not told to continue sends its body all the same.
+    return EXPECTS_CONTINUE in request or length is None or length - content.total_bytes > _UNREAD_BYTES
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:

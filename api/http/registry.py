@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_urldispatcher import AbstractRoute
 from pydantic import BaseModel
 
+from api.http.bodies import EXPECTS_CONTINUE
 from api.http.errors import Envelope, openai_envelope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -76,4 +77,13 @@ def add_routes(app: web.Application, specs: Iterable[RouteSpec]) -> None:
     """Register `specs`. This is the only way in: a route that is added otherwise is refused by the middleware."""
     table = app[ROUTES]
     for spec in specs:
-        table.declare(app.router.add_route(spec.method, spec.path, spec.handler), spec)
+        route = app.router.add_route(spec.method, spec.path, spec.handler, expect_handler=_expecting)
+        table.declare(route, spec)
+
+
+async def _expecting(request: web.Request) -> None:
+    """aiohttp would say "100 Continue" here, before anybody looked at the key; ours is said where the body is read."""
+    if request.version >= HttpVersion11:
+        if request.headers[hdrs.EXPECT].lower() != "100-continue":
+            raise web.HTTPExpectationFailed
+        request[EXPECTS_CONTINUE] = True

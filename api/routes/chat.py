@@ -7,9 +7,10 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer
 from api.gateway.receive import ReceivedRequest, receive
-from api.http.bodies import parse_object, read_bytes, validate
+from api.http.bodies import parse_object, read_with, validate
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from modelpilot.chat.body import ChatBody
@@ -41,10 +42,10 @@ def routes() -> list[RouteSpec]:
     explain, deciding = "/router/{router_id}/explain", "The decision for a body, without calling a provider"
     return [
         *(
-            RouteSpec("POST", path, handler, "route", summary, "routing", ChatBody, ChatCompletion)
+            RouteSpec("POST", path, admitted(handler), "route", summary, "routing", ChatBody, ChatCompletion)
             for path, handler in paths.items()
         ),
-        RouteSpec("POST", explain, _explain, "route", deciding, "routing", ChatBody, DecisionView),
+        RouteSpec("POST", explain, admitted(_explain), "route", deciding, "routing", ChatBody, DecisionView),
     ]
 
 
@@ -70,6 +71,10 @@ async def _serve(request: web.Request, received: ReceivedRequest) -> web.StreamR
 
 async def _received(request: web.Request, router_id: str | None) -> ReceivedRequest:
     received_at = time.monotonic()
-    raw = await read_bytes(request)
+    raw, body, checked = await read_with(request, _checked)
+    return receive(request, router_id, raw, body, checked, received_at)
+
+
+def _checked(raw: bytes) -> tuple[bytes, dict[str, Any], ChatBody]:
     body = parse_object(raw)
-    return receive(request, router_id, raw, body, validate(body, ChatBody), received_at)
+    return raw, body, validate(body, ChatBody)

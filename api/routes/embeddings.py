@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from activities.requests.embeddings import Embedded, EmbeddingCaller
 from activities.requests.failures import attempt_summary, failed_outcome, outcome_error
+from api.gateway.admission import TICKET, admitted
 from api.gateway.receive import check_allowed
 from api.http.bodies import read_body
 from api.http.middleware import PRINCIPAL, REQUEST_ID
@@ -65,7 +66,8 @@ class EmbeddingList(BaseModel):
 def routes() -> list[RouteSpec]:
     """The route of this module. Its application has `EMBEDDINGS`."""
     summary = "Embeddings of one model of the catalogue"
-    return [RouteSpec("POST", "/v1/embeddings", _create, "route", summary, "openai", EmbeddingsBody, EmbeddingList)]
+    handler = admitted(_create)
+    return [RouteSpec("POST", "/v1/embeddings", handler, "route", summary, "openai", EmbeddingsBody, EmbeddingList)]
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
@@ -76,6 +78,7 @@ async def _create(request: web.Request) -> web.StreamResponse:
     user_id = request[PRINCIPAL].user_id
     snapshot = await access.configuration.direct_snapshot(user_id, body.model)
     spec = _checked(snapshot, body.model)
+    request[TICKET].called()
     started = time.monotonic()
     ended = await access.caller.embed(snapshot, spec, body.model_dump(exclude_unset=True))
     if ended.answer is None:

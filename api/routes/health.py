@@ -24,17 +24,19 @@ _PROBE_TIMEOUT_S = 2.0
 
 
 class Dependency(BaseModel):
-    """One dependency."""
+    """One dependency. Of the required ones, one has to be up."""
 
     status: Literal["up", "down"]
     required: bool
 
 
 class Readiness(BaseModel):
-    """`degraded`: something optional is away, requests are served all the same."""
+    """`degraded` names what is away; requests are served all the same while one of the required ones is there."""
 
     status: Literal["ready", "degraded", "unready", "draining"]
     dependencies: dict[str, Dependency]
+    degraded: list[str]
+    details: dict[str, float]
 
 
 class Liveness(BaseModel):
@@ -78,14 +80,20 @@ async def _assess(services: Services) -> Readiness:
         check.name: Dependency(status="up" if is_up else "down", required=check.required)
         for check, is_up in zip(checks, up, strict=True)
     }
-    return Readiness(status=_verdict(services.draining(), list(dependencies.values())), dependencies=dependencies)
+    return Readiness(
+        status=_verdict(services.draining(), list(dependencies.values())),
+        dependencies=dependencies,
+        degraded=[name for name, dependency in dependencies.items() if dependency.status == "down"],
+        details=dict(services.details()),
+    )
 
 
 def _verdict(draining: bool, dependencies: list[Dependency]) -> Literal["ready", "degraded", "unready", "draining"]:
     down = [dependency for dependency in dependencies if dependency.status == "down"]
     if draining:
         return "draining"
-    if any(dependency.required for dependency in down):
+    required = [dependency for dependency in dependencies if dependency.required]
+    if required and all(dependency.status == "down" for dependency in required):
         return "unready"
     return "degraded" if down else "ready"
 

@@ -64,12 +64,7 @@ async def _versions(request: web.Request) -> web.StreamResponse:
 
 
 async def check_router(models: ModelRepository, owner: str, router: Router) -> None:
-    """What the type cannot know: the models exist in the owner's catalogue, and the durability is built.
-
-    Raises InvalidRequest.
-    """
-    if router.durability == "relaxed":
-        raise InvalidRequest("durability: 'relaxed' is not built yet; use 'strict'", param="durability")
+    """What the type cannot know: the models exist in the owner's catalogue. Raises InvalidRequest."""
     known: set[str] = set()
     for field, model in router.named_models():
         if model in known:

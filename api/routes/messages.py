@@ -11,9 +11,10 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
+from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
 from api.gateway.receive import ReceivedRequest, receive
-from api.http.bodies import parse_object, read_bytes, validate
+from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
@@ -21,6 +22,7 @@ from modelpilot.chat.body import ChatBody
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
+from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.jsonb import dump
 
 # Anthropic's own words, by status; the SDKs choose their exception by the status alone.
@@ -60,8 +62,14 @@ def routes() -> list[RouteSpec]:
     routing = "Route a request in Anthropic's Messages format (or call one model, by `model`)"
     counting = "Estimate the input tokens of a Messages request"
     return [
-        anthropic("/v1/messages", _create, summary=routing, request=MessagesBody, response=Message),
-        anthropic("/v1/messages/count_tokens", _count, summary=counting, request=CountTokensBody, response=TokenCount),
+        anthropic("/v1/messages", admitted(_create), summary=routing, request=MessagesBody, response=Message),
+        anthropic(
+            "/v1/messages/count_tokens",
+            admitted(_count),
+            summary=counting,
+            request=CountTokensBody,
+            response=TokenCount,
+        ),
     ]
 
 
@@ -74,24 +82,39 @@ def anthropic_envelope(view: ErrorView) -> dict[str, Any]:
     return {"type": "error", "error": error, "request_id": request_id}
 
 
+@dataclass(frozen=True, slots=True)
+class _Translated:
+    """A Messages request, and the same as a chat request."""
+
+    body: dict[str, Any]
+    raw: bytes
+    chat: dict[str, Any]
+    checked: ChatBody
+
+
 async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
-    body = parse_object(await read_bytes(request))
-    validate(body, MessagesBody)
-    return await answer(request, _received(request, chat_request_of(body), received_at), _format(body))
+    translated = await read_with(request, partial(_translated, model=MessagesBody, defaults={}))
+    return await answer(request, _received(request, translated, received_at), _format(translated.body))
 
 
 async def _count(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
-    body = parse_object(await read_bytes(request))
-    validate(body, CountTokensBody)
-    received = _received(request, chat_request_of({"max_tokens": 1, **body}), received_at)
+    translated = await read_with(request, partial(_translated, model=CountTokensBody, defaults={"max_tokens": 1}))
+    received = _received(request, translated, received_at)
     return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
-def _received(request: web.Request, chat: dict[str, Any], received_at: float) -> ReceivedRequest:
+def _translated(raw: bytes, model: type[CountTokensBody], defaults: dict[str, Any]) -> _Translated:
+    body = parse_object(raw)
+    validate(body, model)
+    chat = chat_request_of({**defaults, **body})
     # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
-    return receive(request, None, dump(chat), chat, validate(chat, ChatBody), received_at)
+    return _Translated(body, dump(chat), chat, validate(chat, ChatBody))
+
+
+def _received(request: web.Request, translated: _Translated, received_at: float) -> ReceivedRequest:
+    return receive(request, None, translated.raw, translated.chat, translated.checked, received_at)
 
 
 def _format(body: dict[str, Any]) -> Format:
@@ -112,9 +135,9 @@ class MessagesStream(AnswerStream):
 
     encoder: MessageEncoder = field(kw_only=True)
 
-    def encode(self, chunks: list[dict[str, Any]]) -> bytes:
+    def encode(self, chunks: list[Chunk]) -> bytes:
         """Every event of the chunks."""
-        return b"".join(_named(self.encoder.take(chunk)) for chunk in chunks)
+        return b"".join(_named(self.encoder.take(chunk.data)) for chunk in chunks)
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """`message_delta` with our object, and `message_stop`."""

@@ -10,13 +10,12 @@ from api.http.middleware import PRINCIPAL
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from modelpilot.errors import NotFound
-from modelpilot.requests.ports import Ledger, WorkflowStarter
+from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import RequestKey
 from modelpilot.wire.json_model import WireModel
 
 LEDGER: web.AppKey[Ledger] = web.AppKey("ledger", Ledger)
 REGISTRY: web.AppKey[FlightRegistry] = web.AppKey("flights", FlightRegistry)
-STARTER: web.AppKey[WorkflowStarter] = web.AppKey("starter", WorkflowStarter)
 
 
 class RequestView(WireModel):
@@ -32,7 +31,7 @@ class RequestView(WireModel):
 
 
 def routes() -> list[RouteSpec]:
-    """The route of this module. Its application has `LEDGER`, `REGISTRY` and `STARTER`."""
+    """The route of this module. Its application has `LEDGER` and `REGISTRY`."""
     summary = "Status, attempts, decision, cost, workflow, and the answer while retained"
     return [RouteSpec("GET", "/v1/requests/{request_id}", _show, "route", summary, "routing", None, RequestView)]
 
@@ -55,7 +54,7 @@ async def _view(app: web.Application, key: RequestKey) -> dict[str, Any] | None:
     flight = app[REGISTRY].find(key)
     if flight is not None:
         return _running(key, flight.request.decision)
-    return _running(key, None) if await app[STARTER].is_running(key) else None
+    return _running(key, None) if await app[LEDGER].is_open(key) else None
 
 
 def _running(key: RequestKey, decision: dict[str, Any] | None) -> dict[str, Any]:

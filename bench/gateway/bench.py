@@ -1,287 +1,236 @@
-"""`modelpilot bench gateway`: what the gateway adds to a direct call, and its rate beside that of no-op workflows.
-
-The router under test has three models of the simulator whose answers take the same known time.
+"""`modelpilot bench gateway`: what the gateway adds to a direct call, what it costs each process, how it fares beside
+no-op workflows and peers, and what it does with more requests than it can answer.
 """
 
 import asyncio
 import itertools
-import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import aiohttp
+from pydantic.alias_generators import to_camel
 from temporalio.client import Client
 
 from bench import machine
-from bench.gateway.history import Explained, PastModel, past_prompts, prompt
+from bench.gateway.load import Load
 from bench.gateway.noop import NOOP_WORKFLOW, noop_worker, start_to_complete
-from bench.gateway.results import FIRST_TOKEN, NOOP, WHOLE, compare
-from bench.gateway.targets import BadAnswer, Call, ChatTarget, closed_loop, first_token, open_session, whole_answer
+from bench.gateway.peers import Peer, running_peers
+from bench.gateway.rates import RateRun
+from bench.gateway.results import FIRST_TOKEN, NOOP, WHOLE, chunk_costs, compare, setting_name
+from bench.gateway.rounds import Bench, Kind
+from bench.gateway.router import (
+    SHORT_TOKENS,
+    Answers,
+    BenchRouter,
+    direct_target,
+    prepare_history,
+    provider_calls,
+)
+from bench.gateway.targets import Call, ChatTarget, first_token, open_session, whole_answer
 from bench.installation import Installation, fresh_installation
+from bench.processes import ProcessMeter, cpu_used
 from bench.report import Progress
-from bench.statistics import Phase
 from infra.temporal.client import connect
 from modelpilot import names
-from modelpilot.errors import DependencyUnavailable
-from modelpilot.management.resources import OPERATOR_USER
-from modelpilot.requests.records import HistoryScope
 
-ROUTER_ID = "bench"
-SCOPE = HistoryScope(OPERATOR_USER, ROUTER_ID)
-# Equally long answers, so that the model chosen makes no difference to the provider's time.
-ANSWER_TOKENS = 20
-# Simulator's name, quality, latency in ms, USD per input and output token: as the seeded catalogue has them.
-_MODELS = (
-    ("small", 0.6, 400.0, 0.15e-6, 0.6e-6),
-    ("medium", 0.8, 700.0, 0.8e-6, 4e-6),
-    ("large", 0.95, 1500.0, 3e-6, 15e-6),
-)
-
-
-def past_models() -> Sequence[PastModel]:
-    """What the router's history is made of."""
-    return [
-        PastModel(_model_id(name), quality, latency_ms, cost_usd=40 * in_usd + ANSWER_TOKENS * out_usd)
-        for name, quality, latency_ms, in_usd, out_usd in _MODELS
-    ]
-
-
-def direct_target(installation: Installation, upstream_ms: float) -> ChatTarget:
-    """The provider itself: what every other target is compared with."""
-    url = f"{installation.settings.simulator_url}/v1/chat/completions"
-    return ChatTarget("direct", url, model=_provider_model("small", upstream_ms))
-
-
-class BenchRouter:
-    """The router in a running installation, managed over its API like any other."""
-
-    def __init__(self, installation: Installation, session: aiohttp.ClientSession) -> None:
-        self._url, self._session = installation.settings.api_url, session
-        self._headers = {"authorization": f"Bearer {installation.admin_key}"}
-
-    @property
-    def target(self) -> ChatTarget:
-        """Where its requests go."""
-        return ChatTarget("gateway", f"{self._url}/router/{ROUTER_ID}", headers=self._headers)
-
-    async def put(self, upstream_ms: float) -> None:
-        """Create it, or change how long its models take. Raises BadAnswer."""
-        for name, quality, latency_ms, in_usd, out_usd in _MODELS:
-            body = {
-                "id": _model_id(name),
-                "provider": "simulator",
-                "providerModel": _provider_model(name, upstream_ms),
-                "capabilities": ["chat"],
-                "avgLatencyMs": latency_ms,
-                "qualityScore": quality,
-                "costPerInputToken": in_usd,
-                "costPerOutputToken": out_usd,
-            }
-            await self._json("PUT", f"/api/models/{_model_id(name)}", body)
-        router = {
-            "id": ROUTER_ID,
-            "availableModels": [_model_id(model[0]) for model in _MODELS],
-            "objective": {"costWeight": 0.5, "latencyWeight": 0.2, "qualityWeight": 0.3},
-            "fallbackStrategy": {"fallbackModels": [], "retryAttempts": 0},
-        }
-        await self._json("PUT", f"/api/routers/{ROUTER_ID}", router)
-
-    async def explain(self, prompt: str) -> Explained:
-        """The neighbours of a decision. Raises BadAnswer."""
-        body = {"messages": [{"role": "user", "content": prompt}]}
-        decision = (await self._json("POST", f"/router/{ROUTER_ID}/explain", body))["decision"]
-        return [(neighbour["requestId"], neighbour["quality"]) for neighbour in decision["neighbours"]]
-
-    async def _json(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        async with self._session.request(method, self._url + path, json=body, headers=self._headers) as answer:
-            if answer.status not in (200, 201):
-                raise BadAnswer(f"{method} {path}: status {answer.status}: {(await answer.text())[:200]}")
-            content: dict[str, Any] = await answer.json()
-            return content
-
-
-def _model_id(name: str) -> str:
-    return f"bench/{name}"
-
-
-def _provider_model(name: str, upstream_ms: float) -> str:
-    return f"{name}+latency{upstream_ms:g}+tokens{ANSWER_TOKENS}"
-
-
-SETTLE_WITHIN_S = 60.0
-_ASK_AGAIN_S = 0.1
-FEWEST_WARM_UP_CALLS = 20
+_WAYS = {WHOLE: whole_answer, FIRST_TOKEN: first_token}
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
     """`requests` is per kind of call, round, upstream latency and concurrency; `history` is in rows.
 
-    `rest_s` is the pause between filling the history and its first use. A gateway reads rows that are less than a
+    `rest_s` is the pause between filling the history and its first use: a gateway reads rows that are less than a
     minute old again with each refresh, and Milvus merges what was flushed: neither is what 20,000 old prompts cost.
+    `idle_s` is how long the processes are watched with nothing to do. `steady_per_s` requests come each second for
+    `steady_s`. `long_requests` are per kind of call, with answers of `long_tokens`. Each of the `rates` (per second,
+    over a provider of `rate_upstream_ms`) lasts `rate_s`. `only` leaves out the rates, or all but the rates.
     """
 
-    rounds: int = 5
+    rounds: int = 3
     requests: int = 200
     concurrency: tuple[int, ...] = (1, 16)
     upstream_ms: tuple[float, ...] = (20.0, 0.0)
     history: int = 20_000
     rest_s: float = 65.0
+    idle_s: float = 10.0
+    steady_per_s: float = 4.0
+    steady_s: float = 30.0
+    long_tokens: int = 800
+    long_requests: int = 48
+    rates: tuple[float, ...] = (25.0, 50.0, 100.0, 200.0)
+    rate_s: float = 20.0
+    rate_upstream_ms: float = 20.0
+    only: Literal["calls", "rates"] | None = None
+    peers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of call. `workflow` names the workflow that each call starts, None where it starts none."""
+class Setting:
+    """One table of the results: how the provider answers, how it is asked, and which kinds of call take turns."""
 
-    call: Call
-    workflow: str | None = None
+    answers: Answers
+    load: Load
+    rounds: int
+    requests: int
+    ways: tuple[str, ...] = tuple(_WAYS)
+    noop: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """What tells it from the others. `concurrency` is None where requests come by the clock."""
+        clients = self.load.clients if self.load.per_s is None else None
+        about = {to_camel(name): value for name, value in asdict(self.answers).items()}
+        return {**about, "concurrency": clients, "perS": self.load.per_s}
+
+
+def settings_of(options: GatewayOptions) -> Iterator[Setting]:
+    """What is measured in rounds, in this order."""
+    if options.only == "rates":
+        return
+    for upstream_ms in options.upstream_ms:
+        for clients in options.concurrency:
+            yield Setting(Answers(upstream_ms), Load(clients), options.rounds, options.requests)
+    first, most = options.upstream_ms[0], Load(max(options.concurrency))
+    steady = max(round(options.steady_per_s * options.steady_s), 1)
+    yield Setting(Answers(first), Load(per_s=options.steady_per_s), 1, steady, ways=(WHOLE,))
+    yield Setting(Answers(first, options.long_tokens), most, 1, options.long_requests, noop=False)
+    for tokens in (SHORT_TOKENS, options.long_tokens):
+        yield Setting(Answers(first, tokens, one_by_one=True), most, 1, options.long_requests, noop=False)
 
 
 @dataclass(slots=True)
-class Bench:
-    """Runs phases in interleaved rounds: every kind of call gets a turn in every round, so that noise of the machine
-    meets all of them. `temporal` is asked when their workflows closed. Every prompt is used once."""
+class Setup:
+    """What all measurements share. `memory` grows by what each process holds after each of them."""
 
+    installation: Installation
+    session: aiohttp.ClientSession
     temporal: Client
-    kinds: Mapping[str, Kind]
-    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    router: BenchRouter
+    meter: ProcessMeter
+    peers: Sequence[Peer]
+    numbers: "itertools.count[int]"
+    memory: list[dict[str, Any]] = field(default_factory=list)
 
-    async def warm_up(self, requests: int, concurrency: int) -> None:
-        """Every kind once, unmeasured: connections are opened, caches filled."""
-        calls = max(min(requests, FEWEST_WARM_UP_CALLS), 2 * concurrency)
-        for kind in self.kinds.values():
-            await self._phase(kind, calls, concurrency)
+    def note_memory(self, when: str) -> None:
+        """What each process holds now."""
+        self.memory.append({"when": when, "mb": self.meter.memory_mb()})
 
-    async def rounds(self, rounds: int, requests: int, concurrency: int, progress: Progress) -> dict[str, list[Phase]]:
-        """All kinds, `rounds` times, each time beginning with another one."""
-        phases: dict[str, list[Phase]] = defaultdict(list)
-        names = list(self.kinds)
-        for turn in range(rounds):
-            progress(f"c={concurrency}: round {turn + 1} of {rounds}")
-            first = turn % len(names)
-            for name in (*names[first:], *names[:first]):
-                phases[name].append(await self._phase(self.kinds[name], requests, concurrency))
-        return {name: phases[name] for name in names}
+    def kinds(self, setting: Setting) -> dict[str, Kind]:
+        """What is measured, by name: each way of asking for each target, and the no-op workflow."""
+        model = setting.answers.model()
+        targets = [
+            direct_target(self.installation, model),
+            self.router.target,
+            *(peer.target(model) for peer in self.peers),
+        ]
+        asked = itertools.product(setting.ways, targets)
+        kinds = {f"{target.name}.{way}": Kind(self.call(way, target), _workflow_of(target)) for way, target in asked}
+        return {**kinds, NOOP: Kind(self._noop, NOOP_WORKFLOW)} if setting.noop else kinds
 
-    async def _phase(self, kind: Kind, requests: int, concurrency: int) -> Phase:
-        prompts = [prompt(number) for number in itertools.islice(self.numbers, requests)]
-        began = datetime.now(UTC)
-        phase = await closed_loop(kind.call, prompts, concurrency)
-        if kind.workflow is not None:
-            # Also keeps what a phase leaves behind (closing, storing) out of the next one.
-            closed = await last_close(self.temporal, kind.workflow, began, len(phase.latencies_ms))
-            phase.durable_s = max((closed - began).total_seconds(), phase.answered_s)
-        return phase
+    def call(self, way: str, target: ChatTarget) -> Call:
+        """One way of asking a target."""
+        return partial(_WAYS[way], self.session, target)
+
+    async def _noop(self, _: str) -> Any:
+        return await start_to_complete(self.temporal)
 
 
-async def bench_gateway(options: GatewayOptions, progress: Progress) -> dict[str, Any]:
-    """Start an installation, measure, stop it; the results as JSON.
+async def bench_gateway(options: GatewayOptions, peers_dir: Path | None, progress: Progress) -> dict[str, Any]:
+    """Start an installation, measure, stop it; the results as JSON. Peers are installed in `peers_dir`, where given.
 
     Raises StackError, DependencyUnavailable, BadAnswer where the installation cannot be measured at all.
     """
     about = machine.about("gateway", options)
     async with AsyncExitStack() as stack:
         installation = await stack.enter_async_context(fresh_installation(progress))
-        session = await stack.enter_async_context(open_session())
-        client = await connect(installation.settings, installation.keyring, "bench")
-        await stack.enter_async_context(noop_worker(client))
-        router = BenchRouter(installation, session)
-        fill_s = await _prepare(installation, router, options, progress)
-        numbers = itertools.count(options.history)
-        cells = []
-        for upstream_ms in options.upstream_ms:
-            await router.put(upstream_ms)
-            targets = [direct_target(installation, upstream_ms), router.target]
-            bench = Bench(client, _kinds(session, client, targets), numbers)
-            cells += await _measure(bench, options, upstream_ms, progress)
+        setup = await _set_up(stack, installation, options, peers_dir, progress)
+        setup.note_memory("at the start")
+        fill_s = await prepare_history(installation, setup.router, options.history, options.rest_s, progress)
+        setup.note_memory("past prompts stored")
+        idle = await _idle(setup, options.idle_s, progress)
+        cells = [await _measure(setup, setting, progress) for setting in settings_of(options)]
+        rates = [] if options.only == "calls" else await _measure_rates(setup, options, progress)
+        setup.note_memory("at the end")
     return {
         **about,
         "setup": {"startS": round(installation.start_s, 2), "historyFillS": round(fill_s, 2)},
+        "idleCpuMsPerS": idle,
         "results": cells,
+        "cpuMsPerChunk": chunk_costs(cells),
+        "rates": rates,
+        "memory": setup.memory,
     }
 
 
-async def last_close(client: Client, workflow: str, since: datetime, expected: int) -> datetime:
-    """Wait until all workflows of this name started at or after `since` are closed; when the last one was, by the
-    Temporal server's own record.
-
-    The clock that stamped them is this machine's, and asking takes place after the fact, so that the answer costs the
-    measured phase nothing. Raises DependencyUnavailable when fewer than `expected` have closed in time.
-    """
-    started = f"WorkflowType = '{workflow}' AND StartTime >= '{since.astimezone(UTC).isoformat('T', 'milliseconds')}'"
-    try:
-        async with asyncio.timeout(SETTLE_WITHIN_S):
-            while not await _all_closed(client, started, expected):  # noqa: ASYNC110 - nothing tells us
-                await asyncio.sleep(_ASK_AGAIN_S)
-    except TimeoutError:
-        found = (await client.count_workflows(started)).count
-        raise DependencyUnavailable(
-            f"of {expected} {workflow}, {found} were started, and not all have closed"
-        ) from None
-    closes = [run.close_time async for run in client.list_workflows(started) if run.close_time is not None]
-    return max(closes, default=since)
-
-
-async def _all_closed(client: Client, started: str, expected: int) -> bool:
-    # Visibility lags behind a little: first everything must be listed at all.
-    if (await client.count_workflows(started)).count < expected:
-        return False
-    return (await client.count_workflows(f"{started} AND ExecutionStatus = 'Running'")).count == 0
+async def _set_up(
+    stack: AsyncExitStack,
+    installation: Installation,
+    options: GatewayOptions,
+    peers_dir: Path | None,
+    progress: Progress,
+) -> Setup:
+    peers: list[Peer] = []
+    models = {setting.answers.model() for setting in settings_of(options)}
+    if options.peers and models:
+        url = str(installation.settings.simulator_url)
+        peers = await stack.enter_async_context(running_peers(url, sorted(models), peers_dir, progress))
+    session = await stack.enter_async_context(open_session())
+    client = await connect(installation.settings, installation.keyring, "bench")
+    await stack.enter_async_context(noop_worker(client))
+    return Setup(
+        installation=installation,
+        session=session,
+        temporal=client,
+        router=BenchRouter(installation, session),
+        meter=ProcessMeter(installation.pid, {peer.name: peer.pid for peer in peers}),
+        peers=peers,
+        numbers=itertools.count(options.history),
+    )
 
 
-async def _prepare(
-    installation: Installation, router: BenchRouter, options: GatewayOptions, progress: Progress
-) -> float:
-    """Fill the history before the first query, so that the gateway loads it as a restarted one would; seconds taken."""
-    async with past_prompts(installation.settings, SCOPE, past_models()) as history:
-        progress(f"storing {options.history:,} past prompts")
-        began = time.perf_counter()
-        await history.fill(options.history)
-        fill_s = time.perf_counter() - began
-        await router.put(options.upstream_ms[0])
-        progress(f"letting them settle for {options.rest_s:g} s")
-        await asyncio.sleep(options.rest_s)
-        progress("waiting until the gateway answers from memory")
-        await history.wait_until_hot(router.explain)
-    return fill_s
+async def _idle(setup: Setup, seconds: float, progress: Progress) -> dict[str, float | None]:
+    """CPU milliseconds per second of each process with nothing to do: part of what a low rate costs per request."""
+    progress(f"watching idle processes for {seconds:g} s")
+    before = setup.meter.read()
+    await asyncio.sleep(seconds)
+    used = cpu_used(before, setup.meter.read())
+    return {role: None if ms is None else round(ms / seconds, 3) for role, ms in used.items()}
 
 
-def _kinds(session: aiohttp.ClientSession, client: Client, targets: Sequence[ChatTarget]) -> dict[str, Kind]:
-    """What is measured, by name: both ways of asking for each target, and the no-op workflow.
+async def _measure(setup: Setup, setting: Setting, progress: Progress) -> dict[str, Any]:
+    about = setting.to_json()
+    name = setting_name(about)
+    await setup.router.put(setting.answers)
+    bench = Bench(setup.temporal, setup.meter, setup.kinds(setting), setup.numbers)
+    progress(f"{name}: warming up")
+    await bench.warm_up(setting.requests, setting.load)
+    phases = await bench.rounds(
+        setting.rounds, setting.requests, setting.load, lambda text: progress(f"{name}: {text}")
+    )
+    setup.note_memory(name)
+    return {**about, **compare(phases)}
 
-    A peer is one more target.
-    """
-    ways = {WHOLE: whole_answer, FIRST_TOKEN: first_token}
-    kinds = {
-        f"{target.name}.{way}": Kind(partial(ask, session, target), _workflow_of(target))
-        for way, ask in ways.items()
-        for target in targets
-    }
 
-    async def noop(_: str) -> Any:
-        return await start_to_complete(client)
-
-    return {**kinds, NOOP: Kind(noop, NOOP_WORKFLOW)}
+async def _measure_rates(setup: Setup, options: GatewayOptions, progress: Progress) -> list[dict[str, Any]]:
+    await setup.router.put(Answers(options.rate_upstream_ms))
+    run = RateRun(
+        temporal=setup.temporal,
+        meter=setup.meter,
+        call=setup.call(WHOLE, setup.router.target),
+        provider_calls=partial(provider_calls, setup.session, setup.installation),
+        numbers=setup.numbers,
+    )
+    found = []
+    for per_s in options.rates:
+        progress(f"{per_s:g} requests per second for {options.rate_s:g} s, and until all is closed")
+        found.append(await run.measure(per_s, options.rate_s))
+        setup.note_memory(f"{per_s:g} per second")
+    return found
 
 
 def _workflow_of(target: ChatTarget) -> str | None:
     return names.ROUTE_REQUEST_WORKFLOW if target.name == "gateway" else None
-
-
-async def _measure(
-    bench: Bench, options: GatewayOptions, upstream_ms: float, progress: Progress
-) -> list[dict[str, Any]]:
-    cells = []
-    for concurrency in options.concurrency:
-        progress(f"upstream {upstream_ms:g} ms, c={concurrency}: warming up")
-        await bench.warm_up(options.requests, concurrency)
-        phases = await bench.rounds(
-            options.rounds, options.requests, concurrency, lambda text: progress(f"upstream {upstream_ms:g} ms, {text}")
-        )
-        cells.append({"upstreamMs": upstream_ms, "concurrency": concurrency, **compare(phases)})
-    return cells

@@ -1,17 +1,14 @@
-"""Whom a chat request is sent to (the provider itself, our gateway, later a peer), how it is timed, and the load."""
+"""Whom a chat request is sent to (the provider itself, our gateway, a peer), and how an answer is timed."""
 
-import asyncio
+import resource
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import orjson
-from temporalio.client import WorkflowFailureError
-from temporalio.service import RPCError
-
-from bench.statistics import Phase
 
 CALL_TIMEOUT_S = 60.0
 # Longer than any pause between phases, so that no measured call opens a connection.
@@ -22,6 +19,14 @@ _DONE = b"[DONE]"
 
 class BadAnswer(Exception):
     """The answer was not what a client could use."""
+
+
+class BadStatus(BadAnswer):
+    """The answer was an error."""
+
+    def __init__(self, status: int, content: bytes) -> None:
+        super().__init__(f"status {status}: {content[:200].decode('utf-8', 'replace')}")
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +55,21 @@ class Timed:
 
 
 Call = Callable[[str], Awaitable[Timed]]
-_FAILURES = (BadAnswer, aiohttp.ClientError, TimeoutError, WorkflowFailureError, RPCError)
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A client that keeps as many connections as are used at once."""
+    """A client that keeps as many connections as are used at once, up to the most that the system lets us open.
+
+    Servers that are to have their usual limit are started before it.
+    """
+    with suppress(ValueError, OSError):
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
         timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S),
         headers={"content-type": "application/json"},
     )
-
-
-async def closed_loop(call: Call, prompts: Sequence[str], concurrency: int) -> Phase:
-    """Make one call per prompt by `concurrency` clients, each of which asks again when it has its answer.
-
-    A failed call is counted and is no sample.
-    """
-    waiting, phase = iter(prompts), Phase()
-
-    async def client() -> None:
-        for prompt in waiting:  # shared: each client takes the next one
-            try:
-                timed = await call(prompt)
-            except _FAILURES as error:
-                phase.errors[f"{type(error).__name__}: {error}"[:200]] += 1
-            else:
-                phase.latencies_ms.append(timed.ms)
-                phase.degraded += timed.degraded
-
-    began = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(concurrency)))
-    phase.answered_s = time.perf_counter() - began
-    return phase
 
 
 async def whole_answer(session: aiohttp.ClientSession, target: ChatTarget, prompt: str) -> Timed:
@@ -122,7 +109,7 @@ async def first_token(session: aiohttp.ClientSession, target: ChatTarget, prompt
 
 def _check(answer: aiohttp.ClientResponse, content: bytes) -> None:
     if answer.status != 200:
-        raise BadAnswer(f"status {answer.status}: {content[:200].decode('utf-8', 'replace')}")
+        raise BadStatus(answer.status, content)
 
 
 def _has_text(line: bytes) -> bool:

@@ -20,7 +20,7 @@ _FILL = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
     status, model, provider, latency_ms, ttft_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
     reasoning_tokens, success, finish_reason, request_type, quality, quality_source, attempts, fallback_used, degraded,
-    propensity, explored, prompt_hash, decision, features, tags, session_id, stream, carbon_g, preferred_model,
+    propensity, explored, prompt_hash, decision, tags, session_id, stream, carbon_g, preferred_model,
     preferred_cost_usd, preferred_carbon_g, best_model, best_cost_usd, best_carbon_g, cheapest_model, cheapest_cost_usd,
     cheapest_carbon_g, predicted_cost_usd, predicted_carbon_g)
 SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% %(routers)s, 'key-1', 1,
@@ -29,7 +29,7 @@ SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% 
     CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'completed' END, model, 'simulator', -800 * ln(1 - random()),
     100 * random(), 2 * random(), 0.01 * random(), (1000 * random())::bigint, (500 * random())::bigint, 0, 0,
     n %% 50 <> 0, 'stop', (%(types)s::text[])[1 + n / 3 %% 5], random(), 'checks', 1, n %% 25 = 0, '{}', 1.0, false,
-    md5(n::text), (%(decisions)s::jsonb) -> model -> (n / 8 %% %(each)s)::int, '{"characters": 120, "words": 20}', '{}',
+    md5(n::text), (%(decisions)s::jsonb) -> model -> (n / 8 %% %(each)s)::int, '{}',
     null, false, random(), 'sim/model-3', 0.01 * random(), random(), 'sim/model-7', 0.02 * random(), random(),
     'sim/model-0', 0.001 * random(), random(), 0.01 * random(), random()
 FROM generate_series(0, %(rows)s - 1) AS n

@@ -12,6 +12,7 @@ import psycopg
 
 from bench import machine
 from bench.installation import Installation
+from bench.processes import ProcessMeter
 from bench.report import Progress
 from infra.settings import Settings
 from infra.vectors.embedders import EmbedderConfig, create_embedder
@@ -28,11 +29,11 @@ _FILL = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
     status, model, provider, latency_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
     reasoning_tokens, success, finish_reason, request_type, checks_quality, quality_pending, attempts, fallback_used,
-    degraded, propensity, explored, prompt_hash, decision, features, tags, stream)
+    degraded, propensity, explored, prompt_hash, decision, tags, stream)
 SELECT %(user)s, 'rescore-' || n, %(router)s, 'key-1', 1, now() - interval '1 hour' + n * interval '1 ms',
     now() - interval '1 hour', now() - interval '1 hour', 'completed', %(model)s, 'simulator', 100, 2, 0.0001, 100, 50,
     0, 0, true, 'stop', 'chat', CASE WHEN n %% 2 = 0 THEN 1.0 END, true, 1, false, '{}', 1.0, false, md5(n::text),
-    '{}', '{}', '{}', false
+    '{}', '{}', false
 FROM generate_series(0, %(rows)s - 1) AS n
 """
 _RATE = """
@@ -64,7 +65,7 @@ async def run_job(
 
     Raises JobFailed where it has no end.
     """
-    worker = machine.find("worker", installation.settings.data_dir)
+    worker = ProcessMeter(installation.pid).read()["worker"].pids[0]
     before = machine.resident_mb(worker)
     machine.forget_peak(worker)
     began = time.perf_counter()

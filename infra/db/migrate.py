@@ -38,6 +38,12 @@ def upgrade(url: str) -> None:
             command.upgrade(config, "head")
 
 
+def revision(url: str) -> str | None:
+    """The revision of the schema, None for an empty database. Raises DependencyUnavailable."""
+    with _locked(url) as (connection, _):
+        return MigrationContext.configure(connection).get_current_revision()
+
+
 def check(url: str) -> None:
     """Raise DependencyUnavailable where the database is away, behind this version, or differs from its tables."""
     with _locked(url) as (_, config):

@@ -30,6 +30,7 @@ class ChildSpec:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
+    nice: int = 0  # how far it stands back for others that want the processor
 
 
 class Child:
@@ -117,7 +118,7 @@ class Child:
 
 def _launch_argv(spec: ChildSpec) -> list[str]:
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER)]
-    return [*launcher, str(os.getpid()), str(int(spec.death_signal)), spec.user or "", *spec.argv]
+    return [*launcher, str(os.getpid()), str(int(spec.death_signal)), str(spec.nice), spec.user or "", *spec.argv]
 
 
 def _signal_group(group_id: int, number: signal.Signals) -> None:

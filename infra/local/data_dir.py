@@ -48,6 +48,11 @@ class DataDir:
         return self.run / "worker.ready"
 
     @property
+    def closer_ready(self) -> Path:
+        """Touched by the closer when it works."""
+        return self.run / "closer.ready"
+
+    @property
     def addresses(self) -> Path:
         """Where the running stack's services are (`infra.local.environment`)."""
         return self.run / "addresses.json"

@@ -1,4 +1,4 @@
-"""Become another program, tied to the life of the parent: `launch.py PARENT_PID DEATH_SIGNAL USER PROGRAM ARGS...`.
+"""Become another program, tied to the life of the parent: `launch.py PARENT DEATH_SIGNAL NICE USER PROGRAM ARGS...`.
 
 Run with `python -I -S`, so it imports nothing of the project and costs about 20 ms. It exists because the same steps
 in `subprocess.Popen(preexec_fn=...)` run Python between fork and exec, which can deadlock in a process with threads.
@@ -19,6 +19,19 @@ def restore_signals() -> None:
     for name in INHERITED_DISPOSITIONS:
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def stand_back(niceness: int) -> None:
+    """Leave the processor to others. Where the kernel shares it among sessions first, as desktops and many servers have
+    it, niceness counts within a session only, and this process has one of its own: so the session is told, too."""
+    if niceness == 0:
+        return
+    os.nice(niceness)
+    try:
+        with open("/proc/self/autogroup", "w", encoding="ascii") as group:  # noqa: PTH123 - pathlib takes 20 ms to import
+            group.write(str(niceness))
+    except OSError:
+        return  # another kernel, or one that does not group
 
 
 def drop_to(user: str) -> None:
@@ -47,8 +60,9 @@ def die_with_parent(parent_pid: int, death_signal: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Do the steps in their order and replace this process."""
-    parent_pid, death_signal, user, *program = arguments
+    parent_pid, death_signal, niceness, user, *program = arguments
     restore_signals()
+    stand_back(int(niceness))
     os.umask(0o077)  # whatever a server writes is its owner's business only
     if user:
         drop_to(user)

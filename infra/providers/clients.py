@@ -14,12 +14,15 @@ from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire import openai
+from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.failures import malformed
 from modelpilot.wire.formats import WireFormat
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.reader import AnswerReader
 
 C = TypeVar("C")
+# So much at once says that more is waiting already.
+_LARGE_READ_BYTES = 16 * 1024
 
 
 class ChatClient:
@@ -29,8 +32,8 @@ class ChatClient:
         self._http = http
         self._wire = wire
 
-    async def stream_chat(self, call: ProviderCall) -> AsyncGenerator[JsonObject, None]:
-        """Yield OpenAI chunks, usage included, and end only when the answer is complete. Raises ProviderError.
+    async def stream_chat(self, call: ProviderCall) -> AsyncGenerator[list[Chunk], None]:
+        """Yield the OpenAI chunks of each read, and end only when the answer is complete. Raises ProviderError.
 
         Closing the generator cancels the call at the provider.
         """
@@ -39,17 +42,28 @@ class ChatClient:
             message = f"this provider cannot honour: {', '.join(fields)}"
             raise ProviderError("bad_request", message, Remedy.FALL_BACK)
         request = UpstreamRequest(
-            url=wire.chat_url(endpoint.base_url, call.model),
+            url=wire.chat_url(endpoint.base_url, call.model, call.whole),
             headers=wire.headers(endpoint.base_url, endpoint.api_key, call.request_id),
-            body=wire.chat_request(call.body, call.model),
+            body=wire.chat_request(call.body, call.model, call.whole),
             secret=endpoint.api_key,
         )
         patience = Patience(call.first_token_ms, call.idle_ms, call.connect_ms)
         reader = AnswerReader(wire.decoder(call.body, call.request_id, int(time.time())))
         async with self._http.answer(request, patience) as answer:
+            piece = b""
             while not answer.whole:
-                for chunk in await _next_chunks(answer, reader, patience):
-                    yield chunk
+                if call.gather_ms and reader.begun and not reader.complete and len(piece) < _LARGE_READ_BYTES:
+                    await answer.gather(call.gather_ms)
+                try:
+                    piece = await patience.read(answer.content)
+                except ProviderError:
+                    if not reader.complete:
+                        raise
+                    # The answer is whole: silence or a reset behind it costs the usage at most.
+                    answer.whole = True
+                    return
+                if chunks := _chunks_of(piece, answer, reader, patience):
+                    yield chunks
 
 
 class OpenAIEmbedder:
@@ -75,21 +89,13 @@ class OpenAIEmbedder:
         return answer
 
 
-async def _next_chunks(answer: Answer, reader: AnswerReader, patience: Patience) -> list[JsonObject]:
-    """What the next bytes hold; `answer.whole` is set when nothing more is needed."""
-    try:
-        piece = await answer.read(patience)
-    except ProviderError:
-        if not reader.complete:
-            raise
-        # The answer is whole: silence or a reset behind it costs the usage at most.
-        answer.whole = True
-        return []
+def _chunks_of(piece: bytes, answer: Answer, reader: AnswerReader, patience: Patience) -> list[Chunk]:
+    """What these bytes hold (none: the end); `answer.whole` is set when nothing more is needed."""
     chunks = reader.feed(piece) if piece else reader.finish()
-    answer.whole = reader.ended or not piece
     if reader.complete:
         patience.hurry()
-    elif reader.begun and reader.progressed:
+        answer.whole = reader.ended or not piece
+    elif reader.progressed and reader.begun:
         patience.heard()
     return chunks
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import aiohttp
@@ -25,6 +26,7 @@ from modelpilot.wire.failures import (
     scrub,
     stream_cut,
     timed_out,
+    too_large,
 )
 from modelpilot.wire.jsonb import JsonObject, dump
 
@@ -33,10 +35,15 @@ T = TypeVar("T")
 _TAIL_MS = 1_000
 
 
+class _Silence(Exception):
+    """What a read raises that was given up; it never leaves `Patience`."""
+
+
 class Patience:
     """How long the provider may be silent: first until its first token, then between two events.
 
-    Only time spent in `wait` counts, so that a slow reader of the answer is never taken for a silent provider.
+    Only time spent waiting counts, so that a slow reader of the answer is never taken for a silent provider. Reads
+    have one timer together, which looks when the current one began: a timer for each would cost more than the read.
     """
 
     def __init__(self, first_token_ms: int, idle_ms: int, connect_ms: int = 5_000) -> None:
@@ -45,36 +52,78 @@ class Patience:
         self._idle_ms = idle_ms
         self.connect_ms = connect_ms
         """The longest wait for one connection, within the wait for the first token."""
+        self._clock = asyncio.get_running_loop().time
         self._waited_s = 0.0
+        self._since_s: float | None = None  # when the current read began, with so many bytes read before
+        self._read_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._hurried = False
 
     def heard(self) -> None:
         """The answer has begun or gone on: from now on the idle limit holds, afresh."""
-        self._phase, self._limit_ms, self._waited_s = "idle", self._idle_ms, 0.0
+        self._waited_s = 0.0
+        if self._phase != "idle":
+            self._phase, self._limit_ms = "idle", self._idle_ms
+            self.stop()
 
     def hurry(self) -> None:
         """The answer is whole: wait but shortly for what may follow it."""
         if not self._hurried:  # once: trailing events are no reason to stay
             self.heard()
             self._hurried, self._limit_ms = True, min(self._idle_ms, _TAIL_MS)
+            self.stop()
+
+    def stop(self) -> None:
+        """Let go of the timer; the next read sets it again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def wait(self, coming: Awaitable[T]) -> T:
         """What `coming` brings. Raises ProviderError for silence and for whatever breaks on the way."""
-        clock = asyncio.get_running_loop().time
-        start = clock()
+        start_s = self._clock()
         try:
             async with asyncio.timeout(self._limit_ms / 1_000.0 - self._waited_s):
                 return await coming
-        except aiohttp.ConnectionTimeoutError:
-            failure = timed_out("connect", self.connect_ms)
-        except TimeoutError:
-            failure = timed_out(self._phase, self._limit_ms)
-        except (aiohttp.ClientError, OSError) as error:
-            failure = _translated(error)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            failure = self._failure(error)
         finally:
-            self._waited_s += clock() - start
+            self._waited_s += self._clock() - start_s
         # Raised out here, or the HTTP library's error, which knows our headers, would stay attached as context.
         raise failure
+
+    async def read(self, content: aiohttp.StreamReader) -> bytes:
+        """The next bytes, empty at the end. Raises ProviderError like `wait`."""
+        start_s = self._since_s = self._clock()
+        self._read_bytes = content.total_bytes
+        if self._timer is None:
+            self._look(content)
+        try:
+            return await content.readany()
+        except (_Silence, aiohttp.ClientError, OSError) as error:
+            failure = self._failure(error)
+        finally:
+            self._waited_s += self._clock() - start_s
+            self._since_s = None
+        raise failure
+
+    def _failure(self, error: Exception) -> ProviderError:
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return timed_out("connect", self.connect_ms)
+        if isinstance(error, TimeoutError | _Silence):
+            return timed_out(self._phase, self._limit_ms)
+        return _translated(error)
+
+    def _look(self, content: aiohttp.StreamReader) -> None:
+        """End the current read where it has waited for too long; else look again when it may have."""
+        self._timer = None
+        if self._since_s is None or content.total_bytes > self._read_bytes:
+            return  # whoever reads next looks again
+        left_s = self._limit_ms / 1_000.0 - self._waited_s - (self._clock() - self._since_s)
+        if left_s > 0.0:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._look, content)
+        else:
+            content.set_exception(_Silence())
 
 
 class Answer:
@@ -82,6 +131,8 @@ class Answer:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._ended: asyncio.Future[None] | None = None
+        self.content = response.content
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.whole = False
@@ -90,21 +141,24 @@ class Answer:
     @property
     def at_end(self) -> bool:
         """Whether the body was read to its end, which gave the connection back."""
-        return self._response.content.at_eof()
+        return self.content.at_eof()
 
-    async def read(self, patience: Patience) -> bytes:
-        """The next bytes, empty at the end. Raises ProviderError."""
-        return await patience.wait(self._response.content.readany())
+    async def gather(self, wait_ms: int) -> None:
+        """Let bytes come together for so long, or until the body ends: to read many costs little more than one."""
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+            self.content.on_eof(partial(self._ended.set_result, None))
+        await asyncio.wait({self._ended}, timeout=wait_ms / 1_000.0)
 
     async def read_all(self, patience: Patience, max_bytes: int) -> bytes:
         """The rest of the body. Raises ProviderError, also where it is longer than `max_bytes`."""
         pieces: list[bytes] = []
         size = 0
-        while piece := await self.read(patience):
+        while piece := await patience.read(self.content):
             pieces.append(piece)
             size += len(piece)
             if size > max_bytes:
-                raise malformed(f"the provider's answer is larger than {max_bytes} bytes")
+                raise too_large(max_bytes)
         return b"".join(pieces)
 
     def close(self) -> None:
@@ -180,6 +234,7 @@ class ProviderHttp:
                     raise await _failure(answer, patience)
                 yield answer
             finally:
+                patience.stop()
                 self._let_go(answer)
         except ProviderError as error:
             scrub(error, request.secret)
@@ -244,11 +299,13 @@ def _timeout(connect_ms: int) -> aiohttp.ClientTimeout:
 
 async def _drain(answer: Answer) -> None:
     # Out of the request's way: what is left is the end of the chunked body, mostly on its way already.
+    patience = Patience(_DRAIN_MS, _DRAIN_MS)
     try:
-        await answer.read_all(Patience(_DRAIN_MS, _DRAIN_MS), _DRAIN_BYTES)
+        await answer.read_all(patience, _DRAIN_BYTES)
     except ProviderError:
         return  # nobody needs those bytes, and the connection is closed below
     finally:
+        patience.stop()
         answer.close()
 
 

@@ -22,10 +22,6 @@ SEARCH_ATTRIBUTES = (names.SEARCH_ROUTER_ID, names.SEARCH_MODEL, names.SEARCH_PR
 
 async def connect(settings: Settings, keyring: Keyring, identity: str, wait_s: float = 30.0) -> Client:
     """A client, waiting up to `wait_s` for the service to come up. Raises DependencyUnavailable."""
-    if settings.temporal_address is None:
-        raise DependencyUnavailable(
-            "MODELPILOT_TEMPORAL_ADDRESS is not set; `modelpilot up` starts a server and sets it"
-        )
     try:
         async for attempt in AsyncRetrying(
             stop=stop_after_delay(wait_s),
@@ -34,17 +30,31 @@ async def connect(settings: Settings, keyring: Keyring, identity: str, wait_s: f
             reraise=True,
         ):
             with attempt:
-                return await Client.connect(
-                    settings.temporal_address,
-                    namespace=settings.temporal_namespace,
-                    api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
-                    tls=_tls(settings),
-                    data_converter=data_converter(keyring),
-                    identity=identity,
-                )
+                return await _client(settings, keyring, identity, lazy=False)
     except (RuntimeError, RPCError) as error:
         raise DependencyUnavailable(f"Temporal at {settings.temporal_address} does not answer: {error}") from error
     raise DependencyUnavailable("Temporal was not asked at all")  # the loop above returns or raises
+
+
+async def lazy_client(settings: Settings, keyring: Keyring, identity: str) -> Client:
+    """A client that connects with its first call, for processes that work while the service is away."""
+    return await _client(settings, keyring, identity, lazy=True)
+
+
+async def _client(settings: Settings, keyring: Keyring, identity: str, *, lazy: bool) -> Client:
+    if settings.temporal_address is None:
+        raise DependencyUnavailable(
+            "MODELPILOT_TEMPORAL_ADDRESS is not set; `modelpilot up` starts a server and sets it"
+        )
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
+        tls=_tls(settings),
+        data_converter=data_converter(keyring),
+        identity=identity,
+        lazy=lazy,
+    )
 
 
 def _tls(settings: Settings) -> TLSConfig | bool:

@@ -34,13 +34,7 @@ class EncryptionCodec(PayloadCodec):
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encrypt each payload, metadata included."""
-        return [
-            Payload(
-                metadata={"encoding": ENCODING},
-                data=self._keyring.encrypt(payload.SerializeToString(), _ASSOCIATED),
-            )
-            for payload in payloads
-        ]
+        return [_sealed(self._keyring, payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """The payloads in clear. Raises the keyring's error where a key is missing."""
@@ -52,6 +46,15 @@ class EncryptionCodec(PayloadCodec):
                 yield Payload.FromString(self._keyring.decrypt(payload.data, _ASSOCIATED))
             else:
                 yield payload
+
+
+def sealed_payload(keyring: Keyring, json: bytes) -> Payload:
+    """JSON as the codec encodes it, for messages that are written without the SDK's client."""
+    return _sealed(keyring, Payload(metadata={"encoding": b"json/plain"}, data=json))
+
+
+def _sealed(keyring: Keyring, payload: Payload) -> Payload:
+    return Payload(metadata={"encoding": ENCODING}, data=keyring.encrypt(payload.SerializeToString(), _ASSOCIATED))
 
 
 @lru_cache(maxsize=256)

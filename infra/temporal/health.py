@@ -1,4 +1,4 @@
-"""Whether Temporal is up, known before a request spends anything, and what its failed calls mean to the project."""
+"""Whether Temporal is up, and what its failed calls mean to the project."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from modelpilot.errors import DependencyUnavailable, NotFound
 
 log = structlog.get_logger(__name__)
 
-PROBE_EVERY_S = 1.0
+PROBE_EVERY_S = 2.0
 # One late answer is a busy machine, a refused connection is a dead server.
 LATE_ANSWERS = 3
 PROBE_TIMEOUT = timedelta(seconds=1)
@@ -21,18 +21,13 @@ RETRY_AFTER_S = 2.0
 
 
 class TemporalHealth:
-    """Asks the service every second, and believes a failed start at once."""
+    """Asks the service every other second, and believes a failed start at once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._task: asyncio.Task[None] | None = None
         self._late = 0
         self.up = True
-
-    def check_up(self) -> None:
-        """Raise DependencyUnavailable when the service is known to be down."""
-        if not self.up:
-            raise DependencyUnavailable("Temporal is not available; nothing was spent", retry_after_s=RETRY_AFTER_S)
 
     def report(self, up: bool) -> None:
         """What somebody has just seen."""
@@ -45,13 +40,14 @@ class TemporalHealth:
         """Ask now."""
         try:
             self.report(await self._client.service_client.check_health(timeout=PROBE_TIMEOUT))
-        except RPCError as error:
+        except (RPCError, RuntimeError) as error:  # RuntimeError: it has never been connected
             self._missed(error)
         return self.up
 
-    def _missed(self, error: RPCError) -> None:
+    def _missed(self, error: RPCError | RuntimeError) -> None:
         late = self._late + 1
-        if error.status == RPCStatusCode.UNAVAILABLE or late >= LATE_ANSWERS:
+        away = isinstance(error, RuntimeError) or error.status == RPCStatusCode.UNAVAILABLE
+        if away or late >= LATE_ANSWERS:
             self.report(up=False)
         self._late = late
 
@@ -77,6 +73,8 @@ def translated(missing: str = "") -> Iterator[None]:
     a message always, as DependencyUnavailable."""
     try:
         yield
+    except RuntimeError as error:  # a client that has never been connected
+        raise DependencyUnavailable("Temporal does not answer", retry_after_s=RETRY_AFTER_S) from error
     except RPCError as error:
         if missing and error.status == RPCStatusCode.NOT_FOUND:
             raise NotFound(missing) from error

@@ -1,4 +1,4 @@
-"""Workers: the routing worker inside a gateway, the maintenance worker in a process of its own."""
+"""Workers: for requests that last and for maintenance, in a process of their own, and one inside every gateway."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,20 +18,23 @@ from modelpilot import names
 # Two threads for workflow code: a fifth less CPU per workflow than the default pool.
 WORKFLOW_THREADS = 2
 
+_ROUTING_SLOTS = 1_000
+_REQUEST_OPTIONS: dict[str, Any] = {
+    "max_concurrent_activities": _ROUTING_SLOTS,
+    # A canceled fallback hears of it with its next heartbeat, so that must not be held back for long.
+    "max_heartbeat_throttle_interval": timedelta(seconds=2),
+    "graceful_shutdown_timeout": timedelta(seconds=5),
+}
 _ASK_AGAIN_S = 0.05
 _KINDS = (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
 
 
-def routing_worker(
-    client: Client, workflows: Sequence[type], activities: Sequence[Callable[..., Any]], max_in_flight: int
-) -> Worker:
-    """The worker that shares a process with the HTTP server.
+def routing_worker(client: Client, workflows: Sequence[type], activities: Sequence[Callable[..., Any]]) -> Worker:
+    """The worker of requests that last: fallbacks, and what a dead gateway left.
 
-    A request holds a workflow-task slot and a local-activity slot for as long as its provider takes, so there are
-    more of both than requests may be in flight; with too few, eager starts are denied and tasks go to processes that
-    hold no entry to join. Sandboxing is for tests and replay: it doubles the CPU of a workflow.
+    A recovered request holds a workflow-task slot and a local-activity slot for as long as its provider takes.
+    Sandboxing is for tests and replay: it doubles the CPU of a workflow.
     """
-    slots = max_in_flight + max(max_in_flight // 4, 50)
     return Worker(
         client,
         task_queue=names.ROUTING_QUEUE,
@@ -39,15 +42,16 @@ def routing_worker(
         activities=activities,
         workflow_runner=UnsandboxedWorkflowRunner(),
         workflow_task_executor=ThreadPoolExecutor(WORKFLOW_THREADS, thread_name_prefix="workflow"),
-        max_cached_workflows=2 * slots,
-        max_concurrent_workflow_tasks=slots,
-        max_concurrent_local_activities=slots,
-        max_concurrent_activities=slots,
-        max_eager_activity_reservations_per_workflow_task=1,
-        # A canceled fallback hears of it with its next heartbeat, so that must not be held back for long.
-        max_heartbeat_throttle_interval=timedelta(seconds=2),
-        graceful_shutdown_timeout=timedelta(seconds=5),
+        max_cached_workflows=2 * _ROUTING_SLOTS,
+        max_concurrent_workflow_tasks=_ROUTING_SLOTS,
+        max_concurrent_local_activities=_ROUTING_SLOTS,
+        **_REQUEST_OPTIONS,
     )
+
+
+def gateway_worker(client: Client, instance: str, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """The worker inside a gateway: activities on a queue of its own, which stream into its open answers."""
+    return Worker(client, task_queue=names.gateway_queue(instance), activities=activities, **_REQUEST_OPTIONS)
 
 
 def maintenance_worker(client: Client, workflows: Sequence[type], activities: Sequence[Callable[..., Any]]) -> Worker:

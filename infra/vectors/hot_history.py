@@ -70,7 +70,7 @@ class HotHistory:
     """`History` that answers from memory once a router's rows are loaded, and from Milvus until then.
 
     A copy holds the newest `cap_rows` rows of a router; all copies together hold at most `max_bytes`, and the router
-    unused for longest goes first. Own stores are in the copy at once; those of other processes, and revised
+    unused for longest goes first. What is learnt here is in the copy at once; those of other processes, and revised
     qualities, come with the refresh every `refresh_s`; deletions by others with the reload every `reload_s`.
     While Milvus is away, copies go on answering. A search that reads up to `inline_numbers` numbers (some 0.4 ms) costs
     the event loop hardly more than handing it to a thread, which does the larger ones.
@@ -106,8 +106,8 @@ class HotHistory:
             return copy.search(vector, limit)
         return await self._on_thread(copy.search, vector, limit)
 
-    async def store(self, point: HistoryPoint) -> None:
-        """Fold the point into the copy at once and into Milvus with the next group. Raises DependencyUnavailable."""
+    def learn(self, point: HistoryPoint) -> None:
+        """Fold the point into the copy at once; Milvus gets it from the outbox."""
         check_point(point, self._store.dimension)
         entry = self._entries.get(point.scope)
         if entry is not None:
@@ -115,7 +115,6 @@ class HotHistory:
                 _fold(entry.copy, point)
             if entry.task is not None and len(entry.late) < self._cap_rows:
                 entry.late.append(point)
-        await self._store.store(point)
 
     async def update_quality(self, scope: HistoryScope, updates: Sequence[QualityUpdate]) -> int:
         """Replace qualities in Milvus; the copy has them after its next refresh, which is due at once."""

@@ -10,6 +10,9 @@ from modelpilot.wire.json_model import WireModel
 # Tags travel with the request through every store, and become dimensions of reports.
 TagName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 TagValue = Annotated[str, StringConstraints(max_length=256)]
+# More than any provider takes. `fail_fast`: the first of a million wrong entries says enough.
+MAX_MESSAGES = 100_000
+Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 
 
 class RequestOptions(WireModel):
@@ -39,18 +42,18 @@ class Message(_OpenAIModel):
     """One message; `content` is text, a list of parts, or null beside tool calls."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    content: str | Objects | None = None
+    tool_calls: Objects | None = None
 
 
 class ChatBody(_OpenAIModel):
     """The fields of a chat request that routing reads. Everything else travels to the provider as it came."""
 
     model: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Objects | None = None
     response_format: dict[str, Any] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelpilot.chat.body import ChatBody, RequestOptions
-from modelpilot.chat.text import estimate_prompt_tokens, has_images, prompt_text, required_capabilities
+from modelpilot.chat.text import has_images, measure, prompt_text, prompt_tokens, required_capabilities
 from modelpilot.wire.jsonb import dump
 
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
@@ -52,7 +52,10 @@ def classify_request(messages: Sequence[dict[str, Any]], has_tools: bool) -> str
         return "tool_use"
     if has_images(messages):
         return "vision"
-    text = prompt_text(messages)
+    return _type_of_text(prompt_text(messages))
+
+
+def _type_of_text(text: str) -> str:
     if len(text) > 2 * INSPECTED_CHARACTERS:
         text = text[:INSPECTED_CHARACTERS] + text[-INSPECTED_CHARACTERS:]
     text = text.lower()
@@ -79,13 +82,15 @@ class RequestProfile:
 def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
     """Read the request once; `checked` is the validated view of `body`."""
     messages, tools = body["messages"], body.get("tools")
+    text = prompt_text(messages)
+    characters, images = measure(messages)
     return RequestProfile(
         body={name: value for name, value in body.items() if name != "modelpilot"},
         options=checked.modelpilot or RequestOptions(),
-        text=prompt_text(messages),
-        request_type=classify_request(messages, bool(tools)),
-        prompt_tokens=estimate_prompt_tokens(messages, len(dump(tools)) if tools else 0),
+        text=text,
+        request_type="tool_use" if tools else "vision" if images else _type_of_text(text),
+        prompt_tokens=prompt_tokens(len(messages), characters + (len(dump(tools)) if tools else 0), images),
         max_output_tokens=checked.max_completion_tokens or checked.max_tokens,
-        capabilities=required_capabilities(body),
+        capabilities=required_capabilities(body, images),
         stream=bool(checked.stream),
     )

@@ -1,8 +1,10 @@
 """What happened to a request: every provider call (attempt), how one can fail, and the terminal outcome."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
+
+from modelpilot.wire.jsonb import dump
 
 OutcomeStatus = Literal["completed", "failed", "canceled"]
 
@@ -93,6 +95,17 @@ class Outcome:
         return self.status == "completed" and self.finish_reason in ("stop", "tool_calls")
 
 
+# Temporal refuses messages over 4 MiB, and all markers of one task share them; above this, payloads go to Postgres.
+INLINE_LIMIT_BYTES = 128 * 1024
+
+
+def without_large_answer(outcome: Outcome) -> Outcome:
+    """The outcome as it may enter Temporal: an answer over the limit (as JSON) stays in the ledger only."""
+    if outcome.answer is None or len(dump(outcome.answer)) <= INLINE_LIMIT_BYTES:
+        return outcome
+    return replace(outcome, answer=None, answer_stored=True)
+
+
 class Remedy(StrEnum):
     """What can help after a failed call, decided once from its status and body."""
 
@@ -106,8 +119,8 @@ class ProviderError(Exception):
 
     `error_type` is one of: connection_error, timeout_connect, timeout_first_token, timeout_idle, timeout_total,
     stream_cut, malformed_response, rate_limited, server_error, overloaded, authentication, permission, not_found,
-    context_length, content_filter, bad_request. `retry_after_s` is None where the provider gave no usable value.
-    `unhealthy_key` says that the provider's key itself was refused.
+    context_length, content_filter, bad_request, answer_too_large. `retry_after_s` is None where the provider gave no
+    usable value. `unhealthy_key` says that the provider's key itself was refused.
     """
 
     def __init__(

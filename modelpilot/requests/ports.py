@@ -10,6 +10,7 @@ from modelpilot.requests.records import (
     HistoryScope,
     NameKind,
     Neighbours,
+    OpenRequest,
     ProviderEndpoint,
     RequestKey,
     RequestRecord,
@@ -19,6 +20,7 @@ from modelpilot.requests.records import (
     Vector,
 )
 from modelpilot.requests.route_request import RouteRequestInput
+from modelpilot.wire.chunks import Chunk
 
 
 class ConfigurationSource(Protocol):
@@ -56,21 +58,42 @@ class History(Protocol):
         """The nearest past outcomes. Raises DependencyUnavailable when they cannot be had within the deadline."""
         ...
 
+
+class HistoryWriter(Protocol):
+    """Where past outcomes are kept for good."""
+
     async def store(self, point: HistoryPoint) -> None:
         """Upsert, grouped with concurrent calls. Raises DependencyUnavailable."""
         ...
 
 
 class Ledger(Protocol):
-    """The durable record of what was spent and answered. All methods raise DependencyUnavailable."""
+    """The durable record of what was accepted, spent and answered. All methods raise DependencyUnavailable."""
 
-    async def record(self, record: RequestRecord) -> bool:
-        """Commit the terminal row, its attempts and the encrypted outcome (answer included), grouped with concurrent
-        calls; returns after the commit. False where a terminal row was there already (the first one stands)."""
+    async def accept(self, request: RouteRequestInput) -> bool:
+        """Commit the encrypted request with its decision, grouped with concurrent calls. False where the same request
+        was accepted before, by another process or long ago."""
+        ...
+
+    async def record(
+        self, record: RequestRecord, point: HistoryPoint | None = None, request: RouteRequestInput | None = None
+    ) -> bool:
+        """Commit the terminal row, its attempts, the encrypted outcome (answer included) and what is learnt from it,
+        grouped with concurrent calls; returns after the commit. False where a terminal row was there already (the first
+        one stands). `request` where the ledger has not accepted it yet: it does now."""
         ...
 
     async def record_attempts(self, key: RequestKey, attempts: Sequence[Attempt]) -> None:
         """Commit attempts of a request that is not finished yet. Idempotent by (key, seq)."""
+        ...
+
+    async def hand_over(self, key: RequestKey, attempts: Sequence[Attempt]) -> bool:
+        """Commit the attempts of a first phase that failed, and that the request's workflow goes on from here; whether
+        a closer has started that workflow already."""
+        ...
+
+    async def is_open(self, key: RequestKey) -> bool:
+        """Whether the request was accepted and its workflow is not closed yet."""
         ...
 
     async def find(self, key: RequestKey) -> StoredRequest | None:
@@ -103,21 +126,45 @@ class Ledger(Protocol):
         """The request id behind a client-given name (either kind), or None."""
         ...
 
-    async def put_outbox(self, point: HistoryPoint) -> None:
-        """Keep a history point for later, since the vector store is away."""
-        ...
-
 
 class Leases(Protocol):
-    """Which gateway instances are alive and who may call a provider for a request. Raise DependencyUnavailable."""
+    """Which processes are alive, and which of them makes a provider call. Raise DependencyUnavailable."""
 
-    async def is_alive(self, instance: str) -> bool:
-        """Whether the instance's heartbeat is fresh (database clock)."""
+    async def claim_call(self, key: RequestKey, seq: int, instance: str, owner: str | None = None) -> bool:
+        """Commit that `instance` makes call `seq` of the request. `owner`: who may make it as long as it lives (None:
+        whoever claims it first). False where another living process has it, or where there is nothing to call for."""
         ...
 
-    async def claim(self, key: RequestKey, instance: str, previous: str) -> str:
-        """Take the request over for `instance`. `previous` is the owner named by the request's input. Returns who
-        holds it now: `instance` on success, or the other living instance that was quicker."""
+    async def has_gone(self, other: str, instance: str) -> bool:
+        """Whether `instance` may believe that `other` is dead (database clock)."""
+        ...
+
+
+class OpenRequests(Protocol):
+    """The ledger's rows as a closer sees them. All methods raise DependencyUnavailable."""
+
+    async def claim(self, limit: int) -> list[RequestKey]:
+        """Take up to `limit` rows that are due and nobody's; they stay this closer's as long as it lives."""
+        ...
+
+    async def let_go(self) -> None:
+        """Give back what was claimed and perhaps never heard of: a connection may break behind a claim's commit."""
+        ...
+
+    async def read(self, keys: Sequence[RequestKey]) -> list[OpenRequest]:
+        """What the rows are now; those that are gone are left out."""
+        ...
+
+    async def changed(self, keys: Sequence[RequestKey]) -> list[RequestKey]:
+        """Which of the rows that ran when they were read have ended, were handed over, or lost their owner."""
+        ...
+
+    async def note_handed_over(self, key: RequestKey) -> None:
+        """A worker carries the workflow of this request from now on."""
+        ...
+
+    async def close(self, keys: Sequence[RequestKey]) -> None:
+        """Forget requests whose workflows are closed."""
         ...
 
 
@@ -132,13 +179,15 @@ class ProviderCall:
     idle_ms: int
     request_id: str
     connect_ms: int = 5_000
+    whole: bool = False  # ask for a whole answer; either sort is taken
+    gather_ms: int = 0  # nobody looks on: once it has begun, the answer may be read at such intervals
 
 
 class ProviderClient(Protocol):
     """Speaks one wire format."""
 
-    def stream_chat(self, call: ProviderCall) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield OpenAI `chat.completion.chunk` objects, the usage chunk included, and end only when the answer is
+    def stream_chat(self, call: ProviderCall) -> AsyncGenerator[list[Chunk], None]:
+        """Yield the OpenAI chunks that each read brought, the usage chunk included, and end only when the answer is
         complete. Raises ProviderError. Closing the iterator cancels the upstream call."""
         ...
 
@@ -167,26 +216,60 @@ class EmbeddingClients(Protocol):
         ...
 
 
-class WorkflowStarter(Protocol):
-    """The durable execution of requests."""
+class StoreHealth(Protocol):
+    """What is known of a store that is asked every second."""
 
-    def check_up(self) -> None:
-        """Raise DependencyUnavailable at once when the service is known to be down, so that nothing is spent."""
+    @property
+    def up(self) -> bool:
+        """Whether it took writes when it was asked last."""
         ...
 
-    async def start(self, request: RouteRequestInput) -> None:
-        """Start the workflow of a request and return when the service has acknowledged it. Raises Conflict when it
-        was started before, DependencyUnavailable when there is no acknowledgement within a short deadline."""
+
+class RequestWorkflows(Protocol):
+    """The durable execution of requests, for a gateway. What fails raises DependencyUnavailable."""
+
+    @property
+    def up(self) -> bool:
+        """Whether the service answered when it was asked last."""
         ...
 
-    async def wait_closed(self, key: RequestKey) -> None:
-        """Wait for the workflow's end, however it ends. Raises NotFound, DependencyUnavailable."""
+    async def accept(self, request: RouteRequestInput) -> None:
+        """Start the workflow of a request whose first task nobody carries out for a while. Once this returns, the
+        request is safe: should its owner die, a worker goes on with it."""
         ...
 
-    async def is_running(self, key: RequestKey) -> bool:
-        """Whether a workflow of this request is open. Raises DependencyUnavailable."""
+    async def hand_over(self, request: RouteRequestInput, *, held: bool) -> None:
+        """Let a worker carry the request on: its workflow is started, or the first task of a workflow that is held by
+        somebody is given away."""
         ...
 
     async def cancel(self, key: RequestKey) -> None:
         """Ask the workflow to stop spending."""
+        ...
+
+
+class FirstTasks(Protocol):
+    """First tasks of request workflows, which whoever starts one may carry out itself. What fails raises
+    DependencyUnavailable; a start is the same start however often and by whomever it is made."""
+
+    async def start(self, key: RequestKey, request: bytes, read: RouteRequestInput, *, eager: bool = True) -> bytes:
+        """Start the workflow of a request (its input as JSON, and read); the token of its first task, empty where that
+        was given to somebody or is over. Not `eager`: a worker gets it, and there is none."""
+        ...
+
+    async def renew(self, token: bytes) -> bytes:
+        """Keep a task for as long again; its new token, empty where the task is not ours any more."""
+        ...
+
+    async def hand_over(self, token: bytes) -> None:
+        """Give the task to a worker, which then runs the workflow. Nothing happens where it is not ours any more."""
+        ...
+
+    async def complete(self, token: bytes, request: RouteRequestInput, ended: OpenRequest) -> bool:
+        """Carry out the task as the workflow itself would, now that its request has ended. False where it is not ours
+        any more, or where the service wants the workflow to see something first."""
+        ...
+
+    async def is_closed(self, key: RequestKey) -> bool:
+        """Whether the workflow has ended."""
         ...

@@ -56,7 +56,6 @@ class RequestRecord:
     fallback_used: bool
     prompt_hash: str
     degraded: tuple[str, ...] = ()
-    features: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     session_id: str | None = None
     carbon_g: float | None = None  # of all calls together; None: unknown
@@ -70,6 +69,34 @@ class StoredRequest:
 
     record: RequestRecord
     attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A row of the ledger: a request that was accepted and whose workflow is not closed yet.
+
+    `request` is its RouteRequestInput as JSON. `outcome` and `completed_at` (Unix seconds) are there once it has ended;
+    `handed_over`: a worker carries its workflow; `owner_alive` by the database's clock.
+    """
+
+    key: RequestKey
+    request: bytes = field(repr=False)
+    owner_alive: bool
+    handed_over: bool
+    accepted_at: float
+    outcome: Outcome | None = None
+    completed_at: float = 0.0
+    prompt_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many requests are accepted whose workflows are not closed yet, and for how long the oldest one, seconds.
+    `writable`: whether more can be accepted."""
+
+    rows: int = 0
+    age_s: float = 0.0
+    writable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

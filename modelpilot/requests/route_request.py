@@ -6,6 +6,7 @@ They enter workflow histories: new fields get defaults, so that saved histories 
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelpilot import names
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey
 
@@ -29,26 +30,36 @@ class CallPlan:
     call_format: str | None = None
     on_stream_cut: str = "resume"  # or "restart": where a repeated stream diverges from what the client has
     connect_ms: int = 5_000
+    upstream: str = "stream"  # or "whole": how answers are asked for, whatever the client wants
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a step of the request path did, small enough for a marker and readable in the Temporal Web UI."""
+
+    duration_ms: float = 0.0
+    detail: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRequestInput:
-    """Everything a recovery needs, so that it never decides anew.
+    """Everything that a recovery needs, so that it never decides anew: what the ledger keeps of an accepted request,
+    and the input of its workflow.
 
-    `owner` is the gateway instance that accepted the request and `nonce` its in-flight entry there; `body` is the
-    client's JSON body, or None where it is too large for Temporal and lies encrypted in Postgres.
+    `owner` is the process that accepted the request; `steps` reports what led to the decision, by activity; `body` is
+    the client's JSON body, or None where it is too large for Temporal and lies encrypted in Postgres.
     """
 
     user_id: str
     request_id: str
     router_id: str | None
     owner: str
-    nonce: str
     created_at: float
     config_version: int
     plan: CallPlan
     decision: dict[str, Any]
     body: str | None
+    steps: dict[str, StepReport] = field(default_factory=dict)
     stream: bool = False
     api_key_id: str | None = None
     store_prompts: bool = False
@@ -60,51 +71,60 @@ class RouteRequestInput:
         """The identity of this request."""
         return RequestKey(self.user_id, self.request_id)
 
+    @property
+    def provider(self) -> str:
+        """The provider that the decided model is listed under."""
+        return str(self.plan.specs[self.plan.model]["provider"])
+
+    @property
+    def summary(self) -> str:
+        """One line for the Web UI: what was asked of whom."""
+        kind, how = self.decision.get("requestType", "chat"), "streamed" if self.stream else "whole"
+        return f"{self.router_id or 'direct'} → {self.plan.model} · {kind} · {how}"
+
     def may_fall_back(self, outcome: Outcome) -> bool:
         """Whether the outcome of the first phase is not the end yet."""
         possible = bool(self.plan.fallback_models) and self.plan.retry_attempts > 0
         return outcome.status == "failed" and outcome.can_fall_back and possible
 
+    def searched_at_start(self) -> dict[str, str]:
+        """Search attributes of the workflow when it starts."""
+        return {
+            names.SEARCH_ROUTER_ID: self.router_id or "(direct)",
+            names.SEARCH_MODEL: self.plan.model,
+            names.SEARCH_PROVIDER: self.provider,
+        }
 
-@dataclass(frozen=True, slots=True)
-class StepInput:
-    """Input of a local step: the in-flight entry to join, and the whole request only where there is none to join.
-
-    Leaving the request out of the first try keeps six encodings and encryptions of it off the fast path.
-    """
-
-    nonce: str
-    request: RouteRequestInput | None = None
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What a step of the request path did, small enough for a marker and readable in the Temporal Web UI.
-
-    `missing`: this process holds no such entry; call again with the whole request.
-    """
-
-    joined: bool = True
-    missing: bool = False
-    duration_ms: float = 0.0
-    detail: dict[str, Any] = field(default_factory=dict)
+    def searched_at_end(self, outcome: Outcome) -> dict[str, str]:
+        """Search attributes that the end adds or changes."""
+        found = {names.SEARCH_OUTCOME: str(outcome.status)}
+        if (outcome.model, outcome.provider) != (self.plan.model, self.provider):
+            found |= {names.SEARCH_MODEL: outcome.model, names.SEARCH_PROVIDER: outcome.provider}
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class CallReport:
-    """Result of the provider step; `outcome` is None exactly where `missing` is true (see StepReport)."""
+    """Result of `call_provider`: how the first phase ended."""
 
-    outcome: Outcome | None = None
-    missing: bool = False
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackInput:
-    """The request plus the failed outcome that made the fallback necessary."""
+    """The request plus the failed outcome that made the fallback necessary, and since when (Unix seconds)."""
 
     request: RouteRequestInput
     failed: Outcome
+    began_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInput:
+    """The request plus the outcome that it came to."""
+
+    request: RouteRequestInput
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +140,18 @@ class RouteRequestResult:
     finish_reason: str | None = None
     error_code: str | None = None
     answer: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> "RouteRequestResult":
+        """The result that says how a request ended."""
+        return cls(
+            status=outcome.status,
+            model=outcome.model,
+            provider=outcome.provider,
+            attempts=len(outcome.attempts),
+            cost_usd=outcome.cost_usd,
+            latency_ms=round(outcome.latency_ms, 1),
+            finish_reason=outcome.finish_reason,
+            error_code=outcome.error_code,
+            answer=outcome.answer,
+        )

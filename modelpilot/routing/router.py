@@ -94,6 +94,7 @@ class Router(ResourceBody):
     exploration: UnitInterval = 0.0
     durability: Literal["strict", "relaxed"] = "strict"
     on_stream_cut: Literal["resume", "restart"] = "resume"
+    upstream: Literal["stream", "whole"] = "stream"
     store_prompts: bool = False
     same_model_retries: Annotated[int, Field(ge=0, le=5)] = 1
     call_format: CallFormat | None = None

@@ -33,14 +33,15 @@ _VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 
 
-def messages_request(body: JsonObject, model: str) -> JsonObject:
-    """The streamed Messages request for the client's `body`; see `unsupported_fields` for what has no place in it."""
+def messages_request(body: JsonObject, model: str, whole: bool = False) -> JsonObject:
+    """The Messages request for the client's `body`, streamed unless the answer is to be `whole`; see
+    `unsupported_fields` for what has no place in it."""
     system, messages = _conversation(as_objects(body.get("messages")))
     request: JsonObject = {
         "model": model,
         "messages": messages,
         "max_tokens": output_limit(body) or DEFAULT_MAX_TOKENS,
-        "stream": True,
+        "stream": not whole,
         "system": system,
         "tools": [_tool(tool) for tool in as_objects(body.get("tools"))],
         "tool_choice": _tool_choice(body),
@@ -202,7 +203,7 @@ def _headers(base_url: str, key: str | None, request_id: str) -> Mapping[str, st
 
 
 WIRE = WireFormat(
-    chat_url=lambda base_url, model: join_url(versioned_url(base_url, "v1"), "messages"),
+    chat_url=lambda base_url, model, whole: join_url(versioned_url(base_url, "v1"), "messages"),
     headers=_headers,
     chat_request=messages_request,
     decoder=lambda body, request_id, now_s: AnthropicDecoder(created=now_s),

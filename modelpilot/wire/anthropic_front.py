@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelpilot.chat.body import RequestOptions
+from modelpilot.chat.body import MAX_MESSAGES, Objects, RequestOptions
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.support import THINKING_BUDGETS
@@ -269,19 +269,19 @@ class InputMessage(_Open):
     """One turn; `content` is text or a list of blocks."""
 
     role: Literal["user", "assistant"]
-    content: str | list[dict[str, Any]]
+    content: str | Objects
 
 
 class CountTokensBody(_Open):
     """What a Messages request says, with `model: router/{routerId}` or a model of the catalogue."""
 
     model: Annotated[str, Field(min_length=1)]
-    messages: Annotated[list[InputMessage], Field(min_length=1)]
-    system: str | list[dict[str, Any]] | None = None
+    messages: Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
+    system: str | Objects | None = None
     stream: bool | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Objects | None = None
     tool_choice: dict[str, Any] | None = None
-    stop_sequences: list[str] | None = None
+    stop_sequences: Annotated[list[str], Field(fail_fast=True)] | None = None
     temperature: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     top_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None

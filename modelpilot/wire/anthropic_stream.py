@@ -6,7 +6,6 @@ from typing import Any
 
 from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
-from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 
@@ -36,6 +35,8 @@ class _Block:
 class AnthropicDecoder:
     """Translates one Messages stream. `created` (Unix seconds) stamps the chunks, which Anthropic does not."""
 
+    native = False
+
     def __init__(self, created: int) -> None:
         self._base: JsonObject = {"id": "", "created": created, "model": ""}
         self._blocks: dict[int, _Block] = {}
@@ -54,10 +55,6 @@ class AnthropicDecoder:
             "message_stop": self._stop,
         }
 
-    def decode(self, event: ServerSentEvent) -> list[JsonObject]:
-        """The chunks in one event. Raises ProviderError."""
-        return self._take(event_object(event))
-
     def decode_whole(self, body: Any) -> list[JsonObject]:
         """The chunks of a whole message. Raises ProviderError."""
         if (error := classify_embedded(body)) is not None:
@@ -71,9 +68,13 @@ class AnthropicDecoder:
             events.append({"type": "content_block_stop", "index": index})
         delta = {"stop_reason": message["stop_reason"], "stop_sequence": message.get("stop_sequence")}
         events += [{"type": "message_delta", "delta": delta}, {"type": "message_stop"}]
-        return [chunk for event in events for chunk in self._take(event)]
+        return [chunk for event in events for chunk in self.take(event)]
 
-    def _take(self, event: JsonObject) -> list[JsonObject]:
+    def done(self) -> None:
+        """`[DONE]`, which Anthropic does not send, means nothing here."""
+
+    def take(self, event: JsonObject) -> list[JsonObject]:
+        """The chunks in one event. Raises ProviderError."""
         # Unknown events are no error: Anthropic says that it may add some.
         handler = self._handlers.get(str(event.get("type")))
         return handler(event) if handler is not None else []

@@ -1,9 +1,10 @@
 """From the chunks of a stream to the one completion that they add up to."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from modelpilot.requests.outcome import Usage
-from modelpilot.wire.chunks import parse_usage
+from modelpilot.wire.chunks import Chunk, parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.merge import CallPositions, merge_name, merge_object
 
@@ -13,7 +14,7 @@ _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 
 
 class ChunkAssembler:
-    """Adds up valid `chat.completion.chunk` objects (`openai.parse_chunk`) into one `chat.completion`."""
+    """Adds up valid `chat.completion.chunk` objects (`openai.checked_chunk`) into one `chat.completion`."""
 
     __slots__ = ("_choices", "_top", "_usage", "content_started")
 
@@ -23,6 +24,18 @@ class ChunkAssembler:
         self._usage: JsonObject | None = None
         self.content_started = False
         """Whether any output was seen: text, refusal, reasoning, a tool call, audio (a role alone is none)."""
+
+    def extend(self, chunks: Iterable[Chunk]) -> None:
+        """Take the next chunks of the stream."""
+        for chunk in chunks:
+            choice = self._choices.get(0)
+            if chunk.text is None or choice is None:
+                self.add(chunk.data)
+            else:
+                if chunk.decoded:  # else all around the text is as before
+                    self._add_top(chunk.data)
+                choice.texts["content"].append(chunk.text)
+                self.content_started = True
 
     def add(self, chunk: JsonObject) -> None:
         """Take the next chunk of the stream."""

@@ -4,10 +4,10 @@ Bytes go in as they arrive, whole events come out. The work is per line, never p
 in an event, for every wire format.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from modelpilot.wire.failures import classify_embedded, classify_error_event, malformed
-from modelpilot.wire.jsonb import JsonObject, parse_object
+from modelpilot.wire.failures import classify_error_event, malformed
+from modelpilot.wire.jsonb import JsonObject, load
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -17,8 +17,7 @@ class EventTooLarge(ValueError):
     """One event is larger than the parser may buffer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """One event: its name (empty: `message`) and its data lines joined by newlines."""
 
     name: str
@@ -28,7 +27,16 @@ class ServerSentEvent:
 class SseParser:
     """Turns bytes, split anywhere, into events. Comments and the fields `id` and `retry` are skipped."""
 
-    __slots__ = ("_at_start", "_data", "_event_bytes", "_max_event_bytes", "_name", "_skip_newline", "_tail")
+    __slots__ = (
+        "_at_start",
+        "_data",
+        "_event_bytes",
+        "_max_event_bytes",
+        "_name",
+        "_skip_newline",
+        "_tail",
+        "between",
+    )
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
@@ -38,9 +46,27 @@ class SseParser:
         self._event_bytes = 0
         self._at_start = True
         self._skip_newline = False
+        self.between = False  # nothing of an event is pending, so that whole ones need no line by line reading
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
         """The events that `piece` completes. Raises EventTooLarge."""
+        if b"\r" in piece:
+            return self._feed_lines(piece)
+        events: list[ServerSentEvent] = []
+        if not self.between:
+            head, blank, piece = piece.partition(b"\n\n")
+            events += self._feed_lines(head + blank)
+        blocks = piece.split(b"\n\n")
+        unfinished = blocks.pop()
+        for block in blocks:
+            # Nearly every event is one line of data.
+            if block.startswith(b"data: ") and b"\n" not in block and len(block) <= self._max_event_bytes:
+                events.append(ServerSentEvent("", block[6:]))
+            else:
+                events += self._feed_lines(block + b"\n\n")
+        return events + self._feed_lines(unfinished) if unfinished else events
+
+    def _feed_lines(self, piece: bytes) -> list[ServerSentEvent]:
         if self._skip_newline and piece:
             self._skip_newline = False
             piece = piece[1:] if piece.startswith(b"\n") else piece
@@ -54,6 +80,7 @@ class SseParser:
         if unfinished:
             self._count(len(unfinished))
             self._tail.append(unfinished)
+        self.between = not (self._tail or self._event_bytes or self._name or self._skip_newline or self._at_start)
         return events
 
     def finish(self) -> ServerSentEvent | None:
@@ -104,13 +131,13 @@ class SseParser:
 
 
 def event_object(event: ServerSentEvent) -> JsonObject:
-    """The object in an event's data. Raises ProviderError: the error it stands for, or malformed_response."""
+    """The object in an event's data. Raises ProviderError: that of an `error` event, or malformed_response."""
     if event.name == "error":
         raise classify_error_event(event.data)
     try:
-        value = parse_object(event.data)
-    except ValueError:
-        raise malformed("the provider sent a chunk that is no JSON object") from None
-    if (error := classify_embedded(value)) is not None:
-        raise error
+        value = load(event.data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise malformed("the provider sent a chunk that is no JSON object")
     return value

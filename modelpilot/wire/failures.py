@@ -157,6 +157,7 @@ _REMEDIES = {
     "context_length": Remedy.FALL_BACK,
     "content_filter": Remedy.FALL_BACK,
     "bad_request": Remedy.GIVE_UP,
+    "answer_too_large": Remedy.GIVE_UP,
 }
 
 # Names that say more than the status beside them (most are hidden behind a plain 400).
@@ -259,6 +260,11 @@ def stream_cut(reason: str = "the provider's stream ended before the answer was 
 def malformed(reason: str) -> ProviderError:
     """The provider sent something that is no answer of its wire format."""
     return _failure("malformed_response", reason)
+
+
+def too_large(limit_bytes: int) -> ProviderError:
+    """The answer is larger than we keep: who repeated the call would pay for the same again."""
+    return _failure("answer_too_large", f"the provider's answer is larger than {limit_bytes} bytes")
 
 
 def filtered(reason: str) -> ProviderError:

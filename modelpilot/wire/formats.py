@@ -14,13 +14,13 @@ from modelpilot.wire.reader import StreamDecoder
 class WireFormat:
     """How a provider is spoken to; every function is pure. Bodies of clients are OpenAI's."""
 
-    chat_url: Callable[[str, str], str]
-    """From the provider's base URL and its name of the model."""
+    chat_url: Callable[[str, str, bool], str]
+    """From the provider's base URL, its name of the model, and whether a whole answer is wanted instead of a stream."""
     headers: Callable[[str, str | None, str], Mapping[str, str]]
     """From the base URL, the API key (None: none is needed) and the request's id: they authenticate the request. The
     key is in a header and never in the URL, since URLs end up in logs."""
-    chat_request: Callable[[JsonObject, str], JsonObject]
-    """The body to send, from the client's body and the provider's name of the model."""
+    chat_request: Callable[[JsonObject, str, bool], JsonObject]
+    """The body to send, from the client's body and what the URL is made from as well."""
     decoder: Callable[[JsonObject, str, int], StreamDecoder]
     """A fresh decoder for one answer, from the client's body, the request's id and now in Unix seconds."""
     unsupported_fields: Callable[[JsonObject], list[str]]

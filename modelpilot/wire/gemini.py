@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
-from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, filtered, malformed
 from modelpilot.wire.formats import WireFormat, join_url, versioned_url
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
@@ -204,6 +203,8 @@ class GeminiDecoder:
     `created` (Unix seconds) stamps the chunks and `fallback_id` names the answer where Gemini names it not.
     """
 
+    native = False
+
     def __init__(self, created: int, fallback_id: str, expected_choices: int = 1) -> None:
         self._base: JsonObject = {"id": fallback_id, "created": created, "model": ""}
         self._expected = expected_choices
@@ -218,20 +219,20 @@ class GeminiDecoder:
         """Every candidate has its finish reason."""
         return len(self._finished) >= self._expected
 
-    def decode(self, event: ServerSentEvent) -> list[JsonObject]:
-        """The chunks in one event. Raises ProviderError."""
-        return self._take(event_object(event))
-
     def decode_whole(self, body: Any) -> list[JsonObject]:
         """The chunks of a whole answer: one response, or the array that comes without SSE. Raises ProviderError."""
         if (error := classify_embedded(body)) is not None:
             raise error
         responses = as_objects(body) if isinstance(body, list) else as_objects([body])
-        chunks = [chunk for response in responses for chunk in self._take(response)]
+        chunks = [chunk for response in responses for chunk in self.take(response)]
         self._expected = max(len(self._finished), 1)  # fewer candidates than asked for are all that there will be
         return chunks
 
-    def _take(self, response: JsonObject) -> list[JsonObject]:
+    def done(self) -> None:
+        """`[DONE]`, which Gemini does not send, means nothing here."""
+
+    def take(self, response: JsonObject) -> list[JsonObject]:
+        """The chunks in one event. Raises ProviderError."""
         self._identify(response)
         candidates = as_objects(response.get("candidates"))
         if not candidates and (reason := as_object(response.get("promptFeedback")).get("blockReason")):
@@ -322,14 +323,15 @@ def _token(candidate: JsonObject) -> JsonObject:
     return {"token": token, "logprob": candidate.get("logProbability"), "bytes": list(token.encode("utf-8", "replace"))}
 
 
-def _chat_url(base_url: str, model: str) -> str:
-    return join_url(versioned_url(base_url, _API_VERSION), f"{model_path(model)}:streamGenerateContent", "alt=sse")
+def _chat_url(base_url: str, model: str, whole: bool) -> str:
+    method, query = ("generateContent", "") if whole else ("streamGenerateContent", "alt=sse")
+    return join_url(versioned_url(base_url, _API_VERSION), f"{model_path(model)}:{method}", query)
 
 
 WIRE = WireFormat(
     chat_url=_chat_url,
     headers=lambda base_url, key, request_id: {"x-goog-api-key": key} if key else {},
-    chat_request=generate_request,
+    chat_request=lambda body, model, whole: generate_request(body, model),
     decoder=lambda body, request_id, now_s: GeminiDecoder(now_s, request_id, choice_count(body)),
     unsupported_fields=unsupported_fields,
 )

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelpilot.wire.chunks import as_chunks
-from modelpilot.wire.events import ServerSentEvent, event_object
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.formats import WireFormat, join_url
 from modelpilot.wire.jsonb import JsonObject, as_object
@@ -19,11 +18,14 @@ _MAX_CHOICE_INDEX = 1_000
 _MAX_TOOL_CALL_INDEX = 10_000
 
 
-def chat_request(body: JsonObject, model: str) -> JsonObject:
-    """The body to send for the client's `body`: always streamed, with usage, and otherwise untouched.
+def chat_request(body: JsonObject, model: str, whole: bool = False) -> JsonObject:
+    """The body to send for the client's `body`: streamed, with usage, unless it is to be `whole`; otherwise untouched.
 
     Streaming is asked for even where the client did not, so that first-token and idle timeouts work everywhere.
     """
+    if whole:
+        rest = {key: value for key, value in body.items() if key not in ("modelpilot", "stream_options")}
+        return {**rest, "model": model, "stream": False}
     rest = {key: value for key, value in body.items() if key != "modelpilot"}
     options = {**as_object(body.get("stream_options")), "include_usage": True}
     return {**rest, "model": model, "stream": True, "stream_options": options}
@@ -44,16 +46,12 @@ def embeddings_url(base_url: str) -> str:
     return join_url(base_url, "embeddings")
 
 
-def parse_chunk(event: ServerSentEvent) -> JsonObject:
-    """The chunk in one event, checked; its `choices` is always a list.
-
-    Raises ProviderError: the error inside the event, or malformed_response.
-    """
-    chunk = event_object(event)
+def checked_chunk(chunk: JsonObject) -> JsonObject:
+    """The chunk; its `choices` is always a list. Raises ProviderError: malformed_response."""
     if chunk.get("choices") is None:
         if not isinstance(chunk.get("usage"), dict):
             raise malformed("the provider sent a chunk without choices")
-        chunk["choices"] = []
+        chunk = {**chunk, "choices": []}
     if not _is_list_of(chunk["choices"], _is_choice):
         raise malformed("the provider sent a chunk with malformed choices")
     return chunk
@@ -70,10 +68,9 @@ def completion_chunks(completion: Any) -> list[JsonObject]:
 
 
 class OpenAIDecoder:
-    """Turns the events of one stream into checked chunks and knows when the answer is whole.
+    """Checks the chunks of one stream and knows when the answer is whole. `expected_choices` is the request's `n`."""
 
-    `expected_choices` is the request's `n`.
-    """
+    native = True
 
     def __init__(self, expected_choices: int = 1) -> None:
         self._expected = expected_choices
@@ -86,14 +83,15 @@ class OpenAIDecoder:
         """Every choice has its finish reason: an end of the stream is now no truncation."""
         return len(self._finished) >= self._expected
 
-    def decode(self, event: ServerSentEvent) -> list[JsonObject]:
-        """The chunks in one event. Raises ProviderError."""
-        if event.data.strip() == b"[DONE]":
-            # Fewer choices than asked for are the server's business, but at least one must have ended.
-            self.ended = True
-            self._expected = min(self._expected, max(len(self._finished), 1))
-            return []
-        chunk = parse_chunk(event)
+    def done(self) -> None:
+        """`[DONE]` was seen."""
+        # Fewer choices than asked for are the server's business, but at least one must have ended.
+        self.ended = True
+        self._expected = min(self._expected, max(len(self._finished), 1))
+
+    def take(self, value: JsonObject) -> list[JsonObject]:
+        """The chunk in one event, checked. Raises ProviderError."""
+        chunk = checked_chunk(value)
         for choice in chunk["choices"]:
             if choice.get("finish_reason"):
                 self._finished.add(choice.get("index") or 0)
@@ -152,7 +150,7 @@ def _is_whole_choice(choice: Any) -> bool:
 
 
 WIRE = WireFormat(
-    chat_url=lambda base_url, model: join_url(base_url, "chat/completions"),
+    chat_url=lambda base_url, model, whole: join_url(base_url, "chat/completions"),
     headers=lambda base_url, key, request_id: {**credentials(base_url, key), "X-Client-Request-Id": request_id},
     chat_request=chat_request,
     decoder=lambda body, request_id, now_s: OpenAIDecoder(choice_count(body)),

@@ -5,20 +5,25 @@ The content decides and not the Content-Type, which compatible servers often get
 
 from typing import Any, Protocol
 
-import orjson
-
 from modelpilot.requests.outcome import ProviderError
 from modelpilot.wire.assembler import has_output
-from modelpilot.wire.events import EventTooLarge, ServerSentEvent, SseParser
-from modelpilot.wire.failures import filtered, malformed, stream_cut
-from modelpilot.wire.jsonb import JsonObject
+from modelpilot.wire.chunks import Chunk, Likeness
+from modelpilot.wire.events import EventTooLarge, ServerSentEvent, SseParser, event_object
+from modelpilot.wire.failures import classify_embedded, filtered, malformed, stream_cut, too_large
+from modelpilot.wire.jsonb import JsonObject, load
 
-MAX_WHOLE_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+# What the object of a piece of text takes beside its characters, while the answer is added up.
+_PIECE_BYTES = 64
+_MOST_UNLIKE = 16
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
 
 
 class StreamDecoder(Protocol):
     """Translates the events of one answer into OpenAI chunks; one object per answer."""
+
+    native: bool
+    """Whether the events are OpenAI's chunks already, so that a client may get their bytes."""
 
     @property
     def complete(self) -> bool:
@@ -30,8 +35,12 @@ class StreamDecoder(Protocol):
         """Whether nothing more needs to be read."""
         ...
 
-    def decode(self, event: ServerSentEvent) -> list[JsonObject]:
-        """The chunks in one event. Raises ProviderError."""
+    def take(self, value: JsonObject) -> list[JsonObject]:
+        """The chunks in one event's object. Raises ProviderError."""
+        ...
+
+    def done(self) -> None:
+        """`[DONE]` was seen."""
         ...
 
     def decode_whole(self, body: Any) -> list[JsonObject]:
@@ -40,48 +49,54 @@ class StreamDecoder(Protocol):
 
 
 class AnswerReader:
-    """Reads one answer: server-sent events, or one JSON body where the provider ignored the wish for a stream."""
+    """Reads one answer: server-sent events, or one JSON body, whichever of the two was asked for.
 
-    def __init__(self, decoder: StreamDecoder) -> None:
+    An answer of more than `max_bytes`, which somebody has to keep until it is whole, is a failure.
+    """
+
+    def __init__(self, decoder: StreamDecoder, max_bytes: int = MAX_ANSWER_BYTES) -> None:
         self._decoder = decoder
         self._events = SseParser()
         self._whole: list[bytes] = []
-        self._whole_bytes = 0
+        self._bytes, self._max_bytes = 0, max_bytes
+        self._alike: Likeness | None = None
+        self._unlike = 0
         self._mode = "unknown"  # → "events" or "whole", by the first byte that is not blank
         self._filtered = False
         self.started = False
         """Whether output of the model was seen."""
         self.progressed = False
         """Whether the last piece held more than comments and pings."""
-
-    @property
-    def complete(self) -> bool:
+        self.complete = False
         """Whether the answer is whole, although trailing events may follow."""
-        return self._decoder.complete
-
-    @property
-    def ended(self) -> bool:
+        self.ended = False
         """Whether nothing more needs to be read."""
-        return self._decoder.ended
 
     @property
     def begun(self) -> bool:
         """Whether the answer has begun: its first output, or the first byte of a body that comes as a whole."""
         return self.started or self._mode == "whole"
 
-    def feed(self, piece: bytes) -> list[JsonObject]:
+    def feed(self, piece: bytes) -> list[Chunk]:
         """The chunks that `piece` completes. Raises ProviderError."""
+        if self._alike is not None and self._events.between and (text := self._alike.text_in_event(piece)):
+            self._count(len(text) + _PIECE_BYTES)
+            self.progressed = self.started = True
+            return [Chunk(None, piece[6:-2], text)]
         if self._mode == "unknown":
             self._choose_mode(piece)
         if self._mode == "whole":
-            return self._keep(piece)
+            self._whole.append(piece)
+            self._count(len(piece))
+            self.progressed = True
+            return []
         try:
             events = self._events.feed(piece)
         except EventTooLarge as error:
             raise malformed(f"the provider sent {error}") from None
         return self._decode(events)
 
-    def finish(self) -> list[JsonObject]:
+    def finish(self) -> list[Chunk]:
         """The chunks that the end of the body completes. Raises ProviderError where the answer is not whole."""
         chunks = self._finish_whole() if self._mode == "whole" else self._finish_events()
         if not self.complete:
@@ -101,32 +116,65 @@ class AnswerReader:
         if first:
             self._mode = "whole" if first in b"{[" else "events"
 
-    def _keep(self, piece: bytes) -> list[JsonObject]:
-        self._whole.append(piece)
-        self._whole_bytes += len(piece)
-        self.progressed = True
-        if self._whole_bytes > MAX_WHOLE_ANSWER_BYTES:
-            raise malformed(f"the provider's answer is larger than {MAX_WHOLE_ANSWER_BYTES} bytes")
-        return []
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > self._max_bytes:
+            raise too_large(self._max_bytes)
 
-    def _decode(self, events: list[ServerSentEvent]) -> list[JsonObject]:
-        chunks: list[JsonObject] = []
+    def _decode(self, events: list[ServerSentEvent]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        others: list[Chunk] = []  # all but pieces of text
         self.progressed = False
         for event in events:
-            if event.name != "ping" and not self.ended:
+            name, data = event
+            if self._alike is not None and not name and (text := self._alike.text_in(data)):
+                self._count(len(text) + _PIECE_BYTES)
                 self.progressed = True
-                chunks += self._decode_one(event)
-        return self._checked(chunks)
+                chunks.append(Chunk(None, data, text))
+            elif name != "ping" and not self.ended:
+                self.progressed = True
+                try:
+                    decoded = self._decode_one(event)
+                except ProviderError:
+                    if not self.complete:
+                        raise
+                    continue  # rubbish behind an answer that is whole
+                finally:
+                    self._note()
+                chunks += decoded
+                others += decoded
+        self.started = self.started or len(chunks) > len(others)
+        self._check(others)
+        return chunks
 
-    def _decode_one(self, event: ServerSentEvent) -> list[JsonObject]:
-        try:
-            return self._decoder.decode(event)
-        except ProviderError:
-            if not self.complete:
-                raise
-            return []  # rubbish behind an answer that is whole
+    def _note(self) -> None:
+        self.complete, self.ended = self._decoder.complete, self._decoder.ended
 
-    def _finish_events(self) -> list[JsonObject]:
+    def _decode_one(self, event: ServerSentEvent) -> list[Chunk]:
+        alike, self._alike = self._alike, None
+        data = event.data
+        if data.strip() == b"[DONE]":
+            self._decoder.done()
+            return []
+        value = event_object(event)
+        chunk = Chunk(value, data if self._decoder.native and b"\n" not in data else None)
+        if chunk.raw is not None and chunk.text is not None:
+            self._count(len(chunk.text) + _PIECE_BYTES)
+            self._alike = self._likeness(alike, chunk.raw, chunk.text)
+            return [chunk]
+        if (error := classify_embedded(value)) is not None:
+            raise error
+        self._count(len(data))
+        return [chunk if taken is value else Chunk(taken) for taken in self._decoder.take(value)]
+
+    def _likeness(self, known: Likeness | None, raw: bytes, text: str) -> Likeness | None:
+        """What the next chunks are compared with. Some servers write something new into each; then it is given up."""
+        if known is not None and known.surrounds(raw):
+            return known
+        self._unlike += 1
+        return Likeness(raw, text) if self._unlike <= _MOST_UNLIKE else None
+
+    def _finish_events(self) -> list[Chunk]:
         last = self._events.finish()
         if last is None or self.ended:
             return []
@@ -137,18 +185,20 @@ class AnswerReader:
             cut = error.error_type == "malformed_response" and self.started
             raise stream_cut() if cut else error from None
 
-    def _finish_whole(self) -> list[JsonObject]:
+    def _finish_whole(self) -> list[Chunk]:
         try:
-            body = orjson.loads(b"".join(self._whole).strip(_BLANKS))
-        except ValueError:
+            body = load(b"".join(self._whole).strip(_BLANKS))
+        except (ValueError, RecursionError):
             raise malformed("the provider's answer is no JSON") from None
-        return self._checked(self._decoder.decode_whole(body))
+        chunks = [Chunk(chunk) for chunk in self._decoder.decode_whole(body)]
+        self._note()
+        self._check(chunks)
+        return chunks
 
-    def _checked(self, chunks: list[JsonObject]) -> list[JsonObject]:
+    def _check(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
-            for choice in chunk["choices"]:
+            for choice in chunk.data["choices"]:
                 self.started = self.started or has_output(choice.get("delta"))
                 self._filtered = self._filtered or choice.get("finish_reason") == "content_filter"
         if self._filtered and self.complete and not self.started:
             raise filtered("the provider's content filter stopped the answer before its first token")
-        return chunks

@@ -1,10 +1,10 @@
 """Verified resume: a repeated answer may go on only behind output that is identical to what the client already has."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from modelpilot.requests.outcome import Segment
-from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.merge import CallPositions, merge_name
 
@@ -215,12 +215,16 @@ def _tokens_of(text: str, tokens: list[JsonObject]) -> list[JsonObject]:
 
 
 class Transcript:
-    """What a client has of a streamed answer, and which provider calls wrote it: adds up the chunks given to it."""
+    """What a client has of a streamed answer, and which provider calls wrote it.
 
-    __slots__ = ("_counted", "_segments", "_sent", "_writer", "started", "whole")
+    The calls add their answers up by themselves; this knows whose sum the client has.
+    """
+
+    __slots__ = ("_completion", "_counted", "_identity", "_segments", "_writer", "started", "whole")
 
     def __init__(self) -> None:
-        self._sent = ChunkAssembler()
+        self._completion: Callable[[], JsonObject] = dict
+        self._identity: JsonObject = {}  # of the first answer: those that continue it go out under its id
         self._segments: list[Segment] = []
         self._writer: tuple[int, str] | None = None
         self._counted = 0
@@ -235,22 +239,22 @@ class Transcript:
         self._writer = (seq, model)
         self._counted = self._length()
 
-    def add(self, chunk: JsonObject) -> None:
-        """The client gets this chunk."""
-        self.started = True
-        self._sent.add(chunk)
+    def follow(self, completion: Callable[[], JsonObject]) -> None:
+        """The client has, or will get, all of this, and whatever comes to it; it goes on behind what was sent."""
+        self._identity = {key: value for key, value in self.completion().items() if key in ("id", "created") and value}
+        self._completion, self.started = completion, True
 
-    def restart(self) -> None:
-        """The client was told to forget what it has."""
-        self._sent, self._counted = ChunkAssembler(), 0
+    def restart(self, completion: Callable[[], JsonObject]) -> None:
+        """The client was told to forget what it has, and gets this instead."""
+        self._completion, self._identity, self._counted = completion, {}, 0
 
     def completion(self) -> JsonObject:
         """What the client has, as one `chat.completion`."""
-        return self._sent.result()
+        return {**self._completion(), **self._identity}
 
     def segments(self) -> tuple[Segment, ...]:
         """The calls that wrote a part of it, in order; none where a single one wrote all."""
-        segments = self._closed()
+        segments = self._closed() if self._segments else ()
         return segments if len(segments) > 1 else ()
 
     def _closed(self) -> tuple[Segment, ...]:
@@ -260,4 +264,4 @@ class Transcript:
         return (*self._segments, Segment(*self._writer, length))
 
     def _length(self) -> int:
-        return characters(self._sent.result()) if self.started else 0
+        return characters(self._completion())

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -13,14 +12,13 @@ import pytest
 
 from infra.db.engine import Database
 from infra.db.learning.predictors import PostgresPredictors
-from infra.local.data_dir import DataDir
 from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.learning.refit import FittedArtifact
 from modelpilot.requests.records import HistoryScope
 from tests.support.refit import report
 from tests.support.requests import ask, chat, put_model, put_router
-from tests.support.world import Gateway, World, eventually, wait_until
+from tests.support.world import Gateway, World, eventually
 
 SCOPE = HistoryScope("admin", "learns")
 ALPHA, BETA = "learn/alpha", "learn/beta"
@@ -29,22 +27,6 @@ KINDS = {
     "poem": "Write a short poem about {n} birds above the sea, with rhymes and a title",
 }
 REQUESTS = 160
-
-
-@pytest.fixture(scope="module")
-def worker(world: World) -> Iterator[None]:
-    """A maintenance worker of the installation."""
-    ready = DataDir(world.directory / "data").worker_ready
-    with (world.directory / "worker.log").open("wb") as output:
-        command = [sys.executable, "-m", "cli", "worker"]
-        process = subprocess.Popen(command, env=dict(world.environment), stdout=output, stderr=output)
-    try:
-        wait_until(lambda: ready.exists() or process.poll() is not None, "the worker is not ready")
-        assert process.poll() is None, (world.directory / "worker.log").read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait(20.0)
 
 
 def body(kind: str, number: int) -> dict[str, Any]:
@@ -63,7 +45,7 @@ async def _refuse(world: World, model: str, word: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def taught(world: World, gateway: Gateway, worker: None) -> None:
+def taught(world: World, gateway: Gateway) -> None:
     """The router `learns` has had enough outcomes: alpha fails at invoices, beta at poems."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.run(_teach(world, gateway))

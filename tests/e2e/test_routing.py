@@ -13,7 +13,7 @@ from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.requests.records import HistoryScope
 from tests.support.requests import ask, chat, ended, put_model, put_router
-from tests.support.world import KEYRING, Gateway, World, eventually
+from tests.support.world import KEYRING, Gateway, World, closed, eventually
 
 SIX_ACTIVITIES = [
     "load_router",
@@ -60,6 +60,7 @@ async def test_reference_case_picks_the_cheap_model(client: aiohttp.ClientSessio
 async def test_workflow_of_a_request_has_the_six_activities(world: World, client: aiohttp.ClientSession) -> None:
     """Each request is one workflow, found under its readable id, with a marker per step and decoded payloads."""
     _, answer = await ask(client, "demo", chat("Name three rivers"))
+    await eventually(partial(closed, world, answer["modelpilot"]["requestId"]), "no closed workflow")
     handle = (await _temporal(world)).get_workflow_handle(answer["modelpilot"]["workflowId"])
     result = await handle.result()
     history = await handle.fetch_history()

@@ -47,6 +47,16 @@ def fetch(url: str, key: str | None = None, body: Any = None, origin: str | None
         return json.loads(answer.read())
 
 
+def _is_there(url: str) -> bool:
+    try:
+        fetch(url)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        return False
+    return True
+
+
 def test_first_request_is_answered(installation: Installation) -> None:
     """A new user's first request to the demo router is routed without any provider key."""
     answer = fetch(f"{installation.api_url}/router/demo", installation.admin_key, PROMPT)
@@ -134,6 +144,7 @@ def test_web_ui_shows_decoded_payloads(installation: Installation) -> None:
     assert settings["Codec"]["Endpoint"] == f"{installation.api_url}/codec"
     workflow = urllib.parse.quote(answer["modelpilot"]["workflowId"], safe="")
     history = f"{ui}/api/v1/namespaces/default/workflows/{workflow}/history"
+    wait_until(lambda: _is_there(history), "the request has no workflow")
     event = fetch(history)["history"]["events"][0]
     payloads = event["workflowExecutionStartedEventAttributes"]["input"]
     decoded = fetch(f"{installation.api_url}/codec/decode", body=payloads, origin=ui)["payloads"][0]

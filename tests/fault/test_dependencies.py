@@ -1,12 +1,13 @@
 """Temporal, Postgres or Milvus hang under a running gateway: requests are served as far as they can be, or refused."""
 
+from functools import partial
 from typing import Any
 
 import aiohttp
 
 from infra.db.engine import Database
-from tests.support.requests import ask, chat, ended, put_router
-from tests.support.world import World, eventually
+from tests.support.requests import ask, chat, ended, put_model, put_router
+from tests.support.world import World, closed, eventually
 
 
 async def _ready_status(client: aiohttp.ClientSession) -> tuple[int, str]:
@@ -14,13 +15,68 @@ async def _ready_status(client: aiohttp.ClientSession) -> tuple[int, str]:
         return answer.status, (await answer.json())["status"]
 
 
-async def test_temporal_away_is_a_503_before_anything_is_spent(world: World) -> None:
-    """Strict requests are refused with Retry-After while Temporal hangs; history survives and service resumes."""
-    tag = "temporal-away"
+async def _gets_its_workflow(world: World, answer: dict[str, Any]) -> None:
+    request_id = answer["modelpilot"]["requestId"]
+    await eventually(partial(closed, world, request_id), "no closed workflow", 90.0)
+
+
+async def _has_its_row(client: aiohttp.ClientSession, request_id: str) -> None:
+    view = await eventually(partial(ended, client, request_id), "the row was lost", 90.0)
+    assert view["status"] == "completed"
+
+
+async def test_temporal_away_changes_nothing_for_clients(world: World) -> None:
+    """Postgres accepts; once Temporal is back, every request gets its one workflow."""
     with world.gateway() as gateway:
         async with world.client(gateway) as client:
-            _, before = await ask(client, "demo", chat("before"))
             with world.frozen("temporal"):
+
+                async def noticed() -> bool:
+                    return await _ready_status(client) == (200, "degraded")
+
+                await eventually(noticed, "readiness does not notice")
+                answers = [await ask(client, "demo", chat(f"temporal-away {number}")) for number in range(5)]
+                assert {status for status, _ in answers} == {200}
+                assert all(answer["modelpilot"]["degraded"] == [] for _, answer in answers)
+            for _, answer in answers:
+                await _gets_its_workflow(world, answer)
+    assert (await world.provider_calls("temporal-away"))["total"] == 5
+
+
+async def test_fallbacks_go_on_while_temporal_is_away(world: World) -> None:
+    """The gateway makes the attempts itself and says so; the request has one row and one workflow."""
+    tag = "fallback-without-temporal"
+    with world.gateway() as gateway:
+        async with world.client(gateway) as client:
+            await put_model(client, "broken", "small+503")
+            await put_router(
+                client,
+                "falls-back",
+                ["broken"],
+                fallbackStrategy={"fallbackModels": ["sim/small"], "retryAttempts": 2},
+                sameModelRetries=0,
+            )
+            with world.frozen("temporal"):
+
+                async def noticed() -> bool:
+                    return await _ready_status(client) == (200, "degraded")
+
+                await eventually(noticed, "readiness does not notice")
+                status, answer = await ask(client, "falls-back", chat(tag))
+                assert status == 200
+                assert answer["modelpilot"]["degraded"] == ["temporal"]
+                assert answer["modelpilot"]["selectedModel"] == "sim/small"
+            await _gets_its_workflow(world, answer)
+    assert (await world.provider_calls(tag))["total"] == 2
+
+
+async def test_both_stores_away_is_a_503_before_anything_is_spent(world: World) -> None:
+    """Nobody could accept the request: refused at once with Retry-After, and service resumes."""
+    tag = "both-away"
+    with world.gateway() as gateway:
+        async with world.client(gateway) as client:
+            await ask(client, "demo", chat("warm the caches"))
+            with world.frozen("temporal"), world.frozen("postgres"):
 
                 async def unready() -> bool:
                     return await _ready_status(client) == (503, "unready")
@@ -36,8 +92,6 @@ async def test_temporal_away_is_a_503_before_anything_is_spent(world: World) -> 
                 return (await ask(client, "demo", chat("after")))[0] == 200
 
             await eventually(answered, "service did not resume")
-            view = await eventually(lambda: ended(client, before["modelpilot"]["requestId"]), "history is gone")
-            assert view["status"] == "completed"
 
 
 async def test_milvus_away_degrades_and_nothing_is_lost(world: World) -> None:
@@ -59,19 +113,28 @@ async def test_milvus_away_degrades_and_nothing_is_lost(world: World) -> None:
 
 
 async def test_postgres_away_loses_no_row(world: World) -> None:
-    """An answer does not wait for Postgres; its row is written when that is back. Keyed requests are refused."""
+    """Temporal accepts, and the row is written when Postgres is back. Requests with a name are refused."""
     with world.gateway() as gateway:
         async with world.client(gateway) as client:
             await ask(client, "demo", chat("warm the caches"))
             with world.frozen("postgres"):
                 status, answer = await ask(client, "demo", chat("Nobody writes this down"))
                 assert status == 200
+                assert answer["modelpilot"]["degraded"] == ["postgres"]
+
+                async def noticed() -> bool:
+                    return await _ready_status(client) == (200, "degraded")
+
+                await eventually(noticed, "readiness does not notice")
                 keyed, refusal = await ask(client, "demo", chat("keyed"), idempotency_key="while-away")
                 assert keyed == 503
                 assert refusal["error"]["code"] == "dependency_unavailable"
-                assert (await _ready_status(client))[0] == 503
-            view = await eventually(lambda: ended(client, answer["modelpilot"]["requestId"]), "the row was lost", 90.0)
-            assert view["status"] == "completed"
+                status, quick = await ask(client, "demo", chat("Nor this"))
+                assert status == 200
+            for each in (answer, quick):
+                await _has_its_row(client, each["modelpilot"]["requestId"])
+                await _gets_its_workflow(world, each)
+    assert (await world.provider_calls("Nobody writes this down"))["total"] == 1
 
 
 async def test_changed_router_is_effective_at_once_at_every_gateway(world: World) -> None:

@@ -34,7 +34,14 @@ from modelpilot.metrics.aggregation import (
 )
 from modelpilot.metrics.jobs import job_workflow_id
 from modelpilot.requests.records import HistoryScope, RequestKey
-from modelpilot.requests.route_request import CallPlan, FallbackInput, RouteRequestInput, StepInput
+from modelpilot.requests.route_request import (
+    CallPlan,
+    CallReport,
+    FallbackInput,
+    RouteRequestInput,
+    StepReport,
+    StoreInput,
+)
 from tests.support.aggregation import FakeMetrics
 from tests.support.core import Core
 from tests.support.refit import activities
@@ -123,17 +130,19 @@ def test_names_of_rescoring() -> None:
     [
         (
             RouteRequestInput,
-            """user_id request_id router_id owner nonce created_at config_version plan decision body stream api_key_id
+            """user_id request_id router_id owner created_at config_version plan decision body steps stream api_key_id
             store_prompts tags session_id""",
-            "user_id request_id router_id owner nonce created_at config_version plan decision body",
+            "user_id request_id router_id owner created_at config_version plan decision body",
         ),
         (
             CallPlan,
             "model specs fallback_models retry_attempts same_model_retries first_token_ms idle_ms total_ms call_format",
             "model",
         ),
-        (StepInput, "nonce request outcome", "nonce"),
-        (FallbackInput, "request failed", "request failed"),
+        (StepReport, "duration_ms detail", ""),
+        (CallReport, "outcome", "outcome"),
+        (FallbackInput, "request failed began_at", "request failed"),
+        (StoreInput, "request outcome", "request outcome"),
         (AggregateInput, "hours_per_step steps_per_run purge_rows totals", ""),
         (AggregateTotals, "known before failed hours requests files exported purged", ""),
         (PlanInput, "", ""),

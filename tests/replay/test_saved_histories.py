@@ -59,6 +59,6 @@ async def test_an_incompatible_change_is_noticed() -> None:
         data_converter=data_converter(KEYRING),
         workflow_runner=UnsandboxedWorkflowRunner(),
     )
-    happy_path = next(path for path in REQUESTS.files if path.stem == "happy_path")
+    closed_at_once = next(path for path in REQUESTS.files if path.stem == "closed_at_once")
     with pytest.raises(NondeterminismError):
-        await replayer.replay_workflow(REQUESTS.load(happy_path))
+        await replayer.replay_workflow(REQUESTS.load(closed_at_once))

@@ -1,5 +1,6 @@
-"""One gateway's core over fakes: registry, controller, recovery, submissions, activities."""
+"""One gateway's core over fakes: registry, controller, recovery, submissions; and the activities of its workflow."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -9,13 +10,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from activities.requests.acceptance import Acceptance
 from activities.requests.caches import RouterCache
 from activities.requests.call import ModelCaller, Sleep, slept
 from activities.requests.controller import FlightController
 from activities.requests.decision import DecisionSteps
 from activities.requests.deployments import DeploymentHealth
-from activities.requests.flight import BackgroundTasks, ChunkSink, Flight, FlightRegistry
+from activities.requests.fallback import Fallbacks
+from activities.requests.flight import BackgroundTasks, Flight, FlightRegistry
 from activities.requests.recovery import Recovery, snapshot_of
+from activities.requests.sink import ChunkSink
 from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
 from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
@@ -23,11 +29,13 @@ from infra.crypto.keyring import Keyring
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
+from modelpilot.requests.ports import RequestWorkflows
 from modelpilot.requests.records import RouterSnapshot
-from modelpilot.requests.route_request import RouteRequestInput, StepReport
+from modelpilot.requests.route_request import RouteRequestInput
 from tests.support import fakes
 from tests.support.fakes import FakeProviders
-from tests.support.routing_samples import PRINCIPAL, chat_body, router, snapshot, spec, stream
+from tests.support.routing_samples import PRINCIPAL, chat_body, plan, router, snapshot, spec, stream
+from tests.support.routing_samples import request as accepted
 
 A = spec("sim/a", quality_score=0.9)
 B = spec("sim/b", quality_score=0.5)
@@ -37,7 +45,8 @@ COST_USD = 10 * 1e-6 + 5 * 2e-6
 
 # Fixed, so that saved histories can be read; it protects nothing but test data.
 SENTENCE = b"ModelPilot test histories are encrypted with the hash of this sentence."
-KEYRING = Keyring([base64.b64encode(hashlib.sha256(SENTENCE).digest()).decode()])
+KEYS = base64.b64encode(hashlib.sha256(SENTENCE).digest()).decode()
+KEYRING = Keyring([KEYS])
 
 
 def failure(kind: str = "server_error", remedy: Remedy = Remedy.FALL_BACK, **details: Any) -> ProviderError:
@@ -53,6 +62,12 @@ def routed(*fallbacks: str, **changes: Any) -> RouterSnapshot:
 
 
 QUICK_S = 0.001  # between a failed commit and the next, and between two looks at a request of another gateway
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 class ManualClock:
@@ -71,10 +86,17 @@ class Core:
     A test may replace `sleep`, which every wait before a repeated call goes through.
     """
 
-    def __init__(self, shot: RouterSnapshot | None = None, like: "Core | None" = None, instance: str = "gw-1") -> None:
+    def __init__(
+        self,
+        shot: RouterSnapshot | None = None,
+        like: "Core | None" = None,
+        instance: str = "gw-1",
+        temporal: RequestWorkflows | None = None,
+    ) -> None:
         self.ledger: fakes.FakeLedger = like.ledger if like else fakes.FakeLedger()
-        self.leases: fakes.FakeLeases = like.leases if like else fakes.FakeLeases(instance)
-        self.starter: fakes.FakeStarter = like.starter if like else fakes.FakeStarter()
+        self.leases: fakes.FakeLeases = like.leases if like else fakes.FakeLeases(self.ledger, instance)
+        self.workflows: fakes.FakeWorkflows = like.workflows if like else fakes.FakeWorkflows()
+        self.postgres: fakes.FakeHealth = like.postgres if like else fakes.FakeHealth()
         self.providers: FakeProviders = like.providers if like else FakeProviders()
         self.history: fakes.FakeHistory = like.history if like else fakes.FakeHistory()
         self.embedder = fakes.FakeEmbedder()
@@ -87,10 +109,28 @@ class Core:
         self.registry, self.background = FlightRegistry(instance), BackgroundTasks()
         self.sleep: Sleep = slept
         self.caller = ModelCaller(self.providers, self.cache, self.health, sleep=self._sleep)
-        self.controller = FlightController(self.caller, self.ledger, self.background, KEYRING.mac, QUICK_S)
-        self.recovery = Recovery(self.registry, self.controller, self.ledger, self.leases, QUICK_S)
         self.steps = DecisionSteps(self.embedder, self.history, random.Random(0), self.health)
-        self.submissions = self._submissions(1_000)
+        self.fallbacks = Fallbacks(self.caller, self.ledger, self._sleep, QUICK_S)
+        self.acceptance = Acceptance(
+            self.ledger, self.postgres, temporal or self.workflows, self.background, 20 * QUICK_S, 100 * QUICK_S
+        )
+        self.controller = FlightController(
+            registry=self.registry,
+            caller=self.caller,
+            fallbacks=self.fallbacks,
+            acceptance=self.acceptance,
+            ledger=self.ledger,
+            leases=self.leases,
+            workflows=temporal or self.workflows,
+            background=self.background,
+            mac=KEYRING.mac,
+            learn=self.history.learn,
+            retry_s=QUICK_S,
+        )
+        self.recovery = Recovery(
+            instance, self.caller, self.steps, self.ledger, self.leases, KEYRING.mac, QUICK_S, QUICK_S
+        )
+        self.submissions = self._submissions()
         if like is None:
             for model in (A, B, C):
                 self.providers.will(model, stream())
@@ -98,45 +138,40 @@ class Core:
     async def _sleep(self, wait_s: float) -> bool:
         return await self.sleep(wait_s)
 
-    def _submissions(self, max_in_flight: int) -> Submissions:
+    def _submissions(self) -> Submissions:
         return Submissions(
             configuration=self.cache,
             steps=self.steps,
             controller=self.controller,
+            acceptance=self.acceptance,
             registry=self.registry,
             ledger=self.ledger,
-            starter=self.starter,
-            background=self.background,
             mac=KEYRING.mac,
-            max_in_flight=max_in_flight,
+            poll_s=QUICK_S,
         )
 
-    def limit(self, max_in_flight: int) -> None:
-        """Allow fewer requests at a time."""
-        self.submissions = self._submissions(max_in_flight)
+    def limit(self, most: int) -> None:
+        """Hold fewer requests at a time."""
+        self.registry.most = most
 
     @property
-    def routing(self) -> RoutingActivities:
-        """The decision steps as activities."""
-        return RoutingActivities(self.registry)
+    def own_steps(self) -> ProviderActivities:
+        """The provider steps of the gateway itself, which has answers open."""
+        return ProviderActivities(self.recovery, self.fallbacks, self.controller, heartbeat_s=10 * QUICK_S)
 
     @property
     def provider_steps(self) -> ProviderActivities:
-        """The provider steps as activities."""
-        return ProviderActivities(
-            self.registry, self.controller, self.recovery, self.ledger, self._sleep, heartbeat_s=10 * QUICK_S
-        )
+        """The provider steps of a worker."""
+        return ProviderActivities(self.recovery, self.fallbacks, heartbeat_s=10 * QUICK_S)
 
     @property
     def performance(self) -> PerformanceActivities:
         """The last step as an activity."""
-        return PerformanceActivities(
-            self.registry, self.controller, self.recovery, self.steps, self.history, self.ledger
-        )
+        return PerformanceActivities(self.recovery)
 
     def activities(self) -> list[Callable[..., Any]]:
         """All activities of the routing worker."""
-        routing, providers = self.routing, self.provider_steps
+        routing, providers = RoutingActivities(), self.provider_steps
         steps = [routing.load_router, routing.embed_prompt, routing.query_history, routing.score_models]
         return [*steps, providers.call_provider, providers.call_fallback, self.performance.store_performance]
 
@@ -146,24 +181,31 @@ class Core:
 
     async def answer(self, **changes: Any) -> Outcome:
         """Submit a request and wait for its outcome."""
-        outcome, _ = await self.submissions.outcome(await self.submit(**changes))
-        return outcome
+        return (await self.submissions.ended(await self.submit(**changes))).outcome
 
-    def flight(self, request: RouteRequestInput, *, stream: bool = False, commit_first: bool = False) -> Flight:
-        """A registered, acknowledged flight that was not launched."""
-        body = json.loads(request.body or "{}")
-        flight = Flight(
+    def flight(self, request: RouteRequestInput, *, stream: bool = False, **changes: Any) -> Flight:
+        """A flight of the request that was not launched; other fields of it may be given."""
+        body = json.loads(request.body) if request.body is not None else chat_body()
+        return Flight(
             request,
             profile_request(body, ChatBody.model_validate(body)),
             snapshot_of(request),
-            None,
-            {name: StepReport() for name in ("load_router", "embed_prompt", "query_history", "score_models")},
+            changes.pop("vector", np.array([1.0, 0.0, 0.0, 0.0], np.float32)),
             time.monotonic(),
             sink=ChunkSink() if stream else None,
-            commit_first=commit_first,
+            **changes,
         )
-        flight.acknowledge(started=True)
-        self.registry.add(flight)
+
+    async def settled(self, request: RouteRequestInput, **changes: Any) -> Flight:
+        """A flight that was launched and has ended."""
+        flight = self.launched(request, **changes)
+        await flight.ended
+        return flight
+
+    def launched(self, request: RouteRequestInput | None = None, **changes: Any) -> Flight:
+        """A flight that has begun; of a plain request for sim/a unless another one is given."""
+        flight = self.flight(request or accepted(plan(A)), **changes)
+        self.controller.launch(flight)
         return flight
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
+from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.ports import ProviderCall
@@ -26,6 +26,7 @@ from modelpilot.requests.records import (
     Vector,
 )
 from modelpilot.requests.route_request import RouteRequestInput
+from modelpilot.wire.chunks import Chunk
 
 
 def opened() -> asyncio.Event:
@@ -35,34 +36,73 @@ def opened() -> asyncio.Event:
 
 
 class FakeLedger:
-    """Rows in dictionaries. `down` makes every method fail; `gate` holds commits of terminal rows back."""
+    """Rows in dictionaries. `down` makes every method fail; `accept_gate` holds back what is accepted, and `gate` the
+    commits of terminal rows."""
 
     def __init__(self) -> None:
+        self.open: dict[RequestKey, RouteRequestInput] = {}  # accepted, and no closer was there yet
+        self.handed_over: set[RequestKey] = set()
         self.rows: dict[RequestKey, RequestRecord] = {}
         self.attempts: dict[RequestKey, dict[int, Attempt]] = defaultdict(dict)
         self.bodies: dict[RequestKey, bytes] = {}
         self.names: dict[tuple[str, str, str], tuple[str, bytes]] = {}
-        self.outbox: list[HistoryPoint] = []
+        self.points: list[HistoryPoint] = []
         self.down = False
-        self.gate = opened()
+        self.accept_gate, self.gate = opened(), opened()
         self.body_gate = opened()
         self.recording = asyncio.Event()  # somebody has tried to commit a terminal row
         self.failures = 0  # this many commits fail before one succeeds
+        self.refusals: list[Exception] = []  # raised by commits of terminal rows, one after the other
+        self.accept_refusals: list[Exception] = []  # the same of what is accepted
+        self.lost_answers = 0  # so many are accepted, but nobody hears of it
+        self.written: list[RequestRecord] = []  # what was tried to be committed
 
     def _check(self) -> None:
         if self.down:
             raise DependencyUnavailable("Postgres is away")
 
-    async def record(self, record: RequestRecord) -> bool:
+    async def accept(self, request: RouteRequestInput) -> bool:
+        await self.accept_gate.wait()
+        self._check()
+        if self.accept_refusals:
+            raise self.accept_refusals.pop(0)
+        if request.key in self.rows or self.open.get(request.key, request).owner != request.owner:
+            return False
+        self.open[request.key] = request
+        if self.lost_answers > 0:
+            self.lost_answers -= 1
+            raise DependencyUnavailable("Postgres did not answer in time")
+        return True
+
+    async def hand_over(self, key: RequestKey, attempts: Sequence[Attempt]) -> bool:
+        self._check()
+        self._keep(key, attempts)
+        self.handed_over.add(key)
+        return False
+
+    async def is_open(self, key: RequestKey) -> bool:
+        self._check()
+        return key in self.open
+
+    async def record(
+        self, record: RequestRecord, point: HistoryPoint | None = None, request: RouteRequestInput | None = None
+    ) -> bool:
         self.recording.set()
+        self.written.append(record)
         await self.gate.wait()
         if self.failures > 0:
             self.failures -= 1
             raise DependencyUnavailable("Postgres is away for a moment")
+        if self.refusals:
+            raise self.refusals.pop(0)
         self._check()
         if record.key in self.rows:
             return False
         self.rows[record.key] = record
+        if request is not None:
+            self.open[record.key] = request
+        if point is not None:
+            self.points.append(point)
         self._keep(record.key, record.outcome.attempts)
         return True
 
@@ -115,76 +155,70 @@ class FakeLedger:
             (self.names[(user_id, kind, name)][0] for kind in kinds if (user_id, kind, name) in self.names), None
         )
 
-    async def put_outbox(self, point: HistoryPoint) -> None:
-        self._check()
-        self.outbox.append(point)
-
 
 class FakeLeases:
-    """Which gateways live, and who has claimed what."""
+    """Which processes live, and who has claimed which call."""
 
-    def __init__(self, *alive: str) -> None:
+    def __init__(self, ledger: FakeLedger, *alive: str) -> None:
+        self._ledger = ledger
         self.alive = set(alive)
-        self.claims: dict[RequestKey, str] = {}
-        self.asked: list[str] = []
+        self.claims: dict[tuple[RequestKey, int], str] = {}
+        self.asked: list[tuple[RequestKey, int]] = []
         self.down = False
 
-    async def is_alive(self, instance: str) -> bool:
-        self.asked.append(instance)
+    async def claim_call(self, key: RequestKey, seq: int, instance: str, owner: str | None = None) -> bool:
+        self.asked.append((key, seq))
         if self.down:
             raise DependencyUnavailable("Postgres is away")
-        return instance in self.alive
+        if key in self._ledger.rows or seq in self._ledger.attempts[key]:
+            return False
+        if owner not in (None, instance) and owner in self.alive:
+            return False
+        holder = self.claims.get((key, seq), instance)
+        if holder != instance and holder in self.alive:
+            return False
+        self.claims[key, seq] = instance
+        return True
 
-    async def claim(self, key: RequestKey, instance: str, previous: str) -> str:
-        if self.down:
-            raise DependencyUnavailable("Postgres is away")
-        holder = self.claims.get(key, previous)
-        if holder not in (previous, instance) and holder in self.alive:
-            return holder
-        self.claims[key] = instance
-        return instance
+    async def has_gone(self, other: str, instance: str) -> bool:
+        return other not in self.alive
 
 
-class FakeStarter:
-    """Acknowledges starts when `gate` is open; `refusal` is raised instead; a second start of a key is a Conflict."""
+@dataclass
+class FakeHealth:
+    """A store that is there, or is not."""
+
+    up: bool = True
+
+
+class FakeWorkflows:
+    """Temporal for a gateway: `refusal` is raised by what it is asked for; `gate` holds that back."""
 
     def __init__(self) -> None:
         self.gate = opened()
         self.refusal: Exception | None = None
         self.up = True
-        self.started: dict[RequestKey, RouteRequestInput] = {}
-        self.starting = asyncio.Event()
-        self.closed: dict[RequestKey, asyncio.Event] = defaultdict(asyncio.Event)
-        self.running: set[RequestKey] = set()
+        self.accepted: dict[RequestKey, RouteRequestInput] = {}
+        self.handed_over: dict[RequestKey, bool] = {}  # whether a closer held the first task
+        self.asked = asyncio.Event()
         self.canceled: list[RequestKey] = []
 
-    def check_up(self) -> None:
-        if not self.up:
-            raise DependencyUnavailable("Temporal is not available; nothing was spent", retry_after_s=2.0)
-
-    async def start(self, request: RouteRequestInput) -> None:
-        self.starting.set()
+    async def _ask(self) -> None:
+        self.asked.set()
         await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
-        if request.key in self.started:
-            raise Conflict("a workflow of this request was started before")
-        self.started[request.key] = request
-        self.running.add(request.key)
 
-    async def wait_closed(self, key: RequestKey) -> None:
-        await self.closed[key].wait()
+    async def accept(self, request: RouteRequestInput) -> None:
+        await self._ask()
+        self.accepted[request.key] = request
 
-    async def is_running(self, key: RequestKey) -> bool:
-        return key in self.running
+    async def hand_over(self, request: RouteRequestInput, *, held: bool) -> None:
+        await self._ask()
+        self.handed_over[request.key] = held
 
     async def cancel(self, key: RequestKey) -> None:
         self.canceled.append(key)
-
-    def close(self, key: RequestKey) -> None:
-        """The workflow of `key` ends."""
-        self.running.discard(key)
-        self.closed[key].set()
 
 
 class FakeEmbedder:
@@ -218,9 +252,7 @@ class FakeHistory:
             raise DependencyUnavailable("Milvus is away")
         return self.neighbours
 
-    async def store(self, point: HistoryPoint) -> None:
-        if self.down:
-            raise DependencyUnavailable("Milvus is away")
+    def learn(self, point: HistoryPoint) -> None:
         self.points.append(point)
 
 
@@ -258,8 +290,8 @@ class FakeConfiguration:
 
 # All providers in memory: what each of their calls does is a script.
 
-# What a provider does in one call: yield a chunk, raise, or wait for an event.
-Script = Sequence[dict[str, Any] | Exception | asyncio.Event]
+# What a provider does in one call: yield a chunk (or one with the bytes it came as), raise, or wait for an event.
+Script = Sequence[dict[str, Any] | Chunk | Exception | asyncio.Event]
 
 
 @dataclass(slots=True)
@@ -291,7 +323,7 @@ class FakeProviders:
         """The models called, in order."""
         return [made.call.model for made in self.made]
 
-    async def stream_chat(self, call: ProviderCall) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream_chat(self, call: ProviderCall) -> AsyncGenerator[list[Chunk], None]:
         made = Made(call)
         self.made.append(made)
         self.called.set()
@@ -304,7 +336,7 @@ class FakeProviders:
                 elif isinstance(step, Exception):
                     raise step
                 else:
-                    yield step
+                    yield [step if isinstance(step, Chunk) else Chunk(step)]
             made.completed = True
         finally:
             made.closed = True

@@ -49,18 +49,19 @@ async def scripted(script: Script) -> AsyncIterator[str]:
 
 
 def call(base: str, kind: str = "openai", model: str = "small", **body: Any) -> ProviderCall:
-    """A call of a provider; further fields of its body, and `first_token_ms` and `idle_ms`, may be given."""
+    """A call of a provider; further fields of its body, and `first_token_ms`, `idle_ms` and others, may be given."""
     url = base if kind in ("anthropic", "google") else f"{base}/v1"
     endpoint = ProviderEndpoint("p", kind, url, KEY)  # type: ignore[arg-type]
     limits = {"first_token_ms": body.pop("first_token_ms", 20_000), "idle_ms": body.pop("idle_ms", 20_000)}
-    return ProviderCall(endpoint, model, {"messages": SUM, **body}, **limits, request_id="r1")
+    further = {name: body.pop(name) for name in ("whole", "gather_ms") if name in body}
+    return ProviderCall(endpoint, model, {"messages": SUM, **body}, **limits, request_id="r1", **further)
 
 
 async def ask(registry: ProviderRegistry, wanted: ProviderCall) -> ChunkAssembler:
     """The whole answer to a call."""
     assembler = ChunkAssembler()
-    async for chunk in registry.client_for(wanted.endpoint.kind).stream_chat(wanted):
-        assembler.add(chunk)
+    async for chunks in registry.client_for(wanted.endpoint.kind).stream_chat(wanted):
+        assembler.extend(chunks)
     return assembler
 
 

@@ -105,7 +105,6 @@ def request(call_plan: CallPlan, body: dict[str, Any] | None = None, **changes: 
         request_id="r1",
         router_id="support",
         owner="gw-1",
-        nonce="n1",
         created_at=NOW,
         config_version=3,
         plan=call_plan,

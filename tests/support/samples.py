@@ -75,7 +75,6 @@ def record(user_id: str = "alice", request_id: str = "r1", **changes: Any) -> Re
         fallback_used=True,
         prompt_hash="abc",
         degraded=("vector",),
-        features={"length": 12.0},
         tags={"team": "support"},
         session_id="s1",
     )

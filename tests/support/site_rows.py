@@ -54,7 +54,6 @@ def request(user: str, number: int) -> dict[str, Any]:
         "fallback_used": number % 5 == 0,
         "carbon_g": 0.125,
         "decision": Jsonb({"candidates": [], "selectedModel": "sim/small"}),
-        "features": Jsonb({}),
         "tags": Jsonb({"team": "a"}),
     }
 

@@ -9,14 +9,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
+from temporalio.client import Client, WorkflowExecutionStatus
 
+from infra.db.engine import Database
 from infra.local import ports
 from tests.support import servers
 
@@ -26,10 +28,9 @@ KEYRING = base64.b64encode(bytes(range(32))).decode()
 
 
 @dataclass
-class Gateway:
-    """One gateway process."""
+class Process:
+    """One process of the installation."""
 
-    url: str
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -53,6 +54,13 @@ class Gateway:
 
 
 @dataclass
+class Gateway(Process):
+    """One gateway process."""
+
+    url: str
+
+
+@dataclass
 class World:
     """The addresses of one installation. `environment` is what its processes need."""
 
@@ -66,9 +74,10 @@ class World:
     _count: int = field(default=0)
 
     @contextmanager
-    def gateway(self, **variables: str) -> Iterator[Gateway]:
-        """A ready gateway; `variables` are settings without their prefix. It is killed at the end if still there."""
-        with self._starting(variables) as gateway:
+    def gateway(self, crash: str | None = None, **variables: str) -> Iterator[Gateway]:
+        """A ready gateway; `variables` are settings without their prefix. It is killed at the end if still there.
+        `crash` is a point at which it dies by itself (`tests.support.crashing`)."""
+        with self._starting(variables, crash) as gateway:
             wait_until(lambda: _answers(gateway), f"gateway is not ready: see {gateway.log}")
             yield gateway
 
@@ -80,21 +89,40 @@ class World:
             yield first, second
 
     @contextmanager
-    def _starting(self, variables: Mapping[str, str]) -> Iterator[Gateway]:
+    def _starting(self, variables: Mapping[str, str], crash: str | None = None) -> Iterator[Gateway]:
         self._count += 1
         port, log = ports.free_port(), self.directory / f"gateway-{self._count}.log"
         overrides = {f"MODELPILOT_{name}": value for name, value in variables.items()}
         environment = {**self.environment, "MODELPILOT_API_PORT": str(port), **overrides}
         with log.open("wb") as output:
-            command = [sys.executable, "-m", "cli", "gateway"]
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        gateway = Gateway(f"http://127.0.0.1:{port}", process, log)
+            process = subprocess.Popen(_command("gateway", crash), env=environment, stdout=output, stderr=output)
+        gateway = Gateway(process, log, f"http://127.0.0.1:{port}")
         try:
             yield gateway
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 gateway.kill()
+
+    @contextmanager
+    def role(self, name: str, crash: str | None = None, **variables: str) -> Iterator[Process]:
+        """A ready `closer` or `worker`; it is killed at the end if still there. `crash` as for a gateway."""
+        self._count += 1
+        home = self.directory / f"{name}-{self._count}"
+        log, ready = self.directory / f"{name}-{self._count}.log", home / "run" / f"{name}.ready"
+        overrides = {f"MODELPILOT_{each}": value for each, value in variables.items()}
+        environment = {**self.environment, "MODELPILOT_DATA_DIR": str(home), **overrides}
+        with log.open("wb") as output:
+            process = subprocess.Popen(_command(name, crash), env=environment, stdout=output, stderr=output)
+        running = Process(process, log)
+        try:
+            wait_until(lambda: ready.exists() or process.poll() is not None, f"the {name} is not ready: see {log}")
+            assert process.poll() is None, log.read_text()[-3000:]
+            yield running
+        finally:
+            if process.poll() is None:
+                running.thaw()
+                running.kill()
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
@@ -128,8 +156,9 @@ class World:
 
 
 @contextmanager
-def running_world(directory: Path) -> Iterator[World]:
-    """Postgres, Temporal, Milvus Lite and the simulator, migrated and seeded by `modelpilot migrate`."""
+def running_world(directory: Path, *, attended: bool = True) -> Iterator[World]:
+    """Postgres, Temporal, Milvus Lite and the simulator, migrated and seeded by `modelpilot migrate`; `attended` by a
+    closer and a worker."""
     (directory / "data").mkdir()
     with servers.all_four(directory) as (postgres, temporal, milvus, simulator):
         database_url = postgres.url("postgres")
@@ -146,7 +175,17 @@ def running_world(directory: Path) -> Iterator[World]:
         }
         subprocess.run([sys.executable, "-m", "cli", "migrate"], env=environment, check=True, timeout=PATIENCE_S)
         key = (directory / "data" / "admin.key").read_text().strip()
-        yield World(directory, database_url, temporal, milvus, simulator, environment, key)
+        world = World(directory, database_url, temporal, milvus, simulator, environment, key)
+        with ExitStack() as stack:
+            for name in ("closer", "worker") if attended else ():
+                stack.enter_context(world.role(name))
+            yield world
+
+
+def _command(role: str, crash: str | None) -> list[str]:
+    if crash is None:
+        return [sys.executable, "-m", "cli", role]
+    return [sys.executable, "-m", "tests.support.crashing", role, crash]
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str, patience_s: float = PATIENCE_S) -> None:
@@ -182,3 +221,15 @@ def _answers(gateway: Gateway) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+async def closed(world: World, request_id: str) -> bool:
+    """Whether the request has one workflow, which has completed, and nothing is left to do about it; for
+    `eventually`."""
+    async with Database(world.database_url) as database:
+        if await database.fetch_one("SELECT 1 FROM open_requests WHERE request_id = %s", (request_id,)):
+            return False
+    client = await Client.connect(world.temporal_address)
+    runs = [run async for run in client.list_workflows(f"WorkflowId = 'route/admin/{request_id}'")]
+    assert len(runs) <= 1
+    return [run.status for run in runs] == [WorkflowExecutionStatus.COMPLETED]

@@ -6,6 +6,15 @@ from multiprocessing import util
 from typing import Any, NoReturn
 
 import pytest
+import structlog
+
+# Drawing the variables of every frame takes seconds, and many tests provoke an exception that is logged.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:

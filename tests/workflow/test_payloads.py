@@ -7,12 +7,11 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import DefaultPayloadConverter
 
-from activities.requests.controller import COMMIT_TRIES
 from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
 from infra.temporal.codec import ENCODING, EncryptionCodec
 from modelpilot.providers import retries
-from tests.support.core import KEYRING, A, B, Core, failure
-from tests.support.routing_runs import Handle, accepted, fly, of_type, worker
+from tests.support.core import KEYRING, A, B, failure
+from tests.support.routing_runs import Handle, House, accepted, house, of_type
 from tests.support.routing_samples import chat_body, plan, stream
 from tests.support.saved_histories import connect
 
@@ -21,13 +20,12 @@ SECRETS = (PROMPT, ANSWER, SAID, "provider-secret", "sim/b: server_error", "Post
 
 
 @pytest.fixture
-async def core(temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Core]:
-    """A gateway whose first model always fails, with a short backoff."""
+async def home(temporal_address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """An installation whose first model always fails, with a short backoff."""
     monkeypatch.setattr(retries, "INITIAL_WAIT_S", 0.05)
-    gateway = Core()
-    gateway.providers.will(A, [failure(http_status=503)])
-    async with worker(await connect(temporal_address), gateway.activities()):
-        yield gateway
+    async with house(await connect(temporal_address)) as found:
+        found.core.providers.will(A, [failure(http_status=503)])
+        yield found
 
 
 async def raw_history(address: str, handle: Handle) -> WorkflowHistory:
@@ -41,13 +39,12 @@ def readable(history: WorkflowHistory) -> str:
     return b"\n".join(event.SerializeToString() for event in history.events).decode("utf-8", "replace")
 
 
-async def test_prompts_answers_and_errors_are_unreadable(temporal_address: str, core: Core) -> None:
+async def test_prompts_answers_and_errors_are_unreadable(temporal_address: str, home: House) -> None:
     """A fallback that fails once and then answers leaves neither texts nor error messages in the raw history."""
-    core.providers.will(B, [failure()], stream(ANSWER))
+    home.core.providers.will(B, [failure()], stream(ANSWER))
     work = accepted(plan(A, B), body=chat_body(PROMPT))
-    client = await connect(temporal_address)
-    handle = await fly(client, core, work)
-    result = await handle.result()
+    handle = home.launch(work)
+    result = await home.result(handle)
     assert result.answer is not None
     assert ANSWER in str(result.answer), "whoever has the key can read it"
     text = readable(await raw_history(temporal_address, handle))
@@ -55,11 +52,13 @@ async def test_prompts_answers_and_errors_are_unreadable(temporal_address: str, 
     assert [secret for secret in SECRETS if secret in text] == []
 
 
-async def test_failures_of_the_store_step_are_unreadable(temporal_address: str, core: Core) -> None:
+async def test_failures_of_the_store_step_are_unreadable(temporal_address: str, home: House) -> None:
     """Messages and stack traces of failed activities are encrypted with the rest."""
-    core.ledger.failures = COMMIT_TRIES + 2
-    handle = await fly(await connect(temporal_address), core, accepted(plan(A)))
-    await handle.result()
+    home.core.ledger.failures = 3
+    work = accepted(plan(A), owner="a dead gateway")
+    await home.core.ledger.accept(work)
+    handle = home.handle(work)
+    await home.result(handle)
     history = await raw_history(temporal_address, handle)
     assert of_type(history, EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
     text = readable(history)
@@ -67,11 +66,11 @@ async def test_failures_of_the_store_step_are_unreadable(temporal_address: str, 
     assert [secret for secret in (*SECRETS, "Traceback", "performance.py") if secret in text] == []
 
 
-async def test_every_payload_of_ours_is_encrypted(temporal_address: str, core: Core) -> None:
+async def test_every_payload_of_ours_is_encrypted(temporal_address: str, home: House) -> None:
     """Input, results, summaries: all have our encoding; only search attributes are in clear, as documented."""
-    core.providers.will(B, stream())
-    handle = await fly(await connect(temporal_address), core, accepted(plan(A, B)))
-    await handle.result()
+    home.core.providers.will(B, stream())
+    handle = home.launch(accepted(plan(A, B)))
+    await home.result(handle)
     history = await raw_history(temporal_address, handle)
     started = history.events[0].workflow_execution_started_event_attributes
     completed = history.events[-1].workflow_execution_completed_event_attributes

@@ -40,7 +40,9 @@ def _delete(table: str, condition: str) -> str:
     """  # noqa: S608  (own constants)
 
 
-_PAYLOADS = _delete("payloads", "expires_at < now()")
+# What belongs to a request whose workflow is not closed stays, however long that takes.
+_CLOSED = "NOT EXISTS (SELECT FROM open_requests o WHERE o.user_id = {0}.user_id AND o.request_id = {0}.request_id)"
+_PAYLOADS = _delete("payloads", f"expires_at < now() AND {_CLOSED.format('payloads')}")
 _NAMES = _delete("request_names", "created_at < now() - make_interval(secs => 3600 * %(hours)s)")
 _CLAIMS = _delete("claims", "claimed_at < now() - make_interval(secs => 3600 * %(hours)s)")
 # What a judge wrote about a text may quote it, and goes with it.
@@ -118,10 +120,11 @@ UPDATE metric_progress SET updated_at = clock_timestamp(), through = greatest(th
 )) WHERE name = 'closed'
 """
 
-_PURGE = """
+_PURGE = f"""
 WITH old AS (
     SELECT r.ctid FROM requests r WHERE created_at < (SELECT through FROM metric_progress WHERE name = 'closed')
         AND recorded_at < now() - %(kept)s
+        AND {_CLOSED.format("r")}
         AND NOT (%(sink)s AND (
             recorded_at >= (SELECT through FROM metric_progress WHERE name = 'exported')
             OR EXISTS (SELECT FROM exported_files f
@@ -139,7 +142,7 @@ WITH old AS (
     DELETE FROM stored_texts t USING gone g WHERE t.user_id = g.user_id AND t.request_id = g.request_id
 )
 SELECT count(*) AS requests FROM gone
-"""
+"""  # noqa: S608  (own constants)
 
 
 class PostgresRetention:

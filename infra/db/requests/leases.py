@@ -1,18 +1,30 @@
-"""Which gateway instances are alive, and who may call a provider for a request. Time is the database's alone."""
+"""Which processes are alive, and which of them may make a provider call. Time is the database's alone."""
+
+import asyncio
+
+import structlog
 
 from infra.db.engine import Database
+from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.records import RequestKey
+
+log = structlog.get_logger(__name__)
 
 _REGISTER = """
 INSERT INTO instances (id, host) VALUES (%s, %s)
-ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp(), host = excluded.host
+ON CONFLICT (id) DO UPDATE
+SET heartbeat_at = clock_timestamp(), kept_since = clock_timestamp(), host = excluded.host
 """
 
 _HEARTBEAT = """
-WITH before AS (SELECT heartbeat_at FROM instances WHERE id = %(instance)s)
-UPDATE instances SET heartbeat_at = clock_timestamp()
+WITH before AS (
+    SELECT heartbeat_at > clock_timestamp() - make_interval(secs => %(lease_s)s) AS kept
+    FROM instances WHERE id = %(instance)s
+)
+UPDATE instances SET heartbeat_at = clock_timestamp(),
+    kept_since = CASE WHEN (SELECT kept FROM before) THEN kept_since ELSE clock_timestamp() END
 WHERE id = %(instance)s
-RETURNING (SELECT heartbeat_at FROM before) > clock_timestamp() - make_interval(secs => %(lease_s)s) AS kept
+RETURNING (SELECT kept FROM before) AS kept
 """
 
 _RELEASE = """
@@ -25,23 +37,36 @@ SELECT heartbeat_at > clock_timestamp() - make_interval(secs => %(lease_s)s) AS 
 FROM instances WHERE id = %(instance)s
 """
 
-# One statement decides. No claim yet: the owner named by the request must be dead (or be the claimant itself).
-# A claim already: its owner must be dead or the claimant; the conflict clause checks that on the newest row.
+# One statement decides, on the newest rows. A call that is recorded, or whose request has ended, is made by nobody.
+# While the database was away nobody could renew a lease, so only who has held its own without a gap for as long as a
+# lease lasts believes that another one is dead.
 _CLAIM = """
 WITH alive AS (
     SELECT id FROM instances WHERE heartbeat_at > clock_timestamp() - make_interval(secs => %(lease_s)s)
+), me AS (
+    SELECT id FROM instances WHERE id = %(instance)s
+        AND kept_since < clock_timestamp() - make_interval(secs => %(lease_s)s)
 )
-INSERT INTO claims (user_id, request_id, owner)
-SELECT %(user_id)s::text, %(request_id)s::text, %(instance)s::text
-WHERE %(previous)s::text = %(instance)s::text
-    OR NOT EXISTS (SELECT 1 FROM alive WHERE id = %(previous)s)
-    OR EXISTS (SELECT 1 FROM claims WHERE user_id = %(user_id)s AND request_id = %(request_id)s)
-ON CONFLICT (user_id, request_id) DO UPDATE SET owner = excluded.owner, claimed_at = clock_timestamp()
-WHERE claims.owner = excluded.owner OR NOT EXISTS (SELECT 1 FROM alive WHERE id = claims.owner)
+INSERT INTO claims (user_id, request_id, seq, owner)
+SELECT %(user_id)s::text, %(request_id)s::text, %(seq)s::integer, %(instance)s::text
+WHERE NOT EXISTS (SELECT FROM requests WHERE user_id = %(user_id)s AND request_id = %(request_id)s)
+    AND NOT EXISTS (
+        SELECT FROM attempts WHERE user_id = %(user_id)s AND request_id = %(request_id)s AND seq = %(seq)s)
+    AND (%(owner)s::text IS NULL OR %(owner)s::text = %(instance)s::text
+        OR (EXISTS (SELECT FROM me) AND NOT EXISTS (SELECT FROM alive WHERE id = %(owner)s)))
+ON CONFLICT (user_id, request_id, seq) DO UPDATE SET owner = excluded.owner, claimed_at = clock_timestamp()
+WHERE claims.owner = excluded.owner
+    OR (EXISTS (SELECT FROM me) AND NOT EXISTS (SELECT FROM alive WHERE id = claims.owner))
 RETURNING owner
 """
 
-_HOLDER = "SELECT owner FROM claims WHERE user_id = %s AND request_id = %s"
+# A process that waits for another one must see that it has gone, whoever claims what it left.
+_HAS_GONE = """
+SELECT EXISTS (SELECT FROM instances WHERE id = %(instance)s
+        AND kept_since < clock_timestamp() - make_interval(secs => %(lease_s)s))
+    AND NOT EXISTS (SELECT FROM instances WHERE id = %(other)s
+        AND heartbeat_at > clock_timestamp() - make_interval(secs => %(lease_s)s)) AS gone
+"""
 
 
 class PostgresLeases:
@@ -66,22 +91,32 @@ class PostgresLeases:
         """Clean shutdown: the instance is dead at once, and so are its claims."""
         await self._database.fetch_all(_RELEASE, {"instance": instance})
 
-    async def is_alive(self, instance: str) -> bool:
-        """Whether the instance's heartbeat is fresh (database clock)."""
-        row = await self._database.fetch_one(_IS_ALIVE, {"instance": instance, "lease_s": self._lease_s})
-        return row is not None and bool(row["alive"])
-
-    async def claim(self, key: RequestKey, instance: str, previous: str) -> str:
-        """Take the request over for `instance` from `previous`, the owner named by the request's input; returns who
-        holds it now."""
+    async def claim_call(self, key: RequestKey, seq: int, instance: str, owner: str | None = None) -> bool:
+        """Commit that `instance` makes call `seq` of the request. `owner`: who may make it as long as it lives (None:
+        whoever claims it first). False where another living process has it, or where there is nothing to call for."""
         params = {
             "user_id": key.user_id,
             "request_id": key.request_id,
+            "seq": seq,
             "instance": instance,
-            "previous": previous,
+            "owner": owner,
             "lease_s": self._lease_s,
         }
-        row = await self._database.fetch_one(_CLAIM, params)
-        if row is None:
-            row = await self._database.fetch_one(_HOLDER, (key.user_id, key.request_id))
-        return previous if row is None else str(row["owner"])
+        return await self._database.fetch_one(_CLAIM, params) is not None
+
+    async def has_gone(self, other: str, instance: str) -> bool:
+        """Whether `instance` may believe that the lease of `other` is over."""
+        params = {"other": other, "instance": instance, "lease_s": self._lease_s}
+        row = await self._database.fetch_one(_HAS_GONE, params)
+        return row is not None and bool(row["gone"])
+
+    async def keep(self, instance: str, host: str, every_s: float) -> None:
+        """Renew the lease until canceled. A lapsed one means that others may have taken over: it is taken anew."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                if not await self.heartbeat(instance):
+                    log.error("lease_lapsed", instance=instance)
+                    await self.register(instance, host)
+            except DependencyUnavailable:
+                log.warning("heartbeat_failed", instance=instance)

@@ -1,14 +1,13 @@
-"""The ledger in Postgres: terminal rows, attempts, encrypted outcomes and bodies, client-given names, the outbox.
+"""The ledger in Postgres: accepted requests, terminal rows, attempts, encrypted outcomes and bodies, names.
 
-A record is one statement, so one round trip and one commit for all concurrent callers together: rows travel as one
-JSON parameter per table, since adapting forty parameters per row costs more than Postgres' own JSON parser does.
+What is accepted and what has ended goes in with one statement, so one round trip and one commit for all concurrent
+callers together: rows travel as one JSON parameter per table, since adapting forty parameters per row costs more than
+Postgres' own JSON parser does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from psycopg.types.json import Jsonb
 
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Database
@@ -16,25 +15,24 @@ from infra.db.learning.stored_texts import open_text, seal_text
 from infra.db.requests.rows import (
     attempt_from_row,
     attempt_row,
-    clean_text,
-    dump_rows,
+    dump_json,
     load_outcome,
     outbox_row,
     outcome_from_row,
     record_from_row,
     request_row,
 )
-from infra.db.schema.requests import AttemptRow, RequestRow
+from infra.db.schema.requests import RequestRow
 from infra.group_commit import GroupCommitter
 from modelpilot.learning.feedback import StoredText
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.records import HistoryPoint, NameKind, RequestKey, RequestRecord, Reservation, StoredRequest
+from modelpilot.requests.route_request import RouteRequestInput
 from modelpilot.wire.jsonb import dump
 
 _MOST_WAITING = 10_000  # rows, in this process: a stuck database costs bounded memory
 _NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
 _REQUEST_COLUMNS = ", ".join(name for name in RequestRow.model_fields if name != "recorded_at")
-_ATTEMPT_COLUMNS = ", ".join(AttemptRow.model_fields)
 
 # The payload goes in only with its own terminal row: a late second outcome must not replace the one that stands.
 _RECORD = f"""
@@ -44,8 +42,7 @@ WITH terminal AS (
     ON CONFLICT DO NOTHING
     RETURNING user_id, request_id
 ), calls AS (
-    INSERT INTO attempts ({_ATTEMPT_COLUMNS})
-    SELECT {_ATTEMPT_COLUMNS} FROM json_populate_recordset(null::attempts, %(attempts)s::json)
+    INSERT INTO attempts SELECT * FROM json_populate_recordset(null::attempts, %(attempts)s::json)
     ON CONFLICT DO NOTHING
 ), answers AS (
     INSERT INTO payloads (user_id, request_id, kind, ciphertext, expires_at)
@@ -61,8 +58,27 @@ WITH terminal AS (
         AS sealed (user_id, request_id, router_id, ciphertext)
     JOIN terminal USING (user_id, request_id)
     ON CONFLICT DO NOTHING
+), points AS (
+    INSERT INTO outbox (user_id, point, embedding)
+    SELECT user_id, point::jsonb, embedding
+    FROM unnest(%(point_users)s::text[], %(point_ids)s::text[], %(points)s::text[], %(embeddings)b::bytea[])
+        AS learnt (user_id, request_id, point, embedding)
+    JOIN terminal USING (user_id, request_id)
+), opened AS (
+    INSERT INTO open_requests AS o (user_id, request_id, owner, request, ended_at)
+    SELECT a.user_id, a.request_id, a.owner, a.request, CASE WHEN a.ended THEN clock_timestamp() END
+    FROM unnest(%(open_users)s::text[], %(open_ids)s::text[], %(owners)s::text[], %(opened)b::bytea[],
+        %(open_ended)s::bool[]) AS a (user_id, request_id, owner, request, ended)
+    WHERE NOT EXISTS (SELECT FROM requests r WHERE r.user_id = a.user_id AND r.request_id = a.request_id)
+    ON CONFLICT (user_id, request_id) DO UPDATE SET ended_at = coalesce(o.ended_at, excluded.ended_at)
+    RETURNING user_id, request_id, owner
+), ended AS (
+    UPDATE open_requests o SET ended_at = coalesce(ended_at, clock_timestamp())
+    FROM unnest(%(ended_users)s::text[], %(ended_ids)s::text[]) AS e (user_id, request_id)
+    WHERE o.user_id = e.user_id AND o.request_id = e.request_id
 )
-SELECT user_id, request_id FROM terminal
+SELECT NULL AS owner, user_id, request_id FROM terminal
+UNION ALL SELECT owner, user_id, request_id FROM opened
 """  # noqa: S608  (column names of our own tables)
 
 _FIND = """
@@ -104,17 +120,24 @@ WHERE user_id = %s AND (kind, name_hash) IN (SELECT * FROM unnest(%s::text[], %b
 ORDER BY kind LIMIT 1
 """
 
-_PUT_OUTBOX = "INSERT INTO outbox (user_id, point, embedding) VALUES (%s, %s, %b)"
+_IS_OPEN = "SELECT 1 FROM open_requests WHERE user_id = %s AND request_id = %s"
+
+_HAND_OVER = """
+UPDATE open_requests SET handed_over_at = clock_timestamp() WHERE user_id = %s AND request_id = %s
+RETURNING closer IS NOT NULL AS held
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """What one caller wants committed: a terminal row with its sealed outcome, or attempts alone."""
+    """What one caller wants committed: an accepted request, a terminal row with its outcome, or attempts alone."""
 
     key: RequestKey
-    request: dict[str, Any] | None
-    sealed: bytes | None
+    opened: tuple[str, bytes] | None = None  # owner, and the request encrypted
+    request: dict[str, Any] | None = None
+    sealed: bytes | None = None
     text: bytes | None = None
+    point: tuple[str, bytes] | None = None  # JSON, embedding
     attempts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -132,6 +155,10 @@ class _Name:
         return (self.user_id, self.kind, self.name_hash)
 
 
+def _nobody_listens() -> None:
+    return None
+
+
 class PostgresLedger:
     """Implements `modelpilot.requests.ports.Ledger`. `retention_hours` bounds how long bodies and answers are kept,
     `text_retention_days` how long the prompts and answers of routers that store them."""
@@ -143,8 +170,10 @@ class PostgresLedger:
         *,
         retention_hours: float = 24.0,
         text_retention_days: float = 30.0,
+        on_commit: Callable[[], None] = _nobody_listens,
     ) -> None:
-        self._database = database
+        """`on_commit` hears of every group that was written."""
+        self._database, self._on_commit = database, on_commit
         self._keyring = keyring
         self._retention_s = retention_hours * 3_600.0
         self._text_retention_s = text_retention_days * 86_400.0
@@ -156,45 +185,103 @@ class PostgresLedger:
         await self._records.close()
         await self._names.close()
 
-    async def record(self, record: RequestRecord) -> bool:
-        """Commit the terminal row, attempts and encrypted outcome; False where a terminal row was there already."""
+    async def accept(self, request: RouteRequestInput) -> bool:
+        """Commit the encrypted request, grouped with concurrent calls; False where it was accepted before."""
+        return await self._records.submit(_Write(request.key, opened=self._opened(request)))
+
+    def _opened(self, request: RouteRequestInput) -> tuple[str, bytes]:
+        return request.owner, self._keyring.encrypt(dump(request), open_place(request.key))
+
+    async def record(
+        self, record: RequestRecord, point: HistoryPoint | None = None, request: RouteRequestInput | None = None
+    ) -> bool:
+        """Commit the terminal row, attempts, encrypted outcome and history point; False where a terminal row was there
+        already. `request` where it was not accepted here."""
         key = record.key
-        sealed = self._keyring.encrypt(dump(record.outcome), _payload_place(key, "outcome"))
         text = None
         if record.stored_body is not None:
             text = seal_text(self._keyring, key, StoredText(record.stored_body, record.outcome.answer))
-        attempts = [attempt_row(key, attempt, self._keyring) for attempt in record.outcome.attempts]
-        return await self._records.submit(_Write(key, request_row(record), sealed, text, attempts))
+        write = _Write(
+            key,
+            opened=self._opened(request) if request is not None else None,
+            request=request_row(record),
+            sealed=self._keyring.encrypt(dump(record.outcome), payload_place(key, "outcome")),
+            text=text,
+            point=outbox_row(point) if point is not None else None,
+            attempts=[attempt_row(key, attempt, self._keyring) for attempt in record.outcome.attempts],
+        )
+        return await self._records.submit(write)
 
     async def record_attempts(self, key: RequestKey, attempts: Sequence[Attempt]) -> None:
         """Commit attempts of a request that is not finished yet. Idempotent by (key, seq)."""
         if attempts:
             rows = [attempt_row(key, attempt, self._keyring) for attempt in attempts]
-            await self._records.submit(_Write(key, None, None, None, rows))
+            await self._records.submit(_Write(key, attempts=rows))
+
+    async def hand_over(self, key: RequestKey, attempts: Sequence[Attempt]) -> bool:
+        """Commit the attempts and that a worker goes on from here; whether a closer has begun its workflow already."""
+        await self.record_attempts(key, attempts)
+        row = await self._database.fetch_one(_HAND_OVER, (key.user_id, key.request_id))
+        return row is not None and bool(row["held"])
+
+    async def is_open(self, key: RequestKey) -> bool:
+        """Whether the request was accepted and its workflow is not closed yet."""
+        return await self._database.fetch_one(_IS_OPEN, (key.user_id, key.request_id)) is not None
 
     async def _write_records(self, batch: Sequence[_Write]) -> list[bool]:
         terminal: dict[RequestKey, int] = {}  # within a batch, too, the first outcome stands
+        opened: dict[RequestKey, int] = {}
         for position, write in enumerate(batch):
             if write.request is not None:
                 terminal.setdefault(write.key, position)
+            if write.opened is not None:
+                opened.setdefault(write.key, position)
+        rows = await self._database.fetch_all(_RECORD, self._parameters(batch, terminal, opened))
+        self._on_commit()
+        # None: a terminal row. What a broken connection left unsaid is ours all the same if we are its owner.
+        inserted = {(row["owner"], RequestKey(row["user_id"], row["request_id"])) for row in rows}
+
+        def is_first(position: int, write: _Write) -> bool:
+            if write.request is not None:
+                return (None, write.key) in inserted and terminal[write.key] == position
+            owner = write.opened[0] if write.opened is not None else None
+            return (owner, write.key) in inserted and opened.get(write.key) == position
+
+        return [is_first(position, write) for position, write in enumerate(batch)]
+
+    def _parameters(
+        self, batch: Sequence[_Write], terminal: dict[RequestKey, int], opened: dict[RequestKey, int]
+    ) -> dict[str, Any]:
         firsts = [batch[position] for position in terminal.values()]
-        texts = [write for write in firsts if write.text is not None and write.request is not None]
-        params = {
-            "requests": dump_rows([write.request for write in firsts if write.request is not None]),
-            "attempts": dump_rows([row for write in batch for row in write.attempts]),
+        requests = [write.request for write in firsts if write.request is not None]
+        texts = [(write, request) for write, request in zip(firsts, requests, strict=True) if write.text is not None]
+        points = [(write.key, *write.point) for write in firsts if write.point is not None]
+        news = [(batch[position].key, batch[position].opened or ("", b"")) for position in opened.values()]
+        ended = [key for key in terminal if key not in opened]
+        return {
+            "requests": dump_json(requests),
+            "attempts": dump_json([row for write in batch for row in write.attempts]),
             "users": [write.key.user_id for write in firsts],
             "ids": [write.key.request_id for write in firsts],
             "sealed": [write.sealed for write in firsts],
             "retention_s": self._retention_s,
-            "text_users": [write.key.user_id for write in texts],
-            "text_ids": [write.key.request_id for write in texts],
-            "text_routers": [(write.request and write.request["router_id"]) or "" for write in texts],
-            "texts": [write.text for write in texts],
+            "text_users": [write.key.user_id for write, _ in texts],
+            "text_ids": [write.key.request_id for write, _ in texts],
+            "text_routers": [request["router_id"] or "" for _, request in texts],
+            "texts": [write.text for write, _ in texts],
             "text_retention_s": self._text_retention_s,
+            "point_users": [key.user_id for key, _, _ in points],
+            "point_ids": [key.request_id for key, _, _ in points],
+            "points": [point for _, point, _ in points],
+            "embeddings": [embedding for _, _, embedding in points],
+            "open_users": [key.user_id for key, _ in news],
+            "open_ids": [key.request_id for key, _ in news],
+            "owners": [owner for _, (owner, _) in news],
+            "opened": [request for _, (_, request) in news],
+            "open_ended": [key in terminal for key, _ in news],
+            "ended_users": [key.user_id for key in ended],
+            "ended_ids": [key.request_id for key in ended],
         }
-        rows = await self._database.fetch_all(_RECORD, params)
-        inserted = {RequestKey(row["user_id"], row["request_id"]) for row in rows}
-        return [write.key in inserted and terminal[write.key] == position for position, write in enumerate(batch)]
 
     async def find(self, key: RequestKey) -> StoredRequest | None:
         """The finished request, or None. The whole outcome while it is retained, else what the columns know; a
@@ -208,7 +295,7 @@ class PostgresLedger:
             if row["text"] is not None:
                 outcome = replace(outcome, answer=open_text(self._keyring, key, row["text"]).answer)
         else:
-            encoded = self._keyring.decrypt(row["ciphertext"], _payload_place(key, "outcome"))
+            encoded = self._keyring.decrypt(row["ciphertext"], payload_place(key, "outcome"))
             outcome = replace(load_outcome(encoded), quality=row["quality"])
         return StoredRequest(record_from_row(key, row, outcome), attempts)
 
@@ -219,13 +306,13 @@ class PostgresLedger:
 
     async def put_body(self, key: RequestKey, body: bytes) -> None:
         """Commit an encrypted request body. Not grouped: it may be megabytes, and others should not wait for it."""
-        sealed = self._keyring.encrypt(body, _payload_place(key, "body"))
+        sealed = self._keyring.encrypt(body, payload_place(key, "body"))
         await self._database.fetch_all(_PUT_BODY, (key.user_id, key.request_id, sealed, self._retention_s))
 
     async def get_body(self, key: RequestKey) -> bytes | None:
         """The body again, or None when it has expired."""
         row = await self._database.fetch_one(_GET_BODY, (key.user_id, key.request_id))
-        return None if row is None else self._keyring.decrypt(row["ciphertext"], _payload_place(key, "body"))
+        return None if row is None else self._keyring.decrypt(row["ciphertext"], payload_place(key, "body"))
 
     async def reserve(
         self, user_id: str, kind: NameKind, name: str, body_digest: bytes, request_id: str
@@ -262,12 +349,12 @@ class PostgresLedger:
     def _name_hash(self, user_id: str, kind: NameKind, name: str) -> bytes:
         return self._keyring.mac("request-name", associate(user_id, kind, name))
 
-    async def put_outbox(self, point: HistoryPoint) -> None:
-        """Keep a history point for later, since the vector store is away."""
-        plain, embedding = outbox_row(point)
-        params = (clean_text(point.scope.user_id), Jsonb(plain), embedding)
-        await self._database.fetch_all(_PUT_OUTBOX, params, idempotent=False)
+
+def open_place(key: RequestKey) -> bytes:
+    """The associated data of an accepted request."""
+    return associate("open-request", key.user_id, key.request_id)
 
 
-def _payload_place(key: RequestKey, kind: str) -> bytes:
+def payload_place(key: RequestKey, kind: str) -> bytes:
+    """The associated data of a body or an outcome."""
     return associate("payload", key.user_id, key.request_id, kind)

@@ -52,14 +52,14 @@ def seconds(value: datetime | None) -> float | None:
     return None if value is None else value.timestamp()
 
 
-def dump_rows(rows: list[dict[str, Any]]) -> str:
-    """JSON rows that Postgres accepts: NUL and lone surrogates, which it does not, become U+FFFD."""
+def dump_json(value: Any) -> str:
+    """JSON that Postgres accepts: NUL and lone surrogates, which it does not, become U+FFFD."""
     try:
-        encoded = orjson.dumps(rows, option=orjson.OPT_NON_STR_KEYS)
+        encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # a lone surrogate, or an integer over 64 bits
         encoded = None
     if encoded is None or b"\\u0000" in encoded:
-        encoded = orjson.dumps(_cleaned(rows), option=orjson.OPT_NON_STR_KEYS)
+        encoded = orjson.dumps(_cleaned(value), option=orjson.OPT_NON_STR_KEYS)
     return encoded.decode()
 
 
@@ -199,11 +199,11 @@ def record_from_row(key: RequestKey, row: Mapping[str, Any], outcome: Outcome) -
     return RequestRecord(key=key, outcome=outcome, **{name: row[name] for name in _OF_RECORD} | other)
 
 
-def outbox_row(point: HistoryPoint) -> tuple[dict[str, Any], bytes]:
+def outbox_row(point: HistoryPoint) -> tuple[str, bytes]:
     """A history point for the outbox: as JSON, and its embedding as little-endian float32."""
     plain = {name: getattr(point, name) for name in _OF_POINT}
     plain["scope"] = {"user_id": point.scope.user_id, "router_id": point.scope.router_id}
-    return plain, np.asarray(point.embedding, _EMBEDDING_DTYPE).tobytes()
+    return dump_json(plain), np.asarray(point.embedding, _EMBEDDING_DTYPE).tobytes()
 
 
 def point_from_row(row: Mapping[str, Any]) -> HistoryPoint:

@@ -56,7 +56,6 @@ class RequestRow(OfRequest, table=True):
     explored: bool
     prompt_hash: str
     decision: dict[str, Any] = json()
-    features: dict[str, Any] = json()
     tags: dict[str, Any] = json()
     session_id: str | None
     stream: bool
@@ -98,6 +97,23 @@ class AttemptRow(OfRequest, table=True):
     deployment: str = Field(sa_column_kwargs={"server_default": ""})
 
 
+class OpenRequestRow(OfRequest, table=True):
+    """A request that was accepted and whose workflow is not closed yet. `request` is encrypted; the row goes when the
+    workflow is closed. `closer` is the process that feeds it to Temporal."""
+
+    __tablename__ = "open_requests"
+    __table_args__ = (
+        Index("open_requests_unclaimed", "accepted_at", postgresql_where=text("closer IS NULL")),
+        Index("open_requests_claimed", "closer", postgresql_where=text("closer IS NOT NULL")),
+    )
+    owner: str
+    request: bytes
+    accepted_at: datetime = moment(default=True)
+    ended_at: datetime | None = moment()
+    handed_over_at: datetime | None = moment()
+    closer: str | None
+
+
 class PayloadRow(OfRequest, table=True):
     """An encrypted request body (`body`) or outcome with its answer (`outcome`), kept for a while."""
 
@@ -137,12 +153,14 @@ class InstanceRow(SQLModel, table=True):
     id: str = Field(primary_key=True)
     heartbeat_at: datetime = moment(default=True)
     started_at: datetime = moment(default=True)
+    kept_since: datetime = moment(default=True)  # since when it has been alive without a gap
     host: str
 
 
 class ClaimRow(OfRequest, table=True):
-    """Which instance took a request over from a dead one."""
+    """Which process makes call `seq` of a request."""
 
     __tablename__ = "claims"
+    seq: int = Field(primary_key=True)
     owner: str
     claimed_at: datetime = moment(default=True, index=True)

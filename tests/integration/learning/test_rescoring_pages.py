@@ -15,10 +15,10 @@ _FILL = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
     status, model, provider, latency_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
     reasoning_tokens, success, finish_reason, request_type, attempts, fallback_used, degraded, propensity, explored,
-    prompt_hash, decision, features, tags, stream)
+    prompt_hash, decision, tags, stream)
 SELECT %(user)s, 'r' || n, 'support', 'key_1', 1, %(from)s + n * interval '1 ms', now(), now(), 'completed', %(model)s,
     'simulator', 100, 2, 0.0001, 100, 50, 0, 0, true, 'stop', 'chat', 1, false, '{}', 1.0, false, md5(n::text), '{}',
-    '{}', '{}', false
+    '{}', false
 FROM generate_series(0, %(rows)s - 1) AS n
 """
 _ROWS, _PAGE = 20_000, 1_000

@@ -81,7 +81,11 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     upgrade(postgres_url)
     check(postgres_url)
     assert schema(postgres_url) == schema(migrated_url)
-    assert rows(postgres_url) == before
+    after = rows(postgres_url)
+    assert after.pop("open_requests") == []
+    assert {table for table in before if after[table] != before[table]} == {"alembic_version", "requests"}
+    for old, new in zip(before["requests"], after["requests"], strict=True):
+        assert new == {column: value for column, value in old.items() if column != "features"}
     assert [(row["request_id"], row["status"]) for row in before["requests"]] == [
         ("r0001", "completed"),
         ("r0007", "failed"),

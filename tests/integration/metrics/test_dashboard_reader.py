@@ -21,9 +21,9 @@ INSERT = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, status,
     model, provider, latency_ms, ttft_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
     reasoning_tokens, success, finish_reason, request_type, quality, quality_source, attempts, fallback_used,
-    degraded, propensity, explored, prompt_hash, decision, features, tags, session_id, stream, error_code, error_status)
+    degraded, propensity, explored, prompt_hash, decision, tags, session_id, stream, error_code, error_status)
 VALUES (%(user)s, %(id)s, 'demo', 'k', 1, %(at)s, %(at)s, %(status)s, %(model)s, 'simulator', %(latency)s, 1, 2.5,
-    %(cost)s, 1, 1, 0, 0, true, 'stop', 'chat', NULL, NULL, 1, %(fallback)s, '{}', 1, false, 'h', '{}', '{}', '{}',
+    %(cost)s, 1, 1, 0, 0, true, 'stop', 'chat', NULL, NULL, 1, %(fallback)s, '{}', 1, false, 'h', '{}', '{}',
     NULL, false, NULL, NULL)"""
 ROWS = [
     # user, id, seconds after START_S, status, model, latency_ms, cost_usd, fallback

@@ -43,12 +43,23 @@ async def test_the_official_sdk_understands_every_kind(registry: ProviderRegistr
     bodies: list[dict[str, Any]] = [{}, {"tools": TOOLS, "tool_choice": "required"}]
     for body in bodies:
         wanted = call(simulator, kind, **body)
-        chunks = [chunk async for chunk in registry.client_for(kind).stream_chat(wanted)]
         assembler = ChunkAssembler()
-        for chunk in chunks:
-            ChatCompletionChunk.model_validate(chunk, strict=True)
-            assembler.add(chunk)
+        async for chunks in registry.client_for(kind).stream_chat(wanted):
+            for chunk in chunks:
+                ChatCompletionChunk.model_validate(chunk.data, strict=True)
+            assembler.extend(chunks)
         ChatCompletion.model_validate(assembler.result(), strict=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_answers_whole(registry: ProviderRegistry, simulator: str, kind: str) -> None:
+    """Asked for one body instead of a stream: the same answer, in one batch of chunks."""
+    client = registry.client_for(kind)
+    (chunks,) = [batch async for batch in client.stream_chat(call(simulator, kind, whole=True))]
+    assembler = ChunkAssembler()
+    assembler.extend(chunks)
+    assert (assembler.text, assembler.finish_reason) == ("12 * 7 = 84.", "stop")
+    assert (assembler.usage.input_tokens, assembler.usage.output_tokens) == (5, 5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -109,8 +109,8 @@ async def test_azure(upstream: tuple[Recorder, int], base: str, chat: str, embed
     assembler = ChunkAssembler()
     async with ProviderRegistry(RULE, LoopbackNames()) as registry:
         call = ProviderCall(endpoint, "gpt-4o", BODY, 20_000, 20_000, request_id="r1")
-        async for chunk in registry.client_for("openai").stream_chat(call):
-            assembler.add(chunk)
+        async for chunks in registry.client_for("openai").stream_chat(call):
+            assembler.extend(chunks)
         vectors = await registry.embedder_for("openai").embed(endpoint, "text-embedding-3-small", {"input": "x"})
     assert [request.path_qs for request in recorder.seen] == [chat, embeddings]
     assert [request.headers["api-key"] for request in recorder.seen] == [KEY, KEY]

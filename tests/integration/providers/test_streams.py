@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from infra.providers.clients import ProviderRegistry
 from infra.providers.http import Patience
 from modelpilot.requests.outcome import ProviderError
-from tests.support.provider_calls import USAGE, ask, call, failure, part, scripted, sse
+from tests.support.provider_calls import UP, USAGE, ask, call, failure, part, scripted, sse
 
 
 @pytest.mark.parametrize("events", [(USAGE, b"[DONE]"), (USAGE,), ()])
@@ -60,6 +60,76 @@ async def test_comments_do_not_keep_a_stalled_stream_alive(registry: ProviderReg
     assert error.error_type == "timeout_first_token"
 
 
+@pytest.mark.parametrize("gather_ms", [0, 5])
+async def test_a_stream_that_falls_silent_is_given_up(registry: ProviderRegistry, gather_ms: int) -> None:
+    """The idle limit holds from the first token on, and begins anew with every chunk: together they take longer."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(part(content="Hi")))
+        gone = asyncio.create_task(reader.read())
+        for _ in range(10):
+            await asyncio.wait([gone], timeout=0.03)
+            writer.write(sse(part(content="Hi")).partition(b"\r\n\r\n")[2])
+        assert not gone.done()
+        await gone
+
+    async with scripted(script) as base:
+        error = await failure(registry, call(base, idle_ms=200, gather_ms=gather_ms))
+    assert (error.error_type, "200 ms" in error.message) == ("timeout_idle", True)
+
+
+async def test_an_answer_that_nobody_watches_is_read_at_intervals_and_to_its_end_at_once(
+    registry: ProviderRegistry,
+) -> None:
+    """What came together is one batch, and the end of the body waits for no interval."""
+    begun = asyncio.Event()
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(part(content="one")))
+        await begun.wait()
+        for piece in (b" two", b" three"):
+            writer.write(sse(part(content=piece.decode())).partition(b"\r\n\r\n")[2])
+            await writer.drain()
+        rest = sse(part("stop"), USAGE, b"[DONE]").partition(b"\r\n\r\n")[2]
+        writer.write(rest + b"0\r\n\r\n")
+
+    batches = []
+    async with scripted(script) as base:
+        async for chunks in registry.client_for("openai").stream_chat(call(base, gather_ms=60_000)):
+            batches.append([chunk.text for chunk in chunks])
+            begun.set()
+    assert batches == [["one"], [" two", " three", None, None]]
+
+
+async def test_a_stream_without_end_is_bounded(registry: ProviderRegistry) -> None:
+    """The call is closed when more has come than a whole answer may have, and is not repeated."""
+    sent = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        event = sse(part(content="x" * 1_000_000)).partition(b"\r\n\r\n")[2]
+        writer.write(sse())
+        while not reader.at_eof():
+            writer.write(event)
+            sent += 1
+            await writer.drain()
+
+    async with scripted(script) as base:
+        error = await failure(registry, call(base))
+    assert (error.error_type, error.remedy) == ("answer_too_large", UP)
+    assert sent < 60
+
+
+async def test_an_event_stream_that_answers_a_whole_request_is_read(registry: ProviderRegistry) -> None:
+    """Some servers know streams only."""
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(part(content="Hi"), part("stop"), USAGE, b"[DONE]") + b"0\r\n\r\n")
+
+    async with scripted(script) as base:
+        assert (await ask(registry, call(base, whole=True))).text == "Hi"
+
+
 async def test_closing_the_generator_cancels_the_call(registry: ProviderRegistry) -> None:
     """A client that goes away stops the provider's work, and what it costs, at once."""
     gone = asyncio.Event()
@@ -71,7 +141,7 @@ async def test_closing_the_generator_cancels_the_call(registry: ProviderRegistry
 
     async with scripted(script) as base:
         chunks = registry.client_for("openai").stream_chat(call(base))
-        assert (await anext(chunks))["choices"][0]["delta"] == {"content": "Hi"}
+        assert (await anext(chunks))[0].text == "Hi"
         await chunks.aclose()
         await asyncio.wait_for(gone.wait(), 10)
 
@@ -108,10 +178,10 @@ async def test_a_slow_reader_is_no_silent_provider(registry: ProviderRegistry, m
 
     async with scripted(script) as base:
         texts = []
-        async for chunk in registry.client_for("openai").stream_chat(call(base, first_token_ms=2_000, idle_ms=2_000)):
+        async for chunks in registry.client_for("openai").stream_chat(call(base, first_token_ms=2_000, idle_ms=2_000)):
             skipped_s += 100.0  # the reader takes its time
             proceed.set()
-            texts += [choice["delta"].get("content") for choice in chunk["choices"]]
+            texts += [choice["delta"].get("content") for chunk in chunks for choice in chunk.data["choices"]]
     assert texts == [None, "Hi", None]
 
 

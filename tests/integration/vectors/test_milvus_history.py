@@ -201,9 +201,10 @@ async def test_memory_is_loaded_from_milvus_and_follows_it(
     await hot.settled(scope)
     found = await hot.query(scope, unit(0), 5)
     assert (found.request_ids, bool(found.totals)) == (("r1",), True)
-    await hot.store(point(scope, "q", "r2"))
+    hot.learn(point(scope, "q", "r2"))
     assert len(await hot.query(scope, unit(0), 5)) == 2
     other = new_history(milvus_uri, collection)
+    await other.store(point(scope, "q", "r2"))
     await other.store(point(scope, "p", "r3"))
     await hot.warm(scope)
     found = await hot.query(scope, unit(0), 5)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.statistics import Phase, added, percentile, percentiles, share, summarize
+from bench.statistics import Phase, added, per_call, per_unit, percentile, percentiles, share, slope, summarize
 
 SAMPLES = st.lists(st.floats(0.0, 1e6), min_size=1, max_size=60)
 
@@ -81,3 +81,34 @@ def test_summary_of_nothing_is_empty() -> None:
     assert (summary.samples, summary.percentiles_ms, summary.mean_ms) == (0, {}, None)
     assert (summary.answered_per_s, summary.durable_per_s) == (None, None)
     assert (summary.round_p50_ms, summary.round_per_s) == ([], [])
+
+
+def test_cpu_per_call_counts_all_rounds() -> None:
+    """All processor time by all answered calls; a restart in any round makes it unknown, not small."""
+    phases = [
+        Phase([10.0, 20.0], cpu_ms={"gateway": 60.0, "worker": 4.0, "milvus": 1.0}),
+        Phase([30.0], cpu_ms={"gateway": 30.0, "worker": None}),
+    ]
+    assert summarize(phases).cpu_ms_per_call == {"gateway": 30.0, "worker": None, "milvus": None}
+    assert per_call([{"gateway": 5.0}], 0) == {}
+
+
+def test_cost_of_a_unit_is_a_difference() -> None:
+    """What a call costs anyway is no part of it."""
+    assert per_unit(100.0, 22.0, 780) == pytest.approx(0.1)
+    assert per_unit(None, 22.0, 780) is per_unit(100.0, None, 780) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.floats(-1e3, 1e3)), min_size=2, max_size=30, unique_by=lambda at: at[0])
+)
+def test_slope_is_that_of_the_fitted_line(points: list[tuple[float, float]]) -> None:
+    """Memory growth is the usual least-squares slope, so that one odd sample does not decide."""
+    expected = np.polyfit([x for x, _ in points], [y for _, y in points], 1)[0]
+    assert slope(points) == pytest.approx(float(expected), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("points", [[], [(1.0, 2.0)], [(1.0, 2.0), (1.0, 5.0)]])
+def test_no_line_through_one_place(points: list[tuple[float, float]]) -> None:
+    """Two samples at the same count say nothing about growth."""
+    assert slope(points) is None

@@ -1,5 +1,6 @@
 """Reading a message list."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.chat.text import (
+    FOLDED_CHARACTERS,
     TOKENS_PER_IMAGE,
     content_text,
     estimate_prompt_tokens,
@@ -53,6 +55,9 @@ def test_text_of_contents(content: Any, text: str) -> None:
         ([user("Explain monads"), user(LONG)], LONG),
         ([{"role": "system", "content": "only me"}], "only me"),
         ([user(None)], ""),
+        ([], ""),
+        ([user("first"), user("")], "first\n"),
+        ([{"role": "system", "content": "one"}, {"role": "system", "content": "two"}], "one\ntwo"),
     ],
 )
 def test_the_prompt_is_the_last_user_message_with_its_context(messages: list[dict[str, Any]], text: str) -> None:
@@ -72,6 +77,23 @@ def test_normalizing_twice_changes_nothing(text: str) -> None:
     once = normalized_prompt(text)
     assert normalized_prompt(once) == once
     assert "  " not in once
+
+
+@given(st.text(st.characters(codec=None) | st.sampled_from(" \t\n\x0b\x0c\r\x1c\x1f\x85\xa0\u2028\u3000\ufeffßİ")))
+def test_the_folded_text_stays_what_stored_points_are_named_by(text: str) -> None:
+    """The definition of the first day; folding is only quicker today."""
+    assert normalized_prompt(text) == re.sub(r"\s+", " ", text).strip().casefold()
+
+
+def test_a_giant_prompt_is_its_own_digest() -> None:
+    """Equal for the same text only, in a few bytes, and never what a folded text can be."""
+    giant = "Lorem \ud800" * FOLDED_CHARACTERS
+    digest = normalized_prompt(giant)
+    assert digest == normalized_prompt(giant[:-1] + giant[-1])
+    assert digest != normalized_prompt(giant.lower())
+    assert len(digest) < 80
+    assert normalized_prompt(digest) != digest
+    assert normalized_prompt("A" * FOLDED_CHARACTERS) == "a" * FOLDED_CHARACTERS
 
 
 def test_images_are_found_and_counted() -> None:

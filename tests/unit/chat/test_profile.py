@@ -120,6 +120,16 @@ def test_tools_and_images_go_first() -> None:
     assert classify_request(user(image), has_tools=True) == "tool_use"
 
 
+@pytest.mark.parametrize("content", ["translate this", [{"type": "text", "text": "a"}, {"type": "image_url"}]])
+@pytest.mark.parametrize("tools", [None, [{"type": "function"}]])
+def test_a_profile_has_the_type_that_its_messages_have(content: Any, tools: Any) -> None:
+    """Reading everything in one pass comes to the same as asking one question after the other."""
+    body = chat_body(content, tools=tools)
+    read = profile_request(body, ChatBody.model_validate(body))
+    assert read.request_type == classify_request(body["messages"], has_tools=bool(tools))
+    assert ("vision" in read.capabilities) == isinstance(content, list)
+
+
 @given(st.text(max_size=400), st.booleans())
 def test_every_prompt_has_one_known_kind(text: str, has_tools: bool) -> None:
     """No text falls through."""

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from temporalio.testing import ActivityEnvironment
 
-from activities.requests.failures import with_earlier
 from api.gateway.answer import ChatStream
 from api.http.errors import describe, openai_envelope
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
+from modelpilot.requests.route_request import FallbackInput
+from modelpilot.wire.chunks import Chunk
+from modelpilot.wire.failures import too_large
 from tests.support.core import A, B, Core, failure, received, routed
 from tests.support.processes import until
 from tests.support.routing_samples import stream
@@ -113,32 +116,89 @@ async def test_chunks_leave_as_they_come(served: Served) -> None:
     assert b"[DONE]" in await response.read()
 
 
-async def test_nothing_leaves_before_the_acknowledgement(served: Served) -> None:
+async def test_a_provider_of_the_same_format_is_passed_on_as_it_came(served: Served) -> None:
+    """Every byte: numbers, spaces and repeated names included. Our object stands behind what the last chunk holds."""
+    raws = [
+        b'{"id":"c", "n":12345678901234567890123, "n":1, "choices":[{"index":0,"delta":{"content":"a\\u00e9"}}]}',
+        b'{"id":"c", "choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}] }',
+    ]
+    served.core.providers.will(A, [Chunk(json.loads(raw), raw) for raw in raws])
+    body = await (await served.post()).read()
+    assert body.startswith(b"data: " + raws[0] + b"\n\ndata: " + raws[1][:-1] + b',"modelpilot":{')
+    assert body.endswith(b"}}\n\ndata: [DONE]\n\n")
+
+
+async def test_an_answer_beyond_all_bounds_ends_in_an_error_and_is_paid(served: Served) -> None:
+    """The client is told, nobody is asked again, and the row has the cost without the text."""
+    served.core.providers.will(A, [*WORDS[:3], too_large(100)])
+    events = await served.events()
+    assert events[-1]["error"]["code"] == "provider_rejected"
+    assert "[DONE]" not in events
+    await until(lambda: bool(served.core.ledger.rows))
+    (row,) = served.core.ledger.rows.values()
+    assert (row.outcome.status, row.outcome.error_code, row.outcome.answer) == ("failed", "answer_too_large", None)
+    assert row.outcome.cost_usd
+    assert served.core.providers.models == ["a"]
+
+
+async def test_nothing_leaves_before_the_request_is_accepted(served: Served) -> None:
     """Strict: an answer that nobody could recover is not begun."""
-    served.core.starter.gate.clear()
+    core = served.core
+    core.ledger.accept_gate.clear()
+    core.workflows.gate.clear()
     answering = asyncio.create_task(served.post())
-    await until(lambda: bool(served.core.providers.made) and served.core.providers.made[0].completed)
+    await until(lambda: bool(core.providers.made) and core.providers.made[0].completed)
     assert not answering.done()
-    served.core.starter.gate.set()
+    core.ledger.accept_gate.set()
+    core.workflows.gate.set()
     assert b"[DONE]" in await (await answering).read()
 
 
-async def test_a_refused_start_is_an_ordinary_error(served: Served) -> None:
-    """No event stream is begun."""
-    served.core.starter.refusal = DependencyUnavailable("Temporal did not acknowledge in time")
+async def test_a_stream_of_a_relaxed_router_does_not_wait_for_that(served: Served) -> None:
+    """Its first words leave before the commit."""
+    core, gate = served.core, asyncio.Event()
+    core.configuration.shot = routed(durability="relaxed")
+    core.providers.will(A, [*WORDS[:3], gate, *WORDS[3:]])
+    core.ledger.accept_gate.clear()
+    core.workflows.gate.clear()
     response = await served.post()
+    assert b"data: " in await response.content.readuntil(b"one")
+    core.ledger.accept_gate.set()
+    core.workflows.gate.set()
+    gate.set()
+    assert b"[DONE]" in await response.read()
+
+
+async def test_a_refused_request_is_an_ordinary_error(served: Served) -> None:
+    """No event stream is begun."""
+    served.core.ledger.accept_refusals = [DependencyUnavailable("Postgres did not answer in time")]
+    response = await served.post(key="k")
     assert (response.status, (await response.json())["error"]["code"]) == (500, "dependency_unavailable")
 
 
+async def handed_over(core: Core) -> FallbackInput:
+    """What the workflow asks for once the first phase has failed."""
+    await until(lambda: bool(core.workflows.handed_over))
+    (key,) = core.workflows.handed_over
+    accepted = core.ledger.open[key]
+    return FallbackInput(accepted, await core.recovery.first_phase(accepted))
+
+
 async def fall_back(core: Core) -> None:
-    """Do what `call_fallback` does in this process."""
-    await until(lambda: bool(core.starter.started))
-    (key,) = core.starter.started
-    flight = core.registry.find(key)
-    assert flight is not None
-    await flight.first
-    context = core.controller.context(flight, 9_000.0)
-    await core.controller.conclude(flight, await core.caller.call(context, "sim/b", 100))
+    """`call_fallback` on the gateway's own queue."""
+    await ActivityEnvironment().run(core.own_steps.call_fallback, await handed_over(core))
+
+
+async def fall_back_elsewhere(core: Core) -> None:
+    """`call_fallback` in a worker."""
+    other = Core(like=core, instance="worker-1")
+    await ActivityEnvironment().run(other.provider_steps.call_fallback, await handed_over(core))
+
+
+async def fall_back_alone(core: Core) -> None:
+    """No workflow asks: Temporal has gone away behind the hand-over."""
+    await handed_over(core)
+    core.workflows.up = False
 
 
 @pytest.mark.parametrize("before", [[], WORDS[:1]])
@@ -166,21 +226,7 @@ async def test_a_cut_that_nobody_may_repeat_ends_in_an_error(served: Served) -> 
     assert served.core.providers.models == ["a"]
 
 
-async def fall_back_elsewhere(core: Core) -> None:
-    """What `call_fallback` does in another gateway's process."""
-    await until(lambda: bool(core.starter.started))
-    (request,) = core.starter.started.values()
-    flight = core.registry.find(request.key)
-    assert flight is not None
-    first = await flight.first
-    other = Core(like=core, instance="gw-2")
-    adopted = await other.recovery.adopt(request, first)
-    outcome = await other.caller.call(other.controller.context(adopted, 9_000.0), "sim/b", 100)
-    await other.controller.conclude(adopted, with_earlier(outcome, first.attempts))
-    core.starter.close(request.key)
-
-
-@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere])
+@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere, fall_back_alone])
 async def test_a_cut_stream_goes_on_behind_the_same_text(served: Served, fallback: Any) -> None:
     """Whichever process repeats the call: one whole answer, and its last chunk names both segments."""
     served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
@@ -193,7 +239,7 @@ async def test_a_cut_stream_goes_on_behind_the_same_text(served: Served, fallbac
     assert [(part["model"], part["characters"]) for part in segments] == [("sim/a", 7), ("sim/b", 6)]
 
 
-@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere])
+@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere, fall_back_alone])
 async def test_a_cut_stream_never_goes_on_with_another_text(served: Served, fallback: Any) -> None:
     """Whichever process repeats the call: an error event behind what was sent, and no [DONE]."""
     served.core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
@@ -206,7 +252,7 @@ async def test_a_cut_stream_never_goes_on_with_another_text(served: Served, fall
     assert events[-1]["error"]["code"] == "stream_diverged"
 
 
-@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere])
+@pytest.mark.parametrize("fallback", [fall_back, fall_back_elsewhere, fall_back_alone])
 async def test_a_router_may_ask_for_a_marked_restart(served: Served, fallback: Any) -> None:
     """`onStreamCut: restart`: the mark tells the client to forget what it has."""
     served.core.configuration.shot = routed("sim/b", on_stream_cut="restart")
@@ -226,6 +272,21 @@ async def test_a_failure_before_the_first_byte_is_an_ordinary_error(served: Serv
     served.core.providers.will(A, [failure()])
     response = await served.post()
     assert (response.status, (await response.json())["error"]["code"]) == (500, "provider_failed")
+
+
+async def test_a_shutdown_in_the_middle_ends_the_stream_with_an_error(served: Served) -> None:
+    """The connection is not cut in silence, and no row says how the request ended: another process goes on."""
+    served.core.providers.will(A, [*WORDS[:3], asyncio.Event()])
+    response = await served.post()
+    await response.content.readuntil(b"one")
+    served.core.controller.release()
+    rest = (await response.read()).decode()
+    assert "[DONE]" not in rest
+    last = json.loads(rest.rstrip().rpartition("data: ")[2])
+    assert last["error"]["code"] == "dependency_unavailable"
+    assert last["modelpilot"]["requestId"]
+    assert served.core.providers.made[0].closed
+    assert served.core.ledger.rows == {}
 
 
 async def test_a_client_that_leaves_cancels_the_upstream_call(served: Served) -> None:
@@ -288,11 +349,11 @@ async def test_a_slow_client_stalls_its_provider(served: Served) -> None:
         chunk["padding"] = "x" * 2_000
     written = 0
 
-    async def counting(call: Any) -> AsyncGenerator[dict[str, Any], None]:
+    async def counting(call: Any) -> AsyncGenerator[list[Chunk], None]:
         nonlocal written
         for chunk in many:
             written += 1
-            yield chunk
+            yield [Chunk(chunk)]
 
     served.core.providers.stream_chat = counting  # type: ignore[method-assign]
     response = await served.post()

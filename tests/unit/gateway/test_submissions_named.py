@@ -5,30 +5,24 @@ import asyncio
 import pytest
 
 from modelpilot.errors import Conflict, DependencyUnavailable, IdempotencyMismatch, NotFound
-from modelpilot.requests.records import Principal, RouterSnapshot, Vector
-from tests.support.core import A, Core
+from modelpilot.requests.records import Principal, RouterSnapshot
+from tests.support.core import A, Core, settle
 from tests.support.processes import until
 from tests.support.routing_samples import stream
 
-DOWN = DependencyUnavailable("Temporal did not acknowledge in time")
+AWAY = DependencyUnavailable("Postgres is away for a moment")
 BOB = Principal("bob", "key_2", frozenset({"route"}), None)
 
 
-async def settle() -> None:
-    """Let everything run that can."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-async def test_a_keyed_request_calls_only_after_the_acknowledgement() -> None:
-    """With a key a repeat must find the workflow, so nothing is spent before Temporal has it."""
+@pytest.mark.parametrize("name", ["idempotency_key", "client_name"])
+async def test_a_named_request_calls_only_after_the_commit(name: str) -> None:
+    """With a name a repeat must find the request, so nothing is spent before the ledger has it."""
     core = Core()
-    core.starter.gate.clear()
-    submitting = asyncio.create_task(core.submit(idempotency_key="k"))
-    await core.starter.starting.wait()
+    core.ledger.accept_gate.clear()
+    submitting = asyncio.create_task(core.submit(**{name: "k"}))
     await settle()
-    assert core.providers.made == []
-    core.starter.gate.set()
+    assert (core.providers.made, submitting.done(), len(core.registry)) == ([], False, 1)
+    core.ledger.accept_gate.set()
     await submitting
     await until(lambda: len(core.providers.made) == 1)
 
@@ -36,16 +30,31 @@ async def test_a_keyed_request_calls_only_after_the_acknowledgement() -> None:
 async def test_a_keyed_answer_is_committed_before_it_leaves() -> None:
     """A repeat after a crash finds it in the ledger."""
     core = Core()
+    core.acceptance.longest_s = 60.0
     core.ledger.gate.clear()
     submission = await core.submit(idempotency_key="k")
-    answering = asyncio.create_task(core.submissions.outcome(submission))
+    answering = asyncio.create_task(core.submissions.ended(submission))
     await core.ledger.recording.wait()
     await settle()
     assert not answering.done()
     core.ledger.gate.set()
-    outcome, _ = await answering
-    assert outcome.status == "completed"
+    record = await answering
+    assert (record.outcome.status, record.degraded) == ("completed", ())
     assert submission.key in core.ledger.rows
+
+
+async def test_a_keyed_answer_does_not_wait_for_ever() -> None:
+    """It was paid for: with the ledger gone meanwhile it leaves, and says what is missing; the row follows."""
+    core, gate = Core(), asyncio.Event()
+    core.providers.will(A, [gate, *stream()])
+    submission = await core.submit(idempotency_key="k")
+    core.ledger.down = True
+    gate.set()
+    record = await core.submissions.ended(submission)
+    assert (record.outcome.status, record.degraded) == ("completed", ("ledger",))
+    assert core.ledger.rows == {}
+    core.ledger.down = False
+    await until(lambda: submission.key in core.ledger.rows)
 
 
 async def test_an_unkeyed_answer_does_not_wait_for_the_commit() -> None:
@@ -62,7 +71,7 @@ async def test_fifty_concurrent_requests_of_one_key_are_one_call() -> None:
     outcomes = await asyncio.gather(*(core.answer(idempotency_key="k") for _ in range(50)))
     assert {outcome.status for outcome in outcomes} == {"completed"}
     assert len(core.providers.made) == 1
-    assert len(core.starter.started) == 1
+    assert len(core.ledger.open) == 1
     assert len(core.ledger.rows) == 1
 
 
@@ -70,16 +79,8 @@ async def test_fifty_concurrent_requests_over_two_gateways_are_one_call() -> Non
     """The gateway that loses the race waits for the other's answer instead of writing a failure over it."""
     core = Core()
     other = Core(like=core, instance="gw-2")
-
-    async def closing() -> None:
-        await until(lambda: bool(core.ledger.rows))
-        for key in list(core.starter.started):
-            core.starter.close(key)
-
-    ends = asyncio.create_task(closing())
     gateways = [core, other] * 25
     outcomes = await asyncio.gather(*(gateway.answer(idempotency_key="k") for gateway in gateways))
-    await ends
     assert {outcome.status for outcome in outcomes} == {"completed"}
     assert len(core.providers.made) == 1
     (row,) = core.ledger.rows.values()
@@ -100,8 +101,8 @@ async def test_keys_belong_to_their_owner() -> None:
     """Another tenant's same key is another request."""
     core = Core()
     mine, theirs = await core.submit(idempotency_key="k"), await core.submit(idempotency_key="k", principal=BOB)
-    await core.submissions.outcome(mine)
-    await core.submissions.outcome(theirs)
+    await core.submissions.ended(mine)
+    await core.submissions.ended(theirs)
     assert mine.key != theirs.key
     assert len(core.providers.made) == 2
 
@@ -116,6 +117,20 @@ async def test_a_finished_key_replays_the_answer() -> None:
     assert len(core.providers.made) == 1
 
 
+async def test_who_joined_the_request_that_came_second_gets_the_answer_of_the_first() -> None:
+    """Both gateways begin it; the clients that wait at the one whose acceptance came second are not told so."""
+    first = Core()
+    second = Core(like=first, instance="gw-2")
+    first.ledger.accept_gate.clear()
+    asking = [asyncio.create_task(core.answer(idempotency_key="k")) for core in (first, second, second, second)]
+    await until(lambda: len(first.registry) == len(second.registry) == 1)
+    await settle()
+    first.ledger.accept_gate.set()
+    outcomes = await asyncio.wait_for(asyncio.gather(*asking), 10.0)
+    assert {outcome.status for outcome in outcomes} == {"completed"}
+    assert len(first.providers.made) == 1
+
+
 async def test_a_key_that_runs_elsewhere_is_awaited() -> None:
     """The answer of the other gateway, not a second call."""
     core, gate = Core(), asyncio.Event()
@@ -127,72 +142,95 @@ async def test_a_key_that_runs_elsewhere_is_awaited() -> None:
     await settle()
     assert not answering.done()
     gate.set()
-    await core.submissions.outcome(submission)
-    core.starter.close(submission.key)
+    await core.submissions.ended(submission)
     assert (await asyncio.wait_for(answering, 10.0)).status == "completed"
     assert len(core.providers.made) == 1
 
 
-async def test_a_key_refused_by_a_dead_temporal_can_be_used_again() -> None:
+@pytest.mark.parametrize("name", ["idempotency_key", "client_name"])
+async def test_a_name_refused_by_the_ledger_can_be_used_again(name: str) -> None:
     """Nothing was spent and nothing accepted, so the repeat is a first try and no replay of the 503."""
     core = Core()
-    core.starter.refusal = DOWN
+    core.ledger.accept_refusals = [AWAY]
     with pytest.raises(DependencyUnavailable):
-        await core.submit(idempotency_key="k")
-    assert core.providers.made == []
-    core.starter.refusal = None
-    assert (await core.answer(idempotency_key="k")).status == "completed"
+        await core.submit(**{name: "mine"})
+    assert (core.providers.made, core.ledger.rows) == ([], {})
+    await until(lambda: len(core.registry) == 0)
+    assert (await core.answer(**{name: "mine"})).status == "completed"
     assert len(core.providers.made) == 1
 
 
-async def test_a_client_name_refused_by_a_dead_temporal_can_be_used_again() -> None:
-    """The orphan's row does not take the name: the repeat is routed, and both costs are kept."""
+async def test_an_unexpected_error_of_the_ledger_is_no_hang() -> None:
+    """Whatever it raises, the request ends with 503."""
     core = Core()
-    core.starter.gate.clear()
-    core.starter.refusal = DOWN
-    refused = asyncio.create_task(core.submit(client_name="mine"))
-    await until(lambda: bool(core.providers.made) and core.providers.made[0].completed)
-    core.starter.gate.set()
+    core.ledger.accept_refusals = [ZeroDivisionError("a bug")]
     with pytest.raises(DependencyUnavailable):
-        await refused
+        await asyncio.wait_for(core.submit(idempotency_key="k"), 10.0)
+    await until(lambda: len(core.registry) == 0)
+
+
+@pytest.mark.parametrize("name", ["idempotency_key", "client_name"])
+async def test_a_commit_that_nobody_heard_of_is_carried_on(name: str) -> None:
+    """The client was refused, but the request is in the ledger, and its owner lives: so it is ended by its owner, and
+    whoever repeats it gets that answer, here or elsewhere."""
+    core = Core()
+    core.ledger.lost_answers = 1
+    with pytest.raises(DependencyUnavailable):
+        await core.submit(**{name: "mine"})
+    assert len(core.ledger.open) == 1
+    for gateway in (core, Core(like=core, instance="gw-2")):
+        assert (await asyncio.wait_for(gateway.answer(**{name: "mine"}), 10.0)).status == "completed"
+    assert len(core.providers.made) == 1
+
+
+async def test_a_commit_that_did_not_happen_is_not_carried_on() -> None:
+    """Nobody pays for a request that was refused."""
+    core = Core()
+    core.ledger.accept_refusals = [AWAY]
+    with pytest.raises(DependencyUnavailable):
+        await core.submit(client_name="mine")
     await settle()
-    core.starter.refusal = None
-    assert (await core.answer(client_name="mine")).status == "completed"
-    await settle()
-    assert sorted(row.outcome.status for row in core.ledger.rows.values()) == ["completed", "failed"]
+    assert (core.providers.made, len(core.registry)) == ([], 0)
 
 
-@pytest.mark.parametrize("slow_holder", [False, True])
-async def test_who_loses_the_race_for_a_client_name_gets_the_winners_answer(slow_holder: bool) -> None:
-    """Two gateways, the same new x-request-id at once: one workflow, and no 409 for one of two equal requests,
-    whichever of them reaches Temporal first."""
-    core, gate = Core(), asyncio.Event()
-    embed = core.embedder.embed
+@pytest.mark.parametrize("holder", ["gw-1", "gw-2"])
+async def test_who_loses_the_race_for_a_client_name_gets_the_winners_answer(holder: str) -> None:
+    """Two gateways, the same new x-request-id at once: one accepted request, and no 409 for one of two equal requests,
+    whichever of them reaches the ledger first."""
+    core = Core()
+    other = Core(like=core, instance="gw-2")
+    late = core if holder == "gw-2" else other
+    loading, gate = late.cache.router_snapshot, asyncio.Event()
 
-    async def embed_late(text: str) -> Vector:
+    async def load_late(user_id: str, router_id: str) -> RouterSnapshot:
         await gate.wait()
-        return await embed(text)
+        return await loading(user_id, router_id)
 
-    core.embedder.embed = embed_late  # type: ignore[method-assign]
-    closing = asyncio.create_task(_close_when_recorded(core))
-    asking = [asyncio.create_task(each.answer(client_name="mine")) for each in (core, Core(like=core, instance="gw-2"))]
-    if slow_holder:
-        await until(lambda: bool(core.starter.started))
+    late.cache.router_snapshot = load_late  # type: ignore[method-assign]
+    asking = [asyncio.create_task(each.answer(client_name="mine")) for each in (core, other)]
+    await until(lambda: bool(core.ledger.open))
     gate.set()
     outcomes = await asyncio.gather(*asking)
-    await closing
     assert [outcome.status for outcome in outcomes] == ["completed", "completed"]
-    assert len(core.starter.started) == 1
+    assert [request.owner for request in core.ledger.open.values()] == [holder]
+    assert len(core.providers.made) == 1
     stored = await core.ledger.find((await core.submit(client_name="mine")).key)
     assert stored is not None
     assert stored.record.outcome.status == "completed"
 
 
-async def _close_when_recorded(core: Core) -> None:
-    """End each workflow once its row is there."""
-    await until(lambda: any(key in core.ledger.rows for key in core.starter.started))
-    for key in list(core.starter.started):
-        core.starter.close(key)
+async def test_a_request_that_ended_without_an_outcome_is_a_503_not_a_hang() -> None:
+    """It was closed by hand on another gateway, for example."""
+    core, gate = Core(), asyncio.Event()
+    core.providers.will(A, [gate, *stream()])
+    submission = await core.submit(idempotency_key="k")
+    other = Core(like=core, instance="gw-2")
+    answering = asyncio.create_task(other.answer(idempotency_key="k"))
+    await settle()
+    del core.ledger.open[submission.key]
+    with pytest.raises(DependencyUnavailable):
+        await asyncio.wait_for(answering, 10.0)
+    gate.set()
 
 
 @pytest.mark.parametrize("name", ["idempotency_key", "client_name"])
@@ -229,17 +267,33 @@ async def test_a_refused_request_with_the_database_away_says_why_it_was_refused(
     assert len(core.ledger.names) == 1
 
 
-async def test_a_client_that_leaves_before_the_acknowledgement_ends_its_call() -> None:
-    """Its name alone is no reason to go on paying for an answer that nobody waits for."""
+async def test_a_client_that_leaves_before_the_commit_gets_no_call() -> None:
+    """Its name alone is no reason to pay for an answer that nobody waits for; what was accepted ends as canceled."""
     core = Core()
-    core.starter.gate.clear()
-    core.providers.will(A, [*stream()[:2], asyncio.Event()])
+    core.ledger.accept_gate.clear()
     submitting = asyncio.create_task(core.submit(client_name="mine"))
-    await core.providers.called.wait()
+    await settle()
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submitting
-    await until(lambda: core.providers.made[0].closed)
+    core.ledger.accept_gate.set()
+    await until(lambda: bool(core.ledger.rows))
+    (row,) = core.ledger.rows.values()
+    assert (row.outcome.status, core.providers.made) == ("canceled", [])
+
+
+async def test_a_keyed_client_that_leaves_before_the_commit_finds_its_answer() -> None:
+    """It can come back with its key, so the request goes on."""
+    core = Core()
+    core.ledger.accept_gate.clear()
+    submitting = asyncio.create_task(core.submit(idempotency_key="k"))
+    await settle()
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    core.ledger.accept_gate.set()
+    assert (await core.answer(idempotency_key="k")).status == "completed"
+    assert len(core.providers.made) == 1
 
 
 async def test_a_client_name_finds_its_request() -> None:
@@ -277,7 +331,7 @@ async def test_an_sdk_repeat_joins_the_running_request() -> None:
     assert repeat.key == first.key
     await core.submissions.abandon(repeat)
     gate.set()
-    assert (await core.submissions.outcome(first))[0].status == "completed"
+    assert (await core.submissions.ended(first)).outcome.status == "completed"
     assert len(core.providers.made) == 1
     await core.submit(is_repeat=True)
     await until(lambda: len(core.providers.made) == 2)
@@ -291,7 +345,7 @@ async def test_who_joined_outlives_who_began() -> None:
     repeat = await core.submit(is_repeat=True)
     await core.submissions.abandon(first)
     gate.set()
-    assert (await core.submissions.outcome(repeat))[0].status == "completed"
+    assert (await core.submissions.ended(repeat)).outcome.status == "completed"
     assert len(core.providers.made) == 1
 
 
@@ -305,7 +359,7 @@ async def test_the_last_client_that_leaves_ends_the_spending() -> None:
     await settle()
     await core.submissions.abandon(first)
     await core.submissions.abandon(repeat)
-    assert (await core.submissions.outcome(first))[0].status == "canceled"
+    assert (await core.submissions.ended(first)).outcome.status == "canceled"
     assert core.providers.made[0].closed
 
 
@@ -319,7 +373,7 @@ async def test_a_repeat_joins_no_request_that_is_being_abandoned() -> None:
     await core.submissions.abandon(first)
     repeat = await core.submit(is_repeat=True)
     assert repeat.key != first.key
-    assert (await core.submissions.outcome(repeat))[0].status == "completed"
+    assert (await core.submissions.ended(repeat)).outcome.status == "completed"
 
 
 async def test_postgres_away_refuses_a_keyed_request_before_anything_is_spent() -> None:
@@ -329,4 +383,4 @@ async def test_postgres_away_refuses_a_keyed_request_before_anything_is_spent() 
     with pytest.raises(DependencyUnavailable):
         await core.submit(idempotency_key="k")
     await settle()
-    assert (core.providers.made, core.starter.started) == ([], {})
+    assert (core.providers.made, core.ledger.open, len(core.registry)) == ([], {}, 0)

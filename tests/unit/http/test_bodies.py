@@ -1,15 +1,29 @@
 """Parsing of bodies: whatever comes in, out comes a body or a coded error that names the field."""
 
+import gc
 import json
+import threading
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.bodies import MAX_DEPTH, parse_object, refuse_unstorable, validate
-from modelpilot.chat.body import ChatBody
+from api.http.bodies import (
+    LARGE_BODY_BYTES,
+    MAX_DEPTH,
+    MAX_VALUES,
+    count_values,
+    parse_object,
+    read_with,
+    refuse_unstorable,
+    validate,
+)
+from modelpilot.chat.body import MAX_MESSAGES, ChatBody
 from modelpilot.errors import InvalidRequest, MalformedBody
 from modelpilot.routing.router import Router
 from modelpilot.wire.jsonb import dump
@@ -89,6 +103,87 @@ def test_any_bytes_give_a_body_or_a_coded_error(raw: bytes) -> None:
     """No input leads to any other exception."""
     with suppress(MalformedBody, InvalidRequest):
         assert validate(parse_object(raw), Router).id
+
+
+def _values(value: Any) -> int:
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 1 if inner is None else 1 + sum(map(_values, inner)) + (not inner)
+
+
+@given(JSON)
+def test_values_are_counted_outside_of_texts(value: Any) -> None:
+    """Commas, brackets, quotes and backslashes in texts and keys are no structure."""
+    assert count_values(json.dumps([value]).encode()) == _values([value])
+
+
+@pytest.mark.parametrize("one", ["1", "[]", "{}", '""', "[[[[]]]]"])
+def test_a_body_of_a_million_values_is_refused_unread(one: str) -> None:
+    """Reading ten million arrays holds the event loop for seconds."""
+    with pytest.raises(InvalidRequest, match="more than 1000000 values"):
+        parse_object(b'{"a":[' + b",".join([one.encode()] * MAX_VALUES) + b"]}")
+
+
+def test_a_text_with_a_million_marks_is_one_value() -> None:
+    """Code and tables have as many brackets and commas as they like."""
+    text = '[{",\\' * MAX_VALUES
+    assert parse_object(dump({"a": text})) == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [1] * 5_000},
+        {"messages": [{"role": "user", "content": [1] * 5_000}]},
+        {"messages": [{"role": "user", "content": "x"}], "tools": [1] * 5_000},
+    ],
+)
+def test_the_first_of_many_wrong_entries_is_named(fields: dict[str, Any]) -> None:
+    """Describing a million of them takes seconds."""
+    with pytest.raises(InvalidRequest) as caught:
+        validate(fields, ChatBody)
+    assert "[0]" in str(caught.value.param)
+    assert len(caught.value.details.get("errors", [])) <= 2
+
+
+def test_many_wrong_fields_are_counted_only() -> None:
+    """A model whose fields cannot stop at the first one."""
+    with pytest.raises(InvalidRequest, match="5000 values") as caught:
+        validate({f"field{number}": 1 for number in range(4_999)}, Router)
+    assert caught.value.param is None
+
+
+def test_messages_are_bounded() -> None:
+    """More than any provider takes, and still read in a fraction of a second."""
+    message = {"role": "user", "content": "x"}
+    assert validate({"messages": [message] * MAX_MESSAGES}, ChatBody)
+    with pytest.raises(InvalidRequest) as caught:
+        validate({"messages": [message] * (MAX_MESSAGES + 1)}, ChatBody)
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize("size", [LARGE_BODY_BYTES, LARGE_BODY_BYTES + 1])
+async def test_a_large_body_is_prepared_in_a_thread(
+    aiohttp_client: Callable[..., Awaitable[TestClient[web.Request, web.Application]]], size: int
+) -> None:
+    """The event loop goes on with other requests meanwhile, and garbage collection with whatever else there is."""
+    seen: list[tuple[bool, bool, int]] = []
+
+    def prepare(raw: bytes) -> None:
+        seen.append((threading.current_thread() is threading.main_thread(), gc.isenabled(), len(raw)))
+        raise MalformedBody("as it does for small ones")
+
+    async def handler(request: web.Request) -> web.Response:
+        with pytest.raises(MalformedBody):
+            await read_with(request, prepare)
+        return web.Response()
+
+    app = web.Application(client_max_size=2 * LARGE_BODY_BYTES)
+    app.router.add_post("/", handler)
+    client = await aiohttp_client(app)
+    assert (await client.post("/", data=b"x" * size)).status == 200
+    small = size <= LARGE_BODY_BYTES
+    assert seen == [(small, small, size)]
+    assert gc.isenabled()
 
 
 def router_with(**changes: Any) -> bytes:

@@ -31,27 +31,41 @@ async def _down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("postgres", "milvus", "draining", "status", "verdict"),
+    ("postgres", "temporal", "milvus", "draining", "status", "verdict"),
     [
-        (_up, _up, False, 200, "ready"),
-        (_up, _down, False, 200, "degraded"),
-        (_down, _up, False, 503, "unready"),
-        (_down, _down, False, 503, "unready"),
-        (_up, _up, True, 503, "draining"),
+        (_up, _up, _up, False, 200, "ready"),
+        (_up, _up, _down, False, 200, "degraded"),
+        (_down, _up, _up, False, 200, "degraded"),
+        (_up, _down, _up, False, 200, "degraded"),
+        (_down, _down, _up, False, 503, "unready"),
+        (_down, _down, _down, False, 503, "unready"),
+        (_up, _up, _up, True, 503, "draining"),
     ],
 )
 async def test_readiness(
-    aiohttp_client: Client, postgres: Any, milvus: Any, draining: bool, status: int, verdict: str
+    aiohttp_client: Client, postgres: Any, temporal: Any, milvus: Any, draining: bool, status: int, verdict: str
 ) -> None:
-    """Required dependencies decide; optional ones degrade; a draining process takes no more; no secret is told."""
-    checks = [HealthCheck("postgres", postgres), HealthCheck("milvus", milvus, required=False)]
+    """One of the required dependencies is enough; what is away is named; a draining process takes no more; no secret is
+    told."""
+    stores = {"postgres": postgres, "temporal": temporal}
+    checks = [HealthCheck(name, probe) for name, probe in stores.items()]
+    checks.append(HealthCheck("milvus", milvus, required=False))
     client = await aiohttp_client(FakeStores().app(health_checks=checks, draining=lambda: draining))
     response = await client.get("/readyz")
     body = await response.json()
     assert (response.status, body["status"]) == (status, verdict)
     assert body["dependencies"]["milvus"] == {"status": "up" if milvus is _up else "down", "required": False}
+    assert body["degraded"] == [name for name, probe in {**stores, "milvus": milvus}.items() if probe is _down]
     assert ("retry-after" in response.headers) == (status == 503)
     assert "canary" not in await response.text()
+
+
+async def test_readiness_tells_the_backlog(aiohttp_client: Client) -> None:
+    """How many accepted requests wait for their workflow, and for how long: no reason to take fewer."""
+    details = {"backlog": 7.0, "backlogAgeSeconds": 1.5}
+    client = await aiohttp_client(FakeStores().app(details=lambda: details))
+    response = await client.get("/readyz")
+    assert (response.status, (await response.json())["details"]) == (200, details)
 
 
 async def test_liveness_needs_nothing(aiohttp_client: Client) -> None:

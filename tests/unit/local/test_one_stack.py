@@ -85,16 +85,37 @@ def test_given_services_are_not_started(settings: Settings) -> None:
     names = {service.name for service in plan_stack(settings).services}
     fewer = {service.name for service in plan_stack(settings.model_copy(update=given)).services}
     assert names - fewer == {"postgres", "temporal", "milvus"}
-    assert fewer == {"simulator", "migrate", "gateway", "worker", "dashboard"}
+    assert fewer == {"simulator", "migrate", "gateway", "closer", "worker", "dashboard"}
 
 
 def test_roles_are_in_the_command_lines(settings: Settings) -> None:
     """An operator finds each process by its role, and no key on any command line."""
     commands = {service.name: service.spec.argv for service in plan_stack(settings).services}
     [key] = ensure_keyring(settings)
-    for role in ("gateway", "worker", "dashboard", "simulator"):
+    for role in ("gateway", "closer", "worker", "dashboard", "simulator"):
         assert commands[role][1:4] == ("-m", "cli", role)
     assert key not in str(commands)
+
+
+def test_who_closes_workflows_stands_back(settings: Settings) -> None:
+    """The closer and the embedded Temporal take no core away from those who answer requests."""
+    services = plan_stack(settings).services
+    assert {service.name for service in services if service.spec.nice > 0} == {"closer", "temporal"}
+    assert {service.spec.nice for service in services} == {0, 10}
+
+
+async def test_ready_files_of_a_run_before_are_forgotten(settings: Settings) -> None:
+    """What a killed process left behind must not pass for its successor's readiness, and all wait for `migrate`."""
+    services = {service.name: service for service in plan_stack(settings).services}
+    data, migrate = DataDir(settings.data_dir), services["migrate"]
+    ready = [data.worker_ready, data.closer_ready]
+    for path in ready:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert migrate.prepare is not None
+    await migrate.prepare()
+    assert not any(path.exists() for path in ready)
+    assert all("migrate" in services[name].after for name in ("worker", "closer"))
 
 
 def test_the_keyring_is_generated_once_for_its_owner_only(settings: Settings) -> None:

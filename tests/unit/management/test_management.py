@@ -118,7 +118,6 @@ async def test_router_answers_have_all_fields_and_versions(api: Api) -> None:
         ({"availableModels": ["sim/small", "sim/large", "sim/huge"]}, "availableModels[2]"),
         ({"fallbackStrategy": {"fallbackModels": ["nope"]}}, "fallbackStrategy.fallbackModels[0]"),
         ({"mode": "preferredModel", "preferredModel": "nope"}, "preferredModel"),
-        ({"durability": "relaxed"}, "durability"),
         ({"objective": {"costWeight": -0.1}}, "objective.costWeight"),
         ({"name": "a\x00"}, "name"),
         ({"availableModels": []}, None),

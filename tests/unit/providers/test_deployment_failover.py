@@ -1,7 +1,6 @@
 """A model with several deployments or keys: failures go to another one, and rate-limited ones rest."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.outcome import Attempt, ProviderError, Remedy
 from modelpilot.requests.route_request import FallbackInput
 from tests.support.core import A, B, Core, ManualClock, failure, received, routed
+from tests.support.processes import until
 from tests.support.routing_samples import OWNER, plan, request, spec, stream
 
 EAST, WEST = {"provider": "east"}, {"provider": "west", "providerModel": "a2", "priority": 1}
@@ -199,22 +199,24 @@ async def test_a_fallback_waits_for_its_provider_only_where_it_must(deployments:
     other = spec("sim/b", provider_model="b", deployments=deployments)
     core.providers.will(A, [failure()])
     core.providers.will(B, [LIMITED])
-    flight = core.flight(request(replace(plan(A, other), total_ms=120_000)))
-    core.controller.launch(flight)
-    env = ActivityEnvironment()
-    env.info = replace(env.info, attempt=1, scheduled_time=datetime.now(UTC))
+    flight = core.launched(request(replace(plan(A, other), total_ms=120_000)))
+    await until(lambda: flight.key in core.workflows.handed_over)
+    work = FallbackInput(flight.request, await core.recovery.first_phase(flight.request))
     with pytest.raises(ApplicationError) as caught:
-        await env.run(core.provider_steps.call_fallback, FallbackInput(flight.request, await flight.first))
+        await ActivityEnvironment().run(core.own_steps.call_fallback, work)
     assert (caught.value.next_retry_delay is not None) is waits
 
 
 async def test_a_recovery_knows_the_keys_as_they_are_now() -> None:
-    """Another gateway takes over: it asks for the providers of the plan, and shares the load like the first one."""
+    """A worker takes over: it asks for the providers of the plan, and shares the load like the first one."""
     core = Core()
-    core.configuration.key_counts = {"simulator": 2}
-    flight = await core.recovery.reopen(request(plan(A)))
-    assert flight.snapshot.providers == {"simulator": ProviderFacts("simulator", 2)}
-    assert (await flight.first).attempts[0].deployment in ("simulator/a#1", "simulator/a#2")
+    other = Core(like=core, instance="worker-1")
+    other.configuration.key_counts = {"simulator": 2}
+    core.leases.alive.discard("gw-1")
+    context = await other.recovery.context(request(plan(A)), 1_000.0)
+    assert context.providers == {"simulator": ProviderFacts("simulator", 2)}
+    outcome = await other.recovery.first_phase(request(plan(A)))
+    assert outcome.attempts[0].deployment in ("simulator/a#1", "simulator/a#2")
 
 
 async def test_a_recovery_goes_on_without_a_provider_that_is_gone() -> None:

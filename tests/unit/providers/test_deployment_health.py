@@ -1,7 +1,5 @@
 """Breakers, refused keys and the retry budget within one gateway's core."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,11 +7,13 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.requests.call import ModelCaller
 from activities.requests.deployments import KEY_COOL_DOWN_S, DeploymentHealth, Target
+from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.retries import BudgetRules, RetryBudget
 from modelpilot.requests.outcome import Attempt, Remedy
 from modelpilot.requests.route_request import FallbackInput
 from tests.support.core import A, B, C, Core, ManualClock, failure, received, routed
+from tests.support.processes import until
 from tests.support.routing_samples import OWNER, plan, request, stream
 
 AT_A = Target(OWNER, "sim/a", Deployment("simulator", "a"))
@@ -66,7 +66,7 @@ async def test_one_probe_at_a_time() -> None:
     break_down(core)
     core.clock.now_s += 5.0
     first, second = await core.submit(), await core.submit()
-    outcomes = [(await core.submissions.outcome(one))[0] for one in (first, second)]
+    outcomes = [(await core.submissions.ended(one)).outcome for one in (first, second)]
     assert sorted(outcome.model for outcome in outcomes) == ["sim/a", "sim/b"]
 
 
@@ -169,19 +169,28 @@ def test_the_snapshot_says_what_a_decision_would() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "attempt", "model"),
-    [(["sim/b"], 1, "c"), (["sim/b"], 2, "c"), (["sim/b", "sim/c"], 2, "c"), ([], 1, "b")],
+    ("broken", "before", "model"),
+    [
+        (["sim/b"], [], "c"),
+        (["sim/b"], [C], "c"),
+        (["sim/b", "sim/c"], [B], "c"),
+        ([], [], "b"),
+        ([], [C], "b"),
+        (["sim/b"], [C, C], "c"),
+    ],
 )
-async def test_fallbacks_with_an_open_breaker_are_skipped(broken: list[str], attempt: int, model: str) -> None:
-    """Attempt i is model i mod n of those left, and of all where none is left."""
+async def test_fallbacks_with_an_open_breaker_are_skipped(
+    broken: list[str], before: list[ModelSpec], model: str
+) -> None:
+    """Each model that is left has its turn, and all have where none is; a turn that was passed over shifts none."""
     core = Core()
     for name in broken:
         break_down(core, Target(OWNER, name, Deployment("simulator", name.removeprefix("sim/"))))
     core.providers.will(A, [failure()])
-    flight = core.flight(request(plan(A, B, C)))
-    core.controller.launch(flight)
-    work = FallbackInput(flight.request, await flight.first)
-    env = ActivityEnvironment()
-    env.info = replace(env.info, attempt=attempt, scheduled_time=datetime.now(UTC))
-    await env.run(core.provider_steps.call_fallback, work)
+    flight = core.launched(request(plan(A, B, C)))
+    await until(lambda: flight.key in core.workflows.handed_over)
+    work = FallbackInput(flight.request, await core.recovery.first_phase(flight.request))
+    made = [Attempt(100 + place, each.id, each.provider, "error", "server_error") for place, each in enumerate(before)]
+    await core.ledger.record_attempts(flight.key, made)
+    await ActivityEnvironment().run(core.own_steps.call_fallback, work)
     assert core.providers.models == ["a", model]

@@ -8,10 +8,12 @@ import pytest
 
 from activities.requests.call import CallContext
 from activities.requests.delivery import can_go_on, rest_of
-from activities.requests.flight import ChunkSink
+from activities.requests.sink import ChunkSink
 from api.gateway.answer import modelpilot_object
 from modelpilot.requests.outcome import Attempt, Outcome, Remedy, Segment
 from modelpilot.requests.route_request import CallPlan
+from modelpilot.wire.assembler import ChunkAssembler
+from modelpilot.wire.chunks import Chunk
 from tests.support.core import COST_USD, A, B, Core, failure
 from tests.support.routing_samples import completion, plan, profile, request, stream
 
@@ -30,7 +32,7 @@ def context(sink: ChunkSink | None, **changes: Any) -> CallContext:
 async def read(sink: ChunkSink) -> list[dict[str, Any]]:
     """Everything that reached the client."""
     sink.finish()
-    return await sink.get()
+    return [chunk.data for chunk in await sink.get()]
 
 
 def text_of(chunks: list[dict[str, Any]]) -> str:
@@ -123,19 +125,17 @@ async def test_a_keyed_client_that_has_gone_needs_no_comparison() -> None:
     """It will collect whichever whole answer there is."""
     core, sink = Core(), ChunkSink()
     core.providers.will(A, [*WORDS[:3], CUT], stream("one other answer"))
-    for chunk in WORDS[:3]:
-        await sink.put(chunk)
     sink.close()
     outcome = await core.caller.first_phase(context(sink))
     assert outcome.status == "completed"
 
 
-async def with_part(text: str) -> ChunkSink:
+def with_part(text: str) -> ChunkSink:
     """A client that has this text from attempt 0."""
-    sink = ChunkSink()
+    sink, assembler = ChunkSink(), ChunkAssembler()
     sink.transcript.begin(0, "sim/a")
-    for chunk in stream(text)[:-2]:
-        await sink.put(chunk)
+    sink.transcript.follow(assembler.result)
+    assembler.extend(map(Chunk, stream(text)[:-2]))
     return sink
 
 
@@ -147,38 +147,38 @@ def answered_elsewhere(text: str | None) -> Outcome:
 
 async def test_an_answer_from_elsewhere_continues_the_same_text() -> None:
     """The rest is given out whole, and the segments name both models."""
-    rest, outcome = rest_of(await with_part("one two"), plan(A, B), answered_elsewhere("one two three"))
-    assert text_of(rest) == " three"
+    rest, outcome = rest_of(with_part("one two"), plan(A, B), answered_elsewhere("one two three"))
+    assert text_of([chunk.data for chunk in rest]) == " three"
     assert outcome.segments == (Segment(0, "sim/a", 7), Segment(100, "sim/b", 6))
 
 
 @pytest.mark.parametrize("text", ["one other answer", "one", None])
 async def test_another_answer_from_elsewhere_is_an_error(text: str | None) -> None:
     """A cut answer is never presented as complete because somebody else has completed another one."""
-    rest, outcome = rest_of(await with_part("one two"), plan(A, B), answered_elsewhere(text))
+    rest, outcome = rest_of(with_part("one two"), plan(A, B), answered_elsewhere(text))
     assert (rest, outcome.status, outcome.error_code) == ([], "failed", "stream_diverged")
 
 
 async def test_another_answer_from_elsewhere_may_restart() -> None:
     """Marked like any other restart."""
-    sink = await with_part("one two")
+    sink = with_part("one two")
     sink.can_restart = True
     call_plan = replace(plan(A, B), on_stream_cut="restart")
     rest, outcome = rest_of(sink, call_plan, answered_elsewhere("another"))
-    assert rest[0]["modelpilot"] == {"restart": True, "model": "sim/b"}
-    assert (text_of(rest), outcome.status) == ("another", "completed")
+    assert rest[0].data["modelpilot"] == {"restart": True, "model": "sim/b"}
+    assert (text_of([chunk.data for chunk in rest]), outcome.status) == ("another", "completed")
     assert [part.characters for part in outcome.segments] == [7, 7]
 
 
 async def test_nothing_is_missing_from_a_whole_stream_or_a_failure() -> None:
     """What streamed here to its end is complete, and a failure has nothing to add."""
-    sink = await with_part("one two")
+    sink = with_part("one two")
     failed = Outcome("failed", "sim/a", "simulator")
     assert rest_of(sink, plan(A), failed) == ([], failed)
     sink.transcript.whole = True
     assert rest_of(sink, plan(A), answered_elsewhere("x"))[0] == []
     rest, _ = rest_of(ChunkSink(), plan(A), answered_elsewhere("one"))
-    assert text_of(rest) == "one"
+    assert text_of([chunk.data for chunk in rest]) == "one"
 
 
 async def test_segments_are_described_with_their_cost() -> None:

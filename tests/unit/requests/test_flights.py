@@ -2,258 +2,220 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from modelpilot.errors import DependencyUnavailable
+from activities.requests.flight import Flight, State
+from modelpilot.errors import DependencyUnavailable, EmbedderMismatch, InvalidRequest, Overloaded
 from modelpilot.requests.outcome import Outcome
-from modelpilot.requests.route_request import StepInput
-from tests.support.core import COST_USD, A, B, Core, failure
+from modelpilot.requests.records import HistoryPoint
+from modelpilot.requests.route_request import RouteRequestInput
+from tests.support.core import COST_USD, A, B, Core, failure, settle
 from tests.support.processes import until
 from tests.support.routing_samples import plan, request, stream
 
 CANCELED = Outcome("canceled", "sim/a", "simulator", error_code="request_canceled")
 
 
-async def settle() -> None:
-    """Let everything run that can."""
-    for _ in range(50):
-        await asyncio.sleep(0)
+async def ended(core: Core, accepted: RouteRequestInput | None = None, **changes: Any) -> Outcome:
+    """The outcome of a flight, once that is recorded and the flight forgotten."""
+    flight = core.launched(accepted, **changes)
+    await asyncio.wait_for(flight.recorded, 10.0)
+    assert (flight.state, len(core.registry)) == (State.RECORDED, 0)
+    return (await flight.ended).outcome
 
 
-async def test_an_answer_is_settled_and_recorded_once() -> None:
-    """First and final outcome, record and row agree."""
-    core = Core()
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    assert await flight.final is await flight.first
+async def test_an_answer_goes_through_every_state_once() -> None:
+    """Accepting, calling, ended, recorded: the row is what the client got, and then nothing is left of the flight."""
+    core, gate = Core(), asyncio.Event()
+    core.providers.will(A, [gate, *stream()])
+    core.ledger.gate.clear()
+    flight = core.launched()
+    assert (flight.state, core.registry.active) == (State.ACCEPTING, 1)
+    await core.providers.called.wait()
+    assert (flight.state, flight.running) == (State.CALLING, True)
+    gate.set()
+    record = await flight.ended
+    assert (flight.state, flight.running, core.registry.active, len(core.registry)) == (State.ENDED, False, 0, 1)
+    core.ledger.gate.set()
     await flight.recorded
-    assert core.ledger.rows[flight.key] is flight.record
-    assert flight.record is not None
-    assert flight.record.outcome.cost_usd == pytest.approx(COST_USD)
-
-
-async def test_a_failure_that_may_fall_back_is_not_the_end() -> None:
-    """Its attempts are in the ledger before the fallback begins; the terminal row is not."""
-    core = Core()
-    core.providers.will(A, [failure()])
-    flight = core.flight(request(plan(A, B)))
-    core.controller.launch(flight)
-    assert (await flight.first).status == "failed"
-    assert not flight.final.done()
-    assert core.ledger.rows == {}
-    assert [attempt.seq for attempt in core.ledger.attempts[flight.key].values()] == [0]
+    assert (flight.state, len(core.registry)) == (State.RECORDED, 0)
+    assert core.ledger.rows == {flight.key: record}
+    assert record.outcome.cost_usd == pytest.approx(COST_USD)
+    assert [point.request_id for point in core.history.points] == ["r1"]
+    assert core.ledger.points == core.history.points, "in the copy at once, and with the row for good"
 
 
 async def test_a_failure_without_fallback_is_the_end() -> None:
-    """No fallback models: the failed outcome is the request's."""
+    """No fallback models: the failed outcome is the request's, and nothing is learnt from it."""
     core = Core()
     core.providers.will(A, [failure()])
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    assert (await flight.final).status == "failed"
-    await flight.recorded
+    outcome = await ended(core)
+    assert (outcome.status, outcome.can_fall_back) == ("failed", False)
+    assert (core.history.points, core.ledger.handed_over) == ([], set())
 
 
-async def test_a_client_that_left_gets_no_fallback() -> None:
-    """A failed first phase of an abandoned request ends as canceled."""
+async def test_a_failure_that_may_fall_back_is_not_the_end() -> None:
+    """Its attempts are in the ledger before the workflow is asked to go on; the terminal row is not."""
+    core = Core()
+    core.providers.will(A, [failure()])
+    core.workflows.gate.clear()
+    flight = core.launched(request(plan(A, B)))
+    await core.workflows.asked.wait()
+    assert (flight.state, flight.running, flight.ended.done()) == (State.FALLING_BACK, True, False)
+    assert [attempt.seq for attempt in core.ledger.attempts[flight.key].values()] == [0]
+    assert (core.ledger.handed_over, core.ledger.rows) == ({flight.key}, {})
+    core.workflows.gate.set()
+    await until(lambda: flight.key in core.workflows.handed_over)
+    assert core.providers.models == ["a"]
+
+
+async def test_a_second_end_does_not_replace_the_first() -> None:
+    """What was told and recorded stands, whatever comes later."""
     core, gate = Core(), asyncio.Event()
-    core.providers.will(A, [gate, failure()])
-    flight = core.flight(request(plan(A, B)))
-    core.controller.launch(flight)
+    core.providers.will(A, [gate, *stream()])
+    flight = core.launched()
     await core.providers.called.wait()
-    flight.abandoned = True  # a moment too late to cancel the call
+    await core.controller.end(flight, CANCELED)
+    first = await flight.ended
     gate.set()
-    assert (await flight.final).status == "canceled"
-
-
-async def test_a_bug_in_the_first_phase_is_a_failed_outcome() -> None:
-    """Nothing hangs on an exception that nobody expected."""
-    core = Core()
-    core.providers.will(A, [ZeroDivisionError("a bug")])
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    outcome = await flight.final
-    assert (outcome.status, outcome.error_code) == ("failed", "internal_error")
-    assert "a bug" not in (outcome.error_message or "")
-
-
-async def test_a_careful_flight_calls_nothing_before_the_acknowledgement() -> None:
-    """And answers only after the commit."""
-    core = Core()
-    flight = core.flight(request(plan(A)), commit_first=True)
-    flight.acknowledged = asyncio.get_running_loop().create_future()
-    core.ledger.gate.clear()
-    core.controller.launch(flight)
+    await flight.recorded
     await settle()
-    assert core.providers.made == []
-    flight.acknowledge(started=True)
-    await core.ledger.recording.wait()
-    assert not flight.first.done()
-    core.ledger.gate.set()
-    await flight.final
-    assert flight.key in core.ledger.rows
+    assert (first.outcome.status, flight.record) == ("canceled", first)
+    assert core.ledger.written == [first]
 
 
-async def test_a_short_outage_of_postgres_is_waited_out() -> None:
-    """The commit is tried again by itself, and with `commit_first` the answer waits for it."""
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), InvalidRequest("no such kind")])
+async def test_a_bug_in_the_first_phase_is_a_failed_outcome(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing hangs on an exception that nobody expected, and an accepted request is not refused for it."""
     core = Core()
-    core.ledger.failures = 5
-    flight = core.flight(request(plan(A)), commit_first=True)
-    core.controller.launch(flight)
-    assert (await flight.final).status == "completed"
-    assert flight.recorded.done()
+
+    async def broken(*_: object) -> Outcome:
+        raise error
+
+    monkeypatch.setattr(core.caller, "first_phase", broken)
+    outcome = await ended(core)
+    assert (outcome.status, outcome.error_code) == ("failed", "internal_error")
+    assert str(error) not in (outcome.error_message or "")
 
 
-async def test_a_long_outage_leaves_the_row_to_the_workflow() -> None:
-    """The answer goes out, the entry keeps the row, and the store step commits it when Postgres is back."""
+async def test_a_row_that_cannot_be_computed_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arithmetic over what a call cost fails: the request ends all the same."""
     core = Core()
-    core.ledger.down = True
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    assert flight.task is not None
-    await flight.task
-    assert flight.final.done()
-    assert not flight.recorded.done()
-    with pytest.raises(DependencyUnavailable):
-        await core.performance.store_performance(StepInput("n1"))
-    assert flight.stored_at is None
-    core.ledger.down = False
-    await core.performance.store_performance(StepInput("n1"))
-    assert core.ledger.rows[flight.key] is flight.record
+    build = core.controller._record
+
+    def broken(flight: Flight, outcome: Outcome) -> Any:
+        if outcome.attempts:
+            raise OverflowError("cannot convert float infinity to integer")
+        return build(flight, outcome)
+
+    monkeypatch.setattr(core.controller, "_record", broken)
+    assert (await ended(core)).error_code == "internal_error"
 
 
-async def test_the_store_step_teaches_the_history_once_the_row_is_there() -> None:
-    """Row, then point; the entry may go only after both."""
+async def test_a_model_that_cannot_be_learnt_from_costs_no_row() -> None:
+    """The copy in memory refuses the point, for example since the embedder was changed."""
     core = Core()
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    report = await core.performance.store_performance(StepInput("n1"))
-    assert report.detail["row"] is True
-    (point,) = core.history.points
-    assert report.detail["point"] == point.point_id
-    assert point.request_id == "r1"
-    assert flight.stored_at is not None
 
+    def refuse(_: HistoryPoint) -> None:
+        raise EmbedderMismatch("another dimension")
 
-async def test_milvus_away_means_an_outbox_row() -> None:
-    """Never a failed workflow, and nothing learnt is lost."""
-    core = Core()
-    core.history.down = True
-    core.controller.launch(core.flight(request(plan(A))))
-    report = await core.performance.store_performance(StepInput("n1"))
-    assert report.detail["outbox"] is True
-    assert len(core.ledger.outbox) == 1
+    core.controller._learn = refuse
+    assert (await ended(core)).status == "completed"
+    assert core.ledger.points == []
 
 
 async def test_an_embedder_away_loses_the_point_only() -> None:
     """The row is committed all the same."""
     core = Core()
-    core.embedder.down = True
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    report = await core.performance.store_performance(StepInput("n1"))
-    assert report.detail == {"row": True, "point": None, "outbox": False}
-    assert flight.key in core.ledger.rows
+    assert (await ended(core, vector=None)).status == "completed"
+    assert (core.history.points, core.ledger.points) == ([], [])
 
 
-async def test_a_store_step_without_an_entry_asks_for_the_request() -> None:
-    """A worker that knows nothing of the request says so, instead of failing."""
-    assert (await Core().performance.store_performance(StepInput("n1"))).missing
-
-
-async def test_a_canceled_workflow_stops_the_call_and_records_its_cost() -> None:
-    """The workflow's store step finds the provider call still running: it is ended, and what it cost is in the row."""
+@pytest.mark.parametrize("error", [DependencyUnavailable("away"), Overloaded("too many writes are waiting")])
+async def test_a_failing_ledger_is_tried_again(error: Exception) -> None:
+    """With the whole record each time; the client does not wait for it."""
     core = Core()
-    core.providers.will(A, [*stream()[:2], asyncio.Event()])
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    await core.providers.called.wait()
-    await settle()
-    await core.performance.store_performance(StepInput("n1", flight.request, CANCELED))
-    assert core.providers.made[0].closed
-    row = core.ledger.rows[flight.key]
-    assert (row.outcome.status, len(row.outcome.attempts)) == ("canceled", 1)
-    assert row.outcome.cost_usd
-    assert (await flight.final).status == "canceled"
-
-
-async def test_an_outcome_that_another_process_recorded_is_taken_from_the_ledger() -> None:
-    """The fallback ended elsewhere: the store step here does not wait for it, and the row's whole answer counts."""
-    core = Core()
-    core.providers.will(A, [failure()])
-    flight = core.flight(request(plan(A, B)))
-    core.controller.launch(flight)
-    failed = await flight.first
-    other = Core(like=core, instance="gw-2")
-    adopted = await other.recovery.adopt(flight.request, failed)
-    answered = await other.caller.call(other.controller.context(adopted, 9_000.0), "sim/b", 100)
-    await other.controller.conclude(adopted, answered)
-    trimmed = replace(answered, answer=None, answer_stored=True)
-    await core.performance.store_performance(StepInput("n1", flight.request, trimmed))
-    assert (await flight.final).answer == answered.answer
-    assert core.registry.sweep([], asyncio.get_running_loop().time() + 3_600.0) == 1
-
-
-async def test_a_second_end_does_not_replace_the_first() -> None:
-    """What was settled and recorded stands, whatever comes later."""
-    core = Core()
-    flight = core.flight(request(plan(A)))
-    await core.controller.conclude(flight, CANCELED)
-    core.controller.launch(flight)
-    assert flight.task is not None
-    await flight.task
-    assert flight.record is not None
-    assert flight.record.outcome.status == "canceled"
-    assert core.ledger.rows[flight.key].outcome.status == "canceled"
-
-
-async def test_steps_report_what_the_fast_path_did() -> None:
-    """Joined where the entry is here, computed from the input where it is not, `missing` without either."""
-    core = Core()
-    submission = await core.submit()
-    flight = submission.flight
-    assert flight is not None
-    joined = await core.routing.score_models(StepInput(flight.request.nonce))
-    assert joined.detail == {"selected": "sim/a"}
-    assert (await core.routing.load_router(StepInput(flight.request.nonce))).detail["version"] == 3
-    assert (await core.routing.query_history(StepInput(flight.request.nonce))).detail["neighbours"] == 0
-    assert (await core.routing.embed_prompt(StepInput(flight.request.nonce))).detail["embedder"] == "fake"
-    other = Core(like=core, instance="gw-2").routing
-    assert (await other.score_models(StepInput(flight.request.nonce))).missing
-    report = await other.score_models(StepInput(flight.request.nonce, flight.request))
-    assert (report.joined, report.detail["decided"]) == (False, "sim/a")
-
-
-async def test_a_large_answer_is_joined_without_its_text() -> None:
-    """Temporal gets a reference, the ledger the answer."""
-    core = Core()
-    core.providers.will(A, stream("word " * 40_000))
-    flight = core.flight(request(plan(A)))
-    core.controller.launch(flight)
-    report = await core.provider_steps.call_provider(StepInput("n1"))
-    assert report.outcome is not None
-    assert (report.outcome.answer, report.outcome.answer_stored) == (None, True)
+    core.ledger.refusals = [error] * 5
+    flight = core.launched()
+    record = await flight.ended
+    assert core.ledger.rows == {}
     await flight.recorded
-    assert core.ledger.rows[flight.key].outcome.answer is not None
-    assert len(repr(report)) < 2_000
+    assert core.ledger.written == [record] * 6
+    assert core.ledger.rows == {flight.key: record}
+
+
+async def test_a_record_that_the_ledger_refuses_goes_in_without_text() -> None:
+    """What was spent is worth a row of its own; the client has the whole answer."""
+    core = Core()
+    core.ledger.refusals = [ValueError("NUL in a text")]
+    flight = core.launched()
+    record = await flight.ended
+    await flight.recorded
+    (row,) = core.ledger.rows.values()
+    assert record.outcome.answer is not None
+    assert (row.outcome.answer, row.decision, core.ledger.points) == (None, {}, [])
+    assert row.outcome.cost_usd == pytest.approx(COST_USD)
+
+
+async def test_a_record_that_is_refused_again_is_given_up() -> None:
+    """It cannot succeed: it is neither tried without end nor kept in memory."""
+    core = Core()
+    core.ledger.refusals = [ValueError("NUL in a text")] * 2
+    assert (await ended(core)).status == "completed"
+    assert (core.ledger.rows, len(core.ledger.written)) == ({}, 2)
+
+
+async def test_a_request_that_the_ledger_has_not_accepted_comes_with_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closer must find it; one that it has is not sent twice."""
+    core = Core()
+    core.postgres.up = False
+    flight = core.launched()
+    await flight.recorded
+    assert core.ledger.open == {flight.key: flight.request}
+    second = Core()
+    sent: list[object] = []
+    record = second.ledger.record
+
+    async def watched(*given: Any) -> bool:
+        sent.append(given[2])
+        return await record(*given)
+
+    monkeypatch.setattr(second.ledger, "record", watched)
+    await ended(second)
+    assert sent == [None]
+
+
+async def test_a_refused_request_leaves_no_trace() -> None:
+    """Neither a call nor a row nor a flight; everybody who waits hears why."""
+    core = Core()
+    core.ledger.accept_refusals = [Overloaded("too many writes are waiting")]
+    flight = core.launched(named=True, stream=True)
+    with pytest.raises(Overloaded):
+        await flight.ended
+    await until(lambda: len(core.registry) == 0)
+    assert flight.sink is not None
+    assert await flight.sink.get() == []
+    assert (flight.state, core.providers.made, core.ledger.rows) == (State.REFUSED, [], {})
 
 
 async def test_no_entry_leaks() -> None:
-    """Every mixture of answered, failed, abandoned and refused, twice: after the sweep the registry is empty."""
+    """Every mixture of answered, failed, abandoned, refused and fallen back: afterwards the registry is empty, and
+    every accepted request has its row."""
     core = Core()
+    core.workflows.up = False
     core.providers.will(A, *([failure()] if number % 3 == 0 else stream() for number in range(2 * 3 * 5 * 7)))
+    flights: list[Flight] = []
     for number in range(2 * 3 * 5 * 7):
-        core.starter.refusal = DependencyUnavailable("away") if number % 5 == 0 else None
-        submission = await core.submit()
-        assert submission.flight is not None
-        await submission.flight.acknowledged
+        core.ledger.accept_refusals = [Overloaded("away")] if number % 5 == 0 else []
+        accepted = replace(request(plan(A, B) if number % 2 else plan(A)), request_id=f"r{number}")
+        flights.append(core.launched(accepted, named=number % 5 == 0))
+        await asyncio.wait({flights[-1].accepted})
         if number % 7 == 0:
-            await core.submissions.abandon(submission)
-        if number % 5 != 0:
-            await core.performance.store_performance(StepInput(submission.flight.request.nonce))
-    await until(lambda: core.registry.active == 0)
-    await until(lambda: core.registry.unstored == 0)
-    core.registry.sweep([], asyncio.get_running_loop().time() + 3_600.0)
-    assert len(core.registry) == 0
-    assert len(core.ledger.rows) <= 2 * 3 * 5 * 7
+            core.controller.abandon(flights[-1])
+    await until(lambda: len(core.registry) == 0)
+    assert core.registry.active == 0
+    assert all(flight.ended.done() for flight in flights)
+    assert {flight.key for flight in flights if flight.state is State.RECORDED} == set(core.ledger.rows)
+    assert sum(flight.state is State.REFUSED for flight in flights) == 2 * 3 * 7

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from activities.requests.call import CallContext, ModelCaller
-from activities.requests.flight import ChunkSink
+from activities.requests.sink import ChunkSink
 from modelpilot.errors import NotFound
 from modelpilot.requests.outcome import Remedy, Usage
 from modelpilot.requests.route_request import CallPlan
@@ -29,7 +29,7 @@ def context(core: Core, *, sink: ChunkSink | None = None, left_s: float = 30.0, 
 async def read(sink: ChunkSink) -> list[dict[str, Any]]:
     """Everything that reached the client."""
     sink.finish()
-    return await sink.get()
+    return [chunk.data for chunk in await sink.get()]
 
 
 async def test_a_whole_answer() -> None:
@@ -57,6 +57,15 @@ async def test_the_provider_gets_what_the_client_sent() -> None:
     assert (call.first_token_ms, call.idle_ms, call.connect_ms) == (11, 22, 33)
     assert call.body == {"messages": [{"role": "user", "content": "Simple question"}]}
     assert "provider-secret" not in repr(call)
+
+
+async def test_a_router_may_ask_for_whole_answers() -> None:
+    """Nothing is heard of one before it is complete, so that only the total time bounds it. Streams are the default."""
+    core = Core()
+    await core.caller.call(context(core, upstream="whole", first_token_ms=11, total_ms=99_000), "sim/a", seq=0)
+    await core.caller.call(context(core, sink=ChunkSink(), first_token_ms=11), "sim/a", seq=0)
+    asked = [(made.call.whole, made.call.first_token_ms, made.call.gather_ms > 0) for made in core.providers.made]
+    assert asked == [(True, 99_000, True), (False, 11, False)]
 
 
 async def test_a_missing_usage_report_is_estimated() -> None:

@@ -8,11 +8,12 @@ from temporalio.converter import JSONPlainPayloadConverter
 
 from infra.temporal.codec import RouterPayloadConverter
 from modelpilot.requests.outcome import Attempt, Outcome, Segment, Usage
-from modelpilot.requests.route_request import CallReport, FallbackInput, StepInput, StepReport
+from modelpilot.requests.route_request import CallReport, FallbackInput, StepReport, StoreInput
 from tests.support.core import A, B
 from tests.support.routing_samples import plan, request
 
-REQUEST = replace(request(plan(A, B)), tags={"team": "ü"}, body='{"text": "\\ud800"}')
+STEPS = {"score_models": StepReport(1.5, {"selected": A.id})}
+REQUEST = replace(request(plan(A, B)), tags={"team": "ü"}, body='{"text": "\\ud800"}', steps=STEPS)
 OUTCOME = Outcome(
     "completed",
     A.id,
@@ -26,7 +27,7 @@ OUTCOME = Outcome(
 
 @pytest.mark.parametrize(
     "message",
-    [REQUEST, OUTCOME, CallReport(OUTCOME), StepInput("n", REQUEST, OUTCOME), FallbackInput(REQUEST, OUTCOME)],
+    [REQUEST, OUTCOME, CallReport(OUTCOME), StoreInput(REQUEST, OUTCOME), FallbackInput(REQUEST, OUTCOME, 1.5)],
 )
 def test_messages_are_read_as_the_standard_way_reads_them(message: Any) -> None:
     """Also tuples, nested dataclasses, integers beyond 64 bits and lone surrogates."""
@@ -38,8 +39,8 @@ def test_messages_are_read_as_the_standard_way_reads_them(message: Any) -> None:
 
 def test_messages_of_another_version_are_read() -> None:
     """Fields that are not there yet have their defaults, and fields that are not there any more are passed over."""
-    (payload,) = RouterPayloadConverter().to_payloads([{"joined": False, "retired": 1}])
-    assert RouterPayloadConverter().from_payloads([payload], [StepReport]) == [StepReport(joined=False)]
+    (payload,) = RouterPayloadConverter().to_payloads([{"duration_ms": 1.5, "retired": 1}])
+    assert RouterPayloadConverter().from_payloads([payload], [StepReport]) == [StepReport(1.5)]
 
 
 def test_what_is_no_dataclass_goes_the_standard_way() -> None:

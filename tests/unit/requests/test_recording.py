@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from activities.requests.recording import (
-    INLINE_LIMIT_BYTES,
     answering_attempt,
     build_record,
     history_point,
     prompt_hash,
-    without_large_answer,
+    without_text,
 )
-from modelpilot.requests.outcome import Attempt, Outcome, Usage
+from modelpilot.requests.outcome import INLINE_LIMIT_BYTES, Attempt, Outcome, Usage, without_large_answer
 from modelpilot.requests.records import RequestRecord
 from tests.support.core import KEYRING, A, B
 from tests.support.routing_samples import NOW, plan, profile, request
@@ -95,6 +94,24 @@ def test_the_prompt_hash_is_per_owner_and_router() -> None:
 def test_any_text_has_a_hash() -> None:
     """Lone surrogates and NUL do not break storing."""
     assert prompt_hash(KEYRING.mac, request(plan(A)), "\ud800\x00")
+
+
+def test_a_row_without_text_keeps_what_was_spent() -> None:
+    """What the ledger may choke on is gone: texts of people, providers and decisions; numbers and names stay."""
+    spoken = replace(FAILED, message="the provider says \x00")
+    whole = replace(row(replace(ANSWERED, attempts=(spoken, OK))), stored_body={"messages": []})
+    bare = without_text(whole)
+    assert (bare.decision, bare.tags, bare.session_id, bare.stored_body, bare.outcome.answer) == (
+        {},
+        {},
+        None,
+        None,
+        None,
+    )
+    assert [attempt.message for attempt in bare.outcome.attempts] == [None, None]
+    assert [attempt.cost_usd for attempt in bare.outcome.attempts] == [0.5, 0.25]
+    kept = (bare.key, bare.outcome.status, bare.outcome.usage, bare.overhead_ms, bare.degraded)
+    assert kept == (whole.key, "completed", whole.outcome.usage, whole.overhead_ms, ("vector",))
 
 
 def test_large_answers_stay_out_of_temporal() -> None:

@@ -32,6 +32,7 @@ DOCUMENTED: dict[str, Any] = {
     "exploration": 0.0,
     "durability": "strict",
     "onStreamCut": "resume",
+    "upstream": "stream",
     "storePrompts": False,
     "sameModelRetries": 1,
     "callFormat": None,
@@ -82,6 +83,7 @@ def test_weights_that_are_no_weights_are_refused(weight: str, value: str) -> Non
         {"constraints": {"maxCostUsd": -1}},
         {"sameModelRetries": "1"},
         {"storePrompts": "yes"},
+        {"upstream": "both"},
     ],
 )
 def test_routers_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:

@@ -154,14 +154,13 @@ def test_a_full_copy_keeps_the_newest() -> None:
 
 
 async def test_milvus_answers_until_the_copy_is_loaded(hot: HotHistory, store: FakeStore) -> None:
-    """The first requests of a router do not wait for the copy; what is stored meanwhile is not lost."""
+    """The first requests of a router do not wait for the copy; what is learnt meanwhile is not lost."""
     await store.store(point("p"))
     store.gate.clear()
     assert (await answer(hot, store, ALICE))[1] == "milvus"
     await asyncio.sleep(0)
-    await hot.store(point("q"))
+    hot.learn(point("q"))
     assert (await answer(hot, store, ALICE))[1] == "milvus"
-    del store.rows[primary_key(ALICE, "q", "m")]  # as if its page had been read before it was stored
     store.gate.set()
     await hot.settled(ALICE)
     found, source = await answer(hot, store, ALICE)
@@ -169,21 +168,22 @@ async def test_milvus_answers_until_the_copy_is_loaded(hot: HotHistory, store: F
     assert len(store.scans) == 1
 
 
-async def test_own_stores_are_found_at_once(hot: HotHistory) -> None:
-    """A repeated prompt sees its own last outcome, folded as Milvus folds it."""
+async def test_what_is_learnt_here_is_found_at_once(hot: HotHistory, store: FakeStore) -> None:
+    """A repeated prompt sees its own last outcome, folded as Milvus folds it, which gets it from the outbox."""
     await hot.warm(ALICE)
-    await hot.store(point("p", request_id="r1", latency_ms=100.0))
-    await hot.store(point("p", request_id="r2", latency_ms=300.0))
-    await hot.store(point("p", request_id="r2", latency_ms=300.0))
+    hot.learn(point("p", request_id="r1", latency_ms=100.0))
+    hot.learn(point("p", request_id="r2", latency_ms=300.0))
+    hot.learn(point("p", request_id="r2", latency_ms=300.0))
     found = await hot.query(ALICE, unit(0), 5)
     assert (found.request_ids, found.count.tolist(), found.latency_ms.tolist()) == (("r2",), [2.0], [200.0])
+    assert store.rows == {}
 
 
 async def test_copies_of_tenants_are_apart(hot: HotHistory) -> None:
     """The same router id of another owner is another copy."""
     await hot.warm(ALICE)
     await hot.warm(BOB)
-    await hot.store(point("p", BOB))
+    hot.learn(point("p", BOB))
     assert len(await hot.query(ALICE, unit(0), 5)) == 0
     assert len(await hot.query(BOB, unit(0), 5)) == 1
 
@@ -211,8 +211,8 @@ async def test_memory_outlives_milvus(store: FakeStore) -> None:
     store.broken = True
     await hot.warm(ALICE)
     assert (await answer(hot, store, ALICE))[1] == "memory"
-    with pytest.raises(DependencyUnavailable):
-        await hot.store(point("q"))
+    hot.learn(point("q"))
+    assert sorted((await hot.query(ALICE, unit(0), 5)).request_ids) == ["request-p", "request-q"]
     with pytest.raises(DependencyUnavailable):
         await hot.query(BOB, unit(0), 5)
     await hot.settled(BOB)
@@ -267,13 +267,13 @@ async def test_a_large_copy_is_searched_off_the_loop_and_capped(
 
 
 async def test_a_large_copy_gets_its_index(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its load, and where it has grown large by what was stored since, with the next refresh."""
+    """With its load, and where it has grown large by what was learnt since, with the next refresh."""
     built: list[int] = []
     monkeypatch.setattr(HotCopy, "build_index", lambda copy: built.append(len(copy)))
     hot = HotHistory(store, refresh_s=0.0)
     await store.store(point("p"))
     await hot.warm(ALICE)
-    await hot.store(point("q"))
+    hot.learn(point("q"))
     await hot.warm(ALICE)
     assert built == [1, 2]
     await hot.close()
@@ -282,7 +282,7 @@ async def test_a_large_copy_gets_its_index(store: FakeStore, monkeypatch: pytest
 async def test_a_deleted_router_is_forgotten(hot: HotHistory) -> None:
     """A router made again under the same name starts without history."""
     await hot.warm(ALICE)
-    await hot.store(point("p"))
+    hot.learn(point("p"))
     await hot.delete_scope(ALICE)
     assert len(await hot.query(ALICE, unit(0), 5)) == 0
     await hot.warm(ALICE)
@@ -294,4 +294,4 @@ async def test_a_wrong_dimension_is_named(hot: HotHistory) -> None:
     with pytest.raises(EmbedderMismatch):
         await hot.query(ALICE, np.zeros(3, np.float32), 5)
     with pytest.raises(EmbedderMismatch):
-        await hot.store(point("p", embedding=np.zeros(3, np.float32)))
+        hot.learn(point("p", embedding=np.zeros(3, np.float32)))

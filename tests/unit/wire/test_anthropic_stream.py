@@ -11,8 +11,7 @@ from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.anthropic import messages_request
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.events import ServerSentEvent
-from modelpilot.wire.openai import parse_chunk
+from modelpilot.wire.openai import checked_chunk
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -24,8 +23,8 @@ def tool_call(call_id: str, name: str = "f", arguments: str = "{}") -> dict[str,
 def decoded(events: list[dict[str, Any]]) -> ChunkAssembler:
     decoder, assembler = AnthropicDecoder(created=7), ChunkAssembler()
     for event in events:
-        for chunk in decoder.decode(ServerSentEvent(event["type"], orjson.dumps(event))):
-            assembler.add(parse_chunk(ServerSentEvent("", orjson.dumps(chunk))))
+        for chunk in decoder.take(event):
+            assembler.add(checked_chunk(chunk))
     assert decoder.complete == decoder.ended
     return assembler
 
@@ -100,9 +99,9 @@ def test_finish_reasons(reason: str, expected: str) -> None:
 def test_unknown_events_are_skipped_and_broken_ones_are_not() -> None:
     """Anthropic may add events; a delta for a block that never began is a broken stream."""
     decoder = AnthropicDecoder(0)
-    assert decoder.decode(ServerSentEvent("new", b'{"type": "new"}')) == []
+    assert decoder.take({"type": "new"}) == []
     with pytest.raises(ProviderError) as caught:
-        decoder.decode(ServerSentEvent("", b'{"type": "content_block_delta", "index": 3, "delta": {}}'))
+        decoder.take({"type": "content_block_delta", "index": 3, "delta": {}})
     assert caught.value.error_type == "malformed_response"
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from modelpilot.requests.outcome import Usage
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import as_chunks, usage_object
-from modelpilot.wire.openai import parse_chunk
-from tests.support.samples import chunk, delta, event
+from modelpilot.wire.openai import checked_chunk
+from tests.support.samples import chunk, delta
 
 
 def assembled(*chunks: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ completions = st.fixed_dictionaries(
 def test_assembling_the_chunks_of_a_completion_gives_the_completion(completion: dict[str, Any]) -> None:
     """An answer replayed as a stream is the same answer."""
     chunks = as_chunks(completion)
-    assert [parse_chunk(event(item)) for item in chunks] == chunks
+    assert [checked_chunk(item) for item in chunks] == chunks
     assert assembled(*chunks) == completion
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.events import ServerSentEvent
 from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_fields
-from modelpilot.wire.openai import parse_chunk
+from modelpilot.wire.openai import checked_chunk
+from modelpilot.wire.reader import AnswerReader
 
 USER = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
@@ -35,8 +35,8 @@ def response(*parts: dict[str, Any], finish: str | None = None, index: int = 0, 
 def decoded(responses: list[dict[str, Any]], expected: int = 1) -> ChunkAssembler:
     decoder, assembler = GeminiDecoder(7, "fallback", expected), ChunkAssembler()
     for item in responses:
-        for chunk in decoder.decode(ServerSentEvent("", orjson.dumps(item))):
-            assembler.add(parse_chunk(ServerSentEvent("", orjson.dumps(chunk))))
+        for chunk in decoder.take(item):
+            assembler.add(checked_chunk(chunk))
     assert decoder.complete
     return assembler
 
@@ -232,7 +232,7 @@ def test_candidates_and_logprobs() -> None:
 def test_failures(item: dict[str, Any], error_type: str) -> None:
     """What is no answer is the failure that it stands for."""
     with pytest.raises(ProviderError) as caught:
-        GeminiDecoder(0, "x").decode(ServerSentEvent("", orjson.dumps(item)))
+        AnswerReader(GeminiDecoder(0, "x")).feed(b"data: " + orjson.dumps(item) + b"\n\n")
     assert caught.value.error_type == error_type
 
 

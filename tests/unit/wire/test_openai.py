@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.chunks import as_chunks, parse_usage, usage_object
 from modelpilot.wire.events import ServerSentEvent
-from modelpilot.wire.openai import OpenAIDecoder, chat_request, completion_chunks, parse_chunk
+from modelpilot.wire.openai import OpenAIDecoder, chat_request, completion_chunks
+from modelpilot.wire.reader import AnswerReader
 from tests.support.samples import chunk, delta, event
+
+
+def decoded(item: ServerSentEvent) -> None:
+    """Read one event as a stream does."""
+    name = b"event: " + item.name.encode() + b"\n" if item.name else b""
+    AnswerReader(OpenAIDecoder()).feed(name + b"data: " + item.data + b"\n\n")
 
 
 def test_the_request_is_streamed_with_usage_and_otherwise_untouched() -> None:
@@ -26,6 +33,12 @@ def test_the_request_is_streamed_with_usage_and_otherwise_untouched() -> None:
         "stream_options": {"include_usage": True},
     }
     assert body == before
+
+
+def test_a_whole_answer_can_be_asked_for() -> None:
+    """Options of a stream would be refused beside it."""
+    body = {"messages": [], "stream": True, "stream_options": {"include_usage": True}}
+    assert chat_request(body, "gpt", whole=True) == {"messages": [], "model": "gpt", "stream": False}
 
 
 def test_stream_options_of_the_client_are_kept() -> None:
@@ -48,7 +61,7 @@ def test_stream_options_of_the_client_are_kept() -> None:
 def test_malformed_chunks(data: bytes) -> None:
     """What is no chunk is a malformed response, never an exception of another kind."""
     with pytest.raises(ProviderError) as caught:
-        parse_chunk(event(data))
+        decoded(event(data))
     assert caught.value.error_type == "malformed_response"
 
 
@@ -56,7 +69,7 @@ def test_malformed_chunks(data: bytes) -> None:
 def test_an_error_event_is_that_error(item: ServerSentEvent) -> None:
     """An error in the middle of a stream ends it as that error."""
     with pytest.raises(ProviderError) as caught:
-        parse_chunk(item)
+        decoded(item)
     assert caught.value.error_type == "server_error"
 
 
@@ -97,19 +110,19 @@ def test_the_decoder_ends_with_the_usage_behind_all_finish_reasons() -> None:
     """Without [DONE] the stream ends as soon as nothing more can come, and not before."""
     decoder = OpenAIDecoder(expected_choices=2)
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
-    decoder.decode(event(chunk(delta(0, "stop"), usage=usage)))
+    decoder.take(chunk(delta(0, "stop"), usage=usage))
     assert (decoder.complete, decoder.ended) == (False, False)
-    decoder.decode(event(chunk(delta(1, "stop"))))
+    decoder.take(chunk(delta(1, "stop")))
     assert (decoder.complete, decoder.ended) == (True, False)
-    decoder.decode(event(chunk(usage=usage)))
+    decoder.take(chunk(usage=usage))
     assert (decoder.complete, decoder.ended) == (True, True)
 
 
 def test_done_without_a_finish_reason_is_not_complete() -> None:
     """[DONE] alone proves nothing: a truncated answer must not pass as one."""
     decoder = OpenAIDecoder()
-    decoder.decode(event(chunk(delta(content="a"))))
-    assert decoder.decode(event(b"[DONE]")) == []
+    decoder.take(chunk(delta(content="a")))
+    decoder.done()
     assert (decoder.complete, decoder.ended) == (False, True)
 
 

@@ -35,10 +35,8 @@ def read(body: bytes, size: int = 1_000_000, decoder: StreamDecoder | None = Non
     reader, assembler = AnswerReader(decoder or OpenAIDecoder()), ChunkAssembler()
     try:
         for start in range(0, len(body), size):
-            for chunk in reader.feed(body[start : start + size]):
-                assembler.add(chunk)
-        for chunk in reader.finish():
-            assembler.add(chunk)
+            assembler.extend(reader.feed(body[start : start + size]))
+        assembler.extend(reader.finish())
     except ProviderError as error:
         return error.error_type
     return assembler.text

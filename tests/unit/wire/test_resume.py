@@ -1,5 +1,6 @@
 """Verified resume: the same answer, however it is cut into chunks, goes on to the same text; any other one does not."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -197,15 +198,15 @@ def test_a_whole_answer_continues_a_part_of_it() -> None:
 
 def test_segments_say_who_wrote_how_much() -> None:
     """Only where there is more than one; a call that wrote nothing is none."""
-    transcript = Transcript()
+    transcript, sent = Transcript(), list[dict[str, Any]]()
     for seq, (model, text) in enumerate((("a", "one"), ("b", ""), ("c", " two"))):
         transcript.begin(seq, model)
-        for chunk in words(text) if text else []:
-            transcript.add(chunk)
+        if text:
+            sent += words(text)
+            transcript.follow(partial(assembled, [*sent]))
         assert seq == 2 or transcript.segments() == ()
     assert [(part.seq, part.model, part.characters) for part in transcript.segments()] == [(0, "a", 3), (2, "c", 4)]
     assert characters(transcript.completion()) == 7
     transcript.begin(3, "d")
-    transcript.restart()
-    transcript.add(words("anew")[0])
+    transcript.restart(lambda: assembled(words("anew")))
     assert [part.characters for part in transcript.segments()] == [3, 4, 4]

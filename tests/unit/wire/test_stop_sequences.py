@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import orjson
 import pytest
 
 from modelpilot.wire.anthropic_front_answer import MessageEncoder, message_of
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.events import ServerSentEvent
 
 END_TURN = {"stop_reason": "end_turn", "stop_sequence": None}
 STOPPED = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
@@ -42,8 +40,7 @@ def both_ways(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_anthropic_names_the_sequence(delta: dict[str, Any], expected: dict[str, Any]) -> None:
     """What Anthropic said reaches the client again, although OpenAI's format lies between."""
     decoder = AnthropicDecoder(created=7)
-    events = [ServerSentEvent(event["type"], orjson.dumps(event)) for event in anthropic_events(delta)]
-    chunks = [chunk for event in events for chunk in decoder.decode(event)]
+    chunks = [chunk for event in anthropic_events(delta) for chunk in decoder.take(event)]
     assert both_ways(chunks) == [expected, expected]
 
 
