@@ -5,7 +5,7 @@ callers together: rows travel as one JSON parameter per table, since adapting fo
 Postgres' own JSON parser does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,16 @@ from modelpilot.wire.jsonb import dump
 _MOST_WAITING = 10_000  # rows, in this process: a stuck database costs bounded memory
 _NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
 _REQUEST_COLUMNS = ", ".join(name for name in RequestRow.model_fields if name != "recorded_at")
+
+_OPEN = """
+    INSERT INTO open_requests AS o (user_id, request_id, owner, request, ended_at)
+    SELECT a.user_id, a.request_id, a.owner, a.request, CASE WHEN a.ended THEN clock_timestamp() END
+    FROM unnest(%(open_users)s::text[], %(open_ids)s::text[], %(owners)s::text[], %(opened)b::bytea[],
+        %(open_ended)s::bool[]) AS a (user_id, request_id, owner, request, ended)
+    WHERE NOT EXISTS (SELECT FROM requests r WHERE r.user_id = a.user_id AND r.request_id = a.request_id)
+    ON CONFLICT (user_id, request_id) DO UPDATE SET ended_at = coalesce(o.ended_at, excluded.ended_at)
+    RETURNING user_id, request_id, owner
+"""
 
 # The payload goes in only with its own terminal row: a late second outcome must not replace the one that stands.
 _RECORD = f"""
@@ -64,15 +74,7 @@ WITH terminal AS (
     FROM unnest(%(point_users)s::text[], %(point_ids)s::text[], %(points)s::text[], %(embeddings)b::bytea[])
         AS learnt (user_id, request_id, point, embedding)
     JOIN terminal USING (user_id, request_id)
-), opened AS (
-    INSERT INTO open_requests AS o (user_id, request_id, owner, request, ended_at)
-    SELECT a.user_id, a.request_id, a.owner, a.request, CASE WHEN a.ended THEN clock_timestamp() END
-    FROM unnest(%(open_users)s::text[], %(open_ids)s::text[], %(owners)s::text[], %(opened)b::bytea[],
-        %(open_ended)s::bool[]) AS a (user_id, request_id, owner, request, ended)
-    WHERE NOT EXISTS (SELECT FROM requests r WHERE r.user_id = a.user_id AND r.request_id = a.request_id)
-    ON CONFLICT (user_id, request_id) DO UPDATE SET ended_at = coalesce(o.ended_at, excluded.ended_at)
-    RETURNING user_id, request_id, owner
-), ended AS (
+), opened AS ({_OPEN}), ended AS (
     UPDATE open_requests o SET ended_at = coalesce(ended_at, clock_timestamp())
     FROM unnest(%(ended_users)s::text[], %(ended_ids)s::text[]) AS e (user_id, request_id)
     WHERE o.user_id = e.user_id AND o.request_id = e.request_id
@@ -236,7 +238,11 @@ class PostgresLedger:
                 terminal.setdefault(write.key, position)
             if write.opened is not None:
                 opened.setdefault(write.key, position)
-        rows = await self._database.fetch_all(_RECORD, self._parameters(batch, terminal, opened))
+        if opened and not terminal and not any(write.attempts for write in batch):
+            # What was only accepted, as most that comes alone, needs a tenth of the work.
+            rows = await self._database.fetch_all(_OPEN, _opened_columns(batch, terminal, opened))
+        else:
+            rows = await self._database.fetch_all(_RECORD, self._parameters(batch, terminal, opened))
         self._on_commit()
         # None: a terminal row. What a broken connection left unsaid is ours all the same if we are its owner.
         inserted = {(row["owner"], RequestKey(row["user_id"], row["request_id"])) for row in rows}
@@ -256,7 +262,6 @@ class PostgresLedger:
         requests = [write.request for write in firsts if write.request is not None]
         texts = [(write, request) for write, request in zip(firsts, requests, strict=True) if write.text is not None]
         points = [(write.key, *write.point) for write in firsts if write.point is not None]
-        news = [(batch[position].key, batch[position].opened or ("", b"")) for position in opened.values()]
         ended = [key for key in terminal if key not in opened]
         return {
             "requests": dump_json(requests),
@@ -274,11 +279,7 @@ class PostgresLedger:
             "point_ids": [key.request_id for key, _, _ in points],
             "points": [point for _, point, _ in points],
             "embeddings": [embedding for _, _, embedding in points],
-            "open_users": [key.user_id for key, _ in news],
-            "open_ids": [key.request_id for key, _ in news],
-            "owners": [owner for _, (owner, _) in news],
-            "opened": [request for _, (_, request) in news],
-            "open_ended": [key in terminal for key, _ in news],
+            **_opened_columns(batch, terminal, opened),
             "ended_users": [key.user_id for key in ended],
             "ended_ids": [key.request_id for key in ended],
         }
@@ -348,6 +349,19 @@ class PostgresLedger:
 
     def _name_hash(self, user_id: str, kind: NameKind, name: str) -> bytes:
         return self._keyring.mac("request-name", associate(user_id, kind, name))
+
+
+def _opened_columns(
+    batch: Sequence[_Write], terminal: Collection[RequestKey], opened: Mapping[RequestKey, int]
+) -> dict[str, Any]:
+    news = [(batch[position].key, batch[position].opened or ("", b"")) for position in opened.values()]
+    return {
+        "open_users": [key.user_id for key, _ in news],
+        "open_ids": [key.request_id for key, _ in news],
+        "owners": [owner for _, (owner, _) in news],
+        "opened": [request for _, (_, request) in news],
+        "open_ended": [key in terminal for key, _ in news],
+    }
 
 
 def open_place(key: RequestKey) -> bytes:
