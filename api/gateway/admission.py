@@ -47,9 +47,9 @@ class AdmissionLimits:
     """At most so many requests `in_flight`, so many of them `waiting` for their provider call, rows without a closed
     workflow (`backlog`), bytes of bodies, and seconds that the event loop is late.
 
-    A request needs fifteen turns of the loop or so until it is answered: with turns of a tenth of a second that takes
-    1.5 s, and every request more makes the turns longer. Single turns of so much are ordinary (a large body, a
-    collection), hence the running mean; and with fewer than `lag_running` requests it is the machine that is busy with
+    A request needs fifteen turns of the loop or so until it is answered: with turns of 0.06 s that takes a second, and
+    every request more makes the turns longer. Single turns of 0.2 s are ordinary (a large body, a collection), hence
+    the running mean; and with fewer than `lag_running` requests it is the machine that is busy with
     something else, which a refusal would not mend.
     """
 
@@ -57,13 +57,13 @@ class AdmissionLimits:
     waiting: int = 64
     backlog: int = 1_000_000
     body_bytes: int = 256 * 1024 * 1024
-    lag_s: float = 0.1
+    lag_s: float = 0.06
     lag_running: int = 50
 
 
 class LoopLag:
-    """How late a timer of the running loop fires, as a running mean of its last turns: a single long one counts for a
-    quarter, and is forgotten in half a second.
+    """How long a turn of the running loop takes, or how late its timer fires, as a running mean: a single long turn
+    counts for a quarter, and is forgotten in half a second.
     """
 
     def __init__(self) -> None:
@@ -87,8 +87,13 @@ class LoopLag:
         self._timer = loop.call_later(_LAG_EVERY_S, self._fired, loop, loop.time() + _LAG_EVERY_S)
 
     def _fired(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self.observe(loop.time() - due)
+        # A timer is late by half a turn in the mean; what is put behind it comes with the next turn.
+        now = loop.time()
+        loop.call_soon(self._turned, loop, now, now - due)
         self._next(loop)
+
+    def _turned(self, loop: asyncio.AbstractEventLoop, began: float, late_s: float) -> None:
+        self.observe(max(loop.time() - began, late_s))
 
 
 class Admission:
