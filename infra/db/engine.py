@@ -185,6 +185,11 @@ class Database:
         rows = await self.fetch_all(query, params, idempotent=idempotent)
         return rows[0] if rows else None
 
+    async def probe_one(self, query: str, within_s: float) -> DictRow | None:
+        """As `fetch_one`, but the server has only so long to answer."""
+        async with self.connection(within_s) as connection:
+            return await (await connection.execute(query)).fetchone()
+
     async def ping(self) -> None:
         """One round trip. Raises DependencyUnavailable."""
         await self.fetch_one("SELECT 1")

@@ -13,7 +13,8 @@ from modelpilot.requests.records import Backlog
 log = structlog.get_logger(__name__)
 
 PROBE_EVERY_S = 1.0
-PROBE_TIMEOUT_S = 1.0
+LATE_S = 0.9
+PROBE_TIMEOUT_S = 4.0  # the source gives up before; a canceled query waits for a server that may be frozen
 
 
 class BacklogSource(Protocol):
@@ -53,7 +54,8 @@ class PostgresHealth:
                 self.seen = await self._source.backlog()
             self._missed = 0 if self.seen.writable else 2
         except (DependencyUnavailable, TimeoutError) as error:
-            self._missed += 2 if isinstance(error, DependencyUnavailable) else 1
+            late = isinstance(error, TimeoutError) or time.monotonic() - began >= LATE_S
+            self._missed += 1 if late else 2
         if self._wrote_at > began:
             self._missed = 0
         self._is(up=self._missed < 2)
