@@ -135,10 +135,6 @@ class Leases(Protocol):
         whoever claims it first). False where another living process has it, or where there is nothing to call for."""
         ...
 
-    async def has_gone(self, other: str, instance: str) -> bool:
-        """Whether `instance` may believe that `other` is dead (database clock)."""
-        ...
-
 
 class OpenRequests(Protocol):
     """The ledger's rows as a closer sees them. All methods raise DependencyUnavailable."""

@@ -180,9 +180,6 @@ class FakeLeases:
         self.claims[key, seq] = instance
         return True
 
-    async def has_gone(self, other: str, instance: str) -> bool:
-        return other not in self.alive
-
 
 @dataclass
 class FakeHealth:

@@ -60,14 +60,6 @@ WHERE claims.owner = excluded.owner
 RETURNING owner
 """
 
-# A process that waits for another one must see that it has gone, whoever claims what it left.
-_HAS_GONE = """
-SELECT EXISTS (SELECT FROM instances WHERE id = %(instance)s
-        AND kept_since < clock_timestamp() - make_interval(secs => %(lease_s)s))
-    AND NOT EXISTS (SELECT FROM instances WHERE id = %(other)s
-        AND heartbeat_at > clock_timestamp() - make_interval(secs => %(lease_s)s)) AS gone
-"""
-
 
 class PostgresLeases:
     """Implements `modelpilot.requests.ports.Leases`. An instance is alive for `lease_seconds` after each heartbeat."""
@@ -103,12 +95,6 @@ class PostgresLeases:
             "lease_s": self._lease_s,
         }
         return await self._database.fetch_one(_CLAIM, params) is not None
-
-    async def has_gone(self, other: str, instance: str) -> bool:
-        """Whether `instance` may believe that the lease of `other` is over."""
-        params = {"other": other, "instance": instance, "lease_s": self._lease_s}
-        row = await self._database.fetch_one(_HAS_GONE, params)
-        return row is not None and bool(row["gone"])
 
     async def keep(self, instance: str, host: str, every_s: float) -> None:
         """Renew the lease until canceled. A lapsed one means that others may have taken over: it is taken anew."""
