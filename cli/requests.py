@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -24,14 +23,12 @@ from infra.settings import load_settings
 from infra.temporal.client import connect
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.requests.records import RequestKey
-from modelpilot.requests.route_request import RouteRequestInput
-from modelpilot.wire.jsonb import load
+from modelpilot.requests.route_request import read_request
 
 app = command_group("Look at an accepted request whose workflow is not closed, and end it.")
 
 RequestId = Annotated[str, typer.Argument(help="The request's id, or its client's own x-request-id.")]
 User = Annotated[str, typer.Option(help="The user (tenant) whose request it is.")]
-_READER: TypeAdapter[RouteRequestInput] = TypeAdapter(RouteRequestInput)
 
 
 @app.callback()
@@ -99,7 +96,7 @@ async def _closed(key: RequestKey) -> str | None:
         if not rows:
             return None
         if rows[0].outcome is None:
-            await record_lost(stores.ledger, stores.keyring.mac, _READER.validate_python(load(rows[0].request)))
+            await record_lost(stores.ledger, stores.keyring.mac, read_request(rows[0].request))
         status = await _workflow_status(stores.client, key)
         if status == "running":
             await stores.client.get_workflow_handle(key.workflow_id).terminate("closed on the command line")

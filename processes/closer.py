@@ -1,12 +1,9 @@
 """`modelpilot closer`: feeds Temporal from the ledger, so that every accepted request has its one workflow."""
 
-import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
-import typer
-import uvloop
 
 from activities.requests.closer import Closer
 from activities.requests.recovery import record_lost
@@ -14,12 +11,11 @@ from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.requests.open_requests import OpenRequests
 from infra.local.data_dir import DataDir
-from infra.logs import configure_logging
-from infra.settings import Settings, load_settings
+from infra.settings import Settings
 from infra.temporal.client import connect, ensure_search_attributes
 from infra.temporal.first_task import TemporalFirstTasks
 from infra.temporal.health import TemporalHealth
-from processes.parts import announced, instance_name, open_leases, open_ledger, require, until_stopped
+from processes.parts import announced, instance_name, open_leases, open_ledger, run_process
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +24,7 @@ _NEEDED = ("database_url", "temporal_address", "encryption_keys")
 
 def command() -> None:
     """Close requests until SIGINT or SIGTERM. Exit codes: 0 stopped, 1 a service failed, 2 wrong configuration."""
-    settings = load_settings()
-    require(settings, _NEEDED)
-    configure_logging(settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_stopped(partial(run, settings)))
-    typer.echo("closer: stopped")
+    run_process("closer", _NEEDED, run)
 
 
 async def run(settings: Settings) -> None:

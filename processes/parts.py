@@ -7,14 +7,19 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import typer
+import uvloop
 
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
-from infra.settings import ConfigurationError, Settings
+from infra.logs import configure_logging
+from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot.errors import DependencyUnavailable
 
 
@@ -71,6 +76,17 @@ def require(settings: Settings, names: Sequence[str]) -> None:
     if missing:
         advice = "is not set; `modelpilot up` starts the service and sets it"
         raise ConfigurationError([f"MODELPILOT_{name.upper()}: {advice}" for name in missing])
+
+
+def run_process(role: str, needed: Sequence[str], work: Callable[[Settings], Coroutine[None, None, None]]) -> None:
+    """Read the settings, of which `needed` must be there, and run `work` until it ends or until SIGINT or SIGTERM.
+    Raises ConfigurationError, and what `work` raises."""
+    settings = load_settings()
+    require(settings, needed)
+    configure_logging(settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_stopped(partial(work, settings)))
+    typer.echo(f"{role}: stopped")
 
 
 async def until_stopped(work: Callable[[], Coroutine[None, None, None]]) -> None:

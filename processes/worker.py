@@ -3,12 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import structlog
-import typer
-import uvloop
 from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Worker
@@ -35,10 +32,9 @@ from infra.db.requests.housekeeping import Housekeeping, Outbox, PostgresRetenti
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.fitting import ProcessFitter
 from infra.local.data_dir import DataDir
-from infra.logs import configure_logging
 from infra.providers.clients import ProviderRegistry
 from infra.providers.environment import address_rule, provider_endpoints
-from infra.settings import ConfigurationError, Settings, load_settings
+from infra.settings import ConfigurationError, Settings
 from infra.temporal.client import connect, ensure_search_attributes
 from infra.temporal.workers import maintenance_worker, routing_worker, wait_until_polling
 from infra.vectors.embedders import EmbedderConfig, create_embedder
@@ -47,7 +43,7 @@ from infra.vectors.training import MilvusTrainingSource
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.aggregation import Exporter
-from processes.parts import announced, instance_name, keep_up, open_leases, open_ledger, require, until_stopped
+from processes.parts import announced, instance_name, keep_up, open_leases, open_ledger, run_process
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
@@ -119,12 +115,7 @@ _NEEDED = ("database_url", "temporal_address", "milvus_uri", "encryption_keys")
 def command() -> None:
     """Run what lasts and what is scheduled until SIGINT or SIGTERM. Exit codes: 0 stopped, 1 a service failed, 2 wrong
     configuration."""
-    settings = load_settings()
-    require(settings, _NEEDED)
-    configure_logging(settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_stopped(partial(run, settings)))
-    typer.echo("worker: stopped")
+    run_process("worker", _NEEDED, run)
 
 
 async def run(settings: Settings) -> None:

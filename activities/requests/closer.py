@@ -10,13 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
-from pydantic import TypeAdapter
 
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.ports import FirstTasks, OpenRequests
 from modelpilot.requests.records import OpenRequest, RequestKey
-from modelpilot.requests.route_request import RouteRequestInput
-from modelpilot.wire.jsonb import load
+from modelpilot.requests.route_request import RouteRequestInput, read_request
 
 log = structlog.get_logger(__name__)
 
@@ -24,13 +22,12 @@ TICK_S = 0.5
 CLAIMED_AT_ONCE = 200
 MOST_HELD = 20_000  # running requests in memory: a token and a time each
 RENEW_AFTER_S = 15.0  # half of a first task's timeout
-ASK_AGAIN_S = 1.0  # whether a workflow that a worker carries is closed
+# Whether a workflow that a worker carries is closed: after this, then after twice as long each time.
+ASK_AGAIN_S, ASK_AT_LEAST_S = 1.0, 4.0
 AWAY_S = 1.0
 # Starts at a time: more while Temporal takes them quickly.
 FEWEST_STARTS, MOST_STARTS = 4, 16
 QUICK_S, SLOW_S = 0.05, 0.2
-
-_READER: TypeAdapter[RouteRequestInput] = TypeAdapter(RouteRequestInput)
 
 
 @dataclass(slots=True)
@@ -41,6 +38,7 @@ class _Held:
     started: bool = False
     act_at: float = 0.0  # monotonic seconds: when to look at it again, whatever happens
     missed: bool = False  # its workflow was seen closed, and it had not ended
+    asked_after_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -143,7 +141,7 @@ class Closer:
         held = self._held[row.key]
         began = self.clock()
         try:
-            await self._act(row, held, _READER.validate_python(load(row.request)))
+            await self._act(row, held, read_request(row.request))
             self._pace.took(self.clock() - began)
         except DependencyUnavailable:
             held.act_at = self.clock() + AWAY_S
@@ -186,4 +184,5 @@ class Closer:
         if closed and row.outcome is not None:
             self._done.append(row.key)
         else:
-            held.act_at = self.clock() + self.ask_again_s
+            held.asked_after_s = min(2 * held.asked_after_s or self.ask_again_s, ASK_AT_LEAST_S)
+            held.act_at = self.clock() + held.asked_after_s

@@ -81,7 +81,7 @@ class TemporalFirstTasks:
             search_attributes=_search_attributes(read.searched_at_start()),
             user_metadata=UserMetadata(summary=self._seal(dump(read.summary))),
         )
-        with self._watched():
+        with self.watched():
             try:
                 started = await self._client.workflow_service.start_workflow_execution(asked, timeout=RPC_TIMEOUT)
             except RPCError as error:
@@ -114,7 +114,7 @@ class TemporalFirstTasks:
     async def is_closed(self, key: RequestKey) -> bool:
         """Whether the workflow has ended; one that never began has not."""
         try:
-            with self._watched(key):
+            with self.watched(key):
                 described = await self._client.get_workflow_handle(key.workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
         except NotFound:
             return False
@@ -134,7 +134,7 @@ class TemporalFirstTasks:
             force_create_new_workflow_task=again,
             return_new_workflow_task=again and keep,
         )
-        with self._watched():
+        with self.watched():
             try:
                 return await self._client.workflow_service.respond_workflow_task_completed(answer, timeout=RPC_TIMEOUT)
             except RPCError as error:
@@ -188,7 +188,7 @@ class TemporalFirstTasks:
         return sealed_payload(self._keyring, json)
 
     @contextmanager
-    def _watched(self, key: RequestKey | None = None) -> Iterator[None]:
+    def watched(self, key: RequestKey | None = None) -> Iterator[None]:
         """Translate what fails; that the service is away is believed at once. NotFound only where a key is given."""
         with translated(f"no workflow {key.workflow_id}" if key else ""):
             try:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from temporalio.client import Client
 
 from infra.temporal.first_task import RPC_TIMEOUT, TemporalFirstTasks
-from infra.temporal.health import TemporalHealth, translated
+from infra.temporal.health import TemporalHealth
 from modelpilot.errors import NotFound
 from modelpilot.requests.records import RequestKey
 from modelpilot.requests.route_request import RouteRequestInput
@@ -40,5 +40,5 @@ class TemporalRequests:
 
     async def cancel(self, key: RequestKey) -> None:
         """Ask the workflow to stop spending; one that is gone needs no canceling."""
-        with suppress(NotFound), translated(f"no workflow {key.workflow_id}"):
+        with suppress(NotFound), self._tasks.watched(key):
             await self._client.get_workflow_handle(key.workflow_id).cancel(rpc_timeout=RPC_TIMEOUT)

@@ -4,11 +4,15 @@ They enter workflow histories: new fields get defaults, so that saved histories 
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from modelpilot import names
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey
+from modelpilot.wire.jsonb import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,16 @@ class StoreInput:
 
     request: RouteRequestInput
     outcome: Outcome
+
+
+def read_request(json: bytes) -> RouteRequestInput:
+    """A request as the ledger keeps it. Raises ValueError where it is none."""
+    return _reader().validate_python(load(json))
+
+
+@cache
+def _reader() -> TypeAdapter[RouteRequestInput]:
+    return TypeAdapter(RouteRequestInput)
 
 
 @dataclass(frozen=True, slots=True)

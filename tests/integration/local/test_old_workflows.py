@@ -18,6 +18,7 @@ from tests.integration.local.test_migrations import OLDEST, load, schema
 from tests.support.core import KEYRING, KEYS, A
 from tests.support.routing_samples import plan, request
 from tests.support.saved_histories import connect
+from tests.support.world import eventually
 
 
 def _environment(database: str, temporal: str, directory: Path) -> dict[str, str]:
@@ -43,6 +44,11 @@ def test_what_runs_is_closed(postgres_url: str, temporal_address: str, tmp_path:
             await client.start_workflow(
                 names.ROUTE_REQUEST_WORKFLOW, given, id=f"route/{user}/{request_id}", task_queue="nobody polls this"
             )
+
+        async def listed() -> bool:  # lists lag a little behind starts
+            return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 2
+
+        await eventually(listed, "the workflows are not listed")
 
     asyncio.run(left_by_the_version_before())
     settings = load_settings(_environment(postgres_url, temporal_address, tmp_path))

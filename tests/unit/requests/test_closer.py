@@ -9,6 +9,7 @@ import pytest
 from activities.requests import closer as module
 from activities.requests.closer import (
     ASK_AGAIN_S,
+    ASK_AT_LEAST_S,
     AWAY_S,
     CLAIMED_AT_ONCE,
     FEWEST_STARTS,
@@ -100,15 +101,28 @@ async def test_what_is_handed_over_while_it_is_held_gets_to_a_worker(site: Site)
     assert site.tasks.given_away == [key]
     site.rows.end(key)
     for _ in range(3):
-        assert await site.turn(ASK_AGAIN_S) == 0
+        assert await site.turn(ASK_AT_LEAST_S) == 0
     assert key in site.rows.rows, "the workflow is still to store and to complete"
     site.tasks.end(key)
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
     assert (site.rows.rows, site.tasks.workflows[key].completed, site.lost) == ({}, None, [])
 
 
+async def test_a_workflow_that_lasts_is_asked_for_less_and_less_often(site: Site) -> None:
+    """Many that last must not become many questions each second; yet none waits for longer than the longest pause."""
+    key = site.rows.add(ended=False)
+    await site.rows.note_handed_over(key)
+    for _ in range(60):
+        await site.turn(1.0)
+    assert 60 / ASK_AT_LEAST_S <= site.tasks.looks <= 60 / ASK_AT_LEAST_S + 3
+    site.rows.end(key)
+    site.tasks.end(key)
+    await site.turn(ASK_AT_LEAST_S)
+    assert key not in site.rows.rows
+
+
 async def test_what_was_handed_over_before_is_started_for_a_worker(site: Site) -> None:
-    """Nobody keeps its first task; it is asked for once a second whether it is closed."""
+    """Nobody keeps its first task; it is asked for a second later whether it is closed."""
     key = site.rows.add(ended=False, handed_over=True)
     await site.turn()
     assert site.tasks.starts == [(key, False)]
@@ -119,7 +133,7 @@ async def test_what_was_handed_over_before_is_started_for_a_worker(site: Site) -
     assert site.tasks.looks == looks + 1
     site.rows.end(key)
     site.tasks.end(key)
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -133,7 +147,7 @@ async def test_what_has_lost_its_owner_gets_to_a_worker(site: Site, held: bool) 
     assert (site.tasks.given_away, site.rows.rows[key].handed_over) == ([key], True)
     site.rows.end(key)
     site.tasks.end(key)
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
 
 
 async def test_what_ended_before_its_owner_died_is_closed_as_ever(site: Site) -> None:
@@ -160,7 +174,7 @@ async def test_a_first_task_that_timed_out_is_a_workers(site: Site) -> None:
     assert await site.turn(0.2) == 0
     assert key in site.rows.rows
     site.tasks.end(key)
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
 
 
 async def test_a_first_task_that_cannot_be_renewed_is_asked_for_again(site: Site) -> None:
@@ -171,7 +185,7 @@ async def test_a_first_task_that_cannot_be_renewed_is_asked_for_again(site: Site
     await site.turn(RENEW_AFTER_S)
     site.rows.end(key)
     site.tasks.end(key)
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
     assert site.lost == []
 
 
@@ -252,11 +266,11 @@ async def test_a_workflow_that_was_terminated_by_hand_ends_its_request(site: Sit
     key = site.rows.add(ended=False, handed_over=True)
     await site.turn()
     site.tasks.end(key)
-    await site.turn(ASK_AGAIN_S)
+    await site.turn(ASK_AT_LEAST_S)
     assert site.lost == []
-    await site.turn(ASK_AGAIN_S)
+    await site.turn(ASK_AT_LEAST_S)
     assert [request.key for request in site.lost] == [key]
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
     assert (site.rows.rows, len(site.lost)) == ({}, 1)
 
 
@@ -265,9 +279,9 @@ async def test_an_end_between_two_looks_is_no_loss(site: Site) -> None:
     key = site.rows.add(ended=False, handed_over=True)
     await site.turn()
     site.tasks.end(key)
-    await site.turn(ASK_AGAIN_S)
+    await site.turn(ASK_AT_LEAST_S)
     site.rows.end(key)
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
     assert site.lost == []
 
 
@@ -278,9 +292,9 @@ async def test_a_lost_request_that_cannot_be_recorded_now_is_recorded_later(site
     await site.turn()
     site.tasks.end(key)
     for _ in range(3):
-        await site.turn(ASK_AGAIN_S)
+        await site.turn(ASK_AT_LEAST_S)
     assert [request.key for request in site.lost] == [key]
-    assert await site.turn(ASK_AGAIN_S) == 1
+    assert await site.turn(ASK_AT_LEAST_S) == 1
 
 
 async def test_many_rows_are_closed_in_batches(site: Site) -> None:
