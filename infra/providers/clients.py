@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 from aiohttp.abc import AbstractResolver
 
 from infra.providers.addresses import AddressRule
-from infra.providers.http import Answer, Patience, ProviderHttp, UpstreamRequest
+from infra.providers.http import Patience, ProviderHttp, UpstreamRequest
 from modelpilot.errors import InvalidRequest
 from modelpilot.providers.kinds import KINDS
 from modelpilot.requests.outcome import ProviderError, Remedy
@@ -33,7 +33,7 @@ class ChatClient:
         self._wire = wire
 
     async def stream_chat(self, call: ProviderCall) -> AsyncGenerator[list[Chunk], None]:
-        """Yield the OpenAI chunks of each read, and end only when the answer is complete. Raises ProviderError.
+        """Yield the OpenAI chunks of each read, and end only when the answer is whole. Raises ProviderError.
 
         Closing the generator cancels the call at the provider.
         """
@@ -56,14 +56,15 @@ class ChatClient:
                     await answer.gather(call.gather_ms)
                 try:
                     piece = await patience.read(answer.content)
-                except ProviderError:
-                    if not reader.complete:
-                        raise
-                    # The answer is whole: silence or a reset behind it costs the usage at most.
-                    answer.whole = True
-                    return
-                if chunks := _chunks_of(piece, answer, reader, patience):
+                except ProviderError as error:
+                    chunks = reader.break_off(error)
+                else:
+                    chunks = _chunks_of(piece, reader, patience)
+                if chunks:
                     yield chunks
+                if reader.failure is not None:
+                    raise reader.failure
+                answer.whole = reader.ended
 
 
 class OpenAIEmbedder:
@@ -89,12 +90,11 @@ class OpenAIEmbedder:
         return answer
 
 
-def _chunks_of(piece: bytes, answer: Answer, reader: AnswerReader, patience: Patience) -> list[Chunk]:
-    """What these bytes hold (none: the end); `answer.whole` is set when nothing more is needed."""
+def _chunks_of(piece: bytes, reader: AnswerReader, patience: Patience) -> list[Chunk]:
+    """What these bytes hold (none: the end), and how long to wait for more."""
     chunks = reader.feed(piece) if piece else reader.finish()
-    if reader.complete:
+    if reader.counted and reader.settled:
         patience.hurry()
-        answer.whole = reader.ended or not piece
     elif reader.progressed and reader.begun:
         patience.heard()
     return chunks

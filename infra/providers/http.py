@@ -31,7 +31,7 @@ from modelpilot.wire.failures import (
 from modelpilot.wire.jsonb import JsonObject, dump
 
 T = TypeVar("T")
-# Behind an answer that is whole, the usage and `[DONE]` may follow; a server that sends neither must not hold us up.
+# Behind finish reasons and usage only `[DONE]` may follow; a server that never sends it must not hold us up.
 _TAIL_MS = 1_000
 
 
@@ -62,12 +62,12 @@ class Patience:
     def heard(self) -> None:
         """The answer has begun or gone on: from now on the idle limit holds, afresh."""
         self._waited_s = 0.0
-        if self._phase != "idle":
-            self._phase, self._limit_ms = "idle", self._idle_ms
+        if self._phase != "idle" or self._hurried:
+            self._phase, self._limit_ms, self._hurried = "idle", self._idle_ms, False
             self.stop()
 
     def hurry(self) -> None:
-        """The answer is whole: wait but shortly for what may follow it."""
+        """The answer seems to be whole: wait but shortly for what may follow it."""
         if not self._hurried:  # once: trailing events are no reason to stay
             self.heard()
             self._hurried, self._limit_ms = True, min(self._idle_ms, _TAIL_MS)

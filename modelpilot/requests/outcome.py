@@ -119,8 +119,8 @@ class ProviderError(Exception):
 
     `error_type` is one of: connection_error, timeout_connect, timeout_first_token, timeout_idle, timeout_total,
     stream_cut, malformed_response, rate_limited, server_error, overloaded, authentication, permission, not_found,
-    context_length, content_filter, bad_request, answer_too_large. `retry_after_s` is None where the provider gave no
-    usable value. `unhealthy_key` says that the provider's key itself was refused.
+    context_length, content_filter, empty_answer, bad_request, answer_too_large. `retry_after_s` is None where the
+    provider gave no usable value. `unhealthy_key` says that the provider's key itself was refused.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """Anthropic's Messages API: an OpenAI chat request as a request to it. `anthropic_stream` reads the answer."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 
@@ -202,10 +203,18 @@ def _headers(base_url: str, key: str | None, request_id: str) -> Mapping[str, st
     return {"anthropic-version": _API_VERSION, **({"x-api-key": key} if key else {})}
 
 
+def _may_be_empty(body: JsonObject) -> bool:
+    """Behind the results of tools Anthropic's models may have nothing to add, as its documents say, and a stop sequence
+    may be the first that a model writes."""
+    newest_first = reversed(as_objects(body.get("messages")))
+    turn = itertools.takewhile(lambda message: message.get("role") != "assistant", newest_first)
+    return bool(body.get("stop")) or any(message.get("role") == "tool" for message in turn)
+
+
 WIRE = WireFormat(
     chat_url=lambda base_url, model, whole: join_url(versioned_url(base_url, "v1"), "messages"),
     headers=_headers,
     chat_request=messages_request,
-    decoder=lambda body, request_id, now_s: AnthropicDecoder(created=now_s),
+    decoder=lambda body, request_id, now_s: AnthropicDecoder(now_s, may_be_empty=_may_be_empty(body)),
     unsupported_fields=unsupported_fields,
 )

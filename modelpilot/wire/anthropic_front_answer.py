@@ -6,7 +6,8 @@ from typing import Any
 from modelpilot.wire.anthropic import tool_use_block
 from modelpilot.wire.chunks import parse_usage, token_count
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
-from modelpilot.wire.parts import text_of
+from modelpilot.wire.merge import is_object
+from modelpilot.wire.parts import text_of, thinking_of
 
 # OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
 _STOP_REASONS = {
@@ -60,9 +61,9 @@ def _usage_of(usage: Any) -> JsonObject:
 
 
 def _reasoning_of(message: JsonObject) -> str:
-    """The visible reasoning in a message or delta, under either of its two names."""
+    """The visible reasoning in a message or delta, under either of its two names or among the parts of its content."""
     text = message.get("reasoning_content") or message.get("reasoning")
-    return text if isinstance(text, str) else ""
+    return text if text and isinstance(text, str) else thinking_of(message.get("content"))
 
 
 def _thinking(message: JsonObject) -> list[JsonObject]:
@@ -86,6 +87,9 @@ class MessageEncoder:
         self._blocks = 0
         self._open: str | None = None  # type of the newest block while it is open
         self._calls: dict[int, tuple[int, Any]] = {}  # OpenAI's index of a call → index of its block, id
+        self._arguments: list[str] = []  # of the newest call, which `_newest` is the index of
+        self._newest = 0
+        self._waiting: list[JsonObject] = []  # pieces of calls behind it: a Message has one block after the other
         self._last: JsonObject = {}  # the choice that said why the answer ended
         self._usage: JsonObject = {}
 
@@ -102,6 +106,9 @@ class MessageEncoder:
     def end(self, message_id: str, model: str, **fields: Any) -> list[JsonObject]:
         """The events that end the message; `fields` go onto `message_delta`. Id and model serve an empty stream."""
         self._start(message_id, model)
+        while self._waiting:
+            self._close()
+            self._take_waiting()
         self._close()
         delta = ending(self._last, self._stop_sequences)
         usage = _usage_of(self._usage)
@@ -159,15 +166,26 @@ class MessageEncoder:
 
     def _take_call(self, call: JsonObject) -> None:
         index, function = call.get("index") or 0, as_object(call.get("function"))
+        if index != self._newest and self._open == "tool_use" and not is_object("".join(self._arguments)):
+            self._waiting.append(call)
+            return
         known = self._calls.get(index)
         # A new id under a known index is a new call: some servers give every parallel call the index 0.
         if known is None or call.get("id") not in (None, "", known[1]):
             name = function.get("name") or ""
             self._begin("tool_use", {"type": "tool_use", "id": call.get("id"), "name": name, "input": {}})
             known = self._calls[index] = (self._blocks - 1, call.get("id"))
+            self._newest, self._arguments = index, []
         if arguments := function.get("arguments"):
-            # By the call's own block: a server may still continue a call after it has begun the next one.
+            self._arguments.append(arguments)
             self._delta(known[0], {"type": "input_json_delta", "partial_json": arguments})
+        if self._waiting and is_object("".join(self._arguments)):
+            self._take_waiting()
+
+    def _take_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            self._take_call(call)
 
     def _continue(self, kind: str, empty: JsonObject, delta: JsonObject) -> None:
         if self._open != kind:

@@ -37,13 +37,15 @@ class AnthropicDecoder:
 
     native = False
 
-    def __init__(self, created: int) -> None:
+    def __init__(self, created: int, *, may_be_empty: bool = False) -> None:
+        self.may_be_empty = may_be_empty
         self._base: JsonObject = {"id": "", "created": created, "model": ""}
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
         self._usage: JsonObject = {}
-        self.complete = False
-        """The stop reason was seen."""
+        self._last: JsonObject = {}  # the delta that named the newest stop reason
+        self.counted = False
+        """The final counts were seen."""
         self.ended = False
         """`message_stop` was seen."""
         self._handlers: dict[str, Callable[[JsonObject], list[JsonObject]]] = {
@@ -54,6 +56,11 @@ class AnthropicDecoder:
             "message_delta": self._message_delta,
             "message_stop": self._stop,
         }
+
+    @property
+    def complete(self) -> bool:
+        """A stop reason was seen."""
+        return bool(self._last)
 
     def decode_whole(self, body: Any) -> list[JsonObject]:
         """The chunks of a whole message. Raises ProviderError."""
@@ -71,7 +78,15 @@ class AnthropicDecoder:
         return [chunk for event in events for chunk in self.take(event)]
 
     def done(self) -> None:
-        """`[DONE]`, which Anthropic does not send, means nothing here."""
+        """`[DONE]`, which Anthropic does not send, but some relays do."""
+        self.ended = True
+
+    def closing(self) -> list[JsonObject]:
+        """The finish reason, the last that was named, and the counts."""
+        finish = choice_of({}, finish_reason=_FINISH_REASONS.get(str(self._last.get("stop_reason")), "stop"))
+        if self._last.get("stop_sequence"):
+            finish["stop_reason"] = self._last["stop_sequence"]  # the name that vLLM gave it in OpenAI's shape
+        return [chunk_of(self._base, [finish]), chunk_of(self._base, [], usage=_usage_object(self._usage))]
 
     def take(self, event: JsonObject) -> list[JsonObject]:
         """The chunks in one event. Raises ProviderError."""
@@ -134,16 +149,12 @@ class AnthropicDecoder:
 
     def _message_delta(self, event: JsonObject) -> list[JsonObject]:
         # Counts are cumulative; a later null says nothing about an earlier number.
-        self._usage |= {key: value for key, value in as_object(event.get("usage")).items() if value is not None}
+        if usage := as_object(event.get("usage")):
+            self._usage |= {key: value for key, value in usage.items() if value is not None}
+            self.counted = True
         delta = as_object(event.get("delta"))
-        reason = delta.get("stop_reason")
-        if not reason:
-            return []
-        self.complete = True
-        finish = choice_of({}, finish_reason=_FINISH_REASONS.get(str(reason), "stop"))
-        if delta.get("stop_sequence"):
-            finish["stop_reason"] = delta["stop_sequence"]  # the name that vLLM gave it in OpenAI's shape
-        return [chunk_of(self._base, [finish]), chunk_of(self._base, [], usage=_usage_object(self._usage))]
+        self._last = delta if delta.get("stop_reason") else self._last
+        return []
 
     def _stop(self, event: JsonObject) -> list[JsonObject]:
         del event
@@ -165,7 +176,8 @@ class AnthropicDecoder:
         return []
 
     def _arguments(self, block: _Block, piece: Any) -> list[JsonObject]:
-        if not isinstance(piece, str) or not piece:
+        # What the provider's own tools are called with (`server_tool_use`) is no call of the client's.
+        if not isinstance(piece, str) or not piece or block.type != "tool_use":
             return []
         block.has_arguments = True
         return [self._call(block, {"arguments": piece})]

@@ -7,10 +7,14 @@ from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import Chunk, parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.merge import CallPositions, merge_name, merge_object
+from modelpilot.wire.parts import media_of, text_of, thinking_of
 
 _CHUNK_ONLY = frozenset({"choices", "usage", "object", "obfuscation"})
 _CHOICE_KNOWN = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+# Beside an answer, and no answer by themselves.
+_REASONING = frozenset({"reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"})
+_BESIDE = _REASONING | {"role", "channel", "annotations", "citations"}
 
 
 class ChunkAssembler:
@@ -98,10 +102,22 @@ def has_output(delta: Any) -> bool:
     return any(value and key != "role" for key, value in as_object(delta).items())
 
 
+def has_answer(delta: Any) -> bool:
+    """Whether a delta carries a part of the answer itself: reasoning, which `has_output` counts, is none."""
+    if not isinstance(delta, dict) or delta.keys() <= _BESIDE:
+        return False
+    return any(
+        value
+        and key not in _BESIDE
+        and (key != "content" or isinstance(value, str) or media_of(value) or text_of(value))
+        for key, value in delta.items()
+    )
+
+
 class _Choice:
     """One choice under construction. Texts are kept in pieces: joining at every delta would be quadratic."""
 
-    __slots__ = ("calls", "extra", "finish_reason", "logprobs", "message", "saw_logprobs", "texts")
+    __slots__ = ("calls", "extra", "finish_reason", "logprobs", "message", "others", "saw_logprobs", "texts")
 
     def __init__(self) -> None:
         self.texts: dict[str, list[str]] = {name: [] for name in _TEXTS}
@@ -111,6 +127,7 @@ class _Choice:
         self.saw_logprobs = False
         self.finish_reason: str | None = None
         self.extra: JsonObject = {}
+        self.others: list[tuple[int, JsonObject]] = []  # content parts that are no text, behind so many pieces of text
 
     def add(self, raw: JsonObject) -> None:
         for key, value in as_object(raw.get("delta")).items():
@@ -127,6 +144,8 @@ class _Choice:
         if key in self.texts and isinstance(value, str):
             self.texts[key].append(value)
             self.message.setdefault(key, None)
+        elif key == "content" and isinstance(value, list):
+            self._add_parts(value)
         elif key == "tool_calls" and value:
             self.calls.add(value)
         elif key == "function_call" and isinstance(value, dict):
@@ -135,6 +154,17 @@ class _Choice:
             self.message.setdefault(key, None)
         elif key != "role" or value:
             merge_object(self.message, {key: value})
+
+    def _add_parts(self, content: list[Any]) -> None:
+        """Content in parts (Mistral's): text and reasoning go where clients look for them."""
+        pieces = self.texts["content"]
+        for part in content:
+            if media := media_of([part]):
+                self.others.append((len(pieces), merge_object({}, media[0])))
+            elif thought := thinking_of([part]):
+                self.texts["reasoning_content"].append(thought)
+            else:
+                pieces.append(text_of([part]))
 
     def _add_extra(self, key: str, value: Any) -> None:
         if isinstance(value, str):
@@ -156,12 +186,23 @@ class _Choice:
         for key, pieces in self.texts.items():
             if pieces:
                 message[key] = "".join(pieces)
+        if self.others:
+            message["content"] = self._parts()
         if calls := self.calls.result():
             message["tool_calls"] = calls
         choice: JsonObject = {"index": index, "message": message, "finish_reason": self.finish_reason}
         if self.saw_logprobs:
             choice["logprobs"] = None if self.logprobs is None else merge_object({}, self.logprobs)
         return {**choice, **self.extra}
+
+    def _parts(self) -> list[JsonObject]:
+        pieces, parts, start = self.texts["content"], [], 0
+        for end, other in (*self.others, (len(self.texts["content"]), {})):
+            if text := "".join(pieces[start:end]):
+                parts.append({"type": "text", "text": text})
+            parts += [merge_object({}, other)] if other else []
+            start = end
+        return parts
 
 
 def _add_function(owner: JsonObject, key: str, delta: JsonObject) -> None:

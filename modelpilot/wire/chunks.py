@@ -141,7 +141,7 @@ def as_chunks(completion: JsonObject, *, include_usage: bool = True) -> list[Jso
 def _message_choice(choice: JsonObject) -> JsonObject:
     delta = dict(as_object(choice.get("message")))
     if isinstance(calls := delta.get("tool_calls"), list):
-        delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(as_objects(calls))]
+        delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(as_objects(calls))]
     message = choice_of(delta, index=choice.get("index") or 0)
     return {**message, "logprobs": choice["logprobs"]} if "logprobs" in choice else message
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from modelpilot.wire.failures import classify_error_event, malformed
 from modelpilot.wire.jsonb import JsonObject, load
 
-MAX_EVENT_BYTES = 8 * 1024 * 1024
+# As much as a whole answer may have: a picture comes in one event.
+MAX_EVENT_BYTES = 32 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -156,6 +156,7 @@ _REMEDIES = {
     "not_found": Remedy.FALL_BACK,
     "context_length": Remedy.FALL_BACK,
     "content_filter": Remedy.FALL_BACK,
+    "empty_answer": Remedy.FALL_BACK,
     "bad_request": Remedy.GIVE_UP,
     "answer_too_large": Remedy.GIVE_UP,
 }
@@ -270,6 +271,11 @@ def too_large(limit_bytes: int) -> ProviderError:
 def filtered(reason: str) -> ProviderError:
     """The provider's content filter left nothing of the answer."""
     return _failure("content_filter", reason)
+
+
+def empty() -> ProviderError:
+    """The model has said nothing, and nothing says why: the same model would most likely say the same again."""
+    return _failure("empty_answer", "the provider's answer is empty: it ended without text, tool call or refusal")
 
 
 def rejected(reason: str) -> ProviderError:

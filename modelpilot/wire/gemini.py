@@ -205,19 +205,28 @@ class GeminiDecoder:
 
     native = False
 
-    def __init__(self, created: int, fallback_id: str, expected_choices: int = 1) -> None:
+    def __init__(
+        self, created: int, fallback_id: str, expected_choices: int = 1, *, may_be_empty: bool = False
+    ) -> None:
+        self.may_be_empty = may_be_empty
         self._base: JsonObject = {"id": fallback_id, "created": created, "model": ""}
         self._expected = expected_choices
         self._calls: dict[int, int] = {}  # candidate → how many tool calls it has made
         self._begun: set[int] = set()
-        self._finished: set[int] = set()
+        self._reasons: dict[int, str] = {}  # candidate → the finish reason that it named last
+        self._usage: JsonObject = {}
         self.ended = False
-        """Every candidate has its finish reason, and the token counts were seen with or after the last one."""
+        """`[DONE]` was seen. Gemini itself ends with the connection."""
 
     @property
     def complete(self) -> bool:
-        """Every candidate has its finish reason."""
-        return len(self._finished) >= self._expected
+        """Every candidate has a finish reason."""
+        return len(self._reasons) >= self._expected
+
+    @property
+    def counted(self) -> bool:
+        """Token counts were seen, so far or final."""
+        return bool(self._usage)
 
     def decode_whole(self, body: Any) -> list[JsonObject]:
         """The chunks of a whole answer: one response, or the array that comes without SSE. Raises ProviderError."""
@@ -225,11 +234,17 @@ class GeminiDecoder:
             raise error
         responses = as_objects(body) if isinstance(body, list) else as_objects([body])
         chunks = [chunk for response in responses for chunk in self.take(response)]
-        self._expected = max(len(self._finished), 1)  # fewer candidates than asked for are all that there will be
+        self._expected = max(len(self._reasons), 1)  # fewer candidates than asked for are all that there will be
         return chunks
 
     def done(self) -> None:
-        """`[DONE]`, which Gemini does not send, means nothing here."""
+        """`[DONE]`, which Gemini does not send, but some relays do."""
+        self.ended = True
+
+    def closing(self) -> list[JsonObject]:
+        """Every candidate's finish reason, the last that it named, and the counts."""
+        chunks = [chunk_of(self._base, [self._finish(*item)]) for item in self._reasons.items()]
+        return [*chunks, chunk_of(self._base, [], usage=_usage_object(self._usage))] if self._usage else chunks
 
     def take(self, response: JsonObject) -> list[JsonObject]:
         """The chunks in one event. Raises ProviderError."""
@@ -237,15 +252,11 @@ class GeminiDecoder:
         candidates = as_objects(response.get("candidates"))
         if not candidates and (reason := as_object(response.get("promptFeedback")).get("blockReason")):
             raise filtered(f"the provider blocked the prompt: {reason}")
-        if not candidates and "usageMetadata" not in response:
+        if response.keys().isdisjoint(("candidates", "usageMetadata", "promptFeedback")):
             raise malformed("the provider sent a chunk without candidates")
-        chunks = [chunk for candidate in candidates for chunk in self._candidate(candidate)]
-        usage = response.get("usageMetadata")
-        if self.complete and isinstance(usage, dict):
-            # Every response has counts so far; only those at the end are final.
-            self.ended = True
-            chunks.append(chunk_of(self._base, [], usage=_usage_object(usage)))
-        return chunks
+        # Every response has counts so far; only the last ones are final.
+        self._usage |= as_object(response.get("usageMetadata"))
+        return [chunk for candidate in candidates for chunk in self._candidate(candidate)]
 
     def _identify(self, response: JsonObject) -> None:
         if isinstance(answer_id := response.get("responseId"), str) and answer_id:
@@ -264,7 +275,7 @@ class GeminiDecoder:
         if logprobs := _logprobs(as_object(candidate.get("logprobsResult"))):
             choices.append({**choice_of({}, index=index), "logprobs": {"content": logprobs}})
         if reason := candidate.get("finishReason"):
-            choices.append(self._finish(str(reason), index))
+            self._note(str(reason), index)
         return [chunk_of(self._base, [choice]) for choice in choices]
 
     def _part(self, part: JsonObject, index: int) -> JsonObject:
@@ -287,10 +298,12 @@ class GeminiDecoder:
         # Google's own OpenAI-compatible endpoint puts the signature there, and clients send it back from there.
         return {**wire, "extra_content": {"google": {"thought_signature": signature}}} if signature else wire
 
-    def _finish(self, reason: str, index: int) -> JsonObject:
+    def _note(self, reason: str, index: int) -> None:
         if reason in _BROKEN_CALLS and self._expected == 1:
             raise malformed(f"the model's tool call is broken: {reason}")
-        self._finished.add(index)
+        self._reasons[index] = reason
+
+    def _finish(self, index: int, reason: str) -> JsonObject:
         finish = _FINISH_REASONS.get(reason, "content_filter")  # safety, recitation, blocklist ... all withhold text
         called = finish == "stop" and self._calls.get(index)
         return choice_of({}, index=index, finish_reason="tool_calls" if called else finish)
@@ -332,6 +345,8 @@ WIRE = WireFormat(
     chat_url=_chat_url,
     headers=lambda base_url, key, request_id: {"x-goog-api-key": key} if key else {},
     chat_request=lambda body, model, whole: generate_request(body, model),
-    decoder=lambda body, request_id, now_s: GeminiDecoder(now_s, request_id, choice_count(body)),
+    decoder=lambda body, request_id, now_s: GeminiDecoder(
+        now_s, request_id, choice_count(body), may_be_empty=bool(body.get("stop"))
+    ),
     unsupported_fields=unsupported_fields,
 )

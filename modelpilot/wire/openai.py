@@ -11,6 +11,7 @@ from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.formats import WireFormat, join_url
 from modelpilot.wire.jsonb import JsonObject, as_object
+from modelpilot.wire.merge import CallNumbers
 from modelpilot.wire.support import choice_count
 
 _AZURE_SUFFIXES = (".azure.com", ".azure.us", ".azure.cn")  # public, US government, China
@@ -68,19 +69,26 @@ def completion_chunks(completion: Any) -> list[JsonObject]:
 
 
 class OpenAIDecoder:
-    """Checks the chunks of one stream and knows when the answer is whole. `expected_choices` is the request's `n`."""
+    """Checks the chunks of one stream and knows when the answer is whole.
+
+    `expected_choices` is the request's `n`, and `answer_id` names tool calls that their server gave no name.
+    """
 
     native = True
 
-    def __init__(self, expected_choices: int = 1) -> None:
-        self._expected = expected_choices
+    def __init__(self, expected_choices: int = 1, answer_id: str = "x", *, may_be_empty: bool = False) -> None:
+        self._expected, self._answer_id = expected_choices, answer_id
         self._finished: set[int] = set()
+        self._calls: dict[int, CallNumbers] = {}
+        self.may_be_empty = may_be_empty
+        self.counted = False
+        """The usage was seen."""
         self.ended = False
-        """The answer is whole and nothing more will come: `[DONE]`, or all finish reasons and then the usage."""
+        """`[DONE]` was seen, or the answer came as a whole."""
 
     @property
     def complete(self) -> bool:
-        """Every choice has its finish reason: an end of the stream is now no truncation."""
+        """Every choice has a finish reason: an end of the stream is now no truncation."""
         return len(self._finished) >= self._expected
 
     def done(self) -> None:
@@ -92,17 +100,43 @@ class OpenAIDecoder:
     def take(self, value: JsonObject) -> list[JsonObject]:
         """The chunk in one event, checked. Raises ProviderError."""
         chunk = checked_chunk(value)
+        self.counted = self.counted or isinstance(chunk.get("usage"), dict)
         for choice in chunk["choices"]:
             if choice.get("finish_reason"):
                 self._finished.add(choice.get("index") or 0)
-        self.ended = self.complete and isinstance(chunk.get("usage"), dict)
-        return [chunk]
+        return [self._numbered(chunk)]
+
+    def _numbered(self, chunk: JsonObject) -> JsonObject:
+        """The chunk with its tool calls as clients need them; the very same where nothing is to be changed."""
+        numbered = {}
+        for place, choice in enumerate(chunk["choices"]):
+            delta = choice.get("delta")
+            if not delta or not (calls := delta.get("tool_calls")):
+                continue
+            index = choice.get("index") or 0
+            if index not in self._calls:
+                # OpenAI takes ids of up to 40 characters.
+                self._calls[index] = CallNumbers(f"call_{self._answer_id[-24:]}_{index}")
+            if (changed := self._calls[index].numbered(calls)) is not calls:
+                numbered[place] = {**choice, "delta": _with_calls(delta, changed)}
+        if not numbered:
+            return chunk
+        return {**chunk, "choices": [numbered.get(place, old) for place, old in enumerate(chunk["choices"])]}
+
+    def closing(self) -> list[JsonObject]:
+        """Nothing: all of it was in the chunks."""
+        return []
 
     def decode_whole(self, body: Any) -> list[JsonObject]:
         """The chunks of an answer that came as one JSON body. Raises ProviderError."""
-        chunks = completion_chunks(body)
+        chunks = [self._numbered(chunk) for chunk in completion_chunks(body)]
         self._expected, self.ended = 0, True
         return chunks
+
+
+def _with_calls(delta: JsonObject, calls: list[JsonObject]) -> JsonObject:
+    rest = {key: value for key, value in delta.items() if key != "tool_calls"}
+    return {**rest, "tool_calls": calls} if calls else rest
 
 
 def _is_list_of(value: Any, check: Any) -> bool:
@@ -153,6 +187,8 @@ WIRE = WireFormat(
     chat_url=lambda base_url, model, whole: join_url(base_url, "chat/completions"),
     headers=lambda base_url, key, request_id: {**credentials(base_url, key), "X-Client-Request-Id": request_id},
     chat_request=chat_request,
-    decoder=lambda body, request_id, now_s: OpenAIDecoder(choice_count(body)),
+    decoder=lambda body, request_id, now_s: OpenAIDecoder(
+        choice_count(body), request_id, may_be_empty=bool(body.get("stop"))
+    ),
     unsupported_fields=lambda body: [],  # whatever it holds is passed on, and the provider says what it thinks of it
 )

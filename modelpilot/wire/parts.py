@@ -49,6 +49,17 @@ def text_of(content: Any) -> str:
     return "".join(part.text for part in parts_of(content) if isinstance(part, Text))
 
 
+def thinking_of(content: Any) -> str:
+    """All reasoning in a message's `content`: Mistral's and Cohere's models put it there, in parts of its own."""
+    thoughts = [part.get("thinking") for part in as_objects(content) if part.get("type") == "thinking"]
+    return "".join(thought if isinstance(thought, str) else text_of(thought) for thought in thoughts)
+
+
+def media_of(content: Any) -> list[JsonObject]:
+    """The parts of a message's `content` that are neither text nor reasoning."""
+    return [part for part in as_objects(content) if part.get("type") not in ("text", "refusal", "thinking")]
+
+
 def foreign_parts(messages: Any) -> Iterator[tuple[str, Part]]:
     """Every part of every message with the name of its place, `messages[3].content`."""
     for index, message in enumerate(as_objects(messages)):

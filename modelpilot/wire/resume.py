@@ -7,6 +7,7 @@ from typing import Any
 from modelpilot.requests.outcome import Segment
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.merge import CallPositions, merge_name
+from modelpilot.wire.parts import media_of, text_of, thinking_of
 
 # What is compared: these texts, and of every tool call its name and its arguments. Ids differ in every answer.
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -73,7 +74,7 @@ def is_comparable(sent: JsonObject) -> bool:
     calls = [call for message in messages for call in as_objects(message.get("tool_calls"))]
     functions = [as_object(call.get("function")) for call in calls]
     return (
-        all(_only(message, _MESSAGE_FIELDS) for message in messages)
+        all(_only(message, _MESSAGE_FIELDS) and not media_of(message.get("content")) for message in messages)
         and all(_only(call, _CALL_FIELDS) for call in calls)
         and all(_only(function, _FUNCTION_FIELDS) for function in functions)
     )
@@ -139,10 +140,22 @@ class _Choice:
     def _field(self, key: str, value: Any) -> Any:
         if key in _TEXTS and isinstance(value, str):
             return self._text((key, 0), value)
+        if key == "content" and isinstance(value, list):
+            return [part for raw in value if (part := self._part(raw)) is not None]
         if key == "tool_calls":
             calls = [self._call(call, ordinal) for ordinal, call in enumerate(as_objects(value))]
             return [call for call in calls if call is not None]
         return None if key == "role" else value  # the client knows who speaks
+
+    def _part(self, part: Any) -> Any:
+        """What of a content part is left: text and reasoning were sent as such, whatever part they came in."""
+        if thought := thinking_of([part]):
+            rest = self._text(("reasoning_content", 0), thought)
+            return {**part, "thinking": [{"type": "text", "text": rest}]} if rest else None
+        if media_of([part]):
+            return part
+        rest = self._text(("content", 0), text_of([part]))
+        return {"type": "text", "text": rest} if rest else None
 
     def _text(self, place: _Place, piece: str) -> str:
         """What of `piece` is behind the text that was sent."""

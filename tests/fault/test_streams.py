@@ -139,6 +139,33 @@ async def test_a_restart_is_marked(world: World, client: aiohttp.ClientSession) 
     assert stream[-2]["modelpilot"]["selectedModel"] == "restart/1"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_empty_answer_is_mended_by_another_model(
+    world: World, client: aiohttp.ClientSession, stream: bool
+) -> None:
+    """Nothing is no answer: the next model is asked, and the one that said nothing not again."""
+    tag = f"empty-{stream}"
+    router = await routed(client, tag, "small+empty", WHOLE, sameModelRetries=1)
+    if stream:
+        found = await events(client, router, tag)
+        text, described = text_of(found), found[-2]["modelpilot"]
+    else:
+        async with client.post(f"/router/{router}", json=chat(tag)) as answer:
+            found = await answer.json()
+        text, described = found["choices"][0]["message"]["content"], found["modelpilot"]
+    assert text == await whole_text(world, tag)
+    assert [attempt["errorType"] for attempt in described["attempts"]] == ["empty_answer", None]
+
+
+async def test_an_empty_answer_that_nobody_mends_is_an_error(client: aiohttp.ClientSession) -> None:
+    """Where no other model is left, the client is told, in one attempt."""
+    router = await routed(client, "empty-end", "small+empty", sameModelRetries=1)
+    async with client.post(f"/router/{router}", json=chat("empty-end")) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, "is empty" in error["message"]) == (502, True)
+    assert [attempt["errorType"] for attempt in error["attempts"]] == ["empty_answer"]
+
+
 async def test_a_stall_that_nobody_mends_is_an_error(world: World, client: aiohttp.ClientSession) -> None:
     """Without a fallback, silence beyond `idleMs` ends the stream with an error event; the silent one not retried."""
     timeouts = {"firstTokenMs": 10_000, "idleMs": 400, "totalMs": 60_000}

@@ -13,17 +13,105 @@ from modelpilot.requests.outcome import ProviderError
 from tests.support.provider_calls import UP, USAGE, ask, call, failure, part, scripted, sse
 
 
-@pytest.mark.parametrize("events", [(USAGE, b"[DONE]"), (USAGE,), ()])
-async def test_an_open_connection_does_not_hold_up_a_whole_answer(registry: ProviderRegistry, events: Any) -> None:
-    """A server that ends neither the stream nor the connection delays nobody until the idle timeout."""
+@pytest.mark.parametrize(
+    ("events", "idle_ms"), [((USAGE, b"[DONE]"), 60_000), ((USAGE,), 60_000), ((), 100)], ids=["done", "usage", "bare"]
+)
+async def test_an_open_connection_does_not_hold_up_a_whole_answer(
+    registry: ProviderRegistry, events: Any, idle_ms: int
+) -> None:
+    """A server that ends neither the stream nor the connection delays nobody who knows the usage for long. Without the
+    usage, more may follow until the idle timeout."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(sse(part(content="Hi"), part("stop"), *events))
         await reader.read()
 
     async with scripted(script) as base:
-        answer = await ask(registry, call(base, idle_ms=60_000))
+        answer = await ask(registry, call(base, idle_ms=idle_ms))
     assert (answer.text, answer.finish_reason, answer.has_usage) == ("Hi", "stop", bool(events))
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": USAGE["usage"]}], ids=["bare", "counted"])
+@pytest.mark.parametrize("kind", ["openai", "google", "anthropic"])
+async def test_an_early_finish_reason_and_a_pause_end_nothing(
+    registry: ProviderRegistry, kind: str, usage: dict[str, Any]
+) -> None:
+    """A finish reason with the reasoning, silence beyond what a whole answer is given, then the answer itself."""
+    early, late, last = _paused(kind, usage)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(*early))
+        await asyncio.wait([asyncio.create_task(reader.read())], timeout=1.2)
+        writer.write(sse(*late, *last).partition(b"\r\n\r\n")[2] + b"0\r\n\r\n")
+
+    async with scripted(script) as base:
+        answer = await ask(registry, call(base, kind=kind))
+    assert (answer.text, answer.finish_reason) == ("The answer is 42.", "stop")
+
+
+def _paused(kind: str, usage: dict[str, Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    text = "The answer is 42."
+    if kind == "openai":
+        return [{**part("stop", reasoning_content="Hm"), **usage}], [part(content=text)], [part("stop"), b"[DONE]"]
+    if kind == "google":
+        counts = {"usageMetadata": {"promptTokenCount": 3}} if usage else {}
+        event = {"candidates": [{"content": {"parts": [{"text": text}]}}]}
+        return [{"candidates": [{"finishReason": "STOP"}], **counts}], [event], []
+    counts = {"usage": {"output_tokens": 1}} if usage else {}
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 3}}}
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": text}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, **counts}
+    return [start, end], [block], [{"type": "message_stop"}]
+
+
+@pytest.mark.parametrize("ending", ["silence", "reset"])
+async def test_a_finish_reason_on_every_chunk_hides_no_cut(registry: ProviderRegistry, ending: str) -> None:
+    """Where finish reasons were no end before, neither silence nor a reset makes a part the whole."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(*({**part("stop", content=word), "usage": USAGE["usage"]} for word in ("one", "two"))))
+        await writer.drain()
+        if ending == "reset":
+            writer.transport.abort()
+        else:
+            await reader.read()
+
+    async with scripted(script) as base:
+        error = await failure(registry, call(base, idle_ms=100))
+    assert error.error_type == ("timeout_idle" if ending == "silence" else "stream_cut")
+
+
+async def test_a_gemini_connection_that_stays_open_is_left_after_a_second(registry: ProviderRegistry) -> None:
+    """Gemini says nothing at its end but closing the stream."""
+    candidate = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}
+    event = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1}}
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(event))
+        await reader.read()
+
+    async with scripted(script) as base:
+        answer = await ask(registry, call(base, kind="google", idle_ms=60_000))
+    assert (answer.text, answer.finish_reason, answer.usage.total_tokens) == ("Hi", "stop", 4)
+
+
+@pytest.mark.parametrize(("size", "error_type"), [(12 * 2**20, None), (33 * 2**20, "answer_too_large")])
+async def test_a_picture_in_one_event(registry: ProviderRegistry, size: int, error_type: str | None) -> None:
+    """An event may be as large as a whole answer; a larger one is paid, so that nobody asks for it again."""
+    url = "data:image/png;base64," + "A" * size
+    picture = part(images=[{"type": "image_url", "image_url": {"url": url}}])
+
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(picture, part("stop"), b"[DONE]") + b"0\r\n\r\n")
+        await writer.drain()
+
+    async with scripted(script) as base:
+        if error_type is None:
+            message = (await ask(registry, call(base))).result()["choices"][0]["message"]
+            assert message["images"][0]["image_url"]["url"] == url
+        else:
+            error = await failure(registry, call(base))
+            assert (error.error_type, error.remedy) == (error_type, UP)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,35 @@ def test_calls_under_one_index_are_told_apart_by_their_ids() -> None:
     assert [(item["id"], item["name"], item["input"]) for item in found] == [("a", "f", {"x": 1}), ("b", "g", {})]
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_calls_that_come_in_turns_are_blocks_one_after_the_other(cut: bool) -> None:
+    """Nothing continues a block that was ended: a call waits until the one before it is whole, or the answer ends."""
+    turns = [(0, "a", '{"x"'), (1, "b", '{"y"'), (2, "c", ""), (1, None, ":2}"), (2, None, "{}"), (0, None, ":1}")]
+    encoder = MessageEncoder(with_thinking=False)
+    events = []
+    for index, call_id, arguments in turns[:-1] if cut else turns:
+        call = {"index": index, "id": call_id, "function": {"name": "f", "arguments": arguments}}
+        events += encoder.take(chunk_of({"id": "c", "model": "m"}, [choice_of({"tool_calls": [call]})]))
+    events += encoder.end("msg", "m")
+    blocks = [event["index"] for event in events if event["type"].startswith("content_block_")]
+    assert blocks == sorted(blocks)
+    pieces = [
+        (event["index"], event["delta"]["partial_json"]) for event in events if event["type"] == "content_block_delta"
+    ]
+    said = ["".join(piece for index, piece in pieces if index == wanted) for wanted in range(3)]
+    assert said == ['{"x"' if cut else '{"x":1}', '{"y":2}', "{}"]
+
+
+def test_reasoning_in_parts_is_thinking() -> None:
+    """Mistral's models put it among the parts of the content."""
+    parts = [[{"type": "thinking", "thinking": [{"type": "text", "text": word}]}] for word in "AB"]
+    deltas: list[dict[str, Any]] = [*({"content": part} for part in parts), {"content": "Hi"}]
+    chunks = [chunk_of({"id": "c", "model": "m"}, [choice_of(delta)]) for delta in deltas]
+    shown = accumulated(chunks, with_thinking=True)["content"]
+    assert [item.get("thinking") or item.get("text") for item in shown] == ["AB", "Hi"]
+    assert [item["type"] for item in accumulated(chunks)["content"]] == ["text"]
+
+
 def test_blocks_of_a_stream_open_and_close_in_order() -> None:
     """Every block begins once, ends once, and only one is open at a time."""
     encoder = MessageEncoder(with_thinking=True)

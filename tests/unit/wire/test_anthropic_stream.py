@@ -26,6 +26,8 @@ def decoded(events: list[dict[str, Any]]) -> ChunkAssembler:
         for chunk in decoder.take(event):
             assembler.add(checked_chunk(chunk))
     assert decoder.complete == decoder.ended
+    for chunk in decoder.closing():
+        assembler.add(checked_chunk(chunk))
     return assembler
 
 

@@ -113,6 +113,28 @@ def test_other_fields_of_a_delta() -> None:
     }
 
 
+def test_content_in_parts() -> None:
+    """Text goes where clients read it, reasoning beside it, whatever the order; other parts keep their place."""
+    think = [{"type": "thinking", "thinking": [{"type": "text", "text": word}]} for word in "AB"]
+    chunks = [chunk(delta(role="assistant", content="")), *(chunk(delta(content=[part])) for part in think)]
+    assert message(*chunks, chunk(delta(content=[{"type": "text", "text": "Hel"}])), chunk(delta(content="lo"))) == {
+        "role": "assistant",
+        "content": "Hello",
+        "reasoning_content": "AB",
+    }
+    image = {"type": "image_url", "image_url": {"url": "u"}}
+    mixed = message(chunk(delta(content="a")), chunk(delta(content=[image, {"type": "text", "text": "b"}])))
+    assert mixed["content"] == [{"type": "text", "text": "a"}, image, {"type": "text", "text": "b"}]
+
+
+def test_lists_of_a_delta_are_not_changed_by_those_behind_it() -> None:
+    """Also where the field was there before, as null: a chunk may be on its way to the client."""
+    chunks = [chunk(delta(images=None)), *(chunk(delta(images=[{"n": n}])) for n in range(3))]
+    before = copy.deepcopy(chunks)
+    assert message(*chunks)["images"] == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert chunks == before
+
+
 def test_chunks_are_not_changed_by_adding_them_up() -> None:
     """A chunk may be on its way to the client while it is added up."""
     chunks = [chunk(delta(audio={"data": "A"}, extra=[{"index": 0, "t": "a"}], x={"y": "z"})) for _ in range(3)]

@@ -30,7 +30,7 @@ def read(*data: bytes, max_bytes: int = 1_000_000) -> list[Chunk]:
 
 def test_what_came_is_passed_on_as_it_came() -> None:
     """Neither unknown fields, nor large integers, nor repeated names are touched, also where our object is added."""
-    text, last = read(ODD % b"null", ODD % b'"stop"')
+    text, last = read(ODD % b"null", ODD % b'"stop"', b"[DONE]")
     assert (text.text, last.text) == ("A/", None)
     assert text.json == ODD % b"null"
     assert last.json_with(modelpilot={"a": 1}) == (ODD % b'"stop"')[:-1] + b',"modelpilot":{"a":1}}'
@@ -50,7 +50,8 @@ def test_lone_surrogates_survive() -> None:
 
 def test_our_object_replaces_one_of_the_same_name() -> None:
     """A provider that is a ModelPilot itself does not speak for this one."""
-    (found,) = read(orjson.dumps(chunk(delta(finish="stop"), modelpilot={"requestId": "theirs"})))
+    theirs = chunk(delta(content="Hi", finish="stop"), modelpilot={"requestId": "theirs"})
+    (found,) = read(orjson.dumps(theirs), b"[DONE]")
     assert orjson.loads(found.json_with(modelpilot={"requestId": "ours"}))["modelpilot"] == {"requestId": "ours"}
 
 

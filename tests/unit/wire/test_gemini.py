@@ -38,6 +38,8 @@ def decoded(responses: list[dict[str, Any]], expected: int = 1) -> ChunkAssemble
         for chunk in decoder.take(item):
             assembler.add(checked_chunk(chunk))
     assert decoder.complete
+    for chunk in decoder.closing():
+        assembler.add(checked_chunk(chunk))
     return assembler
 
 

@@ -106,16 +106,15 @@ def test_usage_survives_a_round_trip(usage: Usage) -> None:
     assert parse_usage(usage_object(usage)) == usage
 
 
-def test_the_decoder_ends_with_the_usage_behind_all_finish_reasons() -> None:
-    """Without [DONE] the stream ends as soon as nothing more can come, and not before."""
+def test_the_decoder_remembers_finish_reasons_and_usage_and_ends_at_done() -> None:
+    """Neither of the two is the end: servers send them early, too."""
     decoder = OpenAIDecoder(expected_choices=2)
-    usage = {"prompt_tokens": 1, "completion_tokens": 1}
-    decoder.take(chunk(delta(0, "stop"), usage=usage))
-    assert (decoder.complete, decoder.ended) == (False, False)
-    decoder.take(chunk(delta(1, "stop")))
-    assert (decoder.complete, decoder.ended) == (True, False)
-    decoder.take(chunk(usage=usage))
-    assert (decoder.complete, decoder.ended) == (True, True)
+    decoder.take(chunk(delta(0, "stop")))
+    assert (decoder.complete, decoder.counted) == (False, False)
+    decoder.take(chunk(delta(1, "stop"), usage={"prompt_tokens": 1, "completion_tokens": 1}))
+    assert (decoder.complete, decoder.counted, decoder.ended) == (True, True, False)
+    decoder.done()
+    assert decoder.ended
 
 
 def test_done_without_a_finish_reason_is_not_complete() -> None:

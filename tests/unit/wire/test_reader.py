@@ -39,7 +39,7 @@ def read(body: bytes, size: int = 1_000_000, decoder: StreamDecoder | None = Non
         assembler.extend(reader.finish())
     except ProviderError as error:
         return error.error_type
-    return assembler.text
+    return assembler.text if reader.failure is None else reader.failure.error_type
 
 
 ANSWERS = [

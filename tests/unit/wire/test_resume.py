@@ -75,6 +75,18 @@ def resumed(sent: list[dict[str, Any]], again: list[dict[str, Any]]) -> list[dic
     return resume.finish() or rest
 
 
+def test_content_in_parts_resumes() -> None:
+    """Reasoning and text in parts are compared as what they are; a picture among them cannot be."""
+    think, text = ({"type": "thinking", "thinking": "Hmm"}, {"type": "text", "text": "Hello"})
+    sent = [chunk_of(BASE, [choice_of({"content": [think]})]), chunk_of(BASE, [choice_of({"content": "Hel"})])]
+    again = [chunk_of(AGAIN, [choice_of({"content": [part]})]) for part in (think, text)]
+    rest = resumed(sent, again)
+    assert not isinstance(rest, Diverged)
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in rest] == [[{"type": "text", "text": "lo"}]]
+    assert isinstance(resumed(sent, [chunk_of(AGAIN, [choice_of({"content": [text]})])]), Diverged)
+    assert not is_comparable(assembled([chunk_of(BASE, [choice_of({"content": [{"type": "image_url"}]})])]))
+
+
 @given(st.data())
 def test_the_same_answer_resumes_to_the_same_text(data: st.DataObject) -> None:
     """Cut anywhere, repeated in any pieces: the client ends with the whole answer, under the first id."""

@@ -40,7 +40,7 @@ def both_ways(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_anthropic_names_the_sequence(delta: dict[str, Any], expected: dict[str, Any]) -> None:
     """What Anthropic said reaches the client again, although OpenAI's format lies between."""
     decoder = AnthropicDecoder(created=7)
-    chunks = [chunk for event in anthropic_events(delta) for chunk in decoder.take(event)]
+    chunks = [chunk for event in anthropic_events(delta) for chunk in decoder.take(event)] + decoder.closing()
     assert both_ways(chunks) == [expected, expected]
 
 
