@@ -1,28 +1,31 @@
 """One family of coded errors. Nothing here knows HTTP: `api/http/errors.py` maps each class to a status."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 
 class ModelPilotError(Exception):
     """Base of every error that a user may see.
 
-    `code` is stable and machine-readable; `param` names the offending field or header, in the user's spelling;
-    `retry_after_s` says when a repeat may help (None: unknown or never); `details` is extra JSON for the body.
+    `code` is stable and machine-readable, the class's unless a provider has a better one; `param` names the offending
+    field or header, in the user's spelling; `retry_after_s` says when a repeat may help (None: unknown or never);
+    `details` is extra JSON for the body.
     """
 
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
 
     def __init__(
         self,
         message: str,
         *,
+        code: str | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.code = code or self.code
         self.param = param
         self.retry_after_s = retry_after_s
         self.details = dict(details or {})
@@ -82,6 +85,12 @@ class NoCandidate(ModelPilotError):
     code = "no_candidate"
 
 
+class ContextLengthExceeded(NoCandidate):
+    """The prompt is too long for every model that could serve the request; a shorter one would be served."""
+
+    code = "context_length_exceeded"
+
+
 class ProviderFailed(ModelPilotError):
     """The provider failed after all attempts; `details["attempts"]` lists them."""
 
@@ -95,9 +104,20 @@ class ProviderTimedOut(ProviderFailed):
 
 
 class ProviderRejected(ProviderFailed):
-    """The provider refused the request for a reason that no retry mends (its own 400, content filter ...)."""
+    """What the provider did is nothing that a retry mends."""
 
     code = "provider_rejected"
+
+
+class RequestRefused(ProviderRejected):
+    """The provider refused the request itself (its own 400, content filter ...), and no other model took it; message,
+    code and param are the provider's."""
+
+
+class ModelRefused(ProviderRejected):
+    """The provider has no such model for our key there."""
+
+    code = "model_not_found"
 
 
 class StreamDiverged(ProviderFailed):

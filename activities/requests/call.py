@@ -1,4 +1,4 @@
-"""One provider call, and the first phase of a request: the decided model with its own quick retries."""
+"""One provider call: where it goes, what came of it, and what is learnt from that."""
 
 import asyncio
 import math
@@ -12,8 +12,9 @@ from typing import Any, Literal
 import structlog
 
 from activities.requests.delivery import Delivery, can_go_on
-from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
-from activities.requests.failures import canceled_outcome, failed_outcome, spent_usd, with_earlier
+from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target
+from activities.requests.failures import canceled_outcome, failed_outcome, with_earlier
+from activities.requests.first_phase import FirstPhase
 from activities.requests.sink import ChunkSink
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.chat.text import CHARACTERS_PER_TOKEN
@@ -22,7 +23,7 @@ from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment, ProviderFacts, deployment_specs, usable_deployments
 from modelpilot.providers.pricing import call_cost_usd
-from modelpilot.providers.retries import RetryBudget, same_model_wait_s
+from modelpilot.providers.retries import RetryBudget
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 from modelpilot.requests.records import RequestKey, RouterSnapshot
@@ -212,23 +213,25 @@ class ModelCaller:
         sleep: Sleep | None = None,
     ) -> None:
         self._clients, self._configuration = clients, configuration
-        self._sleep = sleep or slept
-        self.health, self._budget = health or DeploymentHealth(), budget or RetryBudget()
-        self._balancer = LoadBalancer(configuration, self.health, draw)
+        self.sleep = sleep or slept
+        self.health, self.budget = health or DeploymentHealth(), budget or RetryBudget()
+        self.balancer = LoadBalancer(configuration, self.health, draw)
 
     def choose(self, context: CallContext, model: str) -> Target:
         """The deployment for the next call of `model`, reserved."""
-        return self._balancer.choose(context.key.user_id, model, context.deployments(model))
+        return self.balancer.choose(context.key.user_id, model, context.deployments(model))
 
     def may_call(self, context: CallContext, model: str) -> bool:
-        """Whether any deployment of `model` is healthy."""
-        return self._balancer.may_be_called(context.key.user_id, model, context.deployments(model))
+        """Whether any deployment of `model` is healthy, and none has just refused what this request asks for."""
+        user_id, deployments = context.key.user_id, context.deployments(model)
+        refused = self.health.refusals.why_none(user_id, model, deployments, context.profile.body)
+        return refused is None and self.balancer.may_be_called(user_id, model, deployments)
 
     def has_alternative(self, context: CallContext, outcome: Outcome) -> bool:
         """Whether the model whose call failed has a healthy deployment besides the one that was called."""
         failed = outcome.attempts[-1].deployment if outcome.attempts else ""
         others = [deployment for deployment in context.deployments(outcome.model) if deployment.label != failed]
-        return self._balancer.may_be_called(context.key.user_id, outcome.model, others)
+        return self.balancer.may_be_called(context.key.user_id, outcome.model, others)
 
     async def look_up(self, user_id: str, plan: CallPlan) -> dict[str, ProviderFacts]:
         """What is known now of the providers of a plan's models; a provider that cannot be called says why."""
@@ -244,51 +247,14 @@ class ModelCaller:
         return ProviderFacts(endpoint.kind, endpoint.key_count)
 
     async def first_phase(self, context: CallContext, chosen: Target | None = None) -> Outcome:
-        """The decided model, at the deployment `chosen` before or now, and again after a failure that another call
-        may mend, at most `same_model_retries` times: elsewhere at once, or after a wait at the same deployment.
+        """The decided model, at the deployment `chosen` before or now, and whom a refusal of it goes on to (see
+        `FirstPhase`)."""
+        return await FirstPhase(self, context).run(chosen or self.choose(context, context.plan.model))
 
-        The outcome has every attempt and what is left of the total time.
-        """
-        attempts: tuple[Attempt, ...] = ()
-        tried: list[Deployment] = []
-        self._budget.note_call()
-        target: Target | None = chosen or self.choose(context, context.plan.model)
-        while target is not None:
-            tried.append(target.deployment)
-            outcome = await self.watched_call(context, target, seq=len(attempts))
-            attempts = (*attempts, *outcome.attempts)
-            target = await self._next(context, target, tried, outcome)
-            if target is not None and not await context.may_make(len(attempts)):
-                target = None
-        return _joined(outcome, attempts, context)
-
-    async def _next(
-        self, context: CallContext, failed: Target, tried: list[Deployment], outcome: Outcome
-    ) -> Target | None:
-        """Where the decided model is called once more, after the wait that this takes; None: not again."""
-        retry = len(tried) - 1
-        if retry >= context.plan.same_model_retries or not outcome.can_fall_back:
-            return None
-        other = self._elsewhere(context, failed, tried, outcome)
-        if other is not None:
-            return other
-        wait_s = _wait_before_repeat(outcome, retry, context)
-        # Its rate limit is what the wait is for; a broken one or a refused key is not called again.
-        may_repeat = wait_s is not None and self.health.why_not(failed, cooling=False) is None
-        if wait_s is None or not may_repeat or not self._budget.try_spend() or not await self._sleep(wait_s):
-            return None
-        self.health.reserve(failed)
-        return failed
-
-    def _elsewhere(
-        self, context: CallContext, failed: Target, tried: list[Deployment], outcome: Outcome
-    ) -> Target | None:
-        if not speaks_of_deployment(outcome.attempts[-1]) or context.remaining_s() <= 0.0:
-            return None
-        begun = context.sink is not None and context.sink.transcript.started
-        if begun and outcome.transient and self.health.why_not(failed) is None:
-            return None  # who wrote the part that the client has is the likeliest to write it again
-        return self._balancer.elsewhere(failed, context.deployments(failed.model), tried)
+    def note_refusal(self, context: CallContext, target: Target, outcome: Outcome) -> None:
+        """Remember that the target refused what this request asks for."""
+        place, body = (target.user_id, target.model, target.deployment), context.profile.body
+        self.health.refusals.remember(*place, body, outcome.error_param)
 
     async def watched_call(self, context: CallContext, target: Target, seq: int) -> Outcome:
         """As `call`; what is known of the deployment is updated by how it ended."""
@@ -297,10 +263,13 @@ class ModelCaller:
         attempt = outcome.attempts[-1]
         alone = len(context.deployments(target.model)) == 1
         try:
-            await self._balancer.learn(target, attempt, began_s, retry_after_s=outcome.retry_after_s, alone=alone)
+            wait_s, refused = outcome.retry_after_s, outcome.refused
+            await self.balancer.learn(target, attempt, began_s, retry_after_s=wait_s, refused=refused, alone=alone)
         except asyncio.CancelledError:
             _go_on()
             return with_earlier(canceled_outcome((), outcome.model, outcome.provider), outcome.attempts)
+        if outcome.refused == "parameter":
+            self.note_refusal(context, target, outcome)
         return outcome
 
     async def call(self, context: CallContext, model: str, seq: int, at: Target | None = None) -> Outcome:
@@ -351,13 +320,6 @@ class ModelCaller:
         await call.end()
 
 
-def _wait_before_repeat(outcome: Outcome, retry: int, context: CallContext) -> float | None:
-    if retry >= context.plan.same_model_retries or not outcome.can_fall_back or not outcome.transient:
-        return None
-    wait_s = same_model_wait_s(retry, outcome.retry_after_s, random.random())  # noqa: S311 - jitter, not secrecy
-    return wait_s if wait_s is not None and wait_s < context.remaining_s() else None
-
-
 async def slept(wait_s: float) -> bool:
     """Wait; false where the wait was canceled, after which the current task goes on."""
     try:
@@ -373,8 +335,3 @@ def _go_on() -> None:
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
-
-
-def _joined(outcome: Outcome, attempts: tuple[Attempt, ...], context: CallContext) -> Outcome:
-    remaining_ms = max(context.remaining_s() * 1000.0, 0.0)
-    return replace(outcome, attempts=attempts, cost_usd=spent_usd(attempts), remaining_ms=remaining_ms)

@@ -66,7 +66,7 @@ class DecisionSteps:
             neighbours,
             self._draw if explore else None,
             tuple(degraded),
-            self._blocked(snapshot.user_id),
+            self._blocked(snapshot.user_id, profile),
             fitted=served.fitted if served else None,
             vector=vector,
             now=time.time(),
@@ -84,8 +84,11 @@ class DecisionSteps:
             return None
         return self._predictors.get(HistoryScope(snapshot.user_id, snapshot.router.id))
 
-    def _blocked(self, user_id: str) -> Blocked:
-        return lambda model, deployments: self._health.why_none(user_id, model, deployments)
+    def _blocked(self, user_id: str, profile: RequestProfile) -> Blocked:
+        health, body = self._health, profile.body
+        return lambda model, deployments: (
+            health.why_none(user_id, model, deployments) or health.refusals.why_none(user_id, model, deployments, body)
+        )
 
     async def embed(self, text: str) -> Vector:
         """The vector of a prompt, once more where a recovery needs it."""

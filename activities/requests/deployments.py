@@ -11,15 +11,17 @@ from datetime import UTC, datetime
 
 import structlog
 
+from activities.requests.refusals import Refusals
 from modelpilot.errors import ModelPilotError
-from modelpilot.providers.breaker import Breaker, BreakerRules, State, is_healthy, refuses_key
+from modelpilot.providers.breaker import Breaker, BreakerRules, State, is_healthy
 from modelpilot.providers.deployments import Deployment, choice, healthy_choice
-from modelpilot.requests.outcome import Attempt
+from modelpilot.requests.outcome import Attempt, Refused
 from modelpilot.requests.ports import ConfigurationSource
 
 log = structlog.get_logger(__name__)
 
-# A refused key is tried again after this, even if nobody changed it here: it may have been mended at the provider.
+# A refused key or model is tried again after this, even if nobody changed it here: it may have been mended at the
+# provider.
 KEY_COOL_DOWN_S = 300.0
 # A provider's Retry-After is believed up to this.
 LONGEST_COOL_DOWN_S = 600.0
@@ -80,19 +82,22 @@ class DeploymentHealth:
         self._rules = rules or BreakerRules()
         self._breakers: dict[Target, Breaker] = {}
         self._tripped = False  # whether one of them may not be closed
-        self._refused: dict[_Key, tuple[float, str]] = {}  # when it may be tried again, and what to call it
+        # Keys that were refused or have no credit: until when, what to call them, and what was said of them.
+        self._refused: dict[_Key, tuple[float, str, str]] = {}
+        self._closed: dict[Target, float] = {}  # models that their provider refuses to this key: until when
         self._cooling: dict[Target, tuple[float, float]] = {}  # from when to when
         self._changed_at = -math.inf
+        self.refusals = Refusals(clock, maximum)
 
     def why_not(self, target: Target, *, cooling: bool = True) -> str | None:
         """Why the deployment should not be called now, as a sentence; None where it may be. `cooling` False: rate
         limits do not matter."""
         rested = self._rested(target) if cooling else None
-        return self._refused_key(target) or self._broken(target) or rested
+        return self._refused_key(target) or self._refused_model(target) or self._broken(target) or rested
 
     def why_none(self, user_id: str, model: str, deployments: Sequence[Deployment]) -> str | None:
         """Why the model should not be called now, at any of its deployments; None where one may be."""
-        if not (self._tripped or self._refused or self._cooling):
+        if not (self._tripped or self._refused or self._closed or self._cooling):
             return None  # as mostly, and this is asked about every candidate of every request
         reasons: dict[str, str] = {}
         for deployment in deployments:
@@ -107,7 +112,7 @@ class DeploymentHealth:
     def wait_s(self, target: Target) -> float:
         """Seconds until the deployment may be called; 0 where it may be now."""
         now, breaker = self.clock(), self._breakers.get(target)
-        refused_until, _ = self._refused.get(target.key, (now, ""))
+        refused_until = max(self._refused.get(target.key, (now, "", ""))[0], self._closed.get(target, now))
         _, cool_at = self._cooling.get(target, (now, now))
         probe_s = breaker.next_probe_s if breaker is not None else 0.0
         return max(refused_until - now, cool_at - now, probe_s, 0.0)
@@ -124,6 +129,7 @@ class DeploymentHealth:
         before = breaker.state
         if attempt.status == "ok":
             self._refused.pop(target.key, None)
+            self._closed.pop(target, None)
             if began_s >= self._cooling.get(target, (math.inf, 0.0))[0]:
                 del self._cooling[target]
         breaker.record(is_healthy(attempt.status, attempt.error_type), began_s)
@@ -131,18 +137,23 @@ class DeploymentHealth:
             self._tripped = any(each.state != "closed" for each in self._breakers.values())
             log.warning("breaker", deployment=target.deployment.label, model=target.model, state=breaker.state)
 
-    def refuse_key(self, target: Target, began_s: float) -> None:
-        """The provider refused its key in a call that began at `began_s`: it is skipped until the provider's
-        configuration changes or the cool-down passes."""
-        if began_s >= self._changed_at:  # otherwise it may be the old key that was refused
-            deployment = target.deployment
-            name = (
-                deployment.provider
-                if deployment.key_count == 1
-                else f"{deployment.provider}#{deployment.key_index + 1}"
-            )
-            self._refused[target.key] = self.clock() + KEY_COOL_DOWN_S, name
-            log.warning("provider_key_refused", provider=name)
+    def refuse(self, target: Target, refused: Refused, began_s: float) -> None:
+        """The provider refused its key, the credit behind it, or this model to it, in a call that began at `began_s`:
+        that is skipped until the provider's configuration changes or the cool-down passes."""
+        if began_s < self._changed_at:  # it may be the old key that was refused
+            return
+        until = self.clock() + KEY_COOL_DOWN_S
+        if refused == "model":
+            if len(self._closed) >= self._maximum:
+                del self._closed[next(iter(self._closed))]
+            self._closed[target] = until
+            log.warning("model_refused", deployment=target.deployment.label, model=target.model)
+            return
+        deployment = target.deployment
+        name = deployment.provider if deployment.key_count == 1 else f"{deployment.provider}#{deployment.key_index + 1}"
+        said = "refused its API key" if refused == "key" else "has no credit left"
+        self._refused[target.key] = until, name, said
+        log.warning("provider_key_refused", provider=name, refused=refused)
 
     def cool_down(self, target: Target, retry_after_s: float | None, began_s: float) -> None:
         """A 429 of a call that began at `began_s`: others are preferred for as long as it says, or else as long as
@@ -155,6 +166,8 @@ class DeploymentHealth:
 
     def configuration_changed(self, kind: str | None, user_id: str | None, item_id: str | None) -> None:
         """Forget what was seen of a changed provider; kind None: any may have changed."""
+        if kind == "model":
+            self.refusals.forget(lambda owner, _, model: not user_id or (owner, model) == (user_id, item_id))
         if kind not in (None, "provider"):
             return
         self._changed_at = self.clock()
@@ -166,15 +179,18 @@ class DeploymentHealth:
         def kept(targets: Iterable[Target]) -> list[Target]:
             return [each for each in targets if not touched(each.user_id, each.provider)]
 
+        self.refusals.forget(lambda owner, provider, _: touched(owner, provider))
         self._refused = {key: until for key, until in self._refused.items() if not touched(*key[:2])}
+        self._closed = {each: self._closed[each] for each in kept(self._closed)}
         self._cooling = {each: self._cooling[each] for each in kept(self._cooling)}
         self._breakers = {each: self._breakers[each] for each in kept(self._breakers)}
 
     def unhealthy_keys(self, user_id: str) -> tuple[str, ...]:
-        """The owner's providers whose key was refused, with the number of the key (`#2`) where they have several."""
+        """The owner's providers whose key was refused or has no credit left, with the number of the key (`#2`) where
+        they have several."""
         now = self.clock()
         items = self._refused.items()
-        return tuple(sorted(name for (owner, *_), (until, name) in items if owner == user_id and now < until))
+        return tuple(sorted(name for (owner, *_), (until, name, _) in items if owner == user_id and now < until))
 
     def snapshot(self, user_id: str) -> tuple[DeploymentReport, ...]:
         """Every deployment of the owner that this process has called, by provider, model and deployment."""
@@ -191,7 +207,7 @@ class DeploymentHealth:
     def count_refused_keys(self) -> int:
         """How many provider keys, of all owners, are skipped since they were refused."""
         now = self.clock()
-        return sum(now < until for until, _ in self._refused.values())
+        return sum(now < until for until, *_ in self._refused.values())
 
     def _add(self, target: Target) -> Breaker:
         if len(self._breakers) >= self._maximum:
@@ -200,12 +216,18 @@ class DeploymentHealth:
         return breaker
 
     def _refused_key(self, target: Target) -> str | None:
-        until, name = self._refused.get(target.key, (-math.inf, ""))
+        until, name, said = self._refused.get(target.key, (-math.inf, "", ""))
         left_s = until - self.clock()
         if left_s <= 0.0:
             return None
         remedy = f"PUT /api/providers/{target.provider}"
-        return f"provider {name} refused its API key ({remedy}), next try in {math.ceil(left_s)} s"
+        return f"provider {name} {said} ({remedy}), next try in {math.ceil(left_s)} s"
+
+    def _refused_model(self, target: Target) -> str | None:
+        left_s = self._closed.get(target, -math.inf) - self.clock()
+        if left_s <= 0.0:
+            return None
+        return f"provider {target.provider} refused this model, next try in {math.ceil(left_s)} s"
 
     def _rested(self, target: Target) -> str | None:
         _, until = self._cooling.get(target, (0.0, -math.inf))
@@ -273,17 +295,25 @@ class LoadBalancer:
         return len(self._blocked_s(user_id, model, deployments)) < len(deployments)
 
     async def learn(
-        self, target: Target, attempt: Attempt, began_s: float, *, retry_after_s: float | None, alone: bool
+        self,
+        target: Target,
+        attempt: Attempt,
+        began_s: float,
+        *,
+        retry_after_s: float | None,
+        refused: Refused | None,
+        alone: bool,
     ) -> None:
         """Update what is known of the deployment by how a call ended that began at `began_s` of the health's clock.
 
-        `alone`: the model can be called nowhere else, so a 429 sends nobody away from it.
+        `refused` is what the provider refused. `alone`: the model can be called nowhere else, so a 429 sends nobody
+        away from it.
         """
         self.health.record(target, attempt, began_s)
         if attempt.error_type == "rate_limited" and not alone:
             self.health.cool_down(target, retry_after_s, began_s)
-        if refuses_key(attempt.error_type, attempt.http_status) and await self._has_key(target):
-            self.health.refuse_key(target, began_s)
+        if refused == "model" or (refused in ("key", "credit") and await self._has_key(target)):
+            self.health.refuse(target, refused, began_s)
 
     async def _has_key(self, target: Target) -> bool:
         """A server that needs no key cannot have refused one, whatever its status says."""

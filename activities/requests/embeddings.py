@@ -68,13 +68,14 @@ class EmbeddingCaller:
             answer = await self._clients.embedder_for(endpoint.kind).embed(endpoint, deployment.provider_model, body)
         except ProviderError as error:
             failed = call.attempt("error", error)
-            await self._balancer.learn(target, failed, call.began_s, retry_after_s=error.retry_after_s, alone=alone)
+            wait_s, refused = error.retry_after_s, error.refused
+            await self._balancer.learn(target, failed, call.began_s, retry_after_s=wait_s, refused=refused, alone=alone)
             return Embedded((*earlier, failed), error=error)
         except asyncio.CancelledError:
             health.record(target, call.attempt("canceled"), call.began_s)
             raise
         done = call.attempt("ok")
-        await self._balancer.learn(target, done, call.began_s, retry_after_s=None, alone=alone)
+        await self._balancer.learn(target, done, call.began_s, retry_after_s=None, refused=None, alone=alone)
         return Embedded((*earlier, done), answer)
 
 

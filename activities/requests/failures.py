@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from modelpilot.errors import (
+    ContextLengthExceeded,
     DependencyUnavailable,
     ModelPilotError,
+    ModelRefused,
     NoCandidate,
     ProviderFailed,
     ProviderRejected,
     ProviderTimedOut,
     RequestCanceled,
+    RequestRefused,
     StreamDiverged,
 )
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
@@ -31,6 +34,9 @@ def failed_outcome(attempts: tuple[Attempt, ...], error: ProviderError, *, can_f
         error_code=error.error_type,
         error_message=error.message,
         error_status=error.http_status,
+        provider_code=error.code,
+        error_param=error.param,
+        refused=error.refused,
         retry_after_s=error.retry_after_s,
         can_fall_back=can_fall_back and error.remedy is not Remedy.GIVE_UP,
         transient=error.remedy is Remedy.RETRY_SAME,
@@ -70,6 +76,28 @@ def outcome_of_attempts(attempts: Sequence[Attempt], remaining_ms: float = 0.0) 
     )
 
 
+# Error types of attempts that no repeat of the same model mends.
+_FINAL = frozenset({"bad_request", "context_length", "content_filter", "authentication", "permission", "not_found"})
+# Of refusals, those that tell the client what it can do about them.
+_OF_REQUEST = frozenset({"bad_request", "context_length"})
+
+
+def is_refusal(outcome: Outcome) -> bool:
+    """Whether the model refused this request, or is refused itself, so that the next model is asked at once."""
+    return outcome.status == "failed" and outcome.refused in ("model", "parameter", "request")
+
+
+def refusing_models(attempts: Sequence[Attempt]) -> set[str]:
+    """The models whose last attempt says that they will not take this request."""
+    last = {attempt.model: attempt.error_type for attempt in attempts}
+    return {model for model, error_type in last.items() if error_type in _FINAL}
+
+
+def telling(refusals: Sequence[Outcome]) -> Outcome:
+    """Of several refusals the one to answer with: the first that is about the request, or else the first."""
+    return next((each for each in refusals if each.error_code in _OF_REQUEST), refusals[0])
+
+
 def made_up_outcome(request: RouteRequestInput, code: str, message: str) -> Outcome:
     """The outcome of a request that ended in none by itself."""
     return Outcome("failed", request.plan.model, request.provider, error_code=code, error_message=message)
@@ -101,15 +129,37 @@ def outcome_error(outcome: Outcome, request_id: str) -> ModelPilotError:
         return DependencyUnavailable(text, retry_after_s=1.0)
     if outcome.error_code == NoCandidate.code:
         return NoCandidate(text, details=details)
+    details["providerStatus"] = outcome.error_status
+    if (refusal := _refusal_shown(outcome)) is not None:
+        kind, code = refusal
+        return kind(text, code=code, param=outcome.error_param, details=details)
+    return _failure_shown(outcome, text, details)
+
+
+def _refusal_shown(outcome: Outcome) -> tuple[type[ModelPilotError], str] | None:
+    """How the provider's refusal is told: the error, and its code; None where it is no refusal of the request."""
+    code = outcome.provider_code
+    match outcome.error_code:
+        case "bad_request":
+            return RequestRefused, code or RequestRefused.code
+        case "context_length":
+            return RequestRefused, ContextLengthExceeded.code
+        case "content_filter":
+            return RequestRefused, "content_filter"
+        case "not_found" if outcome.refused == "model":
+            return ModelRefused, code or ModelRefused.code
+    return None
+
+
+def _failure_shown(outcome: Outcome, text: str, details: dict[str, object]) -> ModelPilotError:
     message = f"{outcome.provider or 'provider'} failed after {len(outcome.attempts)} attempt(s): {text}"
     kind: type[ProviderFailed] = ProviderFailed
     if outcome.error_code in _TIMEOUTS:
         kind = ProviderTimedOut
     elif outcome.error_code == StreamDiverged.code:
         kind = StreamDiverged
-    elif outcome.error_code in ("bad_request", "context_length", "content_filter", "answer_too_large"):
+    elif outcome.error_code == "answer_too_large":
         kind = ProviderRejected
-    details["providerStatus"] = outcome.error_status
     return kind(message, retry_after_s=outcome.retry_after_s, details=details)
 
 

@@ -12,7 +12,13 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from activities.requests.call import CallContext, ModelCaller, Sleep, slept
-from activities.requests.failures import canceled_outcome, outcome_of_attempts, with_earlier
+from activities.requests.failures import (
+    canceled_outcome,
+    is_refusal,
+    outcome_of_attempts,
+    refusing_models,
+    with_earlier,
+)
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.retries import FALLBACK_SEQ, MAXIMUM_WAIT_S, fallback_model, fallback_wait_s
 from modelpilot.requests.outcome import Attempt, Outcome
@@ -59,7 +65,8 @@ class Fallbacks:
             earlier = [attempt for attempt in made if attempt.seq >= FALLBACK_SEQ]
             # What a process that was shut down had begun counts as no attempt.
             number = sum(attempt.status != "canceled" for attempt in earlier)
-            if number >= context.plan.retry_attempts or context.remaining_s() <= 0.0:
+            model = self._model(context, (*failed.attempts, *made), number)
+            if model is None or number >= context.plan.retry_attempts or context.remaining_s() <= 0.0:
                 last = outcome_of_attempts([attempt for attempt in earlier if attempt.status != "canceled"])
                 return with_earlier(last or failed, (*failed.attempts, *made))
             seq = max((attempt.seq for attempt in earlier), default=FALLBACK_SEQ - 1) + 1
@@ -74,7 +81,7 @@ class Fallbacks:
             if not await run(self._sleep(self._poll_s)):
                 return _left(failed, made)
         # Who left while the call was claimed gets none.
-        outcome = None if gone() else await self._call(context, failed, earlier, number, seq, run)
+        outcome = None if gone() else await self._call(context, failed, model, number, seq, run)
         if outcome is None:
             return _left(failed, made)
         return await self._kept(context, failed, made, self._judged(context, failed, made, outcome, number))
@@ -109,10 +116,9 @@ class Fallbacks:
         return await self._ledger.find_attempts(context.key)
 
     async def _call(
-        self, context: CallContext, failed: Outcome, earlier: Sequence[Attempt], number: int, seq: int, run: Run
+        self, context: CallContext, failed: Outcome, model: str, number: int, seq: int, run: Run
     ) -> Outcome | None:
         """The outcome of one call; None where the client left during the wait before it."""
-        model = self._model(context, earlier, number)
         # The first fallback is immediate, unless it is the model that has just asked for a wait, which has to fit.
         asked_s = self._asked_wait_s(context, failed, model) if number == 0 else None
         wait_s = asked_s if asked_s is not None and asked_s < context.remaining_s() else 0.0
@@ -125,18 +131,25 @@ class Fallbacks:
         self, context: CallContext, failed: Outcome, made: Sequence[Attempt], outcome: Outcome, number: int
     ) -> Outcome | NextAttempt:
         again = outcome.status == "failed" and outcome.can_fall_back and number + 1 < context.plan.retry_attempts
-        if again:
-            earlier = [attempt for attempt in (*made, *outcome.attempts) if attempt.seq >= FALLBACK_SEQ]
-            asked_s = self._asked_wait_s(context, outcome, self._model(context, earlier, number + 1))
+        attempts = (*failed.attempts, *made, *outcome.attempts)
+        model = self._model(context, attempts, number + 1) if again else None
+        if model is not None:
+            asked_s = self._asked_wait_s(context, outcome, model)
             wait_s = fallback_wait_s(number + 1) if asked_s is None else asked_s
             if wait_s < context.remaining_s():
                 return NextAttempt(outcome, number + 1, wait_s)
-        return with_earlier(outcome, (*failed.attempts, *made))
+        # What is wrong between this request and the last model says less than why the first one failed.
+        return with_earlier(failed if is_refusal(outcome) and outcome.can_fall_back else outcome, attempts)
 
-    def _model(self, context: CallContext, earlier: Sequence[Attempt], number: int) -> str:
-        """The model of fallback attempt `number`, passing over those that something known here speaks against."""
-        tried = [attempt.model for attempt in earlier if attempt.status != "canceled"]
-        return fallback_model(context.plan.fallback_models, number, tried, partial(self._caller.may_call, context))
+    def _model(self, context: CallContext, attempts: Sequence[Attempt], number: int) -> str | None:
+        """The model of fallback attempt `number`, passing over those that something known here speaks against; None
+        where each has refused the request. A refusal by one of them brings in the decision's next candidates."""
+        plan, refused = context.plan, refusing_models(attempts)
+        models = plan.fallback_models
+        if refused.intersection(models):
+            models = tuple(dict.fromkeys((*models, *plan.next_models)))
+        tried = [each.model for each in attempts if each.seq >= FALLBACK_SEQ and each.status != "canceled"]
+        return fallback_model(models, number, tried, partial(self._caller.may_call, context), refused)
 
     def _asked_wait_s(self, context: CallContext, failed: Outcome, model: str) -> float | None:
         """The Retry-After of the call that failed, at most a minute, where `model` is the same one and can only be

@@ -152,7 +152,7 @@ def _client_name(request: web.Request) -> str | None:
 
 def _plan(decided: Decided) -> CallPlan:
     router, profile, decision = decided.snapshot.router, decided.profile, decided.decision
-    names = dict.fromkeys((decision.selected, *decision.fallbacks))
+    names = dict.fromkeys((decision.selected, *decision.fallbacks, *decision.next_models))
     return CallPlan(
         model=decision.selected,
         specs={name: decided.snapshot.models[name].to_wire() for name in names},
@@ -166,4 +166,5 @@ def _plan(decided: Decided) -> CallPlan:
         on_stream_cut=router.on_stream_cut,
         connect_ms=router.timeouts.connect_ms,
         upstream=router.upstream,
+        next_models=decision.next_models,
     )

@@ -17,7 +17,6 @@ _log = logging.getLogger(__name__)
 # These always say when to come back: without a better figure, soon, since restarts take seconds.
 _DEFAULT_RETRY_AFTER_S = 1.0
 _COME_BACK_STATUSES = frozenset({429, 503})
-_PASSED_ON_STATUSES = frozenset({400, 404, 413, 422})
 _RESERVED = frozenset({"message", "type", "param", "code"})
 
 
@@ -55,6 +54,9 @@ _TABLE: Mapping[type[errors.ModelPilotError], _Row] = {
     UnsupportedEncoding: _Row(415, "invalid_request_error"),
     errors.IdempotencyMismatch: _Row(422, "invalid_request_error"),
     errors.NoCandidate: _Row(422, "invalid_request_error"),
+    errors.ContextLengthExceeded: _Row(400, "invalid_request_error"),
+    errors.RequestRefused: _Row(400, "invalid_request_error"),
+    errors.ModelRefused: _Row(404, "not_found_error"),
     errors.ProviderRejected: _Row(502, "provider_error"),
     errors.ProviderTimedOut: _Row(504, "provider_error", retriable=True),
     errors.ProviderFailed: _Row(502, "provider_error", retriable=True),
@@ -108,10 +110,16 @@ def describe(error: BaseException) -> ErrorView:
 
 
 def error_response(
-    error: BaseException, envelope: Envelope = openai_envelope, request_id: str | None = None
+    error: BaseException,
+    envelope: Envelope = openai_envelope,
+    request_id: str | None = None,
+    invalid_status: int | None = None,
 ) -> web.Response:
-    """The answer for `error`. The caller logs; see `log_unexpected`."""
+    """The answer for `error`; `invalid_status` is what this route calls a bad body. The caller logs; see
+    `log_unexpected`."""
     view = replace(describe(error), request_id=request_id)
+    if invalid_status is not None and isinstance(error, errors.InvalidRequest):
+        view = replace(view, status=invalid_status)
     return json_response(envelope(view), view.status, view.headers)
 
 
@@ -128,18 +136,10 @@ def log_unexpected(error: BaseException, method: str, route: str, request_id: st
 
 def _describe_own(error: errors.ModelPilotError) -> ErrorView:
     row = next(_TABLE[cls] for cls in type(error).__mro__ if cls in _TABLE)
-    status = _provider_status(error, row.status)
-    headers = _retry_headers(error, status, row.retriable)
-    if status == 401:
+    headers = _retry_headers(error, row.status, row.retriable)
+    if row.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return ErrorView(status, row.type, error.code, error.message, error.param, error.details, headers)
-
-
-def _provider_status(error: errors.ModelPilotError, status: int) -> int:
-    """A provider's refusal keeps its status where that speaks of the client's request, not of our account there."""
-    if isinstance(error, errors.ProviderRejected) and error.details.get("providerStatus") in _PASSED_ON_STATUSES:
-        return int(error.details["providerStatus"])
-    return status
+    return ErrorView(row.status, row.type, error.code, error.message, error.param, error.details, headers)
 
 
 def _retry_headers(error: errors.ModelPilotError, status: int, retriable: bool) -> dict[str, str]:

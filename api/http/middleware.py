@@ -128,7 +128,9 @@ def _answer_error(request: web.Request, error: Exception) -> web.StreamResponse:
     if started is not None:
         return _cut(request, started)
     spec = request.app[ROUTES].find(request.match_info.route)
-    return error_response(error, spec.envelope if spec else openai_envelope, request[REQUEST_ID])
+    if spec is None:
+        return error_response(error, openai_envelope, request[REQUEST_ID])
+    return error_response(error, spec.envelope, request[REQUEST_ID], spec.invalid_status)
 
 
 def _cut(request: web.Request, started: web.StreamResponse) -> web.StreamResponse:

@@ -33,7 +33,8 @@ class RouteSpec:
     let in as well.
 
     `request` and `response` are the bodies' models (None: no JSON body); `status` is that of success; `envelope`
-    shapes the errors of this route.
+    shapes the errors of this route. `invalid_status` is the status of a bad body where it is not the usual 422: 400 on
+    the routes that SDKs call, as at OpenAI and Anthropic.
     """
 
     method: str
@@ -49,6 +50,7 @@ class RouteSpec:
     media_type: str = "application/json"
     envelope: Envelope = field(default=openai_envelope)
     also: frozenset[Scope] = frozenset()
+    invalid_status: int | None = None
 
 
 class RouteTable:

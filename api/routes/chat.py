@@ -40,12 +40,10 @@ def routes() -> list[RouteSpec]:
     }
     summary = "Route a chat request (or call one model, by `model`)"
     explain, deciding = "/router/{router_id}/explain", "The decision for a body, without calling a provider"
+    chat = partial(RouteSpec, "POST", scope="route", tag="routing", request=ChatBody, invalid_status=400)
     return [
-        *(
-            RouteSpec("POST", path, admitted(handler), "route", summary, "routing", ChatBody, ChatCompletion)
-            for path, handler in paths.items()
-        ),
-        RouteSpec("POST", explain, admitted(_explain), "route", deciding, "routing", ChatBody, DecisionView),
+        *(chat(path, admitted(handler), summary=summary, response=ChatCompletion) for path, handler in paths.items()),
+        chat(explain, admitted(_explain), summary=deciding, response=DecisionView),
     ]
 
 

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -66,8 +67,8 @@ class EmbeddingList(BaseModel):
 def routes() -> list[RouteSpec]:
     """The route of this module. Its application has `EMBEDDINGS`."""
     summary = "Embeddings of one model of the catalogue"
-    handler = admitted(_create)
-    return [RouteSpec("POST", "/v1/embeddings", handler, "route", summary, "openai", EmbeddingsBody, EmbeddingList)]
+    embeddings = partial(RouteSpec, "POST", "/v1/embeddings", admitted(_create), "route", summary, "openai")
+    return [embeddings(request=EmbeddingsBody, response=EmbeddingList, invalid_status=400)]
 
 
 async def _create(request: web.Request) -> web.StreamResponse:

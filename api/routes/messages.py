@@ -19,6 +19,7 @@ from api.http.errors import ErrorView
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
 from modelpilot.chat.body import ChatBody
+from modelpilot.errors import ContextLengthExceeded
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
@@ -35,6 +36,7 @@ _ERROR_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_TOO_LONG = "prompt is too long"
 
 
 class Message(BaseModel):
@@ -58,7 +60,9 @@ class TokenCount(BaseModel):
 
 def routes() -> list[RouteSpec]:
     """The routes of this module. Their application has `SUBMISSIONS`."""
-    anthropic = partial(RouteSpec, "POST", scope="route", tag="routing", envelope=anthropic_envelope)
+    anthropic = partial(
+        RouteSpec, "POST", scope="route", tag="routing", envelope=anthropic_envelope, invalid_status=400
+    )
     routing = "Route a request in Anthropic's Messages format (or call one model, by `model`)"
     counting = "Estimate the input tokens of a Messages request"
     return [
@@ -78,7 +82,11 @@ def anthropic_envelope(view: ErrorView) -> dict[str, Any]:
     kind = _ERROR_TYPES.get(view.status, "invalid_request_error" if view.status < 500 else "api_error")
     details = {**view.details}
     request_id = details.pop("requestId", view.request_id)
-    error = {**details, "type": kind, "message": view.message, "param": view.param, "code": view.code}
+    message = view.message
+    # The words by which Anthropic's clients know that they must shorten the conversation.
+    if view.code == ContextLengthExceeded.code and not message.lower().startswith(_TOO_LONG):
+        message = f"{_TOO_LONG}: {message}"
+    error = {**details, "type": kind, "message": message, "param": view.param, "code": view.code}
     return {"type": "error", "error": error, "request_id": request_id}
 
 

@@ -201,19 +201,22 @@ def _broken_streams() -> list[Scenario]:
 def _refusals() -> list[Scenario]:
     long, filtered = _fails(0, "context_length"), _fails(0, "content_filter")
     larger = ("small", "large+latency5")  # the windows of 16,384 and 262,144 tokens
-    refused = (400, "provider_rejected")
     words = 20_000
     return [
         *_both(Scenario("context-fallback", CONTEXT, larger, (long, _ok(1)), prompt_words=words)),
         *_both(
             Scenario(
-                "context-alone", CONTEXT, ("small",), (long,), prompt_words=words, error=refused,
+                "context-alone", CONTEXT, ("small",), (long,), prompt_words=words,
+                error=(400, "context_length_exceeded"),
                 says="maximum context length is 16384 tokens",
             )
         ),
         *_both(Scenario("filter-fallback", FILTER, ("small+filter", QUICK), (filtered, _ok(1)))),
         *_both(
-            Scenario("filter-alone", FILTER, ("small+filter",), (filtered,), error=refused, says="the content filter")
+            Scenario(
+                "filter-alone", FILTER, ("small+filter",), (filtered,), error=(400, "content_filter"),
+                says="the content filter",
+            )
         ),
         *_both(Scenario("filter-midway", FILTER, ("small+filtered", QUICK), (_ok(0),), finish="content_filter")),
     ]  # fmt: skip

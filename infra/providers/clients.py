@@ -40,7 +40,7 @@ class ChatClient:
         wire, endpoint = self._wire, call.endpoint
         if fields := wire.unsupported_fields(call.body):
             message = f"this provider cannot honour: {', '.join(fields)}"
-            raise ProviderError("bad_request", message, Remedy.FALL_BACK)
+            raise ProviderError("bad_request", message, Remedy.FALL_BACK, refused="request")
         request = UpstreamRequest(
             url=wire.chat_url(endpoint.base_url, call.model, call.whole),
             headers=wire.headers(endpoint.base_url, endpoint.api_key, call.request_id),

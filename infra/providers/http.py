@@ -341,4 +341,4 @@ def _payload(body: JsonObject) -> bytes | io.BytesIO:
 def _check_key(key: str | None) -> None:
     if key is not None and not (key.isascii() and key.isprintable()):
         message = "the provider's key holds characters that no header may hold"
-        raise ProviderError("authentication", message, Remedy.FALL_BACK, unhealthy_key=True)
+        raise ProviderError("authentication", message, Remedy.FALL_BACK, refused="key")

@@ -6,7 +6,7 @@ Unix seconds. Every method of a port raises DependencyUnavailable when the datab
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 from modelpilot.errors import InvalidRequest, ModelPilotError
 
@@ -23,13 +23,13 @@ _USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}", re.ASCII)
 class WrongCredentials(ModelPilotError):
     """User name or password is wrong, or the user is disabled (deliberately not told apart)."""
 
-    code: ClassVar[str] = "wrong_credentials"
+    code = "wrong_credentials"
 
 
 class TooManyAttempts(ModelPilotError):
     """Too many wrong passwords for this user name or from this address; `retry_after_s` says until when."""
 
-    code: ClassVar[str] = "too_many_attempts"
+    code = "too_many_attempts"
 
 
 @dataclass(frozen=True, slots=True)

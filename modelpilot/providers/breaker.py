@@ -76,11 +76,6 @@ def is_healthy(status: str, error_type: str | None) -> bool | None:
     return False if status == "error" and error_type in _SPEAKING else None
 
 
-def refuses_key(error_type: str | None, http_status: int | None) -> bool:
-    """Whether the provider refused the key itself; a 402 (billing), also a permission error, does not."""
-    return error_type == "authentication" or (error_type == "permission" and http_status == 403)
-
-
 class Breaker:
     """The state machine of one deployment. `clock` gives seconds that never go back."""
 

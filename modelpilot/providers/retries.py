@@ -1,7 +1,7 @@
 """When a failed call is repeated, and with which model; and how many repeats a process allows itself."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from modelpilot.providers.breaker import RollingCount
@@ -18,20 +18,25 @@ FALLBACK_SEQ = 100  # attempts of the fallback phase are numbered from here
 
 
 def fallback_model(
-    models: Sequence[str], attempt: int, tried: Sequence[str] = (), may_call: Callable[[str], bool] = lambda _: True
-) -> str:
+    models: Sequence[str],
+    attempt: int,
+    tried: Sequence[str] = (),
+    may_call: Callable[[str], bool] = lambda _: True,
+    refused: Collection[str] = (),
+) -> str | None:
     """The model of fallback attempt `attempt` (0-based): the list again and again, each model in its turn.
 
     A model that may not be called now is passed over, and the next one takes its turn; `tried` are the models of the
     fallback attempts before this one, since a turn that was passed over is not given back. Where none may be called,
-    the one whose turn it is.
+    the one whose turn it is. Those that `refused` the request are not called again: None where all did.
     """
     turn = 0
     for model in tried:
         turn += next((step for step in range(len(models)) if models[(turn + step) % len(models)] == model), 0) + 1
     turn = max(turn, attempt)  # more attempts may have been made than were recorded
     order = [models[(turn + step) % len(models)] for step in range(len(models))]
-    return next((model for model in order if may_call(model)), order[0])
+    order = [model for model in order if model not in refused]
+    return next((model for model in order if may_call(model)), order[0] if order else None)
 
 
 def fallback_wait_s(attempt: int) -> float:

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from modelpilot.wire.jsonb import dump
 
+# What a provider refused: its key, the account's credit, the model to this key, a parameter that the model does not
+# have, or this request to this model (parameters, length), which another model may take.
+Refused = Literal["key", "credit", "model", "parameter", "request"]
 OutcomeStatus = Literal["completed", "failed", "canceled"]
 
 
@@ -78,6 +81,9 @@ class Outcome:
     error_code: str | None = None
     error_message: str | None = None
     error_status: int | None = None
+    provider_code: str | None = None  # the provider's own code, and the parameter that it names
+    error_param: str | None = None
+    refused: Refused | None = None
     retry_after_s: float | None = None
     can_fall_back: bool = False
     transient: bool = False  # the same model may answer in a moment
@@ -120,7 +126,7 @@ class ProviderError(Exception):
     `error_type` is one of: connection_error, timeout_connect, timeout_first_token, timeout_idle, timeout_total,
     stream_cut, malformed_response, rate_limited, server_error, overloaded, authentication, permission, not_found,
     context_length, content_filter, empty_answer, bad_request, answer_too_large. `retry_after_s` is None where the
-    provider gave no usable value. `unhealthy_key` says that the provider's key itself was refused.
+    provider gave no usable value. `refused` says what the provider refused, `code` and `param` are its own words.
     """
 
     def __init__(
@@ -131,7 +137,9 @@ class ProviderError(Exception):
         *,
         http_status: int | None = None,
         retry_after_s: float | None = None,
-        unhealthy_key: bool = False,
+        refused: Refused | None = None,
+        code: str | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.error_type = error_type
@@ -139,4 +147,6 @@ class ProviderError(Exception):
         self.remedy = remedy
         self.http_status = http_status
         self.retry_after_s = retry_after_s
-        self.unhealthy_key = unhealthy_key
+        self.refused = refused
+        self.code = code
+        self.param = param

@@ -19,8 +19,8 @@ from modelpilot.wire.jsonb import load
 class CallPlan:
     """How to call: the decided model first, then the fallbacks. Milliseconds.
 
-    `specs` holds the catalogue entry of each (ModelSpec as JSON), so that a catalogue changed meanwhile cannot strand
-    a request that was accepted.
+    `specs` holds the catalogue entry of each that is named here (ModelSpec as JSON), so that a catalogue changed
+    meanwhile cannot strand a request that was accepted.
     """
 
     model: str
@@ -35,6 +35,8 @@ class CallPlan:
     on_stream_cut: str = "resume"  # or "restart": where a repeated stream diverges from what the client has
     connect_ms: int = 5_000
     upstream: str = "stream"  # or "whole": how answers are asked for, whatever the client wants
+    # Where a model's refusal goes on to: the fallbacks, then the decision's next candidates.
+    next_models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

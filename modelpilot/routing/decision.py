@@ -113,6 +113,7 @@ class Decision:
     requires: dict[str, Any] = field(default_factory=dict)  # what a model had to be able to do
     overrides: dict[str, Any] | None = None
     fallbacks: tuple[str, ...] = ()  # the router's, in order, without those that could not serve this request anyway
+    next_models: tuple[str, ...] = ()  # whom a refusal goes on to: the fallbacks, then the best of the other candidates
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it and the ledger stores it: no prompt text in it."""

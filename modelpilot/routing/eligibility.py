@@ -33,12 +33,19 @@ def cannot_serve(model: ModelSpec, needs: Needs) -> str | None:
     missing = needs.capabilities.difference(model.capabilities)
     if missing:
         return f"lacks the capability {', '.join(sorted(missing))}"
-    window, wanted = model.limits.context_window, needs.max_output_tokens or 0
-    if window is not None and needs.prompt_tokens + wanted > window:
-        return f"needs about {needs.prompt_tokens + wanted} tokens of context, the window is {window}"
+    if (too_long := exceeds_window(model, needs)) is not None:
+        return too_long
+    wanted = needs.max_output_tokens or 0
     if model.limits.max_tokens is not None and wanted > model.limits.max_tokens:
         return f"{wanted} output tokens requested, the model gives at most {model.limits.max_tokens}"
     return None
+
+
+def exceeds_window(model: ModelSpec, needs: Needs) -> str | None:
+    """Prompt and answer together against the context window."""
+    window, tokens = model.limits.context_window, needs.prompt_tokens + (needs.max_output_tokens or 0)
+    too_long = window is not None and tokens > window
+    return f"needs about {tokens} tokens of context, the window is {window}" if too_long else None
 
 
 def cannot_honour(kind: ProviderKind | None, body: JsonObject) -> str | None:

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelpilot.chat.profile import RequestProfile
-from modelpilot.errors import NoCandidate
+from modelpilot.errors import ContextLengthExceeded, NoCandidate
 from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestFacts, predict
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
-from modelpilot.routing.eligibility import breaks_constraint, cannot_honour, cannot_serve
+from modelpilot.routing.eligibility import breaks_constraint, cannot_honour, cannot_serve, exceeds_window
 from modelpilot.routing.exploration import winning_shares
 from modelpilot.routing.router import Constraints, Router
 from modelpilot.routing.scoring import lower_is_better, weighted_total
@@ -23,6 +23,8 @@ _UNITS = ("USD", "ms", "share", "gCO2e")  # of cost, latency, quality and carbon
 _UNSCORED = (0.0, 0.0, 0.0, 0.0)
 _UNKNOWN = (None, None, None, None)
 _NO_CONSTRAINTS = Constraints()
+# So many of the decision's other candidates are tried where models refuse a request, beside the configured fallbacks.
+MOST_CANDIDATES_TRIED = 3
 
 # Says of a model and its deployments why it should not be called just now (every breaker open, every key refused,
 # every deployment rate limited), or None.
@@ -76,7 +78,9 @@ def decide(
     if chosen is None and preferred:
         chosen = next((name for name in named if assess(name, blocked).excluded_because is None), None)
     if chosen is None:
-        candidates, chosen = _best_blocked(assessed, shares)
+        candidates, chosen = _best_blocked(assessed, shares, profile)
+    # What is blocked now may be well again when its turn comes.
+    fallbacks = tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None)
     return Decision(
         selected=chosen,
         candidates=tuple(candidates),
@@ -84,10 +88,15 @@ def decide(
         propensity=propensity,
         explored=explored,
         degraded=degraded,
-        # What is blocked now may be well again when its turn comes.
-        fallbacks=tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None),
+        fallbacks=fallbacks,
+        next_models=_next_models(chosen, fallbacks, ranked),
         **_asked(profile, snapshot),
     )
+
+
+def _next_models(chosen: str, fallbacks: Sequence[str], ranked: Sequence[Candidate]) -> tuple[str, ...]:
+    others = [candidate.model for candidate in ranked if candidate.model not in (chosen, *fallbacks)]
+    return tuple(dict.fromkeys(name for name in (*fallbacks, *others[:MOST_CANDIDATES_TRIED]) if name != chosen))
 
 
 def _named(router: Router) -> Sequence[str]:
@@ -109,11 +118,22 @@ def _asked(profile: RequestProfile, snapshot: RouterSnapshot) -> dict[str, Any]:
     }
 
 
-def no_candidate(candidates: Sequence[Candidate]) -> NoCandidate:
+def _no_candidate(assessed: Sequence[_Assessed], profile: RequestProfile) -> NoCandidate:
     """The error that says for each model why it cannot serve the request."""
-    reasons = [{"model": c.model, "excludedBecause": c.excluded_because} for c in candidates]
+    reasons = [{"model": each.model, "excludedBecause": each.excluded_because} for each in assessed]
     sentences = "; ".join(f"{reason['model']}: {reason['excludedBecause']}" for reason in reasons)
-    return NoCandidate(f"No model can serve this request. {sentences}", param="model", details={"candidates": reasons})
+    details = {"candidates": reasons}
+    # Where a shorter prompt would be served, the error says so in the words that clients know from the providers.
+    windows = [
+        each.spec.limits.context_window or 0
+        for each in assessed
+        if each.spec is not None and each.excluded_because == exceeds_window(each.spec, profile)
+    ]
+    if windows:
+        tokens = profile.prompt_tokens + (profile.max_output_tokens or 0)
+        text = f"prompt is too long: {tokens} tokens > {max(windows)} maximum context length. {sentences}"
+        return ContextLengthExceeded(text, param="messages", details=details)
+    return NoCandidate(f"No model can serve this request. {sentences}", param="model", details=details)
 
 
 def _predictions(
@@ -158,12 +178,14 @@ def _assessor(
     return assess
 
 
-def _best_blocked(assessed: Sequence[_Assessed], shares: Sequence[float]) -> tuple[list[Candidate], str]:
+def _best_blocked(
+    assessed: Sequence[_Assessed], shares: Sequence[float], profile: RequestProfile
+) -> tuple[list[Candidate], str]:
     """The best of those that are only blocked. Raises NoCandidate where there is none."""
     freed = [a._replace(excluded_because=None) if a.excluded_by == "blocked" else a for a in assessed]
     ranked = _ranked(_score(freed, shares))
     if not ranked:
-        raise no_candidate(_score(assessed, shares))
+        raise _no_candidate(assessed, profile)
     chosen = ranked[0].model
     tried = [free if free.model == chosen else a for a, free in zip(assessed, freed, strict=True)]
     return _score(tried, shares), chosen

@@ -1,101 +1,17 @@
 """Every way a provider call can fail, classified by status and error body into a `ProviderError`.
 
-The error bodies of OpenAI, Anthropic, Gemini and their many relatives are read into one shape.
+A refusal is sorted by what it is about: the key, its credit, the model, what this model takes, or the request's body.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
-import orjson
-
-from modelpilot.requests.outcome import ProviderError, Remedy
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
-
-
-@dataclass(frozen=True, slots=True)
-class _ErrorEnvelope:
-    """What an error body says. `names` are its machine-readable words (code, type, status, reason), lower case."""
-
-    message: str | None = None
-    names: frozenset[str] = frozenset()
-    status: int | None = None  # the HTTP status named inside the body
-    retry_after_s: float | None = None
-    flagged: bool = False  # the input was flagged by moderation
-
-
-def _read_envelope(body: Any) -> _ErrorEnvelope | None:
-    """The error in parsed JSON, or None where the JSON is no error."""
-    if isinstance(body, list) and body:
-        body = body[0]  # Gemini without SSE wraps everything in an array
-    if not isinstance(body, dict):
-        return None
-    error = body.get("error")
-    if isinstance(error, dict):
-        return _from_object(error)
-    if isinstance(error, str) and error:
-        return _ErrorEnvelope(message=error, names=frozenset(_words(body)), status=_status(body))
-    if body.get("object") == "error" or body.get("type") == "error":
-        return _from_object(body)
-    return None
-
-
-def _read_error_body(body: bytes) -> _ErrorEnvelope:
-    """The error in the body of an error response, which may be any text at all."""
-    try:
-        parsed = orjson.loads(body)
-    except ValueError:
-        return _ErrorEnvelope(message=_plain_text(body))
-    if (envelope := _read_envelope(parsed)) is not None:
-        return envelope
-    fields = as_object(parsed)
-    message = next((fields[key] for key in ("message", "detail") if isinstance(fields.get(key), str)), None)
-    return _ErrorEnvelope(message=message, names=frozenset(_words(fields)))
-
-
-def _from_object(error: JsonObject) -> _ErrorEnvelope:
-    details = as_objects(error.get("details"))
-    message = error.get("message")
-    return _ErrorEnvelope(
-        message=message if isinstance(message, str) else None,
-        names=frozenset(_words(error, as_object(error.get("innererror")), *details)),
-        status=_status(error),
-        retry_after_s=next((delay for detail in details if (delay := _delay(detail)) is not None), None),
-        # OpenRouter reports moderation as 403 and says what was flagged in the metadata.
-        flagged="flagged_input" in as_object(error.get("metadata")),
-    )
-
-
-def _words(*objects: JsonObject) -> Iterator[str]:
-    for item in objects:
-        for key in ("code", "type", "status", "reason"):
-            if isinstance(word := item.get(key), str):
-                yield word.lower()
-
-
-def _status(error: JsonObject) -> int | None:
-    for key in ("code", "status", "http_status"):
-        value = str(error.get(key, ""))
-        if re.fullmatch(r"[45][0-9]{2}", value):
-            return int(value)
-    return None
-
-
-def _delay(detail: JsonObject) -> float | None:
-    # google.rpc.RetryInfo: a duration such as "34s" or "34.07s".
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)s", str(detail.get("retryDelay", "")))
-    return float(match[1]) if match else None
-
-
-def _plain_text(body: bytes) -> str | None:
-    text = body.decode("utf-8", "replace").strip()
-    # A proxy's HTML page or broken JSON says nothing to the reader of an error message.
-    return None if not text or text[0] in "<{[" else text
-
+from modelpilot.requests.outcome import ProviderError, Refused, Remedy
+from modelpilot.wire.envelopes import ErrorEnvelope, read_envelope, read_error_body
 
 MAX_RETRY_AFTER_S = 3_600.0
 # Whole seconds are the standard; fractions are common. No sign, no exponent, ASCII digits only.
@@ -140,6 +56,7 @@ def _http_date(text: str) -> datetime | None:
 # A wait that a request may as well spend on the same model; beyond it another model is quicker.
 SHORT_RETRY_AFTER_S = 5.0
 _MESSAGE_LIMIT = 500
+_NAME_LIMIT = 100  # of a provider's code or parameter
 
 _REMEDIES = {
     "connection_error": Remedy.RETRY_SAME,
@@ -157,22 +74,46 @@ _REMEDIES = {
     "context_length": Remedy.FALL_BACK,
     "content_filter": Remedy.FALL_BACK,
     "empty_answer": Remedy.FALL_BACK,
-    "bad_request": Remedy.GIVE_UP,
+    "bad_request": Remedy.FALL_BACK,  # unless it is about the body
     "answer_too_large": Remedy.GIVE_UP,
 }
 
+# The key, or all that may be called with it. Any other 403 is believed of the model alone.
+_KEY_NAMES = frozenset(
+    {"invalid_api_key", "api_key_invalid", "authentication_error", "account_deactivated", "consumer_suspended"}
+    | {"api_key_service_blocked", "api_key_ip_address_blocked", "api_key_http_referrer_blocked", "service_disabled"}
+    | {"unsupported_country_region_territory"}
+)
+# The provider has no such model for this key.
+_MODEL_NAMES = frozenset(
+    {"model_not_found", "invalid_model", "unsupported_model", "model_not_supported", "model_decommissioned"}
+    | {"deploymentnotfound", "deployment_not_found"}
+)
+# The account behind the key has no money left.
+_CREDIT_NAMES = frozenset(
+    {"insufficient_quota", "billing_error", "billing_not_active", "billing_hard_limit_reached", "insufficient_balance"}
+    | {"exceeded_current_quota_error", "arrearage", "billing_disabled"}
+)
 # Names that say more than the status beside them (most are hidden behind a plain 400).
 _REFINING_NAMES = {
     "context_length_exceeded": "context_length",
+    "context_window_exceeded": "context_length",
+    "contextwindowexceedederror": "context_length",  # LiteLLM
+    "exceed_context_size_error": "context_length",  # llama.cpp
+    "model_max_prompt_tokens_exceeded": "context_length",
     "request_too_large": "context_length",
+    "tokens_limit_reached": "context_length",  # GitHub Models
     "content_filter": "content_filter",
     "content_policy_violation": "content_filter",
+    "data_inspection_failed": "content_filter",  # Alibaba
+    "image_content_policy_violation": "content_filter",
+    "invalid_prompt": "content_filter",  # OpenAI: flagged under its usage policy
+    "moderation_blocked": "content_filter",
     "responsibleaipolicyviolation": "content_filter",
-    "invalid_api_key": "authentication",
-    "api_key_invalid": "authentication",
-    "authentication_error": "authentication",
+    **dict.fromkeys(_KEY_NAMES, "authentication"),
     "failed_precondition": "permission",
-    "model_not_found": "not_found",
+    **dict.fromkeys(_CREDIT_NAMES - {"insufficient_quota"}, "permission"),
+    **dict.fromkeys(_MODEL_NAMES, "not_found"),
     "overloaded_error": "overloaded",
     "overloaded": "overloaded",
     "unavailable": "overloaded",
@@ -185,10 +126,10 @@ _NAMES = {
     "insufficient_quota": "rate_limited",
     "permission_error": "permission",
     "permission_denied": "permission",
-    "billing_error": "permission",
     "unauthenticated": "authentication",
     "not_found_error": "not_found",
     "not_found": "not_found",
+    "notfounderror": "not_found",
     "invalid_request_error": "bad_request",
     "invalid_argument": "bad_request",
 }
@@ -212,9 +153,19 @@ _STATUSES = {
 _SILENT_MODEL_STATUSES = frozenset({504, 522, 524})
 # Anthropic, Gemini, vLLM and Ollama give this case no code of its own, so that only the text tells it apart.
 _CONTEXT_LENGTH_TEXT = re.compile(
-    r"prompt is too long|maximum context length|context (?:length|window|size)"
-    r"|input token count .* exceeds|exceeds the maximum number of tokens",
+    r"(?:prompt|input) is too long|maximum context length|context (?:length|window|size)"
+    r"|input token count .* exceeds|exceeds the maximum number of tokens|too many tokens"
+    r"|reduce the length of the|maximum (?:prompt|input|sequence) length",
     re.IGNORECASE,
+)
+# A parameter that the model does not have, whatever its value.
+_NO_PARAMETER_NAMES = frozenset({"unsupported_parameter", "unknown_parameter", "extra_forbidden"})
+# What one model does not take and another may: its limits, its modalities, how it wants to be continued.
+_OF_MODEL = re.compile(r"unsupported|not_supported|unknown_|extra_|_above_max|_too_|prefill")
+# What no model takes.
+_MALFORMED_NAMES = frozenset(
+    {"invalid_json", "json_invalid", "malformed_json", "invalid_image", "image_parse_error", "empty_image_file"}
+    | {"invalid_base64", "invalid_base64_image"}
 )
 # Anthropic's filter is a plain invalid_request_error as well.
 _CONTENT_FILTER_TEXT = re.compile(r"content filtering policy", re.IGNORECASE)
@@ -228,18 +179,18 @@ def classify_response(status: int, body: bytes, headers: Mapping[str, str], now_
     if status < 400:
         message = f"the provider answered {status} instead of an answer; redirects are not followed"
         return ProviderError("malformed_response", message, Remedy.FALL_BACK, http_status=status)
-    return _classify(_read_error_body(body), status, retry_after_of(headers, now_s))
+    return _classify(read_error_body(body), status, retry_after_of(headers, now_s))
 
 
 def classify_embedded(body: Any, http_status: int | None = 200) -> ProviderError | None:
     """The error inside the parsed JSON of a 200 answer or of a stream's event; None where it holds none."""
-    envelope = _read_envelope(body)
+    envelope = read_envelope(body)
     return None if envelope is None else _classify(envelope, http_status or 200, None)
 
 
 def classify_error_event(data: bytes) -> ProviderError:
     """The failure that a stream's `error` event stands for, whatever its data look like."""
-    return _classify(_read_error_body(data), 200, None)
+    return _classify(read_error_body(data), 200, None)
 
 
 def connection_error(reason: str) -> ProviderError:
@@ -279,20 +230,26 @@ def empty() -> ProviderError:
 
 
 def rejected(reason: str) -> ProviderError:
-    """The request cannot be sent as it is."""
-    return _failure("bad_request", reason)
+    """The request cannot be sent as it is, to nobody."""
+    return ProviderError("bad_request", reason, Remedy.GIVE_UP)
 
 
 def scrub(error: ProviderError, secret: str | None) -> None:
-    """Make the message of `error` short, printable and free of the provider's key, even if it was echoed.
+    """Make what `error` says short, printable and free of the provider's key, even if it was echoed.
 
     In place, so that no exception with the raw message stays behind as a context.
     """
-    message = "".join(char if char.isprintable() else " " for char in redact(error.message, secret)).strip()
+    message = _clean(error.message, secret)
     if len(message) > _MESSAGE_LIMIT:
         message = message[:_MESSAGE_LIMIT] + " …"
     error.message = message
     error.args = (message,)
+    error.code = error.code and _clean(error.code, secret)[:_NAME_LIMIT]
+    error.param = error.param and _clean(error.param, secret)[:_NAME_LIMIT]
+
+
+def _clean(text: str, secret: str | None) -> str:
+    return "".join(char if char.isprintable() else " " for char in redact(text, secret)).strip()
 
 
 def redact(text: str, secret: str | None) -> str:
@@ -308,28 +265,63 @@ def _failure(error_type: str, message: str) -> ProviderError:
     return ProviderError(error_type, message, _REMEDIES[error_type])
 
 
-def _classify(envelope: _ErrorEnvelope, http_status: int, retry_after_s: float | None) -> ProviderError:
+def _classify(envelope: ErrorEnvelope, http_status: int, retry_after_s: float | None) -> ProviderError:
     status = http_status if http_status >= 400 else envelope.status
     error_type = _error_type(envelope, status)
+    refused = _refused(envelope, error_type, status)
     if retry_after_s is None and envelope.retry_after_s is not None:
         retry_after_s = min(envelope.retry_after_s, MAX_RETRY_AFTER_S)
     return ProviderError(
         error_type,
         envelope.message or f"the provider answered {status or http_status} without a reason",
-        _remedy(error_type, status, retry_after_s, envelope),
+        _remedy(error_type, status, retry_after_s, refused),
         http_status=http_status,
         retry_after_s=retry_after_s,
-        unhealthy_key=error_type == "authentication" or (error_type == "permission" and status == 403),
+        refused=refused,
+        code=envelope.code,
+        param=envelope.param,
     )
 
 
-def _error_type(envelope: _ErrorEnvelope, status: int | None) -> str:
+def _error_type(envelope: ErrorEnvelope, status: int | None) -> str:
     if envelope.flagged:
         return "content_filter"
     if (refined := _named(envelope, _REFINING_NAMES)) is not None:
-        return refined
+        # The key that somebody behind a relay refuses is not the one that the relay was called with.
+        return "permission" if envelope.relayed and refined == "authentication" else refined
     error_type = _by_status(status) if status is not None else _named(envelope, _NAMES) or "server_error"
     return _by_text(envelope.message or "") if error_type == "bad_request" else error_type
+
+
+def _refused(envelope: ErrorEnvelope, error_type: str, status: int | None) -> Refused | None:
+    """What the provider refused; None where it refused nothing, or the body of the request itself."""
+    if error_type == "authentication":
+        return "key"
+    if error_type in ("permission", "rate_limited") and (status == 402 or envelope.names & _CREDIT_NAMES):
+        return "credit"
+    if error_type == "permission":
+        return "model"
+    if error_type == "not_found":
+        # OpenRouter's 404 may mean that nobody serves the model with these parameters.
+        is_named = envelope.names & _MODEL_NAMES or _named(envelope, _NAMES) == "not_found"
+        return "model" if is_named else "request"
+    if error_type == "bad_request":
+        return _refused_request(envelope)
+    return "request" if error_type == "context_length" else None
+
+
+def _refused_request(envelope: ErrorEnvelope) -> Refused | None:
+    """A refusal is believed to be about the model unless it is clearly about the body: to ask another model in vain
+    costs nothing, and not to ask one that would have answered costs the answer."""
+    if envelope.names & _NO_PARAMETER_NAMES:
+        return "parameter"
+    if envelope.names & _MALFORMED_NAMES:
+        return None
+    of_messages = re.match(r"messages\b", envelope.param or "")
+    # The type of a content part is a modality, which another model may have.
+    if not of_messages or (envelope.param or "").endswith(".type") or any(map(_OF_MODEL.search, envelope.names)):
+        return "request"
+    return None
 
 
 def _by_text(message: str) -> str:
@@ -342,15 +334,17 @@ def _by_status(status: int) -> str:
     return _STATUSES.get(status, "bad_request" if status < 500 else "server_error")
 
 
-def _named(envelope: _ErrorEnvelope, table: Mapping[str, str]) -> str | None:
+def _named(envelope: ErrorEnvelope, table: Mapping[str, str]) -> str | None:
     return next((error_type for name, error_type in table.items() if name in envelope.names), None)
 
 
-def _remedy(error_type: str, status: int | None, retry_after_s: float | None, envelope: _ErrorEnvelope) -> Remedy:
+def _remedy(error_type: str, status: int | None, retry_after_s: float | None, refused: Refused | None) -> Remedy:
     remedy = _REMEDIES[error_type]
+    if error_type == "bad_request" and refused is None:
+        return Remedy.GIVE_UP
     if remedy is not Remedy.RETRY_SAME:
         return remedy
     long_wait = retry_after_s is not None and retry_after_s > SHORT_RETRY_AFTER_S
     # A used-up quota is a 429 that no wait mends.
-    hopeless = status in _SILENT_MODEL_STATUSES or "insufficient_quota" in envelope.names
+    hopeless = status in _SILENT_MODEL_STATUSES or refused is not None
     return Remedy.FALL_BACK if long_wait or hopeless else remedy

@@ -23,6 +23,8 @@ _GATEWAY_CALLS = {
     "accepted": {1},
     "about to call": {1},
     "calling": {2},
+    "refused, the next call not claimed": {3},
+    "refused, the next call claimed": {3},
     "answered, not recorded": {2},
     "recorded": {1},
     "first phase failed": {3},
@@ -36,13 +38,15 @@ _GATEWAY_CALLS = {
 async def test_a_gateway_dies(world: World, point: str) -> None:
     """Whatever it had done by then."""
     tag, fails = crash_tag("gateway", point), "over" in point or "failed" in point
+    refuses = "refused" in point
     async with AsyncExitStack() as stack:
         stack.enter_context(world.role("closer"))
         spectator = await stack.enter_async_context(world.client(stack.enter_context(world.gateway())))
-        router = await crash_router(spectator, tag, "small+503" if fails else "small+latency100", falls_back=fails)
+        model = "small+503" if fails else "small+400" if refuses else "small+latency100"
+        router = await crash_router(spectator, tag, model, falls_back=fails or refuses)
         with world.gateway(crash=point) as dying:
             async with world.client(dying) as client:
                 await ask_in_vain(client, router, tag)
             wait_until(lambda: dying.process.poll() is not None, "it lives")
         view = await is_whole(world, spectator, tag, _GATEWAY_CALLS[point])
-    assert view["selectedModel"] == ("sim/small" if fails else tag)
+    assert view["selectedModel"] == ("sim/small" if fails or refuses else tag)

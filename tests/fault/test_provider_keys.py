@@ -1,4 +1,4 @@
-"""A provider that refuses its key: the key is marked unhealthy, is not used again, and shows nowhere."""
+"""A provider that refuses its key, or a model to it: that is not asked for again, and the key shows nowhere."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,6 +9,7 @@ from bench.faults.runs import FaultLab, open_lab_session, prices
 from tests.support.world import Gateway, World
 
 ERRORS = {401: "authentication", 403: "permission"}
+SKIPPED = {401: "provider {} refused its API key", 403: "provider {} refused this model"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ async def _ask(lab: FaultLab, router: str, prompt: str, *, stream: bool) -> tupl
 async def test_a_refused_key_is_left_alone_and_shows_nowhere(
     lab: FaultLab, gateway: Gateway, status: int, stream: bool
 ) -> None:
-    """One call, unbilled, then the fallback; the next request does not try that key; no output has the secret."""
+    """One call, unbilled, then the fallback; the next request does not try that key, or where a 403 speaks of the model
+    alone, that model; no output has the secret."""
     name, secret = f"refusing-{status}-{stream}", f"sk-canary-{status}-{stream}-0123456789"
     await _set_up(lab, name, status, secret, [f"{name}/steady"])
     answer, first = await _ask(lab, name, f"{name}-first", stream=stream)
@@ -68,12 +70,12 @@ async def test_a_refused_key_is_left_alone_and_shows_nowhere(
     assert view["costUsd"] == view["attempts"][1]["costUsd"] > 0
 
     _, second = await _ask(lab, name, f"{name}-second", stream=stream)
-    assert f"provider {name} refused its API key" in second
+    assert SKIPPED[status].format(name) in second
     counts = (await lab.calls(f"{name}-"))["counts"]
     assert counts["byModel"] == {f"small+{status}": 1, "medium+latency5": 2}
 
     health = await _text(lab, "/api/health/deployments")
-    assert f'"{name}"' in health.split('"refusedKeys"')[1]
+    assert (f'"{name}"' in health.split('"refusedKeys"')[1]) == (status == 401)
     shown = [first, second, health, *await _everything_else(lab, name), gateway.log.read_text()]
     assert not [text for text in shown if secret in text]
 

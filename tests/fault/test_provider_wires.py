@@ -54,8 +54,7 @@ def _as_written_by(provider: str, scenario: Scenario) -> Scenario:
     says = SAYS[provider].get(scenario.fault, "") if scenario.says else ""
     if provider == ANTHROPIC:
         return replace(scenario, says=says)
-    # Gemini calls a 503 UNAVAILABLE, and blocks a prompt inside a 200, which is no status to pass on.
+    # Gemini calls a 503 UNAVAILABLE.
     named = "overloaded" if scenario.fault in (FOR_EVER, ACCOUNTING) else "server_error"
     calls = tuple(replace(call, error=named) if call.error == "server_error" else call for call in scenario.calls)
-    error = (502, "provider_rejected") if scenario.error and scenario.fault == FILTER else scenario.error
-    return replace(scenario, says=says, calls=calls, error=error)
+    return replace(scenario, says=says, calls=calls)

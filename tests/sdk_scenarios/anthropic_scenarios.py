@@ -161,9 +161,9 @@ async def errors_of_the_request(site: Site) -> None:
             ),
             (anthropic.NotFoundError, ask(model="router/nothing", **x), 404, "not_found_error"),
             (
-                anthropic.UnprocessableEntityError,
+                anthropic.BadRequestError,
                 ask(model="router/demo", tools=search, **x),
-                422,
+                400,
                 "invalid_request_error",
             ),
         ):
@@ -187,14 +187,28 @@ async def errors_of_names_and_sizes(site: Site) -> None:
 
 
 async def errors_of_the_provider(site: Site) -> None:
-    """502 and 504 after all attempts, a provider's 429 included; its own 400 stays one."""
+    """502 and 504 after all attempts, a provider's 429 included; what it refuses is what it would be there."""
     async with sdk(site) as client:
         for router, status in (("sdk-503", 502), ("sdk-429", 502), ("sdk-hang", 504)):
             asking = client.messages.create(model=f"router/{router}", max_tokens=9, messages=said("always fails"))
             error = await refusal(anthropic.InternalServerError, asking, status)
             assert len(error.body["error"]["attempts"]) == 1  # type: ignore[index]
-        asking = client.messages.create(model="router/sdk-400", max_tokens=9, messages=said("always fails"))
-        await refusal(anthropic.BadRequestError, asking, 400)
+        for router, kind in (
+            ("sdk-400", anthropic.BadRequestError),
+            ("sdk-404", anthropic.NotFoundError),
+            ("sdk-filter", anthropic.BadRequestError),
+        ):
+            await refusal(kind, client.messages.create(model=f"router/{router}", max_tokens=9, messages=said("x")))
+
+
+async def errors_of_long_prompts(site: Site) -> None:
+    """Ours and a provider's begin with the words by which Anthropic's clients know that they must compact."""
+    async with sdk(site) as client:
+        for model, text in (("sim/small", "word " * 40_000), ("router/sdk-context", "x")):
+            asking = client.messages.create(model=model, max_tokens=9, messages=said(text))
+            body: Any = (await refusal(anthropic.BadRequestError, asking, 400)).body
+            assert body["error"]["type"] == "invalid_request_error"
+            assert body["error"]["message"].startswith("prompt is too long")
 
 
 async def errors_of_streams(site: Site) -> None:
@@ -267,6 +281,7 @@ SCENARIOS = (
     errors_of_the_request,
     errors_of_names_and_sizes,
     errors_of_the_provider,
+    errors_of_long_prompts,
     errors_of_streams,
     errors_of_limits,
     errors_of_overload,

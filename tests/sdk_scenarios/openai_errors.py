@@ -11,7 +11,7 @@ from tests.sdk_scenarios.site import Site, fresh_name, refusal, said, until
 
 
 async def of_the_request(site: Site) -> None:
-    """400 to 422: the client's own mistakes, with our code and the field."""
+    """400 to 422: the client's own mistakes, with our code and the field, in the classes that clients catch."""
     async with sdk(site) as client:
         ask = client.chat.completions.create
         wrong, limited = client.with_options(api_key="wrong"), client.with_options(api_key=site.limited_key)
@@ -22,8 +22,12 @@ async def of_the_request(site: Site) -> None:
         await refusal(openai.PermissionDeniedError, forbidden, 403)
         for model in ("router/nothing", "nothing"):
             await refusal(openai.NotFoundError, ask(model=model, messages=said("x")), 404)
-        hot = await refusal(openai.UnprocessableEntityError, ask(**demo, temperature=9), 422)
+        hot = await refusal(openai.BadRequestError, ask(**demo, temperature=9), 400)
         assert (hot.param, hot.code) == ("temperature", "invalid_request")
+        long = ask(model="sim/small", messages=said("word " * 40_000))
+        assert (await refusal(openai.BadRequestError, long, 400)).code == "context_length_exceeded"
+        unable = ask(model="sim/embed", messages=said("x"))
+        assert (await refusal(openai.UnprocessableEntityError, unable, 422)).code == "no_candidate"
 
 
 async def of_names(site: Site) -> None:
@@ -45,7 +49,7 @@ async def of_large_bodies(site: Site) -> None:
 
 
 async def of_the_provider(site: Site) -> None:
-    """502 and 504 after all attempts, a provider's 429 included; its own 400 stays one."""
+    """502 and 504 after all attempts, a provider's 429 included; what it refuses is what it would be there."""
     async with sdk(site) as client:
         ask = client.chat.completions.create
         for router, status, code in (
@@ -58,20 +62,25 @@ async def of_the_provider(site: Site) -> None:
             assert error.code == code
             assert len(error.body["attempts"]) == 1  # type: ignore[index]
             assert ("retry-after" in error.response.headers) == (router == "sdk-429")
-        rejected = await refusal(
-            openai.BadRequestError, ask(model="router/sdk-400", messages=said("always fails")), 400
-        )
-        assert rejected.code == "provider_rejected"
+        for router, kind, status, code in (
+            ("sdk-400", openai.BadRequestError, 400, "provider_rejected"),
+            ("sdk-404", openai.NotFoundError, 404, "model_not_found"),
+            ("sdk-filter", openai.BadRequestError, 400, "content_filter"),
+            ("sdk-context", openai.BadRequestError, 400, "context_length_exceeded"),
+        ):
+            refused = await refusal(kind, ask(model=f"router/{router}", messages=said("refused")), status)
+            assert refused.code == code
+            assert refused.response.headers["x-should-retry"] == "false"
 
 
 async def of_embeddings(site: Site) -> None:
     """A chat model is no embeddings model; an unknown one is a 404; a provider's failure is a 502."""
     async with sdk(site) as client:
         embed = client.embeddings.create
-        chat_model = await refusal(openai.UnprocessableEntityError, embed(model="sim/small", input="x"))
+        chat_model = await refusal(openai.BadRequestError, embed(model="sim/small", input="x"))
         assert chat_model.param == "model"
         await refusal(openai.NotFoundError, embed(model="sim/nothing", input="x"))
-        await refusal(openai.UnprocessableEntityError, embed(model="sim/embed", input=[]))
+        await refusal(openai.BadRequestError, embed(model="sim/embed", input=[]), 400)
         await refusal(openai.InternalServerError, embed(model="own/sdk-embed-503", input="x"), 502)
 
 

@@ -30,8 +30,9 @@ class Site:
     """`busy_url` is a gateway that takes one request at a time and bodies up to 1 MB; `limits_url` answers every
     request with a 429 that says how often it was asked. `limited_key` may use the router `demo` only.
 
-    Routers: `demo`; `sdk-503`, `sdk-429`, `sdk-400`, `sdk-hang` and `sdk-cut` have only a model with that fault;
-    `sdk-slow` takes its time; `sdk-claude` is served by a provider that speaks Anthropic's format.
+    Routers: `demo`; `sdk-503`, `sdk-429`, `sdk-400`, `sdk-404`, `sdk-filter`, `sdk-context`, `sdk-hang` and `sdk-cut`
+    have only a model with that fault; `sdk-slow` takes its time; `sdk-claude` is served by a provider that speaks
+    Anthropic's format.
     """
 
     url: str

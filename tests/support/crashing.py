@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from activities.requests.call import CallState, ModelCaller
+from activities.requests.call import CallContext, CallState, ModelCaller
 from cli.main import main
 from infra.db.requests.ledger import PostgresLedger
 from infra.db.requests.open_requests import OpenRequests
@@ -30,6 +30,8 @@ GATEWAY: dict[str, Point] = {
     "accepted": Point(PostgresLedger, "accept", behind=True),
     "about to call": Point(ModelCaller, "first_phase"),
     "calling": Point(CallState, "take"),
+    "refused, the next call not claimed": Point(CallContext, "may_make"),
+    "refused, the next call claimed": Point(CallContext, "may_make", behind=True),
     "answered, not recorded": Point(PostgresLedger, "record"),
     "recorded": Point(PostgresLedger, "record", behind=True),
     "first phase failed": Point(PostgresLedger, "hand_over"),

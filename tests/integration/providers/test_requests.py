@@ -133,4 +133,4 @@ async def test_a_key_that_no_header_may_hold(registry: ProviderRegistry, key: st
     """A broken key is the operator's business and injects no header."""
     endpoint = ProviderEndpoint("p", "openai", "http://127.0.0.1:1/v1", key)
     error = await failure(registry, ProviderCall(endpoint, "m", {}, 1_000, 1_000, "r"))
-    assert (error.error_type, error.unhealthy_key) == ("authentication", True)
+    assert (error.error_type, error.refused) == ("authentication", "key")

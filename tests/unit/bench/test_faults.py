@@ -24,7 +24,7 @@ PRICES = [prices(0), prices(1)]
 CALLS = (Expected(0, "stream_cut", produced=True), Expected(1))
 ANSWERED = Scenario("cut", "cut", ("small+cut40", "medium"), CALLS, gaps_s=(0.5,))
 REFUSED = Scenario(
-    "filter", "content filter", ("small+filter",), (Expected(0, "content_filter"),), error=(400, "provider_rejected"),
+    "filter", "content filter", ("small+filter",), (Expected(0, "content_filter"),), error=(400, "content_filter"),
     says="the content filter",
 )  # fmt: skip
 
@@ -54,7 +54,7 @@ GOOD = Evidence(
     models=["m/0", "m/1"],
     right_text="the whole answer",
 )
-ERROR = {"message": "rejected by the content filter", "type": "provider_error", "code": "provider_rejected"}
+ERROR = {"message": "rejected by the content filter", "type": "invalid_request_error", "code": "content_filter"}
 CLEAN = Evidence(
     status=400,
     seconds=0.1,
@@ -134,13 +134,13 @@ def test_a_clean_failure_where_an_answer_was_possible_is_safe() -> None:
     seen = replace(half, view=view, calls=GOOD.calls[:1], called=[0])
     judged = judge(ANSWERED, seen, PRICES)
     assert (judged.verdict, judged.wrong) == ("safe", ())
-    assert judged.missed[0] == "no answer: 200 provider_rejected"
+    assert judged.missed[0] == "no answer: 200 content_filter"
 
 
 @pytest.mark.parametrize(
     ("spoilt", "reason"),
     [
-        ({"status": 502}, "502 provider_rejected instead of 400"),
+        ({"status": 502}, "502 content_filter instead of 400"),
         ({"error": {**ERROR, "code": "provider_failed"}}, "400 provider_failed instead of"),
         ({"error": {**ERROR, "message": "it failed"}}, "does not give the provider's reason"),
         ({"view": {**CLEAN.view, "attempts": [_attempt("m/0", "bad_request", 0.0)]}}, "attempts"),

@@ -47,7 +47,7 @@ async def test_it_lists_one_s_own_deployments(aiohttp_client: Client) -> None:
     for _ in range(5):
         health.record(Target(owner, "sim/a", Deployment("simulator", "a")), FAILED, health.clock())
     health.record(Target("somebody-else", "sim/b", Deployment("simulator", "b")), FAILED, health.clock())
-    health.refuse_key(Target(owner, "gpt", Deployment("openai", "gpt")), health.clock())
+    health.refuse(Target(owner, "gpt", Deployment("openai", "gpt")), "key", health.clock())
     body = await (await client.get("/api/health/deployments", headers=headers)).json()
     (item,) = body["items"]
     assert (item["provider"], item["model"], item["deployment"]) == ("simulator", "sim/a", "simulator/a")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.providers.breaker import Breaker, BreakerRules, is_healthy, refuses_key
+from modelpilot.providers.breaker import Breaker, BreakerRules, is_healthy
 from tests.support.core import ManualClock
 
 RULES = BreakerRules(failures_in_a_row=3, minimum_calls=6, first_open_s=5.0, longest_open_s=20.0)
@@ -153,12 +153,3 @@ def test_its_invariants_hold_whatever_happens(steps: list[str | float]) -> None:
 def test_which_failures_speak_of_the_deployment(status: str, error_type: str | None, healthy: bool | None) -> None:
     """The request's own faults open nobody's breaker."""
     assert is_healthy(status, error_type) is healthy
-
-
-@pytest.mark.parametrize(
-    ("error_type", "http_status", "refused"),
-    [("authentication", 401, True), ("permission", 403, True), ("permission", 402, False), ("bad_request", 400, False)],
-)
-def test_which_failures_are_the_key_s(error_type: str, http_status: int, refused: bool) -> None:
-    """An unpaid bill is not a bad key."""
-    assert refuses_key(error_type, http_status) is refused

@@ -45,7 +45,7 @@ async def no_waiting(wait_s: float) -> bool:
         LIMITED,
         failure("timeout_first_token"),
         failure("not_found", http_status=404),
-        failure("authentication", http_status=401),
+        failure("authentication", http_status=401, refused="key"),
     ],
     ids=lambda error: error.error_type,
 )
@@ -146,11 +146,11 @@ async def test_going_elsewhere_needs_no_retry_budget() -> None:
     assert (await core.answer()).provider == "west"
 
 
-@pytest.mark.parametrize("kind", ["authentication", "permission"])
-async def test_a_refused_key_leaves_the_others(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "refused"), [("authentication", "key"), ("rate_limited", "credit")])
+async def test_a_refused_key_leaves_the_others(kind: str, refused: Any) -> None:
     """The second key answers; the first is skipped for every model, and only it is; a new configuration frees it."""
     core = core_of(A, keys=2)
-    core.providers.will(A, [failure(kind, http_status=403 if kind == "permission" else 401)], stream())
+    core.providers.will(A, [failure(kind, refused=refused)], stream())
     outcome = await core.answer()
     first, second = (made.call.endpoint for made in core.providers.made)
     assert {first.api_key, second.api_key} == {"provider-secret-0", "provider-secret-1"}
@@ -169,10 +169,25 @@ async def test_a_refused_key_leaves_the_others(kind: str) -> None:
     assert core.health.unhealthy_keys(OWNER) == ()
 
 
+async def test_a_refused_model_leaves_the_provider_s_others() -> None:
+    """A plan or a tier: this model is skipped with this key, for five minutes; nothing else of the provider is."""
+    core = core_of(A)
+    core.providers.will(A, [failure("permission", http_status=403, refused="model")], stream())
+    assert (await core.answer()).model == "sim/b"
+    assert core.health.unhealthy_keys(OWNER) == ()
+    at_a, at_b = Deployment("simulator", "a"), Deployment("simulator", "b")
+    assert core.health.why_none(OWNER, "sim/a", [at_a]) == "provider simulator refused this model, next try in 300 s"
+    assert core.health.why_none(OWNER, "sim/b", [at_b]) is None
+    assert core.health.snapshot(OWNER)[0].next_probe_s == 300.0
+    core.clock.now_s += 300.0
+    assert (await core.answer()).model == "sim/a"
+    assert core.health.why_none(OWNER, "sim/a", [at_a]) is None
+
+
 async def test_a_provider_is_out_when_all_its_keys_are() -> None:
     """Both were refused: decisions leave out every model that is served there only."""
     core = core_of(A, keys=2)
-    core.providers.will(A, [failure("authentication", http_status=401)])
+    core.providers.will(A, [failure("authentication", http_status=401, refused="key")])
     await core.answer()
     decision = (await core.submissions.decide(received())).decision
     reasons = {c.model: c.excluded_because or "" for c in decision.candidates}

@@ -111,7 +111,7 @@ def test_the_deployment_seen_first_is_forgotten_beyond_the_bound() -> None:
 async def test_a_refused_key_is_skipped_until_it_changes(kind: str | None) -> None:
     """401 marks the provider for all its models; a changed provider begins anew."""
     core = Core(routed())
-    core.providers.will(A, [failure("authentication", http_status=401)], stream())
+    core.providers.will(A, [failure("authentication", refused="key")], stream())
     await core.answer()
     assert core.health.unhealthy_keys(OWNER) == ("simulator",)
     assert "refused its API key" in (core.health.why_not(AT_B) or "")
@@ -124,7 +124,7 @@ async def test_a_refused_key_is_skipped_until_it_changes(kind: str | None) -> No
 async def test_a_refused_key_is_tried_again_after_its_cool_down() -> None:
     """It may have been mended at the provider."""
     core = Core(routed())
-    core.health.refuse_key(AT_A, core.clock())
+    core.health.refuse(AT_A, "key", core.clock())
     core.clock.now_s += KEY_COOL_DOWN_S
     assert core.health.why_not(AT_A) is None
 
@@ -135,7 +135,7 @@ def test_a_refusal_of_the_old_key_does_not_mark_the_new_one() -> None:
     began_s = core.clock()
     core.clock.now_s += 1.0
     core.cache.drop("provider", OWNER, "simulator")
-    core.health.refuse_key(AT_A, began_s)
+    core.health.refuse(AT_A, "key", began_s)
     assert core.health.why_not(AT_A) is None
 
 

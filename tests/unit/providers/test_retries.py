@@ -39,10 +39,18 @@ def test_a_model_that_may_not_be_called_is_passed_over(tried: str, open_breakers
     assert fallback_model("abc", len(tried), tried, lambda name: name not in open_breakers) == model
 
 
+def test_a_model_that_refused_has_no_turn() -> None:
+    """It is not called again, even where no other may be; where all refused there is none."""
+    assert fallback_model("abc", 0, refused="a") == "b"
+    assert fallback_model("abc", 0, "", lambda name: name == "c", "a") == "c"
+    assert fallback_model("abc", 0, "", lambda _: False, "ab") == "c"
+    assert fallback_model("abc", 0, refused="abc") is None
+
+
 @given(st.text("ab", min_size=1, max_size=4), st.integers(0, 8))
 def test_turns_follow_from_what_was_tried(models: str, count: int) -> None:
     """Where all may be called, the recorded attempts say the same as their number, also with a model named twice."""
-    tried = [fallback_model(models, attempt) for attempt in range(count)]
+    tried = [fallback_model(models, attempt) or "" for attempt in range(count)]
     assert fallback_model(models, 0, tried) == models[count % len(models)]
 
 

@@ -116,7 +116,7 @@ async def test_leaving_while_a_refused_key_is_noted(leave: str, monkeypatch: pyt
     core = Core()
     endpoint = core.cache.endpoint
     slow = Slow(await endpoint("alice", "simulator"))
-    core.providers.will(A, [*stream()[:2], failure("authentication", Remedy.RETRY_SAME, http_status=401)])
+    core.providers.will(A, [*stream()[:2], failure("authentication", Remedy.RETRY_SAME, refused="key")])
     asked: list[str] = []
 
     async def second_time(*given: Any) -> ProviderEndpoint:

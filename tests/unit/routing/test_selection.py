@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.errors import NoCandidate
+from modelpilot.errors import ContextLengthExceeded, NoCandidate
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.requests.records import Neighbours, RouterSnapshot
 from modelpilot.routing.decision import Candidate, Decision
@@ -105,6 +105,42 @@ def test_nobody_left_says_why_for_each() -> None:
     assert [entry["model"] for entry in caught.value.details["candidates"]] == ["gpt-4", "gpt-3.5-turbo"]
     assert all("under the minimum" in entry["excludedBecause"] for entry in caught.value.details["candidates"])
     assert "gpt-4: " in caught.value.message
+
+
+@pytest.mark.parametrize("others", [[], ["keyless"], ["unable"], ["nowhere"]])
+def test_too_long_a_prompt_for_all_says_so(others: list[str]) -> None:
+    """In the words and with the code that clients know from the providers, where a shorter prompt would be served."""
+    fits_less = spec("short", limits={"context_window": 40})
+    fits_more = spec("longer", limits={"context_window": 60})
+    unable = spec("unable", capabilities=["embeddings"], limits={"context_window": 9})
+    known = (fits_less, fits_more, unable, spec("keyless"))
+    shot = snapshot(router("short", "longer", *others), *known, unavailable={"keyless": "provider has no key"})
+    with pytest.raises(ContextLengthExceeded) as caught:
+        choose(shot, max_tokens=100)
+    tokens = profile(max_tokens=100).prompt_tokens + 100
+    assert caught.value.message.startswith(f"prompt is too long: {tokens} tokens > 60 maximum")
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    assert len(caught.value.details["candidates"]) == 2 + len(others)
+
+
+def test_who_could_not_serve_a_shorter_prompt_either_is_not_called_too_short() -> None:
+    """A model that lacks something else as well would not be helped."""
+    with pytest.raises(NoCandidate) as caught:
+        choose(over(spec("unable", capabilities=["embeddings"], limits={"context_window": 9})), max_tokens=100)
+    assert caught.value.code == "no_candidate"
+
+
+def test_whom_a_refusal_goes_on_to() -> None:
+    """The fallbacks that can serve, then the next candidates in order of rank, three at most; never the chosen one."""
+    ranked = [spec(f"m{number}", quality_score=0.9 - 0.1 * number) for number in range(6)]
+    unfit = spec("unfit", quality_score=1.0, limits={"max_tokens": 1})
+    strategy = {"fallback_models": ["unfit", "m3", "m0"]}
+    names = ("unfit", *(each.id for each in reversed(ranked)))
+    rules = router(*names, objective={"quality_weight": 1.0}, fallback_strategy=strategy)
+    shot = snapshot(rules, unfit, *ranked)
+    decided = choose(shot, max_tokens=9)
+    assert (decided.selected, decided.next_models) == ("m0", ("m3", "m1", "m2", "m4"))
+    assert choose(preferring(GPT4, GPT35)).next_models == ()
 
 
 def test_a_request_narrows_the_router() -> None:

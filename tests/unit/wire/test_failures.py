@@ -83,9 +83,9 @@ RESPONSES = [
         "content_filter",
         BACK,
     ),
-    (400, openai("unsupported_parameter"), {}, "bad_request", UP),
-    (422, {"detail": [{"loc": ["body"], "msg": "x"}]}, {}, "bad_request", UP),
-    (418, "", {}, "bad_request", UP),
+    (400, openai("unsupported_parameter"), {}, "bad_request", BACK),
+    (422, {"detail": [{"loc": ["body"], "msg": "x"}]}, {}, "bad_request", BACK),
+    (418, "", {}, "bad_request", BACK),
     (302, "", {}, "malformed_response", BACK),
 ]
 
@@ -99,24 +99,18 @@ def test_responses(status: int, body: Any, headers: dict[str, str], error_type: 
     assert error.message
 
 
-@pytest.mark.parametrize(("status", "unhealthy"), [(401, True), (403, True), (402, False), (404, False), (429, False)])
-def test_a_refused_key_is_unhealthy(status: int, unhealthy: bool) -> None:
-    """The operator learns which key to replace, and only when the key itself was refused."""
-    assert classify_response(status, b"", {}, 0.0).unhealthy_key is unhealthy
-
-
 EMBEDDED = [
     (openai(kind="server_error"), "server_error", SAME),
     (openai("context_length_exceeded"), "context_length", BACK),
     (anthropic("overloaded_error"), "overloaded", SAME),
-    (anthropic("invalid_request_error"), "bad_request", UP),
+    (anthropic("invalid_request_error"), "bad_request", BACK),
     (anthropic("rate_limit_error"), "rate_limited", SAME),
     (gemini(503, "UNAVAILABLE"), "overloaded", SAME),
     ([gemini(404, "NOT_FOUND")], "not_found", BACK),
     ({"error": {"code": 429, "message": "upstream"}}, "rate_limited", SAME),
     ({"error": {"code": "502", "message": "upstream"}, "choices": []}, "server_error", SAME),
     ({"error": "model runner crashed"}, "server_error", SAME),
-    ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, "bad_request", UP),
+    ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, "bad_request", BACK),
 ]
 
 
