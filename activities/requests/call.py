@@ -15,6 +15,7 @@ from activities.requests.delivery import Delivery, can_go_on
 from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target
 from activities.requests.failures import canceled_outcome, failed_outcome, with_earlier
 from activities.requests.first_phase import FirstPhase
+from activities.requests.manners import LearntManners, Prepared
 from activities.requests.sink import ChunkSink
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.chat.text import CHARACTERS_PER_TOKEN
@@ -22,13 +23,13 @@ from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment, ProviderFacts, deployment_specs, usable_deployments
+from modelpilot.providers.fitting import dishonours
 from modelpilot.providers.pricing import call_cost_usd
 from modelpilot.providers.retries import RetryBudget
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 from modelpilot.requests.records import RequestKey, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
-from modelpilot.routing.eligibility import cannot_honour
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import Chunk
 
@@ -60,6 +61,7 @@ class CallContext:
     sink: ChunkSink | None
     providers: Mapping[str, ProviderFacts] = field(default_factory=dict)
     claim: Claim = unclaimed
+    found: dict[str, tuple[Deployment, ...]] = field(default_factory=dict, init=False)  # deployments by model
 
     @classmethod
     def of(
@@ -87,11 +89,12 @@ class CallContext:
 
     def deployments(self, model: str) -> tuple[Deployment, ...]:
         """Where `model` can be called for this request; never none, since an accepted request is tried."""
-        spec, call_format = self.specs[model], self.plan.call_format
-        found = usable_deployments(
-            spec, call_format, self.providers, lambda kind: cannot_honour(kind, self.profile.body)
-        )
-        return found.usable or usable_deployments(spec, call_format).usable
+        if model not in self.found:
+            spec, call_format = self.specs[model], self.plan.call_format
+            why_not = dishonours(self.profile.body, strict=self.plan.strict_parameters)
+            usable = usable_deployments(spec, call_format, self.providers, why_not).usable
+            self.found[model] = usable or usable_deployments(spec, call_format).usable
+        return self.found[model]
 
     def remaining_s(self) -> float:
         """What is left of the request's total time, seconds; negative when it is over."""
@@ -109,6 +112,7 @@ class CallState:
         self._delivery = None if sink is None else Delivery(sink, context.plan, seq, target.model, self._assembler)
         self._began, self._started_at = time.perf_counter(), time.time()
         self._ttft_ms: float | None = None
+        self.prepared: Prepared | None = None
 
     async def take(self, chunks: list[Chunk]) -> None:
         """Assemble chunks and pass them on."""
@@ -183,6 +187,7 @@ class CallState:
             ttft_ms=self._ttft_ms,
             quality=self._quality(answer),
             segments=self.context.sink.transcript.segments() if self.context.sink is not None else (),
+            adjusted=self.prepared.adjusted if self.prepared is not None else (),
         )
 
     def failed(self, error: ProviderError) -> Outcome:
@@ -215,6 +220,7 @@ class ModelCaller:
         self._clients, self._configuration = clients, configuration
         self.sleep = sleep or slept
         self.health, self.budget = health or DeploymentHealth(), budget or RetryBudget()
+        self.learnt = LearntManners()
         self.balancer = LoadBalancer(configuration, self.health, draw)
 
     def choose(self, context: CallContext, model: str) -> Target:
@@ -279,10 +285,11 @@ class ModelCaller:
         After a cancellation the current task goes on (its `cancel` is used up here), so that the outcome, and with
         it the cost, can still be recorded.
         """
-        call = CallState(context, at or self.choose(context, model), seq)
+        target = at or self.choose(context, model)
+        call = CallState(context, target, seq)
         try:
             async with asyncio.timeout_at(context.deadline):
-                await self._stream(call)
+                await self._stream(call, target)
         except asyncio.CancelledError:
             _go_on()
             return call.canceled()
@@ -290,29 +297,35 @@ class ModelCaller:
             total = ProviderError("timeout_total", "the request's total time is over", Remedy.GIVE_UP)
             return call.failed(total)
         except ProviderError as error:
+            if call.prepared is not None and self.learnt.learn(target, call.prepared, error):
+                # About how we asked, and not about what the client asks for.
+                error.remedy, error.refused = Remedy.FALL_BACK, "request"
             return call.failed(error)
         except ModelPilotError as error:
             return call.failed(ProviderError("configuration", error.message, Remedy.FALL_BACK))
         return call.completed()
 
-    async def _stream(self, call: CallState) -> None:
-        context = call.context
+    async def _stream(self, call: CallState, target: Target) -> None:
+        context, deployment = call.context, call.deployment
         if not context.profile.body:
             raise ProviderError("request_expired", "the request's body is not kept any more", Remedy.GIVE_UP)
-        deployment = call.deployment
         endpoint = await self._configuration.endpoint(context.key.user_id, deployment.provider, deployment.key_index)
-        plan, whole = context.plan, context.plan.upstream == "whole"
+        plan, streamed = context.plan, context.sink is not None
+        prepared = call.prepared = self.learnt.prepare(
+            target, call.spec, endpoint, context.profile, streamed=streamed, whole=plan.upstream == "whole"
+        )
         provider_call = ProviderCall(
             endpoint=endpoint,
             model=deployment.provider_model,
-            body=context.profile.body,
+            body=prepared.body,
+            manners=prepared.manners,
             # A whole answer says nothing before it is complete: only the request's total time bounds the wait for it.
-            first_token_ms=plan.total_ms if whole else plan.first_token_ms,
+            first_token_ms=plan.total_ms if prepared.whole else plan.first_token_ms,
             idle_ms=plan.idle_ms,
             request_id=context.key.request_id,
             connect_ms=plan.connect_ms,
-            whole=whole,
-            gather_ms=0 if context.sink is not None else GATHER_MS,
+            whole=prepared.whole,
+            gather_ms=0 if streamed else GATHER_MS,
         )
         async with aclosing(self._clients.client_for(endpoint.kind).stream_chat(provider_call)) as batches:
             async for chunks in batches:

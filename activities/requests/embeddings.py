@@ -10,6 +10,7 @@ from modelpilot.errors import InvalidRequest
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import Attempt, ProviderError
 from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients
 from modelpilot.requests.records import RouterSnapshot
@@ -50,7 +51,7 @@ class EmbeddingCaller:
             target = self._balancer.elsewhere(target, deployments.usable, tried) if again else None
         return ended
 
-    def _why_no_embeddings(self, kind: ProviderKind | None) -> str | None:
+    def _why_no_embeddings(self, kind: ProviderKind | None, _: Manners) -> str | None:
         try:
             if kind is not None:
                 self._clients.embedder_for(kind)

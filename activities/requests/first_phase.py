@@ -78,16 +78,22 @@ class FirstPhase:
 
     async def _with_repeats(self, target: Target, earlier: tuple[Attempt, ...]) -> tuple[Target, Outcome]:
         """One model, and again after a failure that another call may mend, at most `same_model_retries` times:
-        elsewhere at once, or after a wait at the same deployment. The outcome has the `earlier` attempts, too."""
+        elsewhere at once, or after a wait at the same deployment. A refusal that has taught something about the
+        server's manners is repeated at once, and not counted. The outcome has the `earlier` attempts, too."""
         attempts, tried = earlier, [target]
         while True:
+            known = self._caller.learnt.of(target)
             outcome = await self._caller.watched_call(self._context, target, seq=len(attempts))
             attempts = (*attempts, *outcome.attempts)
-            again = await self._again(tried, outcome)
+            taught = outcome.status == "failed" and self._caller.learnt.of(target) is not known
+            again = target if taught else await self._again(tried, outcome)
             if again is None or not await self._context.may_make(len(attempts)):
                 return target, replace(outcome, attempts=attempts)
+            if taught:
+                self._caller.health.reserve(target)  # asked at once in the way that its refusal has taught
+            else:
+                tried.append(again)
             target = again
-            tried.append(target)
 
     async def _again(self, tried: Sequence[Target], outcome: Outcome) -> Target | None:
         """Where the same model is called once more, after the wait that this takes; None: not again."""

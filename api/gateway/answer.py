@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from aiohttp import web
@@ -48,6 +48,7 @@ def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool)
         "overheadMs": round(record.overhead_ms, 2),
         "attempts": [attempt_summary(attempt) for attempt in outcome.attempts],
         "degraded": list(record.degraded),
+        "adjusted": [asdict(each) for each in outcome.adjusted],
         "workflowId": record.key.workflow_id,
     }
     if outcome.segments:

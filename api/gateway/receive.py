@@ -167,4 +167,5 @@ def _plan(decided: Decided) -> CallPlan:
         connect_ms=router.timeouts.connect_ms,
         upstream=router.upstream,
         next_models=decision.next_models,
+        strict_parameters=router.strict_parameters,
     )

@@ -10,7 +10,7 @@ from infra.providers.addresses import AddressRule
 from infra.providers.http import Patience, ProviderHttp, UpstreamRequest
 from modelpilot.errors import InvalidRequest
 from modelpilot.providers.kinds import KINDS
-from modelpilot.requests.outcome import ProviderError, Remedy
+from modelpilot.requests.outcome import ProviderError
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire import openai
@@ -38,13 +38,10 @@ class ChatClient:
         Closing the generator cancels the call at the provider.
         """
         wire, endpoint = self._wire, call.endpoint
-        if fields := wire.unsupported_fields(call.body):
-            message = f"this provider cannot honour: {', '.join(fields)}"
-            raise ProviderError("bad_request", message, Remedy.FALL_BACK, refused="request")
         request = UpstreamRequest(
             url=wire.chat_url(endpoint.base_url, call.model, call.whole),
             headers=wire.headers(endpoint.base_url, endpoint.api_key, call.request_id),
-            body=wire.chat_request(call.body, call.model, call.whole),
+            body=wire.chat_request(call.body, call.model, call.whole, call.manners),
             secret=endpoint.api_key,
         )
         patience = Patience(call.first_token_ms, call.idle_ms, call.connect_ms)

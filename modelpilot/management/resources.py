@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
 from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import Manners
 from modelpilot.requests.records import Principal
 from modelpilot.routing.router import Router
 from modelpilot.wire.json_model import ResourceBody
@@ -73,6 +74,7 @@ class ProviderSummary(ResourceBody):
     base_url: str | None
     has_key: bool
     key_count: int
+    parameters: Manners | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_
 
 from modelpilot.arrays import Floats
 from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import Manners
 from modelpilot.routing.router import ModelId, RouterId, UnitInterval
 from modelpilot.wire.json_model import ResourceBody, WireModel
 
@@ -48,7 +49,8 @@ class DeploymentSpec(WireModel):
 
 
 class ModelSpec(ResourceBody):
-    """One model. Prices are USD per token; null means unknown, which is never zero.
+    """One model. Prices are USD per token; null means unknown, which is never zero. `parameters` are its manners, where
+    they differ from what its name and its provider tell.
 
     Without `deployments` it has one: `provider` under the name `provider_model`. With them, `provider` is what lists
     show, and `provider_model` the default of their names.
@@ -69,6 +71,7 @@ class ModelSpec(ResourceBody):
         default=None, alias="carbonGPer1kTokens"
     )
     limits: ModelLimits = Field(default_factory=ModelLimits)
+    parameters: Manners | None = None
 
     @field_validator("deployments")
     @classmethod
@@ -80,13 +83,15 @@ class ModelSpec(ResourceBody):
 
 
 class ProviderSpec(ResourceBody):
-    """One provider as its owner wrote it; `api_key` and `api_keys` are write-only."""
+    """One provider as its owner wrote it; `api_key` and `api_keys` are write-only, `parameters` are the manners of all
+    models there."""
 
     id: RouterId
     kind: ProviderKind
     base_url: Annotated[str, StringConstraints(max_length=2_000)] | None = None
     api_key: SecretStr | None = None
     api_keys: Annotated[list[SecretStr], Field(min_length=1, max_length=MAXIMUM_KEYS)] | None = None
+    parameters: Manners | None = None
 
     @property
     def given_keys(self) -> tuple[str, ...]:

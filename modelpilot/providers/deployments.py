@@ -10,21 +10,26 @@ from functools import lru_cache
 
 from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec
 from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import Manners, manners_of
 
 OPENROUTER = "openrouter"
 
-# Says which fields of a request a provider of this kind cannot honour, as a sentence; None where it can serve it.
-Dishonours = Callable[[ProviderKind | None], str | None]
+# Says which fields of a request a model with these manners, at a provider of this kind, cannot honour, as a sentence;
+# None where it can serve it.
+Dishonours = Callable[[ProviderKind | None, Manners], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderFacts:
-    """What a decision knows of a provider. `unavailable`: why it cannot be called at all. The defaults are what is
-    assumed of one that nobody has looked up."""
+    """What a decision knows of a provider. `unavailable`: why it cannot be called at all. `service` is whose address
+    it has (`service_of`), `parameters` what its owner says of its manners. The defaults are what is assumed of one that
+    nobody has looked up."""
 
     kind: ProviderKind | None = None
     key_count: int = 1
     unavailable: str | None = None
+    service: str = ""
+    parameters: Manners | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +77,27 @@ def deployment_specs(spec: ModelSpec, call_format: str | None = None) -> Sequenc
     return spec.deployments or _implied(spec.provider, spec.provider_model)
 
 
+def deployment_manners(spec: ModelSpec, settings: DeploymentSpec, facts: ProviderFacts) -> Manners:
+    """The manners of a model at one of its deployments."""
+    name = settings.provider_model or spec.provider_model
+    return manners_of(facts.kind, facts.service, name, facts.parameters, spec.parameters)
+
+
 def usable_deployments(
     spec: ModelSpec,
     call_format: str | None = None,
     providers: Mapping[str, ProviderFacts] | None = None,
-    dishonours: Dishonours = lambda kind: None,
+    dishonours: Dishonours = lambda kind, manners: None,
 ) -> Deployments:
     """The deployments of a model that can be called and can serve the request, each with each of its keys.
 
-    `dishonours` is what keeps a kind of provider from serving this request.
+    `dishonours` is what keeps a model with certain manners from serving this request.
     """
     usable: list[Deployment] = []
     reasons: dict[str, None] = {}
     for each in deployment_specs(spec, call_format):
         facts = (providers or {}).get(each.provider, _UNKNOWN)
-        reason = facts.unavailable or dishonours(facts.kind)
+        reason = facts.unavailable or dishonours(facts.kind, deployment_manners(spec, each, facts))
         if reason is None:
             usable += _with_keys(spec, each, facts.key_count)
         else:

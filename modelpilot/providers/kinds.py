@@ -6,7 +6,6 @@ from typing import Literal
 
 from modelpilot.wire import anthropic, gemini, openai
 from modelpilot.wire.formats import WireFormat
-from modelpilot.wire.jsonb import JsonObject
 
 ProviderKind = Literal["openai", "anthropic", "google", "openrouter", "simulator"]
 
@@ -49,8 +48,3 @@ def key_variable(kind: str) -> str:
 def base_url_variable(kind: str) -> str:
     """The environment variable with another base URL than the public one."""
     return f"{kind.upper()}_BASE_URL"
-
-
-def unsupported_fields(kind: ProviderKind, body: JsonObject) -> list[str]:
-    """The fields of an OpenAI `body` that a provider of `kind` cannot honour."""
-    return KINDS[kind].wire.unsupported_fields(body)

@@ -1,9 +1,10 @@
 """Which settings of a provider count, its owner's or the environment's, and why it cannot be called."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelpilot.providers.kinds import KINDS, PUBLIC_KINDS, ProviderKind, key_variable
+from modelpilot.providers.manners import Manners
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class OwnProvider:
     kind: ProviderKind
     base_url: str | None
     key_count: int
+    parameters: Manners | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class CallableProvider:
     base_url: str
     own_keys: int = 0
     environment_keys: tuple[str, ...] = field(default=(), repr=False)
+    parameters: Manners | None = None
 
     @property
     def key_count(self) -> int:
@@ -54,7 +57,8 @@ def resolve_provider(
         return _with_base_url(provider_id, own, environment)
     configured = environment.get(provider_id)
     if own.base_url is None and configured is not None and configured.kind == own.kind:
-        return _from_environment(provider_id, environment)
+        found = _from_environment(provider_id, environment)
+        return found if isinstance(found, str) else replace(found, parameters=own.parameters)
     return _no_key(provider_id, own.kind)
 
 
@@ -65,7 +69,7 @@ def _with_base_url(
     base_url = own.base_url or (configured.base_url if configured else KINDS[own.kind].base_url)
     if base_url is None:
         return f"provider {provider_id} has no base URL (PUT /api/providers/{provider_id} with baseUrl)"
-    return CallableProvider(own.kind, base_url, own.key_count)
+    return CallableProvider(own.kind, base_url, own.key_count, parameters=own.parameters)
 
 
 def _from_environment(provider_id: str, environment: Mapping[str, ConfiguredProvider]) -> CallableProvider | str:

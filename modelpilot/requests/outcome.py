@@ -59,6 +59,16 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A field of the request that did not reach the model that answered as it came: translated, clamped or dropped."""
+
+    field: str
+    model: str
+    action: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of the provider step of a request.
 
@@ -89,6 +99,7 @@ class Outcome:
     transient: bool = False  # the same model may answer in a moment
     segments: tuple[Segment, ...] = ()  # only where more than one call wrote what the client got
     remaining_ms: float = 0.0  # what is left of the request's total time, for the fallbacks
+    adjusted: tuple[Adjustment, ...] = ()  # of the request as the last call sent it
 
     @property
     def latency_ms(self) -> float:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.records import (
     HistoryPoint,
@@ -166,7 +167,8 @@ class OpenRequests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One HTTP call to a provider. `body` is the client's OpenAI-shaped body without `model` and `modelpilot`."""
+    """One HTTP call to a provider. `body` is the client's OpenAI-shaped body as it fits the model's manners, without
+    `model` and `modelpilot`."""
 
     endpoint: ProviderEndpoint
     model: str  # the provider's own name of the model
@@ -176,6 +178,7 @@ class ProviderCall:
     request_id: str
     connect_ms: int = 5_000
     whole: bool = False  # ask for a whole answer; either sort is taken
+    manners: Manners | None = None  # None: those of the model's name at this kind of provider
     gather_ms: int = 0  # nobody looks on: once it has begun, the answer may be read at such intervals
 
 

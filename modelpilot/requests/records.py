@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
-from modelpilot.providers.deployments import Deployments, Dishonours, ProviderFacts, usable_deployments
+from modelpilot.providers.deployments import (
+    Deployments,
+    Dishonours,
+    ProviderFacts,
+    deployment_manners,
+    deployment_specs,
+    usable_deployments,
+)
 from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import Attempt, Outcome
 from modelpilot.routing.router import CallFormat, Router
 
@@ -208,7 +216,8 @@ def coded(names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
 class ProviderEndpoint:
     """Where and how to call a provider. `api_key` is in clear: never log it, never let it into a payload.
 
-    It is the provider's key number `key_index` of `key_count` (1 also where none is needed).
+    It is the provider's key number `key_index` of `key_count` (1 also where none is needed). `parameters` is what its
+    owner says of its manners.
     """
 
     id: str
@@ -217,6 +226,7 @@ class ProviderEndpoint:
     api_key: str | None = field(repr=False)
     key_index: int = 0
     key_count: int = 1
+    parameters: Manners | None = None
 
 
 @dataclass(frozen=True)
@@ -248,14 +258,13 @@ class RouterSnapshot:
         return self.unavailable.get(model_id)
 
     def deployments(self, spec: ModelSpec, call_format: CallFormat | None, dishonours: Dishonours) -> Deployments:
-        """Where a request that not every kind of provider can serve may call the model."""
+        """Where a request that not every deployment can serve may call the model."""
         return usable_deployments(spec, call_format, self.providers, dishonours)
 
     def all_deployments(self, call_format: CallFormat | None, dishonours: Dishonours) -> Mapping[str, Deployments]:
-        """`deployments` of every model by its id: the same for all requests that the same kinds of providers can
+        """`deployments` of every model by its id: the same for all requests that models of the same manners can
         serve."""
-        kinds = dict.fromkeys((None, *(facts.kind for facts in self.providers.values())))
-        wanted = (call_format, *map(dishonours, kinds))
+        wanted = (call_format, *(dishonours(kind, manners) for kind, manners in self._manners(call_format)))
         found = self._deployments.get(wanted)
         if found is None:
             if len(self._deployments) >= _KEPT_DEPLOYMENTS:
@@ -263,6 +272,20 @@ class RouterSnapshot:
             found = {model: self.deployments(spec, call_format, dishonours) for model, spec in self.models.items()}
             self._deployments[wanted] = found
         return found
+
+    def _manners(self, call_format: CallFormat | None) -> Sequence[tuple[ProviderKind | None, Manners]]:
+        """Which manners the deployments of all models have, each once."""
+        found = self._met.get(call_format)
+        if found is None:
+            places = ((spec, each) for spec in self.models.values() for each in deployment_specs(spec, call_format))
+            facts = ((spec, each, self.providers.get(each.provider, ProviderFacts())) for spec, each in places)
+            met = {(at.kind, deployment_manners(spec, each, at)): None for spec, each, at in facts}
+            found = self._met[call_format] = tuple(met)
+        return found
+
+    @cached_property
+    def _met(self) -> dict[CallFormat | None, Sequence[tuple[ProviderKind | None, Manners]]]:
+        return {}
 
     @cached_property
     def _deployments(self) -> dict[tuple[str | None, ...], Mapping[str, Deployments]]:

@@ -37,6 +37,7 @@ class CallPlan:
     upstream: str = "stream"  # or "whole": how answers are asked for, whatever the client wants
     # Where a model's refusal goes on to: the fallbacks, then the decision's next candidates.
     next_models: tuple[str, ...] = ()
+    strict_parameters: bool = False  # a model that cannot take a hint as it is, is not asked
 
 
 @dataclass(frozen=True, slots=True)

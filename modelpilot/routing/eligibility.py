@@ -1,12 +1,11 @@
 """Why a model cannot serve a request. Every reason is a sentence for the person who asks."""
 
+import math
 from typing import Protocol
 
 from modelpilot.learning.estimation.facts import Prediction
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.kinds import ProviderKind, unsupported_fields
 from modelpilot.routing.router import Constraints
-from modelpilot.wire.jsonb import JsonObject
 
 
 class Needs(Protocol):
@@ -29,29 +28,21 @@ class Needs(Protocol):
 
 
 def cannot_serve(model: ModelSpec, needs: Needs) -> str | None:
-    """The hard limits of the model itself: capabilities, context window, output limit."""
+    """The hard limits of the model itself: capabilities and context window."""
     missing = needs.capabilities.difference(model.capabilities)
     if missing:
         return f"lacks the capability {', '.join(sorted(missing))}"
-    if (too_long := exceeds_window(model, needs)) is not None:
-        return too_long
-    wanted = needs.max_output_tokens or 0
-    if model.limits.max_tokens is not None and wanted > model.limits.max_tokens:
-        return f"{wanted} output tokens requested, the model gives at most {model.limits.max_tokens}"
-    return None
+    return exceeds_window(model, needs)
 
 
 def exceeds_window(model: ModelSpec, needs: Needs) -> str | None:
     """Prompt and answer together against the context window."""
-    window, tokens = model.limits.context_window, needs.prompt_tokens + (needs.max_output_tokens or 0)
-    too_long = window is not None and tokens > window
-    return f"needs about {tokens} tokens of context, the window is {window}" if too_long else None
-
-
-def cannot_honour(kind: ProviderKind | None, body: JsonObject) -> str | None:
-    """The fields of the body that a provider of this kind (None: unknown) has nothing for: never silently dropped."""
-    fields = unsupported_fields(kind, body) if kind is not None else []
-    return f"its provider ({kind}) cannot honour {', '.join(fields)}" if fields else None
+    window = model.limits.context_window
+    # A limit above the model's own is clamped, and within a window that is large enough for the prompt as well.
+    wanted = min(needs.max_output_tokens or 0, model.limits.max_tokens or math.inf, (window or math.inf) / 2)
+    if window is not None and needs.prompt_tokens + wanted > window:
+        return f"needs about {needs.prompt_tokens + int(wanted)} tokens of context, the window is {window}"
+    return None
 
 
 def breaks_constraint(model: ModelSpec, predicted: Prediction, constraints: Constraints) -> str | None:

@@ -98,6 +98,7 @@ class Router(ResourceBody):
     store_prompts: bool = False
     same_model_retries: Annotated[int, Field(ge=0, le=5)] = 1
     call_format: CallFormat | None = None
+    strict_parameters: bool = False
 
     def named_models(self) -> Iterator[tuple[str, str]]:
         """Every model that the router names, each behind the field that names it."""

@@ -12,9 +12,10 @@ from modelpilot.errors import ContextLengthExceeded, NoCandidate
 from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestFacts, predict
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
+from modelpilot.providers.fitting import dishonours
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
-from modelpilot.routing.eligibility import breaks_constraint, cannot_honour, cannot_serve, exceeds_window
+from modelpilot.routing.eligibility import breaks_constraint, cannot_serve, exceeds_window
 from modelpilot.routing.exploration import winning_shares
 from modelpilot.routing.router import Constraints, Router
 from modelpilot.routing.scoring import lower_is_better, weighted_total
@@ -157,7 +158,8 @@ def _assessor(
     if profile.options.constraints is not None:
         constraints = constraints.narrowed(profile.options.constraints)
     constrained = constraints != _NO_CONSTRAINTS
-    deployments = snapshot.all_deployments(call_format, lambda kind: cannot_honour(kind, profile.body))
+    strict = snapshot.router.strict_parameters
+    deployments = snapshot.all_deployments(call_format, dishonours(profile.body, strict=strict))
 
     def assess(name: str, blocked: Blocked) -> _Assessed:
         spec = snapshot.models.get(name)

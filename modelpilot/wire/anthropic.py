@@ -1,9 +1,9 @@
 """Anthropic's Messages API: an OpenAI chat request as a request to it. `anthropic_stream` reads the answer."""
 
 import itertools
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+from modelpilot.providers.manners import Manners, manners_of
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.formats import WireFormat, join_url, versioned_url
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
@@ -14,7 +14,6 @@ from modelpilot.wire.support import (
     output_limit,
     reasoning_effort,
     stop_sequences,
-    unknown_fields,
     untranslatable_messages,
     untranslatable_tools,
 )
@@ -25,18 +24,13 @@ DEFAULT_MAX_TOKENS = 4_096
 _MIN_THINKING_TOKENS = 1_024
 # Anthropic's own fields, for clients that know whom they talk to.
 _NATIVE = ("cache_control", "container", "context_management", "inference_geo", "mcp_servers", "thinking", "top_k")
-_SUPPORTED = frozenset(
-    {"messages", "tools", "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens", "stop"}
-    | {"temperature", "top_p", "response_format", "reasoning_effort", "output_config", *_NATIVE}
-)
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-_VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 
 
-def messages_request(body: JsonObject, model: str, whole: bool = False) -> JsonObject:
+def messages_request(body: JsonObject, model: str, whole: bool = False, manners: Manners | None = None) -> JsonObject:
     """The Messages request for the client's `body`, streamed unless the answer is to be `whole`; see
-    `unsupported_fields` for what has no place in it."""
+    `unsupported_content` for what has no place in it."""
     system, messages = _conversation(as_objects(body.get("messages")))
     request: JsonObject = {
         "model": model,
@@ -53,18 +47,14 @@ def messages_request(body: JsonObject, model: str, whole: bool = False) -> JsonO
         "output_config": _output_config(body),
         **{key: body[key] for key in _NATIVE if key in body},
     }
-    _add_thinking(request, body, model)
+    _add_thinking(request, body, manners or manners_of("anthropic", "", model))
     return {key: value for key, value in request.items() if value not in (None, [], {})}
 
 
-def unsupported_fields(body: JsonObject) -> list[str]:
-    """The fields of an OpenAI `body` that Anthropic cannot honour, in the client's spelling."""
-    fields = unknown_fields(body, _SUPPORTED)
-    fields += untranslatable_tools(body)
-    fields += untranslatable_messages(body)
-    fields += sorted({place for place, part in foreign_parts(body.get("messages")) if _block(part) is None})
-    fields += _out_of_range(body)
-    return fields
+def unsupported_content(body: JsonObject) -> list[str]:
+    """The messages and tools of an OpenAI `body` that Anthropic has nothing for, in the client's spelling."""
+    fields = [*untranslatable_tools(body), *untranslatable_messages(body)]
+    return fields + sorted({place for place, part in foreign_parts(body.get("messages")) if _block(part) is None})
 
 
 def tool_use_block(call: JsonObject) -> JsonObject:
@@ -73,18 +63,6 @@ def tool_use_block(call: JsonObject) -> JsonObject:
     # A model may have written bad JSON; it is kept under one key.
     arguments = object_of(function.get("arguments"), "arguments")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
-
-
-def _out_of_range(body: JsonObject) -> Iterator[str]:
-    thinks = THINKING_BUDGETS.get(reasoning_effort(body) or "none") is not None
-    temperature = body.get("temperature")
-    # OpenAI's scale ends at 2, Anthropic's at 1; beside thinking only 1 is accepted.
-    if temperature is not None and (temperature > 1 or (thinks and temperature != 1)):
-        yield "temperature"
-    if as_object(body.get("response_format")).get("type") == "json_object":
-        yield "response_format"
-    if thinks and (body.get("tool_choice") == "required" or isinstance(body.get("tool_choice"), dict)):
-        yield "tool_choice"
 
 
 def _conversation(messages: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
@@ -167,27 +145,24 @@ def _output_config(body: JsonObject) -> JsonObject:
     return {**wanted, **as_object(body.get("output_config"))}
 
 
-def _add_thinking(request: JsonObject, body: JsonObject, model: str) -> None:
+def _add_thinking(request: JsonObject, body: JsonObject, manners: Manners) -> None:
     effort = reasoning_effort(body) or "none"
     budget = THINKING_BUDGETS.get(effort)
     if budget is None or "thinking" in body or _lacks_thinking_blocks(request["messages"]):
         return
-    if _takes_effort(model):
+    if manners.thinking == "adaptive":
         request["thinking"] = {"type": "adaptive"}
         request["output_config"] = {"effort": _EFFORTS[effort], **request["output_config"]}
         return
     limit = output_limit(body)
-    # The budget counts against the limit. A client's own limit stands, and the budget gives way.
-    budget = budget if limit is None else min(budget, limit - 1)
-    if budget >= _MIN_THINKING_TOKENS:
+    fewest, most = manners.thinking_budget or (_MIN_THINKING_TOKENS, budget)
+    budget = min(budget, most)
+    if limit is not None:
+        # The budget counts against the limit, which stands, and a fifth of it is for the answer.
+        budget = min(budget, max(limit * 4 // 5, fewest))
+    if limit is None or limit > budget:
         request["max_tokens"] = limit or DEFAULT_MAX_TOKENS + budget
-        request["thinking"] = {"type": "enabled", "budget_tokens": budget}
-
-
-def _takes_effort(model: str) -> bool:
-    # From 4.6 on models set their own budget; later ones refuse a fixed one.
-    match = _VERSION.search(model)
-    return match is not None and (int(match[1]), int(match[2] or 0)) >= (4, 6)
+        request["thinking"] = {"type": "enabled", "budget_tokens": max(budget, fewest)}
 
 
 def _lacks_thinking_blocks(turns: list[JsonObject]) -> bool:
@@ -216,5 +191,5 @@ WIRE = WireFormat(
     headers=_headers,
     chat_request=messages_request,
     decoder=lambda body, request_id, now_s: AnthropicDecoder(now_s, may_be_empty=_may_be_empty(body)),
-    unsupported_fields=unsupported_fields,
+    unsupported_content=unsupported_content,
 )

@@ -6,6 +6,7 @@ Each format has a module of its own (`openai`, `anthropic`, `gemini`) with a `Wi
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from modelpilot.providers.manners import Manners
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.reader import StreamDecoder
 
@@ -19,12 +20,13 @@ class WireFormat:
     headers: Callable[[str, str | None, str], Mapping[str, str]]
     """From the base URL, the API key (None: none is needed) and the request's id: they authenticate the request. The
     key is in a header and never in the URL, since URLs end up in logs."""
-    chat_request: Callable[[JsonObject, str, bool], JsonObject]
-    """The body to send, from the client's body and what the URL is made from as well."""
+    chat_request: Callable[[JsonObject, str, bool, Manners | None], JsonObject]
+    """The body to send, from the client's body, the provider's name of the model, whether a whole answer is wanted, and
+    the model's manners (None: those that its name tells)."""
     decoder: Callable[[JsonObject, str, int], StreamDecoder]
     """A fresh decoder for one answer, from the client's body, the request's id and now in Unix seconds."""
-    unsupported_fields: Callable[[JsonObject], list[str]]
-    """The fields of the client's body that have no place in this format, in the client's spelling."""
+    unsupported_content: Callable[[JsonObject], list[str]]
+    """Which messages and tools of the client's body have no place in this format, in the client's spelling."""
 
 
 def join_url(base_url: str, path: str, query: str = "") -> str:

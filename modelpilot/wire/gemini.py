@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from modelpilot.providers.manners import Manners, manners_of
 from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
 from modelpilot.wire.failures import classify_embedded, filtered, malformed
@@ -18,7 +19,6 @@ from modelpilot.wire.support import (
     output_limit,
     reasoning_effort,
     stop_sequences,
-    unknown_fields,
     untranslatable_messages,
     untranslatable_tools,
 )
@@ -26,11 +26,6 @@ from modelpilot.wire.support import (
 _API_VERSION = "v1beta"
 # Gemini's own fields, for clients that know whom they talk to.
 _NATIVE = ("safetySettings", "cachedContent")
-_SUPPORTED = frozenset(
-    {"messages", "tools", "tool_choice", "max_tokens", "max_completion_tokens", "stop", "temperature", "top_p"}
-    | {"top_k", "n", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
-    | {"response_format", "reasoning_effort", *_NATIVE}
-)
 # Gemini 3 refuses tool calls without the signature of the thought behind them. For calls that another model made,
 # Google documents this placeholder.
 _NEEDS_SIGNATURES = re.compile(r"gemini-(?:[3-9]|[1-9]\d)")
@@ -49,27 +44,24 @@ def embeddings_url(base_url: str) -> str:
     return join_url(versioned_url(base_url, _API_VERSION), "openai/embeddings")
 
 
-def generate_request(body: JsonObject, model: str) -> JsonObject:
-    """The generateContent request for the client's `body`; see `unsupported_fields` for what has no place in it."""
+def generate_request(body: JsonObject, model: str, manners: Manners | None = None) -> JsonObject:
+    """The generateContent request for the client's `body`; see `unsupported_content` for what has no place in it."""
     system, contents = _conversation(as_objects(body.get("messages")), model)
     request: JsonObject = {
         "contents": contents,
         "systemInstruction": {"parts": system} if system else None,
         "tools": _tools(body),
         "toolConfig": _tool_config(body),
-        "generationConfig": _generation_config(body),
+        "generationConfig": _generation_config(body, manners or manners_of("google", "", model)),
         **{key: body[key] for key in _NATIVE if key in body},
     }
     return {key: value for key, value in request.items() if value}
 
 
-def unsupported_fields(body: JsonObject) -> list[str]:
-    """The fields of an OpenAI `body` that Gemini cannot honour, in the client's spelling."""
-    fields = unknown_fields(body, _SUPPORTED)
-    fields += untranslatable_tools(body)
-    fields += untranslatable_messages(body)
-    fields += sorted({place for place, part in foreign_parts(body.get("messages")) if isinstance(part, Foreign)})
-    return fields
+def unsupported_content(body: JsonObject) -> list[str]:
+    """The messages and tools of an OpenAI `body` that Gemini has nothing for, in the client's spelling."""
+    fields = [*untranslatable_tools(body), *untranslatable_messages(body)]
+    return fields + sorted({place for place, part in foreign_parts(body.get("messages")) if isinstance(part, Foreign)})
 
 
 def _conversation(messages: list[JsonObject], model: str) -> tuple[list[JsonObject], list[JsonObject]]:
@@ -162,7 +154,7 @@ def _tool_config(body: JsonObject) -> JsonObject | None:
     return {"functionCallingConfig": {"mode": mode}}
 
 
-def _generation_config(body: JsonObject) -> JsonObject:
+def _generation_config(body: JsonObject, manners: Manners) -> JsonObject:
     config = {
         "temperature": body.get("temperature"),
         "topP": body.get("top_p"),
@@ -177,7 +169,7 @@ def _generation_config(body: JsonObject) -> JsonObject:
         "logprobs": body.get("top_logprobs") if body.get("logprobs") else None,
         "responseMimeType": "application/json" if _wants_json(body) else None,
         "responseJsonSchema": json_schema_of(body),
-        "thinkingConfig": _thinking(reasoning_effort(body)),
+        "thinkingConfig": _thinking(reasoning_effort(body), manners),
     }
     return {key: value for key, value in config.items() if value is not None}
 
@@ -186,10 +178,14 @@ def _wants_json(body: JsonObject) -> bool:
     return as_object(body.get("response_format")).get("type") in ("json_object", "json_schema")
 
 
-def _thinking(effort: str | None) -> JsonObject | None:
+def _thinking(effort: str | None, manners: Manners) -> JsonObject | None:
     if effort is None or effort not in THINKING_BUDGETS:
         return None
-    return {"thinkingBudget": THINKING_BUDGETS[effort] or 0}
+    if manners.thinking == "level":
+        return {"thinkingLevel": effort}
+    budget = THINKING_BUDGETS[effort] or 0
+    fewest, most = manners.thinking_budget or (0, budget)
+    return {"thinkingBudget": min(max(budget, fewest), most) if budget else 0}
 
 
 _FINISH_REASONS = {"STOP": "stop", "MAX_TOKENS": "length", "FINISH_REASON_UNSPECIFIED": "stop"}
@@ -344,9 +340,9 @@ def _chat_url(base_url: str, model: str, whole: bool) -> str:
 WIRE = WireFormat(
     chat_url=_chat_url,
     headers=lambda base_url, key, request_id: {"x-goog-api-key": key} if key else {},
-    chat_request=lambda body, model, whole: generate_request(body, model),
+    chat_request=lambda body, model, whole, manners: generate_request(body, model, manners),
     decoder=lambda body, request_id, now_s: GeminiDecoder(
         now_s, request_id, choice_count(body), may_be_empty=bool(body.get("stop"))
     ),
-    unsupported_fields=unsupported_fields,
+    unsupported_content=unsupported_content,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from modelpilot.providers.manners import Manners
 from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.formats import WireFormat, join_url
@@ -19,14 +20,18 @@ _MAX_CHOICE_INDEX = 1_000
 _MAX_TOOL_CALL_INDEX = 10_000
 
 
-def chat_request(body: JsonObject, model: str, whole: bool = False) -> JsonObject:
-    """The body to send for the client's `body`: streamed, with usage, unless it is to be `whole`; otherwise untouched.
+def chat_request(body: JsonObject, model: str, whole: bool = False, manners: Manners | None = None) -> JsonObject:
+    """The body to send for the client's `body`: streamed, with usage (where the model can be asked for it), unless it
+    is to be `whole`; otherwise untouched.
 
     Streaming is asked for even where the client did not, so that first-token and idle timeouts work everywhere.
     """
     if whole:
         rest = {key: value for key, value in body.items() if key not in ("modelpilot", "stream_options")}
         return {**rest, "model": model, "stream": False}
+    if manners is not None and manners.stream_options is False:
+        rest = {key: value for key, value in body.items() if key not in ("modelpilot", "stream_options")}
+        return {**rest, "model": model, "stream": True}
     rest = {key: value for key, value in body.items() if key != "modelpilot"}
     options = {**as_object(body.get("stream_options")), "include_usage": True}
     return {**rest, "model": model, "stream": True, "stream_options": options}
@@ -190,5 +195,5 @@ WIRE = WireFormat(
     decoder=lambda body, request_id, now_s: OpenAIDecoder(
         choice_count(body), request_id, may_be_empty=bool(body.get("stop"))
     ),
-    unsupported_fields=lambda body: [],  # whatever it holds is passed on, and the provider says what it thinks of it
+    unsupported_content=lambda body: [],  # whatever it holds is passed on, and the provider says what it thinks of it
 )

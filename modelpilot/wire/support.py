@@ -1,39 +1,8 @@
-"""Which fields of an OpenAI body a provider of another wire format cannot honour: said, never silently dropped."""
+"""Reading an OpenAI body for the other wire formats, and what of its messages and tools they have nothing for."""
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
-
-# These values ask for nothing that would happen otherwise.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "metadata": ({},),
-    "modalities": (["text"],),
-    "parallel_tool_calls": (True,),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-    "verbosity": ("medium",),
-}
-# These speak of transport, caching and bookkeeping: the answer is the same without them.
-_NO_EFFECT = frozenset(
-    {"model", "modelpilot", "stream", "stream_options", "prompt_cache_key", "prompt_cache_retention", "user"}
-    | {"safety_identifier"}
-)
-
-
-def unknown_fields(body: JsonObject, supported: Collection[str]) -> list[str]:
-    """The top-level fields of `body` that ask for something outside `supported`."""
-    return [
-        key
-        for key, value in body.items()
-        if value is not None and key not in supported and key not in _NO_EFFECT and value not in _NEUTRAL.get(key, ())
-    ]
 
 
 def untranslatable_tools(body: JsonObject) -> Iterator[str]:
@@ -47,12 +16,10 @@ def untranslatable_tools(body: JsonObject) -> Iterator[str]:
 
 
 def untranslatable_messages(body: JsonObject) -> Iterator[str]:
-    """What messages can hold at OpenAI only: names of participants, and the calls that came before tools."""
+    """What messages can hold at OpenAI only: spoken answers, and the calls that came before tools."""
     for index, message in enumerate(as_objects(body.get("messages"))):
         if message.get("role") == "function" or message.get("function_call"):
             yield f"messages[{index}].function_call"
-        if message.get("name") and message.get("role") != "tool":
-            yield f"messages[{index}].name"
         if message.get("audio"):
             yield f"messages[{index}].audio"
         for call in as_objects(message.get("tool_calls")):
@@ -83,7 +50,7 @@ def choice_count(body: JsonObject) -> int:
 def stop_sequences(body: JsonObject) -> list[str]:
     """`stop` as a list."""
     stop = body.get("stop")
-    return [stop] if isinstance(stop, str) else list(stop or [])
+    return [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
 
 
 # Effort → thinking tokens, as Google's own OpenAI-compatible endpoint maps them; None leaves thinking off.

@@ -128,7 +128,14 @@ class FakeProviders(Table[ProviderSpec, Stored[ProviderSummary]]):
 
     def _stored(self, spec: ProviderSpec, old: Stored[ProviderSummary] | None) -> Stored[ProviderSummary]:
         keys = len(spec.given_keys) or (0 if old is None else old.body.key_count)
-        summary = ProviderSummary(id=spec.id, kind=spec.kind, base_url=spec.base_url, has_key=keys > 0, key_count=keys)
+        summary = ProviderSummary(
+            id=spec.id,
+            kind=spec.kind,
+            base_url=spec.base_url,
+            has_key=keys > 0,
+            key_count=keys,
+            parameters=spec.parameters,
+        )
         return Stored(summary, NOW, NOW)
 
 

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 
 from infra.crypto.keyring import HEADER_BYTES, Keyring, associate
 from infra.db.engine import Database
@@ -12,14 +13,16 @@ from infra.db.management.changes import Change, returned
 from infra.db.management.resources import PostgresRepository, times
 from modelpilot.management.resources import ProviderSummary, Stored
 from modelpilot.providers.catalogue import ProviderSpec
+from modelpilot.providers.manners import Manners
 
-_COLUMNS = """id, kind, base_url, created_at, updated_at,
+_COLUMNS = """id, kind, base_url, parameters, created_at, updated_at,
     (api_key_encrypted IS NOT NULL)::int + cardinality(further_keys_encrypted) AS key_count"""
 
 _UPSERT = f"""
-INSERT INTO providers (user_id, id, kind, base_url, api_key_encrypted, further_keys_encrypted)
-VALUES (%(user_id)s, %(id)s, %(kind)s, %(base_url)s, %(first)b, %(further)b::bytea[])
+INSERT INTO providers (user_id, id, kind, base_url, parameters, api_key_encrypted, further_keys_encrypted)
+VALUES (%(user_id)s, %(id)s, %(kind)s, %(base_url)s, %(parameters)s, %(first)b, %(further)b::bytea[])
 ON CONFLICT (user_id, id) DO UPDATE SET kind = excluded.kind, base_url = excluded.base_url,
+    parameters = excluded.parameters,
     api_key_encrypted = coalesce(excluded.api_key_encrypted, providers.api_key_encrypted),
     further_keys_encrypted = CASE WHEN excluded.api_key_encrypted IS NULL
         THEN providers.further_keys_encrypted ELSE excluded.further_keys_encrypted END,
@@ -55,8 +58,14 @@ def sealed_keys(row: Mapping[str, Any]) -> list[bytes]:
 
 def _stored(row: DictRow) -> Stored[ProviderSummary]:
     keys = row["key_count"]
+    parameters = None if row["parameters"] is None else Manners.model_validate(row["parameters"])
     summary = ProviderSummary(
-        id=row["id"], kind=row["kind"], base_url=row["base_url"], has_key=keys > 0, key_count=keys
+        id=row["id"],
+        kind=row["kind"],
+        base_url=row["base_url"],
+        has_key=keys > 0,
+        key_count=keys,
+        parameters=parameters,
     )
     return Stored(summary, *times(row))
 
@@ -74,7 +83,9 @@ class PostgresProviderRepository(PostgresRepository[ProviderSpec, Stored[Provide
     async def _save(self, change: Change, body: ProviderSpec, old: DictRow | None, actor: str) -> DictRow:
         sealed = self._seal(change.user_id, body.id, [key.encode() for key in body.given_keys])
         keys = {"first": sealed[0] if sealed else None, "further": sealed[1:]}
-        params = {"user_id": change.user_id, "id": body.id, "kind": body.kind, "base_url": body.base_url, **keys}
+        parameters = None if body.parameters is None else Jsonb(body.parameters.to_wire())
+        plain = {"id": body.id, "kind": body.kind, "base_url": body.base_url, "parameters": parameters}
+        params = {"user_id": change.user_id, **plain, **keys}
         return await returned(await change.connection.execute(_UPSERT, params))
 
     def _audited(self, row: DictRow, written: ProviderSpec | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from infra.crypto.keyring import Keyring, associate
 from infra.db.schema.requests import AttemptRow, RequestRow
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.metrics.savings import NOTHING_KNOWN, Alternative, counterfactuals
-from modelpilot.requests.outcome import Attempt, Outcome, Segment, Usage
+from modelpilot.requests.outcome import Adjustment, Attempt, Outcome, Segment, Usage
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, RequestRecord
 from modelpilot.wire.jsonb import load
 
@@ -89,8 +89,9 @@ def load_outcome(encoded: bytes) -> Outcome:
     attempts = tuple(_attempt(attempt, _usage(attempt["usage"])) for attempt in plain.pop("attempts"))
     usage = _usage(plain.pop("usage"))
     segments = tuple(Segment(**segment) for segment in plain.pop("segments", ()))
+    adjusted = tuple(Adjustment(**each) for each in plain.pop("adjusted", ()))
     known = {name: plain[name] for name in Outcome.__dataclass_fields__ if name in plain}
-    return Outcome(**known, attempts=attempts, usage=usage, segments=segments)
+    return Outcome(**known, attempts=attempts, usage=usage, segments=segments, adjusted=adjusted)
 
 
 def _usage(plain: Mapping[str, Any]) -> Usage:

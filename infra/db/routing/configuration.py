@@ -9,6 +9,7 @@ from infra.db.management.providers import key_place, sealed_keys
 from modelpilot.errors import InvalidRequest, NotFound
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployment_specs, usable_deployments
+from modelpilot.providers.manners import Manners, service_of
 from modelpilot.providers.resolution import ConfiguredProvider, OwnProvider, resolve_provider
 from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
 from modelpilot.routing.router import Router
@@ -20,7 +21,7 @@ _MODELS_AND_PROVIDERS = """
         WHERE user_id IN (%(user_id)s, '') AND id IN (SELECT id FROM named)
         ORDER BY id, user_id DESC) AS found) AS models,
     (SELECT coalesce(jsonb_object_agg(id, jsonb_build_object(
-        'kind', kind, 'base_url', base_url,
+        'kind', kind, 'base_url', base_url, 'parameters', parameters,
         'key_count', (api_key_encrypted IS NOT NULL)::int + cardinality(further_keys_encrypted))), '{}')
      FROM providers WHERE user_id = %(user_id)s) AS providers
 """
@@ -41,9 +42,10 @@ WITH named (id) AS (SELECT %(model_id)s::text)
 SELECT {_MODELS_AND_PROVIDERS}
 """
 
-_PROVIDER = (
-    "SELECT kind, base_url, api_key_encrypted, further_keys_encrypted FROM providers WHERE user_id = %s AND id = %s"
-)
+_PROVIDER = """
+SELECT kind, base_url, parameters, api_key_encrypted, further_keys_encrypted FROM providers
+WHERE user_id = %s AND id = %s
+"""
 
 
 class PostgresConfiguration:
@@ -78,7 +80,7 @@ class PostgresConfiguration:
         where it cannot be called, DecryptionFailed, DependencyUnavailable."""
         row = await self._fetch(_PROVIDER, None, (user_id, provider_id))
         sealed = [] if row is None else sealed_keys(row)
-        own = None if row is None else OwnProvider(row["kind"], row["base_url"], len(sealed))
+        own = None if row is None else _own(row, len(sealed))
         found = resolve_provider(provider_id, own, self._environment)
         if isinstance(found, str):
             raise NotFound(found)
@@ -86,7 +88,7 @@ class PostgresConfiguration:
         key = found.environment_keys[index] if found.environment_keys else None
         if found.own_keys:
             key = self._keyring.decrypt(sealed[index], key_place(user_id, provider_id, index)).decode()
-        return ProviderEndpoint(provider_id, found.kind, found.base_url, key, index, found.key_count)
+        return ProviderEndpoint(provider_id, found.kind, found.base_url, key, index, found.key_count, found.parameters)
 
     async def _fetch(
         self, query: str, named: Mapping[str, Any] | None, positional: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ class PostgresConfiguration:
 
     def _snapshot(self, user_id: str, router: Router, version: int, row: Mapping[str, Any]) -> RouterSnapshot:
         models = {model_id: ModelSpec.model_validate(body) for model_id, body in row["models"].items()}
-        own = {provider_id: OwnProvider(**plain) for provider_id, plain in row["providers"].items()}
+        own = {provider_id: _own(plain, plain["key_count"]) for provider_id, plain in row["providers"].items()}
         providers = {provider_id: self._facts(provider_id, own) for provider_id in _providers_of(models)}
         unavailable: dict[str, str] = {}
         for model_id in {model for _, model in router.named_models()}:
@@ -111,7 +113,14 @@ class PostgresConfiguration:
         found = resolve_provider(provider_id, own.get(provider_id), self._environment)
         if isinstance(found, str):
             return ProviderFacts(unavailable=found)
-        return ProviderFacts(found.kind, found.key_count)
+        service = service_of(found.base_url)
+        return ProviderFacts(found.kind, found.key_count, service=service, parameters=found.parameters)
+
+
+def _own(row: Mapping[str, Any], key_count: int) -> OwnProvider:
+    said = row["parameters"]
+    parameters = None if said is None else Manners.model_validate(said)
+    return OwnProvider(row["kind"], row["base_url"], key_count, parameters)
 
 
 def _providers_of(models: Mapping[str, ModelSpec]) -> set[str]:

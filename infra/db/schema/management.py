@@ -72,6 +72,7 @@ class ProviderRow(Changed, Owned, table=True):
     __tablename__ = "providers"
     kind: str
     base_url: str | None
+    parameters: dict[str, Any] | None = json()
     api_key_encrypted: bytes | None
     further_keys_encrypted: list[bytes] = Field(
         sa_column=Column(ARRAY(LargeBinary), nullable=False, server_default=text("'{}'"))

@@ -83,7 +83,9 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     assert schema(postgres_url) == schema(migrated_url)
     after = rows(postgres_url)
     assert after.pop("open_requests") == []
-    assert {table for table in before if after[table] != before[table]} == {"alembic_version", "requests"}
+    changed = {table for table in before if after[table] != before[table]}
+    assert changed == {"alembic_version", "requests", "providers"}
+    assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
     for old, new in zip(before["requests"], after["requests"], strict=True):
         assert new == {column: value for column, value in old.items() if column != "features"}
     assert [(row["request_id"], row["status"]) for row in before["requests"]] == [

@@ -119,13 +119,6 @@ async def test_silence(registry: ProviderRegistry, simulator: str, kind: str, fa
     assert (error.error_type, error.remedy) == ("timeout_first_token", BACK)
 
 
-async def test_what_a_provider_cannot_do_is_said(registry: ProviderRegistry, simulator: str) -> None:
-    """Nothing is dropped silently: the call is refused, and another model may take it."""
-    error = await failure(registry, call(simulator, "anthropic", n=2, seed=1))
-    assert (error.error_type, error.remedy) == ("bad_request", BACK)
-    assert "n, seed" in error.message
-
-
 async def test_embeddings(registry: ProviderRegistry, simulator: str) -> None:
     """The embeddings endpoint of OpenAI's format, whole or as a classified failure."""
     endpoint = ProviderEndpoint("p", "simulator", f"{simulator}/v1", None)

@@ -16,6 +16,7 @@ from infra.db.routing.configuration import PostgresConfiguration
 from modelpilot.errors import NotFound
 from modelpilot.providers.catalogue import DeploymentSpec, ModelSpec, ProviderSpec
 from modelpilot.providers.deployments import ProviderFacts
+from modelpilot.providers.manners import Manners
 from modelpilot.providers.resolution import ConfiguredProvider
 from modelpilot.routing.router import FallbackStrategy, Router
 from tests.support.samples import keyring
@@ -149,8 +150,26 @@ async def test_every_key_can_be_had_by_itself(database: Database, ring: Keyring)
     assert [endpoint.api_key for endpoint in endpoints] == ["first", "second", "third", "first"]
     assert [(endpoint.key_index, endpoint.key_count) for endpoint in endpoints] == [(0, 3), (1, 3), (2, 3), (0, 3)]
     snapshot = await source.direct_snapshot("alice", "openai/gpt")
-    assert snapshot.providers["openai"] == ProviderFacts("openai", 3)
-    assert (await source.direct_snapshot("bob", "openai/gpt")).providers["openai"] == ProviderFacts("openai", 1)
+    assert snapshot.providers["openai"] == ProviderFacts("openai", 3, service="openai")
+    assert (await source.direct_snapshot("bob", "openai/gpt")).providers["openai"] == ProviderFacts(
+        "openai", 1, service="openai"
+    )
+
+
+async def test_manners_reach_decisions_and_calls(database: Database, ring: Keyring) -> None:
+    """What the owner says of a provider, also where its key is the environment's; a `PUT` without takes it away."""
+    providers, said = PostgresProviderRepository(database, ring), Manners(omit=("seed",), temperature=(0, 1))
+    source = _source(database, ring, OPENAI)
+    for local in (
+        ProviderSpec(id="openai", kind="openai", parameters=said),
+        ProviderSpec(id="openai", kind="openai", base_url=LOCAL, parameters=said),
+    ):
+        assert (await providers.put("alice", local, "k")).body.parameters == said
+        snapshot = await source.direct_snapshot("alice", "openai/gpt")
+        assert snapshot.providers["openai"].parameters == said
+        assert (await source.endpoint("alice", "openai")).parameters == said
+    await providers.put("alice", ProviderSpec(id="openai", kind="openai", base_url=LOCAL), "k")
+    assert (await source.endpoint("alice", "openai")).parameters is None
 
 
 async def test_keys_of_the_environment_share_the_load(database: Database, ring: Keyring) -> None:
@@ -193,7 +212,7 @@ async def test_a_model_is_available_where_any_deployment_is(database: Database, 
     await PostgresProviderRepository(database, ring).put("alice", local, "k")
     snapshot = await source.direct_snapshot("alice", "own/m")
     assert snapshot.unavailable == {}
-    deployments = snapshot.deployments(snapshot.models["own/m"], None, lambda kind: None)
+    deployments = snapshot.deployments(snapshot.models["own/m"], None, lambda kind, manners: None)
     assert [deployment.label for deployment in deployments.usable] == ["west/m2"]
 
 

@@ -15,8 +15,9 @@ from tests.support.management_fakes import NOW, Api, FakeStores, bearer
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
 
 ROUTER = {"id": "support", "availableModels": ["sim/small", "sim/large"]}
-MODEL = {"id": "own/one", "provider": "openai", "providerModel": "one"}
-PROVIDER = {"id": "groq", "kind": "openai", "baseUrl": "https://groq.example/v1", "apiKey": "sk-canary"}
+MANNERS = {"parameters": {"omit": ["seed"], "temperature": [0.0, 1.0]}}
+MODEL = {"id": "own/one", "provider": "openai", "providerModel": "one", **MANNERS}
+PROVIDER = {"id": "groq", "kind": "openai", "baseUrl": "https://groq.example/v1", "apiKey": "sk-canary", **MANNERS}
 SAMPLES = {"/api/routers": ROUTER, "/api/models": MODEL, "/api/providers": PROVIDER}
 
 

@@ -73,3 +73,18 @@ async def test_wrong_deployments_are_refused(api: Api, deployments: list[Any], p
     """422 names the field."""
     status, answer = await api("PUT", "/api/models/my/m", {**MODEL, "deployments": deployments})
     assert (status, answer["error"]["param"]) == (422, param)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/api/models/my/m", MODEL), ("/api/providers/p", {"id": "p", "kind": "openai"})]
+)
+@pytest.mark.parametrize(
+    ("parameters", "param"),
+    [({"maxToken": 5}, "parameters.maxToken"), ({"limitName": "tokens"}, "parameters.limitName"), (5, "parameters")],
+)
+async def test_wrong_manners_are_refused(
+    api: Api, path: str, body: dict[str, Any], parameters: Any, param: str
+) -> None:
+    """422 names the field of `parameters`."""
+    status, answer = await api("PUT", path, {**{k: v for k, v in body.items() if k != "id"}, "parameters": parameters})
+    assert (status, answer["error"]["param"]) == (422, param)

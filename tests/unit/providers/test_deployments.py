@@ -19,6 +19,7 @@ from modelpilot.providers.deployments import (
     usable_deployments,
 )
 from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import Manners
 from tests.support.routing_samples import spec
 
 DRAWS = 4_000
@@ -131,7 +132,7 @@ def test_openrouter_is_one_deployment() -> None:
 def test_what_cannot_serve_the_request_is_left_out() -> None:
     """Neither a provider without a key nor one that cannot honour a field; only where none is left, why."""
 
-    def no_seeds(kind: ProviderKind | None) -> str | None:
+    def no_seeds(kind: ProviderKind | None, _: Manners) -> str | None:
         return f"{kind} has no seeds" if kind == "anthropic" else None
 
     model = deployed({"provider": "x"}, {"provider": "y"}, {"provider": "z"})

@@ -16,7 +16,7 @@ from tests.support.routing_samples import profile, router, snapshot, spec
 NONE = Neighbours.empty()
 CLAUDE = spec("anthropic/claude", provider="anthropic", quality_score=0.9)
 GPT = spec("openai/gpt", provider="openai", quality_score=0.5)
-SEED: dict[str, Any] = {"seed": 7}
+TWO: dict[str, Any] = {"n": 2}
 
 
 def over(**changes: Any) -> RouterSnapshot:
@@ -36,9 +36,9 @@ def test_a_field_that_a_provider_cannot_honour_excludes_it() -> None:
     """The reason names the field; without it the same model is chosen."""
     shot = over()
     assert choose(shot).selected == CLAUDE.id
-    decision = choose(shot, **SEED)
+    decision = choose(shot, **TWO)
     assert decision.selected == GPT.id
-    assert decision.candidates[0].excluded_because == "its provider (anthropic) cannot honour seed"
+    assert decision.candidates[0].excluded_because == "its provider (anthropic) cannot honour n (at most 1)"
 
 
 def test_what_one_request_cannot_use_the_next_one_can() -> None:
@@ -47,21 +47,21 @@ def test_what_one_request_cannot_use_the_next_one_can() -> None:
     through_openrouter = {"modelpilot": {"callFormat": "openrouter"}}
     for _ in range(2):
         assert choose(shot).selected == CLAUDE.id
-        assert choose(shot, **SEED).selected == GPT.id
-        assert choose(shot, **SEED, **through_openrouter).selected == CLAUDE.id
+        assert choose(shot, **TWO).selected == GPT.id
+        assert choose(shot, **TWO, **through_openrouter).selected == CLAUDE.id
 
 
 def test_fallbacks_are_filtered_likewise() -> None:
     """A fallback must not drop what the decided model was chosen for."""
     assert choose(over()).fallbacks == (CLAUDE.id, GPT.id)
-    assert choose(over(), **SEED).fallbacks == (GPT.id,)
+    assert choose(over(), **TWO).fallbacks == (GPT.id,)
 
 
 def test_nobody_left_says_which_fields() -> None:
     """422 with the field in its message, not a silently dropped one."""
     shot = replace(over(), providers=dict.fromkeys(("anthropic", "openai"), ProviderFacts("anthropic")))
-    with pytest.raises(NoCandidate, match=r"openai/gpt: its provider \(anthropic\) cannot honour seed"):
-        choose(shot, **SEED)
+    with pytest.raises(NoCandidate, match=r"openai/gpt: its provider \(anthropic\) cannot honour n \(at most 1\)"):
+        choose(shot, **TWO)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_nobody_left_says_which_fields() -> None:
 )
 def test_through_openrouter_its_own_limits_count(mine: dict[str, Any], asked: dict[str, Any]) -> None:
     """Router or request: the kind is openrouter, and so is what may be missing."""
-    assert choose(over(**mine), **SEED, **asked).selected == CLAUDE.id
+    assert choose(over(**mine), **TWO, **asked).selected == CLAUDE.id
 
 
 def test_a_request_may_ask_for_openrouter() -> None:

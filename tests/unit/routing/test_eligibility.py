@@ -12,6 +12,7 @@ from tests.support.routing_samples import profile, spec
 EXPECTED = Prediction(cost_usd=0.01, latency_ms=500.0, quality=0.7, carbon_g=0.2, output_tokens=100.0, evidence=3)
 UNKNOWN = Prediction(cost_usd=None, latency_ms=500.0, quality=0.7, carbon_g=None, output_tokens=100.0, evidence=0)
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+LONG = [{"role": "user", "content": "x" * 180}]
 IMAGE = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
 
 
@@ -24,15 +25,20 @@ IMAGE = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}
         ({"response_format": {"type": "json_object"}}, {}, "lacks the capability json"),
         ({"tools": [TOOL], "response_format": {"type": "json_schema"}}, {}, "lacks the capability functions, json"),
         ({}, {"capabilities": ["embeddings"]}, "lacks the capability chat"),
-        ({"max_tokens": 100}, {"limits": {"max_tokens": 99}}, "100 output tokens requested, the model gives at most"),
-        ({"max_tokens": 100}, {"limits": {"max_tokens": 100}}, None),
-        ({"max_completion_tokens": 100, "max_tokens": 5}, {"limits": {"max_tokens": 99}}, "100 output tokens"),
-        ({"max_tokens": 100}, {"limits": {"context_window": 50}}, "tokens of context, the window is 50"),
+        ({"max_tokens": 100}, {"limits": {"max_tokens": 99}}, None),
+        ({"max_tokens": 100}, {"limits": {"max_tokens": 10, "context_window": 50}}, None),
+        ({"max_tokens": 100}, {"limits": {"context_window": 50}}, None),
+        (
+            {"max_tokens": 9, "messages": LONG},
+            {"limits": {"context_window": 50}},
+            "tokens of context, the window is 50",
+        ),
         ({}, {"limits": {"context_window": 50}}, None),
     ],
 )
 def test_hard_limits(fields: dict[str, Any], changes: dict[str, Any], reason: str | None) -> None:
-    """Capabilities, context window and output limit exclude with a sentence that says what is missing."""
+    """Capabilities and context window exclude with a sentence that says what is missing; a limit of the answer above
+    the model's own does not, since it is clamped."""
     said = cannot_serve(spec(**changes), profile(**fields))
     assert (said is None) if reason is None else (reason in (said or ""))
 

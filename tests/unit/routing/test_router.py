@@ -36,6 +36,7 @@ DOCUMENTED: dict[str, Any] = {
     "storePrompts": False,
     "sameModelRetries": 1,
     "callFormat": None,
+    "strictParameters": False,
 }
 
 

@@ -82,7 +82,7 @@ def test_an_unknown_price_scores_zero_and_says_so() -> None:
 
 def test_exclusions_are_stated_and_do_not_count() -> None:
     """Unknown, unavailable and unfit models are listed with their reasons, and the rest is scored without them."""
-    free_but_blind = spec("free", cost_per_input_token=0.0, cost_per_output_token=0.0, limits={"max_tokens": 5})
+    free_but_blind = spec("free", cost_per_input_token=0.0, cost_per_output_token=0.0, limits={"context_window": 5})
     names = ("nowhere", "keyless", "free", "gpt-4")
     shot = snapshot(
         router(*names), free_but_blind, GPT4, spec("keyless"), unavailable={"keyless": "provider has no key"}
@@ -91,7 +91,7 @@ def test_exclusions_are_stated_and_do_not_count() -> None:
     reasons = {candidate.model: candidate.excluded_because for candidate in decided.candidates}
     assert reasons["nowhere"] == "is not in the catalogue"
     assert reasons["keyless"] == "provider has no key"
-    assert "at most 5" in (reasons["free"] or "")
+    assert "window is 5" in (reasons["free"] or "")
     assert reasons["gpt-4"] is None
     assert decided.selected == "gpt-4"
     assert all((c.total is None) == (c.excluded_because is not None) for c in decided.candidates)
@@ -110,15 +110,15 @@ def test_nobody_left_says_why_for_each() -> None:
 @pytest.mark.parametrize("others", [[], ["keyless"], ["unable"], ["nowhere"]])
 def test_too_long_a_prompt_for_all_says_so(others: list[str]) -> None:
     """In the words and with the code that clients know from the providers, where a shorter prompt would be served."""
-    fits_less = spec("short", limits={"context_window": 40})
-    fits_more = spec("longer", limits={"context_window": 60})
+    prompt = profile().prompt_tokens
+    fits_less = spec("short", limits={"context_window": prompt - 1})
+    fits_more = spec("longer", limits={"context_window": prompt + 1})
     unable = spec("unable", capabilities=["embeddings"], limits={"context_window": 9})
     known = (fits_less, fits_more, unable, spec("keyless"))
     shot = snapshot(router("short", "longer", *others), *known, unavailable={"keyless": "provider has no key"})
     with pytest.raises(ContextLengthExceeded) as caught:
         choose(shot, max_tokens=100)
-    tokens = profile(max_tokens=100).prompt_tokens + 100
-    assert caught.value.message.startswith(f"prompt is too long: {tokens} tokens > 60 maximum")
+    assert caught.value.message.startswith(f"prompt is too long: {prompt + 100} tokens > {prompt + 1} maximum")
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
     assert len(caught.value.details["candidates"]) == 2 + len(others)
 
@@ -133,7 +133,7 @@ def test_who_could_not_serve_a_shorter_prompt_either_is_not_called_too_short() -
 def test_whom_a_refusal_goes_on_to() -> None:
     """The fallbacks that can serve, then the next candidates in order of rank, three at most; never the chosen one."""
     ranked = [spec(f"m{number}", quality_score=0.9 - 0.1 * number) for number in range(6)]
-    unfit = spec("unfit", quality_score=1.0, limits={"max_tokens": 1})
+    unfit = spec("unfit", quality_score=1.0, capabilities=["embeddings"])
     strategy = {"fallback_models": ["unfit", "m3", "m0"]}
     names = ("unfit", *(each.id for each in reversed(ranked)))
     rules = router(*names, objective={"quality_weight": 1.0}, fallback_strategy=strategy)
@@ -176,7 +176,7 @@ def test_preferred_mode_falls_back_when_the_model_cannot_serve() -> None:
 
 def test_fallbacks_that_cannot_serve_are_left_out() -> None:
     """Order is kept, the unfit are gone."""
-    small = spec("small", limits={"max_tokens": 1})
+    small = spec("small", limits={"context_window": 1})
     shot = preferring(GPT4, GPT35, small, fallbacks=["small", "gpt-3.5-turbo", "nowhere", "gpt-4"])
     assert choose(shot, max_tokens=9).fallbacks == ("gpt-3.5-turbo", "gpt-4")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_fields
+from modelpilot.wire.gemini import GeminiDecoder, generate_request, model_path, unsupported_content
 from modelpilot.wire.openai import checked_chunk
 from modelpilot.wire.reader import AnswerReader
 
@@ -130,11 +130,18 @@ def test_content_parts(part: dict[str, Any], wire: dict[str, Any]) -> None:
         ),
         ({"reasoning_effort": "none"}, {"thinkingConfig": {"thinkingBudget": 0}}),
         ({"reasoning_effort": "medium"}, {"thinkingConfig": {"thinkingBudget": 8_192}}),
+        ({"reasoning_effort": "max"}, {"thinkingConfig": {"thinkingBudget": 24_576}}),
     ],
 )
 def test_generation_config(body: dict[str, Any], config: dict[str, Any] | None) -> None:
     """Every supported field has its counterpart."""
     assert request(**body).get("generationConfig") == config
+
+
+def test_gemini_3_is_told_a_level() -> None:
+    """It takes no budget of tokens."""
+    wire = request("gemini-3-flash-preview", reasoning_effort="low")
+    assert wire["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "low"}}
 
 
 @pytest.mark.parametrize(
@@ -154,15 +161,14 @@ def test_tool_choice(choice: Any, config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
-        ({"n": 3, "seed": 1, "logprobs": True, "parallel_tool_calls": True}, []),
-        ({"logit_bias": {"1": 1}, "parallel_tool_calls": False}, ["logit_bias", "parallel_tool_calls"]),
+        ({}, []),
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, ["messages[0].content"]),
         ({"tools": [{"type": "web_search"}]}, ["tools[0].type"]),
     ],
 )
-def test_unsupported_fields(body: dict[str, Any], fields: list[str]) -> None:
-    """What Gemini cannot do is said by name."""
-    assert unsupported_fields({"messages": [USER], **body}) == fields
+def test_unsupported_content(body: dict[str, Any], fields: list[str]) -> None:
+    """What Gemini has nothing for is said by its place."""
+    assert unsupported_content({"messages": [USER], **body}) == fields
 
 
 @pytest.mark.parametrize(

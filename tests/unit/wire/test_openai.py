@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import ProviderError, Usage
 from modelpilot.wire.chunks import as_chunks, parse_usage, usage_object
 from modelpilot.wire.events import ServerSentEvent
@@ -45,6 +46,16 @@ def test_stream_options_of_the_client_are_kept() -> None:
     """Asking for usage adds to the client's options and replaces none."""
     options = {"include_obfuscation": False, "include_usage": False}
     assert chat_request({"stream_options": options}, "m")["stream_options"] == {**options, "include_usage": True}
+
+
+def test_a_server_without_stream_options_gets_none() -> None:
+    """Not even the client's own, which it would refuse."""
+    body = {"messages": [], "stream_options": {"include_usage": True}}
+    assert chat_request(body, "m", manners=Manners(stream_options=False)) == {
+        "messages": [],
+        "model": "m",
+        "stream": True,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""What messages hold that a model, or the format of its provider, has nothing for."""
+
+import hashlib
+import re
+
+from modelpilot.providers.fields import ABSENT, Fitting
+from modelpilot.providers.kinds import KINDS
+from modelpilot.wire.jsonb import JsonObject, as_objects
+
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+
+
+def fit_messages(fitting: Fitting) -> None:
+    """What messages hold that this model or this format has nothing for."""
+    body, manners = fitting.body, fitting.manners
+    content = fitting.content
+    for place in KINDS[fitting.kind].wire.unsupported_content(body) if content is None else content:
+        fitting.say(place, "excluded", "")
+    messages = as_objects(body.get("messages"))
+    if manners.names is False and any(_is_named(message) for message in messages):
+        messages = [
+            {key: value for key, value in message.items() if key != "name"} if _is_named(message) else message
+            for message in messages
+        ]
+        fitting.put("messages", messages)
+        fitting.say("messages[].name", "dropped", ABSENT)
+    if manners.content_arrays is False:
+        messages = [_joined(fitting, index, message) for index, message in enumerate(messages)]
+        fitting.put("messages", messages)
+    if manners.tool_call_ids == "alphanumeric9" and any(
+        "tool_calls" in each or "tool_call_id" in each for each in messages
+    ):
+        fitting.put("messages", [_renamed(message) for message in messages])
+
+
+def _is_named(message: JsonObject) -> bool:
+    return bool(message.get("name")) and message.get("role") not in ("tool", "function")
+
+
+def _joined(fitting: Fitting, index: int, message: JsonObject) -> JsonObject:
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+    if len(texts) < len(content) or not all(isinstance(text, str) for text in texts):
+        fitting.say(f"messages[{index}].content", "excluded", "text alone")
+        return message
+    return {**message, "content": "\n".join(map(str, texts))}
+
+
+def _renamed(message: JsonObject) -> JsonObject:
+    """The message with ids of tool calls that a strict server takes, the same for a call and its result."""
+    changed: JsonObject = {}
+    if isinstance(result_of := message.get("tool_call_id"), str):
+        changed["tool_call_id"] = nine_characters(result_of)
+    if calls := as_objects(message.get("tool_calls")):
+        changed["tool_calls"] = [{**call, "id": nine_characters(str(call.get("id") or ""))} for call in calls]
+    return {**message, **changed} if changed else message
+
+
+def nine_characters(call_id: str) -> str:
+    """An id of nine letters and digits, always the same for the same id; such an id itself."""
+    return call_id if _NINE.fullmatch(call_id) else hashlib.sha256(call_id.encode()).hexdigest()[:9]
