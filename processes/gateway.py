@@ -61,6 +61,7 @@ from infra.temporal.codec import EncryptionCodec
 from infra.temporal.jobs import TemporalJobs, TemporalRefits, TemporalRescoring
 from infra.temporal.workers import gateway_worker
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.requests.records import Backlog
 from processes.gateway_adapters import Adapters, cache_dropper, health_checks, open_adapters
 from processes.parts import instance_name, keep_up
@@ -75,10 +76,15 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     instance = instance_name("gateway")
     adapters = await open_adapters(settings, instance, stack)
     registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
+    caches = PromptCaches()
     steps = DecisionSteps(
-        adapters.embedder, adapters.history, health=adapters.deployments, predictors=adapters.predictors
+        adapters.embedder,
+        adapters.history,
+        health=adapters.deployments,
+        predictors=adapters.predictors,
+        caches=caches,
     )
-    caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments)
+    caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments, caches=caches)
     fallbacks = Fallbacks(caller, adapters.ledger)
     acceptance = Acceptance(adapters.ledger, adapters.postgres, adapters.workflows, background)
     controller = FlightController(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulator.faults import SimError
 from simulator.text import count_tokens
@@ -20,6 +20,25 @@ class Tool:
     parameters: Mapping[str, Any]
 
 
+class Block(NamedTuple):
+    """A block of a prompt; `kept_s`: for how many seconds the prompt up to its end is to be kept (None: no mark)."""
+
+    digest: str
+    tokens: int
+    kept_s: float | None = None
+
+
+class CacheUse(NamedTuple):
+    """The tokens of a prompt that were read from the cache, and those written to it."""
+
+    read: int = 0
+    written_5m: int = 0
+    written_1h: int = 0
+
+
+NOT_CACHED = CacheUse()
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """What a client asked for.
@@ -27,7 +46,7 @@ class ChatRequest:
     `model` still carries its fault suffix; `prompt` is the last user message's text; `prefilled` says that the last
     message is the assistant's own, which the answer is to continue; `tool_choice` is `auto`, `none`,
     `required` or a tool's name; `schema` is the JSON schema the answer must satisfy ({}: any object, None: text);
-    `top_logprobs` is None where no log probabilities are wanted.
+    `top_logprobs` is None where no log probabilities are wanted; `blocks` are there where some are to be cached.
     """
 
     model: str
@@ -47,6 +66,8 @@ class ChatRequest:
     schema: Mapping[str, Any] | None = None
     top_logprobs: int | None = None
     simulator: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
+    cached: CacheUse = NOT_CACHED
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -134,6 +135,8 @@ def _answer_steps(
     sim: Simulator, request: web.Request, dialect: Dialect, chat: ChatRequest, active: Active, call: Call
 ) -> list[Step]:
     model = _raise_fault(dialect, request, chat, active)
+    if chat.blocks:
+        chat = replace(chat, cached=sim.prefixes.use(f"{_api_key(request)} {model.name}", chat.blocks))
     call_id, created = os.urandom(12).hex(), int(time.time())
     completion = generate(chat, model, active, sim.config.tokens, call_id=call_id, created=created)
     call.right, call.tokens = completion.right, produced_tokens(completion.completion_tokens, active)

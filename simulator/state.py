@@ -10,6 +10,7 @@ from aiohttp import web
 
 from simulator.calls import CallLog
 from simulator.faults import Active, Fault
+from simulator.prefix_cache import PrefixCache
 from simulator.text import digest
 
 _MAX_COUNTERS = 100_000
@@ -109,6 +110,7 @@ class Simulator:
 
     def __post_init__(self) -> None:
         self.calls = CallLog(self.config.max_calls)
+        self.prefixes = PrefixCache()
 
 
 SIMULATOR = web.AppKey("simulator", Simulator)

@@ -8,6 +8,7 @@ import orjson
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame
+from simulator.prefix_cache import blocks_of
 from simulator.request import ChatRequest, Tool, Turn
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -27,13 +28,14 @@ class Anthropic:
             missing = "max_tokens" if messages else "messages"
             raise SimError(400, f"{missing}: Field required", param=missing)
         system = _turn({"role": "system", "content": body.get("system")})
-        prompt, tokens, after_tool, prefilled = fields.conversation([system, *map(_turn, messages)])
+        prompt, _, after_tool, prefilled = fields.conversation([system, *map(_turn, messages)])
+        blocks = blocks_of(body)
         choice = fields.mapping(body.get("tool_choice"), "tool_choice")
         kind = str(choice.get("type", "auto"))
         return ChatRequest(
             model,
             prompt,
-            tokens,
+            sum(block.tokens for block in blocks),
             after_tool,
             prefilled,
             stream=bool(body.get("stream")),
@@ -45,6 +47,7 @@ class Anthropic:
             parallel_tools=not choice.get("disable_parallel_tool_use"),
             schema=_schema(body),
             simulator=fields.mapping(body.get("simulator"), "simulator"),
+            blocks=blocks if any(block.kept_s for block in blocks) else (),
         )
 
     def body(self, completion: Completion) -> bytes:
@@ -108,17 +111,22 @@ def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return fields.mapping(wanted.get("schema"), "schema") if wanted.get("type") == "json_schema" else None
 
 
-def _usage(completion: Completion, output: int) -> dict[str, int]:
+def _usage(completion: Completion, output: int) -> dict[str, Any]:
+    cached = completion.request.cached
     return {
-        "input_tokens": completion.request.prompt_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        "input_tokens": completion.request.prompt_tokens - sum(cached),
+        "cache_creation_input_tokens": cached.written_5m + cached.written_1h,
+        "cache_read_input_tokens": cached.read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": cached.written_5m,
+            "ephemeral_1h_input_tokens": cached.written_1h,
+        },
         "output_tokens": output,
     }
 
 
 def _message(
-    completion: Completion, content: list[dict[str, Any]], choice: Choice | None, usage: dict[str, int]
+    completion: Completion, content: list[dict[str, Any]], choice: Choice | None, usage: dict[str, Any]
 ) -> dict[str, Any]:
     reason = None if choice is None else "stop_sequence" if choice.stop_sequence else _REASONS[choice.finish]
     return {

@@ -24,7 +24,10 @@ from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment, ProviderFacts, deployment_specs, usable_deployments
 from modelpilot.providers.fitting import dishonours
+from modelpilot.providers.kinds import ProviderKind
+from modelpilot.providers.manners import service_of
 from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.providers.retries import RetryBudget
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
@@ -96,6 +99,11 @@ class CallContext:
             self.found[model] = usable or usable_deployments(spec, call_format).usable
         return self.found[model]
 
+    def kind(self, deployment: Deployment) -> ProviderKind | None:
+        """The kind of provider that a deployment is at; None: not known."""
+        facts = self.providers.get(deployment.provider)
+        return None if facts is None else facts.kind
+
     def remaining_s(self) -> float:
         """What is left of the request's total time, seconds; negative when it is over."""
         return self.deadline - asyncio.get_running_loop().time()
@@ -145,7 +153,7 @@ class CallState:
             message=error.message if error else None,
             latency_ms=self._elapsed_ms(),
             ttft_ms=self._ttft_ms,
-            cost_usd=call_cost_usd(self.spec, usage) if billed else 0.0,
+            cost_usd=call_cost_usd(self.spec, usage, self.context.kind(self.deployment)) if billed else 0.0,
             usage=usage,
             started_at=self._started_at,
             deployment=self.deployment.label,
@@ -216,22 +224,36 @@ class ModelCaller:
         budget: RetryBudget | None = None,
         draw: random.Random | None = None,
         sleep: Sleep | None = None,
+        caches: PromptCaches | None = None,
     ) -> None:
         self._clients, self._configuration = clients, configuration
         self.sleep = sleep or slept
         self.health, self.budget = health or DeploymentHealth(), budget or RetryBudget()
         self.learnt = LearntManners()
         self.balancer = LoadBalancer(configuration, self.health, draw)
+        self._caches = caches or PromptCaches()
 
     def choose(self, context: CallContext, model: str) -> Target:
         """The deployment for the next call of `model`, reserved."""
-        return self.balancer.choose(context.key.user_id, model, context.deployments(model))
+        deployments, prefix, user_id = context.deployments(model), context.profile.prefix, context.key.user_id
+        warm: dict[Deployment, int] = {}
+        if prefix and len(deployments) > 1:
+            places = self._caches.warm(user_id, prefix).items()
+            warm = {at: warmth.tokens for (name, at), warmth in places if name == model and warmth.own}
+        return self.balancer.choose(user_id, model, deployments, warm)
 
     def may_call(self, context: CallContext, model: str) -> bool:
-        """Whether any deployment of `model` is healthy, and none has just refused what this request asks for."""
-        user_id, deployments = context.key.user_id, context.deployments(model)
-        refused = self.health.refusals.why_none(user_id, model, deployments, context.profile.body)
-        return refused is None and self.balancer.may_be_called(user_id, model, deployments)
+        """Whether any deployment of `model` is healthy, and one has not just refused what this request asks for."""
+        return self.is_healthy(context, model) and not self.has_refused(context, model)
+
+    def is_healthy(self, context: CallContext, model: str) -> bool:
+        """Whether any deployment of `model` is healthy."""
+        return self.balancer.may_be_called(context.key.user_id, model, context.deployments(model))
+
+    def has_refused(self, context: CallContext, model: str) -> bool:
+        """Whether `model` has just refused what this request asks for, wherever it is called."""
+        deployments, body = context.deployments(model), context.profile.body
+        return self.health.refusals.why_none(context.key.user_id, model, deployments, body) is not None
 
     def has_alternative(self, context: CallContext, outcome: Outcome) -> bool:
         """Whether the model whose call failed has a healthy deployment besides the one that was called."""
@@ -250,7 +272,8 @@ class ModelCaller:
             endpoint = await self._configuration.endpoint(user_id, provider)
         except ModelPilotError as error:
             return ProviderFacts(unavailable=error.message)
-        return ProviderFacts(endpoint.kind, endpoint.key_count)
+        service = service_of(endpoint.base_url)
+        return ProviderFacts(endpoint.kind, endpoint.key_count, service=service, parameters=endpoint.parameters)
 
     async def first_phase(self, context: CallContext, chosen: Target | None = None) -> Outcome:
         """The decided model, at the deployment `chosen` before or now, and whom a refusal of it goes on to (see
@@ -260,13 +283,17 @@ class ModelCaller:
     def note_refusal(self, context: CallContext, target: Target, outcome: Outcome) -> None:
         """Remember that the target refused what this request asks for."""
         place, body = (target.user_id, target.model, target.deployment), context.profile.body
-        self.health.refusals.remember(*place, body, outcome.error_param)
+        any_value = outcome.refused == "parameter" or "unsupported" in (outcome.provider_code or "")
+        self.health.refusals.remember(*place, body, outcome.error_param, any_value=any_value)
 
     async def watched_call(self, context: CallContext, target: Target, seq: int) -> Outcome:
         """As `call`; what is known of the deployment is updated by how it ended."""
         began_s = self.health.clock()
         outcome = await self.call(context, target.model, seq, target)
         attempt = outcome.attempts[-1]
+        if attempt.status == "ok" and context.profile.prefix:
+            place, kind = (target.model, target.deployment), context.kind(target.deployment)
+            self._caches.note(context.key.user_id, place, kind, context.profile.prefix, attempt.usage)
         alone = len(context.deployments(target.model)) == 1
         try:
             wait_s, refused = outcome.retry_after_s, outcome.refused

@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from activities.requests.deployments import DeploymentHealth
+from activities.requests.deployments import DeploymentHealth, Target
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.refit import Predictors, ServedPredictor
+from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.requests.ports import Embedder, History
 from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
 from modelpilot.requests.route_request import StepReport
 from modelpilot.routing.decision import Decision, PredictorUse
-from modelpilot.routing.selection import Blocked, decide
+from modelpilot.routing.selection import Blocked, Warm, decide, nothing_warm
 
 Result = TypeVar("Result")
 
@@ -43,9 +44,10 @@ class DecisionSteps:
         draw: random.Random | None = None,
         health: DeploymentHealth | None = None,
         predictors: Predictors | None = None,
+        caches: PromptCaches | None = None,
     ) -> None:
         self._embedder, self._history, self._predictors = embedder, history, predictors
-        self._health = health or DeploymentHealth()
+        self._health, self._caches = health or DeploymentHealth(), caches or PromptCaches()
         # Choosing a model to explore is statistics, not secrecy.
         self._draw = draw or random.Random()  # noqa: S311
 
@@ -70,6 +72,7 @@ class DecisionSteps:
             fitted=served.fitted if served else None,
             vector=vector,
             now=time.time(),
+            warm=self._warm(snapshot.user_id, profile) if profile.prefix else nothing_warm,
         )
         detail: dict[str, Any] = {"selected": decision.selected}
         if served is not None:
@@ -83,6 +86,11 @@ class DecisionSteps:
         if self._predictors is None or not snapshot.router.id:  # a model that is called directly has no history
             return None
         return self._predictors.get(HistoryScope(snapshot.user_id, snapshot.router.id))
+
+    def _warm(self, user_id: str, profile: RequestProfile) -> Warm:
+        found = self._caches.warm(user_id, profile.prefix)
+        healthy = (place for place in found if self._health.why_not(Target(user_id, *place)) is None)
+        return {place: found[place].tokens for place in healthy}
 
     def _blocked(self, user_id: str, profile: RequestProfile) -> Blocked:
         health, body = self._health, profile.body

@@ -5,7 +5,7 @@ the choice among them.
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -276,10 +276,13 @@ class LoadBalancer:
         # Sharing the load is statistics, not secrecy.
         self._draw = draw or random.Random()  # noqa: S311
 
-    def choose(self, user_id: str, model: str, deployments: Sequence[Deployment]) -> Target:
-        """A healthy deployment, or the one that is soonest well again. `deployments` must not be empty."""
+    def choose(
+        self, user_id: str, model: str, deployments: Sequence[Deployment], warm: Mapping[Deployment, int] | None = None
+    ) -> Target:
+        """A healthy deployment, a `warm` one first, or the one that is soonest well again. `deployments` must not be
+        empty."""
         blocked = self._blocked_s(user_id, model, deployments)
-        return self._reserved(Target(user_id, model, choice(deployments, blocked, self._draw)))
+        return self._reserved(Target(user_id, model, choice(deployments, blocked, self._draw, warm or {})))
 
     def elsewhere(
         self, failed: Target, deployments: Sequence[Deployment], tried: Collection[Deployment]

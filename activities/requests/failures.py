@@ -16,6 +16,7 @@ from modelpilot.errors import (
     RequestRefused,
     StreamDiverged,
 )
+from modelpilot.providers.pricing import total_usd
 from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.route_request import RouteRequestInput
 
@@ -106,7 +107,7 @@ def made_up_outcome(request: RouteRequestInput, code: str, message: str) -> Outc
 def spent_usd(attempts: tuple[Attempt, ...]) -> float | None:
     """The sum of the known costs; None when no attempt has one."""
     known = [attempt.cost_usd for attempt in attempts if attempt.cost_usd is not None]
-    return sum(known) if known else None
+    return total_usd(known) if known else None
 
 
 def with_earlier(outcome: Outcome, earlier: tuple[Attempt, ...]) -> Outcome:

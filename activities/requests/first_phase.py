@@ -52,8 +52,10 @@ class FirstPhase:
         begun = context.sink is not None and context.sink.transcript.started
         if begun or not outcome.can_fall_back or context.remaining_s() <= 0.0:
             return None
-        left = (model for model in context.plan.next_models if model not in tried)
-        model = next((model for model in left if self._caller.may_call(context, model)), None)
+        left = [each for each in context.plan.next_models if each not in tried]
+        left = [each for each in left if self._caller.is_healthy(context, each)]
+        # What is remembered is a reason to ask another one first, not to ask nobody.
+        model = next((each for each in left if not self._caller.has_refused(context, each)), left[0] if left else None)
         if model is None or not await context.may_make(len(outcome.attempts)):
             return None
         return self._caller.choose(context, model)

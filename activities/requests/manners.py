@@ -73,7 +73,7 @@ class LearntManners:
         """Whether the refusal of a call taught that the server has other manners, in which it may be asked at once."""
         if error.error_type != "bad_request" or error.http_status not in (400, 422):
             return False
-        learnt = learnt_from_refusal(error.message, sent.body, sent.manners, whole=sent.whole)
+        learnt = learnt_from_refusal(f"{error.param or ''} {error.message}", sent.body, sent.manners, whole=sent.whole)
         known = self.of(target)
         if learnt is None or (known is not None and known.limit_name is not None and learnt.limit_name is not None):
             return False

@@ -1,8 +1,9 @@
 """What models have refused lately: a parameter by its name, or a request with the same options.
 
-A provider that names the parameter is believed for ten minutes, of any value. Where it names none, or one that holds
-structure (tools, a schema), nobody knows which part it was: then the same options with the same values are avoided,
-for two minutes, and only if another model took the request, so that one bad body steers nobody away from a model.
+A parameter that the provider names is avoided for ten minutes: any value of it where the provider does not support it,
+else the same value. Where it names none, or one that holds structure (tools, a schema), nobody knows which part it was:
+then the same options with the same values are avoided, for two minutes. Unless the provider has no such parameter, that
+takes another model that took the request, so that one bad body steers nobody away from a model.
 """
 
 import hashlib
@@ -30,11 +31,13 @@ _Place = tuple[str, str, str, str]  # owner, model, provider, the provider's nam
 @dataclass(frozen=True, slots=True)
 class _Refusal:
     names: tuple[str, ...]
-    digest: bytes | None  # of the options with their values; None: the one name alone
+    named: bool  # by the provider, so that other options do not matter
+    digest: bytes | None  # of the values; None: any
     at_s: float
 
+    @property
     def until_s(self) -> float:
-        return self.at_s + (PARAMETER_S if self.digest is None else OPTIONS_S)
+        return self.at_s + (PARAMETER_S if self.named else OPTIONS_S)
 
 
 class Refusals:
@@ -45,14 +48,23 @@ class Refusals:
         self._known: dict[_Place, list[_Refusal]] = {}
 
     def remember(
-        self, user_id: str, model: str, deployment: Deployment, body: Mapping[str, Any], param: str | None
+        self,
+        user_id: str,
+        model: str,
+        deployment: Deployment,
+        body: Mapping[str, Any],
+        param: str | None,
+        *,
+        any_value: bool = False,
     ) -> None:
-        """The model refused this request there, and `param` is what the provider named."""
+        """The model refused this request there, and `param` is what the provider named; `any_value`: it does not
+        support that at all."""
         name = named_field(body, param)
         names = _options(body) if name is None else (name,)
         if not names:
             return  # nothing but the conversation, and the next one is another
-        refusal = _Refusal(names, None if name is not None else _digest(body, names), self._clock())
+        named = name is not None
+        refusal = _Refusal(names, named, None if named and any_value else _digest(body, names), self._clock())
         place = (user_id, model, deployment.provider, deployment.provider_model)
         if place not in self._known and len(self._known) >= self._maximum:
             del self._known[next(iter(self._known))]
@@ -83,14 +95,14 @@ class Refusals:
 
     def _why(self, refusal: _Refusal, body: Mapping[str, Any]) -> str | None:
         now_s = self._clock()
-        if now_s >= refusal.until_s() or any(body.get(name) is None for name in refusal.names):
+        if now_s >= refusal.until_s or any(body.get(name) is None for name in refusal.names):
             return None
-        ago = _ago(now_s - refusal.at_s)
-        if refusal.digest is None:
-            return f"refused `{refusal.names[0]}` {ago}"
-        if _options(body) != refusal.names or _digest(body, refusal.names) != refusal.digest:
+        if not refusal.named and _options(body) != refusal.names:
             return None
-        return f"refused a request with the same {', '.join(refusal.names)} {ago}"
+        if refusal.digest is not None and _digest(body, refusal.names) != refusal.digest:
+            return None
+        what = f"`{refusal.names[0]}`" if refusal.named else f"a request with the same {', '.join(refusal.names)}"
+        return f"refused {what} {_ago(now_s - refusal.at_s)}"
 
 
 def named_field(body: Mapping[str, Any], param: str | None) -> str | None:

@@ -27,6 +27,7 @@ class Pricing:
     input_usd: float | None = None
     cached_input_usd: float | None = None
     output_usd: float | None = None
+    cache_write_usd: float | None = None  # for the shortest time that the provider offers
     context_window: int | None = None
 
 
@@ -40,6 +41,7 @@ def pricing(model: Listed, at: datetime) -> Pricing:
         input_usd=_per_token(prices.input_mtok),
         cached_input_usd=_per_token(prices.cache_read_mtok),
         output_usd=_per_token(prices.output_mtok),
+        cache_write_usd=_per_token(prices.cache_write_mtok),
         context_window=info.context_window or _CONTEXT_WINDOWS.get(model.name),
     )
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from infra.catalogue.models import Listed, capabilities_of, listed_models
 from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, openrouter_name, pricing
-from modelpilot.providers.catalogue import ModelLimits, ModelSpec
+from modelpilot.providers.catalogue import ModelLimits, ModelSpec, UnitPrice
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,7 @@ def _spec(model: Listed, at: datetime) -> ModelSpec:
         cost_per_input_token=price.input_usd,
         cost_per_cached_input_token=price.cached_input_usd,
         cost_per_output_token=price.output_usd,
+        prices=[] if price.cache_write_usd is None else [UnitPrice(unit="cache_write_5m", usd=price.cache_write_usd)],
         openrouter_model=openrouter_name(model),
         quality_score=quality,
         carbon_g_per_1k_tokens=carbon_g_per_1k_tokens(model),
@@ -176,7 +177,7 @@ def _pricing(model: Listed, at: datetime) -> Pricing:
     if reference is None:
         return price
     # No cached price beside a reference price: genai-prices' one belongs to another input price.
-    return Pricing(reference.input_usd, None, reference.output_usd, price.context_window)
+    return Pricing(reference.input_usd, None, reference.output_usd, context_window=price.context_window)
 
 
 def _simulated() -> list[ModelSpec]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelpilot.chat.body import ChatBody, RequestOptions
+from modelpilot.chat.prefix import LEAST_TOKENS, Beginning, beginnings
 from modelpilot.chat.text import has_images, measure, prompt_text, prompt_tokens, required_capabilities
 from modelpilot.wire.jsonb import dump
 
@@ -77,6 +78,7 @@ class RequestProfile:
     max_output_tokens: int | None
     capabilities: frozenset[str]
     stream: bool
+    prefix: tuple[Beginning, ...] = ()  # empty for prompts too short for any provider's cache
 
 
 def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
@@ -84,13 +86,15 @@ def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
     messages, tools = body["messages"], body.get("tools")
     text = prompt_text(messages)
     characters, images = measure(messages)
+    tokens = prompt_tokens(len(messages), characters + (len(dump(tools)) if tools else 0), images)
     return RequestProfile(
         body={name: value for name, value in body.items() if name != "modelpilot"},
         options=checked.modelpilot or RequestOptions(),
         text=text,
         request_type="tool_use" if tools else "vision" if images else _type_of_text(text),
-        prompt_tokens=prompt_tokens(len(messages), characters + (len(dump(tools)) if tools else 0), images),
+        prompt_tokens=tokens,
         max_output_tokens=checked.max_completion_tokens or checked.max_tokens,
         capabilities=required_capabilities(body, images),
         stream=bool(checked.stream),
+        prefix=beginnings(body) if tokens >= LEAST_TOKENS else (),
     )

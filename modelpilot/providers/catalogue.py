@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,22 @@ NEUTRAL_LATENCY_MS = 2_000.0
 
 MAXIMUM_KEYS = 16  # per provider
 MAXIMUM_DEPLOYMENTS = 32  # per model
+MAXIMUM_PRICES = 64  # per model
+
+
+Unit = Literal[
+    "input", "output", "cached_input", "cache_write_5m", "cache_write_1h",
+    "audio_input", "audio_output", "image_input", "request",
+]  # fmt: skip
+
+
+class UnitPrice(WireModel):
+    """What one `unit` costs (USD), in prompts of `from_tokens` tokens or more. `tier` null: the standard one."""
+
+    unit: Unit
+    usd: Price
+    from_tokens: Annotated[int, Field(ge=0, le=_MAXIMUM_TOKENS)] = 0
+    tier: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
 
 
 class ModelLimits(WireModel):
@@ -49,8 +65,9 @@ class DeploymentSpec(WireModel):
 
 
 class ModelSpec(ResourceBody):
-    """One model. Prices are USD per token; null means unknown, which is never zero. `parameters` are its manners, where
-    they differ from what its name and its provider tell.
+    """One model. Prices are USD per token; null means unknown, which is never zero. What `prices` says of a unit counts
+    before the simple field of it. `parameters` are its manners, where they differ from what its name and its provider
+    tell.
 
     Without `deployments` it has one: `provider` under the name `provider_model`. With them, `provider` is what lists
     show, and `provider_model` the default of their names.
@@ -65,6 +82,7 @@ class ModelSpec(ResourceBody):
     cost_per_input_token: Price | None = None
     cost_per_cached_input_token: Price | None = None
     cost_per_output_token: Price | None = None
+    prices: list[UnitPrice] = Field(default_factory=list, max_length=MAXIMUM_PRICES)
     openrouter_model: str | None = None
     quality_score: UnitInterval | None = None
     carbon_g_per_1k_tokens: Annotated[float, Field(ge=0.0, le=1_000_000.0)] | None = Field(
@@ -80,6 +98,29 @@ class ModelSpec(ResourceBody):
         if len({(each.provider, each.provider_model or own) for each in deployments}) < len(deployments):
             raise ValueError("each deployment needs a provider or a provider's model of its own")
         return deployments
+
+    @field_validator("prices")
+    @classmethod
+    def _once(cls, prices: list[UnitPrice]) -> list[UnitPrice]:
+        if len({(each.unit, each.from_tokens, each.tier) for each in prices}) < len(prices):
+            raise ValueError("each price needs a unit, fromTokens or tier of its own")
+        return prices
+
+    def price(self, unit: Unit, prompt_tokens: int = 0) -> float | None:
+        """USD per `unit` in a prompt of so many tokens, at the standard tier; None: unknown."""
+        field = _SIMPLE_PRICES.get(unit)
+        simple: float | None = None if field is None else getattr(self, field)
+        if not self.prices:
+            return simple
+        steps = [(each.from_tokens, each.usd) for each in self.prices if each.unit == unit and each.tier is None]
+        return max((step for step in steps if step[0] <= prompt_tokens), default=(0, simple))[1]
+
+
+_SIMPLE_PRICES: Mapping[str, str] = {
+    "input": "cost_per_input_token",
+    "cached_input": "cost_per_cached_input_token",
+    "output": "cost_per_output_token",
+}
 
 
 class ProviderSpec(ResourceBody):
@@ -129,10 +170,10 @@ class CatalogueColumns:
     def of(cls, specs: Sequence[ModelSpec]) -> "CatalogueColumns":
         """The models in this order."""
         models = tuple(spec.id for spec in specs)
-        input_price = _column([spec.cost_per_input_token for spec in specs])
-        output_price = _column([spec.cost_per_output_token for spec in specs])
+        input_price = _column([spec.price("input") for spec in specs])
+        output_price = _column([spec.price("output") for spec in specs])
         priced = ~np.isnan(input_price + output_price)
-        cached_price = _column([spec.cost_per_cached_input_token for spec in specs])
+        cached_price = _column([spec.price("cached_input") for spec in specs])
         quality = _column([spec.quality_score for spec in specs])
         latency = _column([spec.avg_latency_ms for spec in specs])
         listed = ~np.isnan(quality)

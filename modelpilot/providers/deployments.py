@@ -61,6 +61,7 @@ class Deployments:
 
 
 _UNKNOWN = ProviderFacts()
+_NOTHING_WARM: Mapping[Deployment, int] = {}
 
 
 @lru_cache(maxsize=4_096)
@@ -121,17 +122,24 @@ def _with_each_key(
 
 
 def healthy_choice(
-    deployments: Sequence[Deployment], blocked_s: Mapping[Deployment, float], draw: random.Random
+    deployments: Sequence[Deployment],
+    blocked_s: Mapping[Deployment, float],
+    draw: random.Random,
+    warm: Mapping[Deployment, int] = _NOTHING_WARM,
 ) -> Deployment | None:
     """One of the deployments that nothing is known against; None where there is none.
 
     `blocked_s` has the seconds until each of the others may be called. The lowest priority number with anybody healthy
-    serves; within it a deployment is drawn by weight, and then one of its healthy keys, all alike.
+    serves. Within it the one that has most tokens of the conversation in its cache (`warm`) goes on with it; else a
+    deployment is drawn by weight, and then one of its healthy keys, all alike.
     """
     healthy = [deployment for deployment in deployments if deployment not in blocked_s]
     if len(healthy) < 2:
         return healthy[0] if healthy else None
     first = min(deployment.priority for deployment in healthy)
+    best = max((each for each in healthy if each.priority == first), key=lambda each: warm.get(each, -1))
+    if best in warm:
+        return best
     keys_of: dict[tuple[str, str], list[Deployment]] = {}
     for deployment in healthy:
         if deployment.priority == first:
@@ -141,13 +149,18 @@ def healthy_choice(
     return draw.choice(keys)
 
 
-def choice(deployments: Sequence[Deployment], blocked_s: Mapping[Deployment, float], draw: random.Random) -> Deployment:
+def choice(
+    deployments: Sequence[Deployment],
+    blocked_s: Mapping[Deployment, float],
+    draw: random.Random,
+    warm: Mapping[Deployment, int] = _NOTHING_WARM,
+) -> Deployment:
     """A healthy deployment, or where there is none the one that is soonest to be called again: a late answer beats
     none.
 
     `deployments` must not be empty.
     """
-    healthy = healthy_choice(deployments, blocked_s, draw)
+    healthy = healthy_choice(deployments, blocked_s, draw, warm)
     return healthy or min(
         deployments,
         key=lambda deployment: (blocked_s[deployment], deployment.priority, -deployment.weight, deployment.key_index),

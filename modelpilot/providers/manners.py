@@ -168,15 +168,18 @@ TABLE: tuple[_Row, ...] = (
             stream_options=True, streamed_audio=("pcm16",), limit_name="either", sampling="always",
             temperature=(0, 2), top_p=(0, 1), penalties=(-2, 2), blank_stops=True, content_arrays=True, names=True,
             tool_call_ids="any", response_formats=("json_object", "json_schema"), tools_with_json=True,
-            schema_dialect="any", thinking="effort", cache_marks=True, streams=True,
+            schema_dialect="any", thinking="effort", cache_marks=False, streams=True,
         ),
         kinds=_OPENAI_KINDS,
     ),
     # Servers that nobody has looked at know the older name of the limit, if they know one.
     _Row(Manners(limit_name="max_tokens"), kinds=("openai",)),
-    # OpenRouter streams every audio format, and fits a request to the model behind it.
-    # https://openrouter.ai/docs/features/multimodal/audio
-    _Row(Manners(streamed_audio=("pcm16", "wav", "mp3", "flac", "opus", "aac")), kinds=("openrouter",)),
+    # OpenRouter streams every audio format, knows marks for caches, and fits a request to the model behind it.
+    # https://openrouter.ai/docs/features/multimodal/audio and /features/prompt-caching
+    _Row(
+        Manners(streamed_audio=("pcm16", "wav", "mp3", "flac", "opus", "aac"), cache_marks=True),
+        kinds=("openrouter",),
+    ),
     # https://platform.openai.com/docs/api-reference/chat/create: `stop`, `n`; other arguments are refused.
     _Row(
         Manners(limit_name="either", omit=_NOT_OPENAIS, max_stops=4, max_choices=128, schema_dialect="openai",
@@ -188,7 +191,7 @@ TABLE: tuple[_Row, ...] = (
     # https://docs.mistral.ai/api/: unknown fields are refused, usage comes unasked.
     _Row(
         Manners(
-            stream_options=False, usage_unasked=True, seed_name="random_seed", names=False, cache_marks=False,
+            stream_options=False, usage_unasked=True, seed_name="random_seed", names=False,
             reasoning_fields=(), efforts=("none", "high"),
             omit=(
                 *_NOT_OPENAIS, "user", "safety_identifier", "logit_bias", "logprobs", "top_logprobs", "service_tier",
@@ -220,7 +223,7 @@ TABLE: tuple[_Row, ...] = (
     _Row(
         Manners(omit=("presence_penalty", "frequency_penalty"), max_stops=0),
         services=("xai",),
-        model=re.compile(r"grok-(?:4|3-mini|code)"),
+        model=re.compile(r"grok-(?:4|3-mini|code)(?!.*non-reasoning)"),
     ),
     # Models without reasoning. https://platform.openai.com/docs/guides/reasoning
     _Row(Manners(efforts=(), omit=("verbosity",)), kinds=("openai",), before=("gpt", 5, 0)),

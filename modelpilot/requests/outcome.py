@@ -14,12 +14,20 @@ OutcomeStatus = Literal["completed", "failed", "canceled"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one provider call."""
+    """Token counts of one provider call. Tokens read from the provider's prompt cache (`cached_tokens`) and written to
+    it, for five minutes or an hour, are part of the input."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """All that was written to the cache, for whatever time."""
+        return self.cache_write_5m_tokens + self.cache_write_1h_tokens
 
     @property
     def total_tokens(self) -> int:

@@ -51,6 +51,7 @@ class Candidate(NamedTuple):
     evidence: int = 0  # neighbours that speak of this model
     excluded_by: Exclusion | None = None
     probability: float = 0.0  # of being chosen, exploration included
+    cached_tokens: int = 0  # of the prompt, that its provider probably has in its cache
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -66,6 +67,7 @@ class Candidate(NamedTuple):
             "excludedBy": self.excluded_by,
             "evidence": self.evidence,
             "probability": round(self.probability, 9),
+            "cachedTokens": self.cached_tokens,
         }
 
 

@@ -11,7 +11,7 @@ from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import ContextLengthExceeded, NoCandidate
 from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestFacts, predict
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.deployments import Deployment
+from modelpilot.providers.deployments import Deployment, Deployments
 from modelpilot.providers.fitting import dishonours
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
@@ -30,6 +30,11 @@ MOST_CANDIDATES_TRIED = 3
 # Says of a model and its deployments why it should not be called just now (every breaker open, every key refused,
 # every deployment rate limited), or None.
 Blocked = Callable[[str, Sequence[Deployment]], str | None]
+
+
+# Tokens of the prompt in the cache of a model's deployment.
+Warm = Mapping[tuple[str, Deployment], int]
+nothing_warm: Warm = {}
 
 
 class _Assessed(NamedTuple):  # made in half the time of a frozen dataclass, once per candidate
@@ -54,6 +59,7 @@ def decide(
     fitted: FittedPredictor | None = None,
     vector: Vector | None = None,
     now: float = 0.0,
+    warm: Warm = nothing_warm,
 ) -> Decision:
     """Choose a model. Raises NoCandidate with the reason for each model when none can serve the request.
 
@@ -61,11 +67,14 @@ def decide(
     sampling instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
     `blocked` is left out while anything else can serve; otherwise the best of it is tried rather than failing.
     `fitted` and the prompt's `vector` bring the router's regressions in; `now` (Unix s) dates the neighbours.
+    `warm` has the tokens of the prompt that deployments hold in their caches, which cost less there.
     """
     router = snapshot.router
     preferred = router.mode == "preferredModel" and router.preferred_model
-    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now)
-    assess = _assessor(snapshot, profile, predicted)
+    deployments = _deployments(snapshot, profile)
+    cached = _cached_tokens(deployments, warm) if warm else {}
+    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now, cached)
+    assess = _assessor(snapshot, profile, predicted, deployments)
     assessed = [assess(name, blocked) for name in _named(router)]
     shares = (profile.options.objective or router.objective).shares()
     exploration = 0.0 if preferred else router.exploration
@@ -82,6 +91,8 @@ def decide(
         candidates, chosen = _best_blocked(assessed, shares, profile)
     # What is blocked now may be well again when its turn comes.
     fallbacks = tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None)
+    if cached:
+        candidates = [c._replace(cached_tokens=cached.get(c.model, 0)) for c in candidates]
     return Decision(
         selected=chosen,
         candidates=tuple(candidates),
@@ -144,13 +155,39 @@ def _predictions(
     fitted: FittedPredictor | None,
     vector: Vector | None,
     now: float,
+    cached: Mapping[str, int],
 ) -> dict[str, Prediction]:
-    facts = RequestFacts(profile.prompt_tokens, profile.max_output_tokens, profile.request_type, vector=vector, now=now)
+    facts = RequestFacts(
+        profile.prompt_tokens,
+        profile.max_output_tokens,
+        profile.request_type,
+        vector=vector,
+        cached_tokens=np.array([cached.get(model, 0) for model in snapshot.models], np.float64) if cached else 0,
+        now=now,
+    )
     return dict(zip(snapshot.models, predict(snapshot.columns, facts, neighbours, fitted), strict=True))
 
 
+def _deployments(snapshot: RouterSnapshot, profile: RequestProfile) -> Mapping[str, Deployments]:
+    """Where each model can be called for this request."""
+    why_not = dishonours(profile.body, strict=snapshot.router.strict_parameters)
+    return snapshot.all_deployments(profile.options.call_format or snapshot.router.call_format, why_not)
+
+
+def _cached_tokens(deployments: Mapping[str, Deployments], warm: Warm) -> dict[str, int]:
+    """The tokens of the prompt in the cache of each model's warmest usable deployment; the warm ones only."""
+    found = {
+        model: max((warm.get((model, each), 0) for each in known.usable), default=0)
+        for model, known in deployments.items()
+    }
+    return {model: tokens for model, tokens in found.items() if tokens}
+
+
 def _assessor(
-    snapshot: RouterSnapshot, profile: RequestProfile, predictions: Mapping[str, Prediction]
+    snapshot: RouterSnapshot,
+    profile: RequestProfile,
+    predictions: Mapping[str, Prediction],
+    deployments: Mapping[str, Deployments],
 ) -> Callable[[str, Blocked], _Assessed]:
     # What is the same for every candidate of a request is worked out once.
     call_format = profile.options.call_format or snapshot.router.call_format
@@ -158,8 +195,6 @@ def _assessor(
     if profile.options.constraints is not None:
         constraints = constraints.narrowed(profile.options.constraints)
     constrained = constraints != _NO_CONSTRAINTS
-    strict = snapshot.router.strict_parameters
-    deployments = snapshot.all_deployments(call_format, dishonours(profile.body, strict=strict))
 
     def assess(name: str, blocked: Blocked) -> _Assessed:
         spec = snapshot.models.get(name)

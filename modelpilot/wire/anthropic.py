@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from modelpilot.providers.manners import Manners, manners_of
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
+from modelpilot.wire.cache_marks import MARK, bare, drop_surplus, mark_of, marked, tool_mark
 from modelpilot.wire.formats import WireFormat, join_url, versioned_url
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of
@@ -48,6 +49,7 @@ def messages_request(body: JsonObject, model: str, whole: bool = False, manners:
         **{key: body[key] for key in _NATIVE if key in body},
     }
     _add_thinking(request, body, manners or manners_of("anthropic", "", model))
+    drop_surplus(request)
     return {key: value for key, value in request.items() if value not in (None, [], {})}
 
 
@@ -62,7 +64,8 @@ def tool_use_block(call: JsonObject) -> JsonObject:
     function = as_object(call.get("function"))
     # A model may have written bad JSON; it is kept under one key.
     arguments = object_of(function.get("arguments"), "arguments")
-    return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+    block = {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
+    return marked(block, tool_mark(call))
 
 
 def _conversation(messages: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
@@ -87,16 +90,24 @@ def _conversation(messages: list[JsonObject]) -> tuple[list[JsonObject], list[Js
 def _message_blocks(message: JsonObject) -> list[JsonObject]:
     blocks = [block for part in parts_of(message.get("content")) if (block := _block(part)) is not None]
     if message.get("role") == "tool":
-        return [{"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": blocks}]
-    if message.get("role") != "assistant":
-        return blocks
-    # Thinking that we handed out earlier comes back first: Anthropic checks its signature.
-    refusal = [{"type": "text", "text": message["refusal"]}] if message.get("refusal") else []
-    thinking = as_objects(message.get("thinking_blocks"))
-    return thinking + blocks + refusal + [tool_use_block(call) for call in as_objects(message.get("tool_calls"))]
+        mark = mark_of(message) or next((mark for block in reversed(blocks) if (mark := mark_of(block))), None)
+        content = [bare(block) for block in blocks]
+        return [marked({"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}, mark)]
+    if message.get("role") == "assistant":
+        blocks += [{"type": "text", "text": message["refusal"]}] if message.get("refusal") else []
+        blocks += [tool_use_block(call) for call in as_objects(message.get("tool_calls"))]
+    if blocks:
+        blocks[-1] = marked(blocks[-1], mark_of(message))
+    # Thinking that we handed out earlier comes back first: Anthropic checks its signature, and takes no marks on it.
+    return [*map(bare, as_objects(message.get("thinking_blocks"))), *blocks]
 
 
 def _block(part: Part) -> JsonObject | None:
+    block = _unmarked_block(part)
+    return block and marked(block, part.mark)
+
+
+def _unmarked_block(part: Part) -> JsonObject | None:
     match part:
         case Text(text):
             return {"type": "text", "text": text}
@@ -116,7 +127,7 @@ def _tool(tool: JsonObject) -> JsonObject:
         "description": function.get("description"),
         "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
         "strict": function.get("strict"),
-        "cache_control": tool.get("cache_control"),
+        MARK: tool_mark(tool),
     }
     return {key: value for key, value in wire.items() if value is not None}
 

@@ -1,7 +1,7 @@
 """A request in Anthropic's Messages format as an OpenAI chat body, for clients that speak Anthropic's format to us.
 
 `MessagesBody` is checked where the translation relies on it. What the chat body cannot say is refused and named, never
-dropped; only what changes no answer (caching hints, say) is left out.
+dropped; marks for caches keep their name (`cache_marks`).
 """
 
 from collections.abc import Collection
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelpilot.chat.body import MAX_MESSAGES, Objects, RequestOptions
 from modelpilot.errors import InvalidRequest
+from modelpilot.wire.cache_marks import MARK, bare, mark_of, marked
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.support import THINKING_BUDGETS
 
@@ -41,7 +42,7 @@ def _text_block(block: JsonObject, place: str) -> JsonObject:
     """A text block as a text part. Raises InvalidRequest for any other block."""
     if block.get("type") != "text":
         raise _refuse(f"{place}.type", "only text is possible here")
-    return {"type": "text", "text": _checked(block, "text", str, place)}
+    return marked({"type": "text", "text": _checked(block, "text", str, place)}, mark_of(block))
 
 
 def _chat_messages(turns: list[JsonObject]) -> list[JsonObject]:
@@ -76,12 +77,13 @@ def _tool_result(block: JsonObject, place: str) -> tuple[JsonObject, list[JsonOb
     """The tool's message, and its images: OpenAI takes those from users only, so they follow in the user's message."""
     content = block.get("content")
     inner = [{"type": "text", "text": content}] if isinstance(content, str) else as_objects(content)
-    parts = [_part(item, f"{place}.content[{index}]") for index, item in enumerate(inner)]
+    parts = [_part(bare(item), f"{place}.content[{index}]") for index, item in enumerate(inner)]
     text = "\n".join(part["text"] for part in parts if part["type"] == "text")
     if block.get("is_error"):
         text = f"Error: {text}"  # OpenAI has no flag for it
+    mark = mark_of(block) or next((mark for item in reversed(inner) if (mark := mark_of(item))), None)
     message = {"role": "tool", "tool_call_id": _checked(block, "tool_use_id", str, place), "content": text}
-    return message, [part for part in parts if part["type"] != "text"]
+    return marked(message, mark), [part for part in parts if part["type"] != "text"]
 
 
 def _part(block: JsonObject, place: str) -> JsonObject:
@@ -89,9 +91,10 @@ def _part(block: JsonObject, place: str) -> JsonObject:
         case "text":
             return _text_block(block, place)
         case "image":
-            return {"type": "image_url", "image_url": {"url": _image_url(as_object(block.get("source")), place)}}
+            image = {"url": _image_url(as_object(block.get("source")), place)}
+            return marked({"type": "image_url", "image_url": image}, mark_of(block))
         case "document":
-            return _document(block, place)
+            return marked(_document(block, place), mark_of(block))
     raise _refuse(f"{place}.type", f"blocks of type {block.get('type')!r} cannot be routed")
 
 
@@ -142,24 +145,23 @@ def _assistant(blocks: list[JsonObject], place: str) -> JsonObject:
 
 def _assistant_content(parts: list[JsonObject]) -> Any:
     # One text as a plain string: not every server that speaks OpenAI's format takes an assistant's parts.
-    return parts[0]["text"] if len(parts) == 1 else parts or None
+    return parts[0]["text"] if len(parts) == 1 and MARK not in parts[0] else parts or None
 
 
 def _tool_call(block: JsonObject, place: str) -> JsonObject:
     arguments = dump(_checked(block, "input", dict, place)).decode()
     function = {"name": _checked(block, "name", str, place), "arguments": arguments}
-    return {"id": _checked(block, "id", str, place), "type": "function", "function": function}
+    call = {"id": _checked(block, "id", str, place), "type": "function", "function": function}
+    return marked(call, mark_of(block))
 
 
 _KNOWN = frozenset(
     {"model", "max_tokens", "messages", "system", "stream", "tools", "tool_choice", "stop_sequences", "temperature"}
     | {"top_p", "top_k", "metadata", "thinking", "output_config", "service_tier", "modelpilot"}
-    | {"cache_control"}  # where to cache: the answer is the same
+    | {MARK}
 )
-_TOOL_KNOWN = frozenset(
-    {"type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"}
-)
-_AS_IT_IS = ("model", "stream", "temperature", "top_p", "top_k", "modelpilot")
+_TOOL_KNOWN = frozenset({"type", "name", "description", "input_schema", "strict", MARK, "eager_input_streaming"})
+_AS_IT_IS = ("model", "stream", "temperature", "top_p", "top_k", "modelpilot", MARK)
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 # OpenAI has no "max"; this is the most it knows.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "xhigh"}
@@ -210,7 +212,8 @@ def _tool(tool: JsonObject, place: str) -> JsonObject:
         "parameters": _checked(tool, "input_schema", dict, place),
         "strict": tool.get("strict"),
     }
-    return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
+    wire = {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
+    return marked(wire, mark_of(tool))
 
 
 def _tool_choice(choice: JsonObject) -> JsonObject:

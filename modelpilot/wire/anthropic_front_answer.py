@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from modelpilot.wire.anthropic import tool_use_block
-from modelpilot.wire.chunks import parse_usage, token_count
+from modelpilot.wire.chunks import cache_creation, parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.merge import is_object
 from modelpilot.wire.parts import text_of, thinking_of
@@ -51,12 +51,12 @@ def ending(choice: JsonObject, stop_sequences: Collection[str]) -> JsonObject:
 def _usage_of(usage: Any) -> JsonObject:
     """Token counts: Anthropic counts cached input beside the rest, OpenAI within it."""
     counts = parse_usage(usage)
-    written = token_count(as_object(as_object(usage).get("prompt_tokens_details")).get("cache_write_tokens"))
     return {
-        "input_tokens": max(counts.input_tokens - counts.cached_tokens - written, 0),
+        "input_tokens": counts.input_tokens - counts.cached_tokens - counts.cache_write_tokens,
         "output_tokens": counts.output_tokens,
         "cache_read_input_tokens": counts.cached_tokens,
-        "cache_creation_input_tokens": written,
+        "cache_creation_input_tokens": counts.cache_write_tokens,
+        "cache_creation": cache_creation(counts),
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelpilot.requests.outcome import Usage
-from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
+from modelpilot.wire.chunks import cache_counts, choice_of, chunk_of, token_count, usage_object
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 
@@ -148,9 +148,9 @@ class AnthropicDecoder:
         return []
 
     def _message_delta(self, event: JsonObject) -> list[JsonObject]:
-        # Counts are cumulative; a later null says nothing about an earlier number.
+        # Counts are cumulative; a later null, or some relay's 0, says nothing about an earlier number.
         if usage := as_object(event.get("usage")):
-            self._usage |= {key: value for key, value in usage.items() if value is not None}
+            self._usage |= {key: value for key, value in usage.items() if value}
             self.counted = True
         delta = as_object(event.get("delta"))
         self._last = delta if delta.get("stop_reason") else self._last
@@ -197,15 +197,14 @@ class AnthropicDecoder:
 
 def _usage_object(raw: JsonObject) -> JsonObject:
     # Anthropic counts cached input beside the rest, OpenAI within it.
-    cached = token_count(raw.get("cache_read_input_tokens"))
-    written = token_count(raw.get("cache_creation_input_tokens"))
-    usage = usage_object(
+    cached, five_minutes, hour = cache_counts(raw)
+    return usage_object(
         Usage(
-            input_tokens=token_count(raw.get("input_tokens")) + cached + written,
+            input_tokens=token_count(raw.get("input_tokens")) + cached + five_minutes + hour,
             output_tokens=token_count(raw.get("output_tokens")),
             cached_tokens=cached,
             reasoning_tokens=token_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens")),
+            cache_write_5m_tokens=five_minutes,
+            cache_write_1h_tokens=hour,
         )
     )
-    usage["prompt_tokens_details"]["cache_write_tokens"] = written
-    return usage

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelpilot.providers.manners import Manners
+from modelpilot.wire.cache_marks import marks_on_parts, without_marks
 from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.formats import WireFormat, join_url
@@ -22,10 +23,11 @@ _MAX_TOOL_CALL_INDEX = 10_000
 
 def chat_request(body: JsonObject, model: str, whole: bool = False, manners: Manners | None = None) -> JsonObject:
     """The body to send for the client's `body`: streamed, with usage (where the model can be asked for it), unless it
-    is to be `whole`; otherwise untouched.
+    is to be `whole`, and without marks for caches where the model does not know them; otherwise untouched.
 
     Streaming is asked for even where the client did not, so that first-token and idle timeouts work everywhere.
     """
+    body = marks_on_parts(body) if manners is not None and manners.cache_marks else without_marks(body, model)
     if whole:
         rest = {key: value for key, value in body.items() if key not in ("modelpilot", "stream_options")}
         return {**rest, "model": model, "stream": False}

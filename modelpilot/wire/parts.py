@@ -3,9 +3,10 @@
 import mimetypes
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from modelpilot.wire.cache_marks import mark_of
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
@@ -13,9 +14,10 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text, or the text of a refusal."""
+    """Text, or the text of a refusal; with the mark (`cache_control`) that says to cache the prompt up to here."""
 
     text: str
+    mark: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Media:
     mime_type: str
     data: str | None = None
     url: str | None = None
+    mark: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,26 @@ class Foreign:
     """A part that has no counterpart elsewhere (a file by its OpenAI id, a future kind of part)."""
 
     type: str
+    mark: JsonObject | None = None
 
 
 Part = Text | Media | Foreign
 
 
 def parts_of(content: Any) -> list[Part]:
-    """The parts of a message's `content`, empty texts left out: other providers refuse those."""
+    """The parts of a message's `content`, empty texts left out: other providers refuse those. The mark of one goes to
+    the part before it, where the prompt ends at the same place."""
     if isinstance(content, str):
         return [Text(content)] if content else []
-    return [part for raw in as_objects(content) if (part := _part(raw)) != Text("")]
+    parts: list[Part] = []
+    for raw in as_objects(content):
+        part, mark = _part(raw), mark_of(raw)
+        if part == Text(""):
+            part = parts.pop() if parts else part
+            mark = part.mark or mark
+        if part != Text(""):
+            parts.append(part if mark is None else replace(part, mark=mark))
+    return parts
 
 
 def text_of(content: Any) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import Attempt
 from modelpilot.requests.ports import ProviderCall
 from modelpilot.requests.records import (
@@ -262,6 +263,8 @@ class FakeConfiguration:
         self.gate = opened()
         self.failure: Exception | None = None
         self.key_counts: dict[str, int] = {}  # of providers with several keys
+        self.base_url = "http://127.0.0.1:1"
+        self.parameters: Manners | None = None  # what the owner says of every provider
 
     async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
         self.loads += 1
@@ -282,7 +285,7 @@ class FakeConfiguration:
             raise self.failure
         count = self.key_counts.get(provider_id, 1)
         key = "provider-secret" if count == 1 else f"provider-secret-{key_index}"
-        return ProviderEndpoint(provider_id, "simulator", "http://127.0.0.1:1", key, key_index, count)
+        return ProviderEndpoint(provider_id, "simulator", self.base_url, key, key_index, count, self.parameters)
 
 
 # All providers in memory: what each of their calls does is a script.

@@ -95,7 +95,7 @@ def load_outcome(encoded: bytes) -> Outcome:
 
 
 def _usage(plain: Mapping[str, Any]) -> Usage:
-    return Usage(**{name: plain[name] for name in _TOKENS if name in plain})
+    return Usage(**{name: plain[name] or 0 for name in _TOKENS if name in plain})  # null: a row of before
 
 
 def _attempt(plain: Mapping[str, Any], usage: Usage) -> Attempt:

@@ -73,6 +73,8 @@ class RequestRow(OfRequest, table=True):
     cheapest_carbon_g: float | None
     predicted_cost_usd: float | None
     predicted_carbon_g: float | None
+    cache_write_5m_tokens: int | None = big()
+    cache_write_1h_tokens: int | None = big()
 
 
 class AttemptRow(OfRequest, table=True):
@@ -95,6 +97,8 @@ class AttemptRow(OfRequest, table=True):
     reasoning_tokens: int = big()
     started_at: datetime = moment()
     deployment: str = Field(sa_column_kwargs={"server_default": ""})
+    cache_write_5m_tokens: int | None = big()
+    cache_write_1h_tokens: int | None = big()
 
 
 class OpenRequestRow(OfRequest, table=True):

@@ -51,7 +51,7 @@ class RequestFacts:
     max_output_tokens: int | None = None
     request_type: str = "chat"
     vector: Vector | None = None
-    cached_tokens: int = 0
+    cached_tokens: Floats | int = 0  # of the prompt, in the cache of all or of each [models]
     now: float = 0.0
     costs_from_history: bool = False
 

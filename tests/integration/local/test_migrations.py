@@ -84,10 +84,12 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     after = rows(postgres_url)
     assert after.pop("open_requests") == []
     changed = {table for table in before if after[table] != before[table]}
-    assert changed == {"alembic_version", "requests", "providers"}
+    assert changed == {"alembic_version", "requests", "attempts", "providers"}
     assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
-    for old, new in zip(before["requests"], after["requests"], strict=True):
-        assert new == {column: value for column, value in old.items() if column != "features"}
+    writes = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens"))
+    for table in ("requests", "attempts"):
+        for old, new in zip(before[table], after[table], strict=True):
+            assert new == {column: value for column, value in old.items() if column != "features"} | writes
     assert [(row["request_id"], row["status"]) for row in before["requests"]] == [
         ("r0001", "completed"),
         ("r0007", "failed"),

@@ -146,3 +146,12 @@ def test_the_simulator_is_as_its_own_table_says() -> None:
         assert (spec.provider, spec.provider_model) == ("simulator", model.name)
         assert (spec.cost_per_output_token, spec.quality_score) == (model.output_usd, model.quality)
         assert spec.avg_latency_ms == model.avg_latency_ms
+
+
+def test_writing_to_a_cache_has_its_list_price() -> None:
+    """Anthropic's and, since GPT-5.6, OpenAI's: 1.25 times the price of input; older models of OpenAI have none."""
+    for name in ("anthropic/claude-sonnet-4-5", "anthropic/claude-opus-4-1"):
+        price = SEED[name].price("input")
+        assert price is not None
+        assert SEED[name].price("cache_write_5m") == pytest.approx(1.25 * price)
+    assert SEED["openai/gpt-4o"].price("cache_write_5m") is None

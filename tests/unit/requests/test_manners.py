@@ -16,7 +16,7 @@ from modelpilot.requests.outcome import Adjustment, ProviderError, Remedy
 from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire.jsonb import dump
 from tests.support.core import A, B, Core, ManualClock, failure, routed
-from tests.support.routing_samples import OWNER, profile, spec, stream
+from tests.support.routing_samples import OWNER, plan, profile, spec, stream
 
 TARGET = Target(OWNER, "sim/a", Deployment("simulator", "a"))
 SENT = Prepared({"messages": []}, Manners(stream_options=True), False, ())
@@ -116,6 +116,14 @@ async def test_a_repeat_that_nobody_may_make_is_not_made() -> None:
     core.leases.down = True
     outcome = await core.answer()
     assert (outcome.status, len(core.providers.made)) == ("failed", 1)
+
+
+async def test_a_recovery_knows_the_manners_as_well() -> None:
+    """Whose address a provider has, and what its owner says of it."""
+    core = core_of()
+    core.configuration.base_url, core.configuration.parameters = "https://api.mistral.ai/v1", Manners(omit=("seed",))
+    facts = await core.caller.look_up(OWNER, plan(A))
+    assert facts == {"simulator": ProviderFacts("simulator", service="mistral", parameters=Manners(omit=("seed",)))}
 
 
 def test_what_a_model_cannot_do_is_not_sent() -> None:

@@ -170,7 +170,7 @@ async def test_who_takes_over_goes_on_as_decided() -> None:
 
 
 async def test_a_named_parameter_is_remembered_where_another_model_took_it() -> None:
-    """For ten minutes, of any value, and of nothing else; a changed provider or model begins anew."""
+    """For ten minutes, any value of what is not supported, and nothing else."""
     core = core_of()
     core.providers.will(A, [refusal(code="unsupported_value", param="temperature")])
     await core.answer(fields=HOT)
@@ -193,6 +193,24 @@ async def test_what_changes_is_asked_again(kind: str | None, item: str | None) -
     assert "sim/a" in await excluded(core, **HOT)
     core.cache.drop(kind, OWNER, item)
     assert await excluded(core, **HOT) == {}
+
+
+async def test_a_value_that_is_out_of_range_is_remembered_alone() -> None:
+    """A model that gives fewer tokens than were asked for serves who asks for less."""
+    core = core_of()
+    core.providers.will(A, [refusal(code="invalid_value", param="max_tokens")])
+    await core.answer(fields={"max_tokens": 9_000})
+    assert await excluded(core, max_tokens=9_000, top_p=1) == {"sim/a": "refused `max_tokens` 0 s ago"}
+    assert await excluded(core, max_tokens=100) == {}
+
+
+async def test_what_is_remembered_of_the_only_other_model_does_not_end_the_request() -> None:
+    """It may have been a wrong guess; a refused call costs nothing."""
+    core = core_of("sim/b", available_models=["sim/a"])
+    place = (OWNER, "sim/b", Deployment("simulator", "b"))
+    core.health.refusals.remember(*place, {"temperature": 0}, None)
+    core.providers.will(A, [refusal()])
+    assert (await core.answer(fields=HOT)).model == "sim/b"
 
 
 async def test_a_value_that_nobody_takes_is_held_against_nobody() -> None:

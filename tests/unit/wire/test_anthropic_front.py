@@ -271,7 +271,7 @@ def test_tools_and_their_choice(choice: dict[str, Any], expected: Any, parallel:
     tool = {"name": "f", "description": "d", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}
     chat = chat_request_of(body(tools=[tool], tool_choice=choice))
     function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
-    assert chat["tools"] == [{"type": "function", "function": function}]
+    assert chat["tools"] == [{"type": "function", "function": function, "cache_control": {"type": "ephemeral"}}]
     assert (chat["tool_choice"], chat.get("parallel_tool_calls")) == (expected, parallel)
 
 
@@ -325,3 +325,17 @@ def test_who_wants_to_see_thinking() -> None:
     asked = [wants_thinking(body(thinking={"type": kind})) for kind in ("enabled", "adaptive", "disabled")]
     assert asked == [True, True, False]
     assert not wants_thinking(body())
+
+
+def test_usage_has_all_that_anthropic_counts() -> None:
+    """Input, cache reads and cache writes apart, the writes also by their time."""
+    written = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2}
+    answer = completion("a", [])
+    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": 4, "cache_creation": written}
+    assert message_of(answer, with_thinking=False)["usage"] == {
+        "input_tokens": 1,
+        "output_tokens": 5,
+        "cache_read_input_tokens": 4,
+        "cache_creation_input_tokens": 5,
+        "cache_creation": written,
+    }

@@ -48,7 +48,7 @@ def test_a_text_stream() -> None:
     text = [{"type": "text", "text": ""}, {"type": "text_delta", "text": "Hel"}, {"type": "text_delta", "text": "lo"}]
     counts: dict[str, Any] = {"cache_read_input_tokens": 3, "cache_creation_input_tokens": 2}
     assembler = decoded(stream(text, **counts, output_tokens_details={"thinking_tokens": 4}))
-    assert assembler.usage == Usage(10, 9, 3, 4)
+    assert assembler.usage == Usage(10, 9, 3, 4, cache_write_5m_tokens=2)
     result = assembler.result()
     assert (result["id"], result["model"], result["created"]) == ("msg_1", "claude", 7)
     assert result["choices"] == [
@@ -141,3 +141,12 @@ def _as_deltas(block: dict[str, Any]) -> list[dict[str, Any]]:
     value = orjson.dumps(block["input"]).decode()
     pieces = (value[:3], value[3:])
     return [{**block, "input": {}}, *({"type": "input_json_delta", "partial_json": piece} for piece in pieces)]
+
+
+def test_what_was_written_to_the_cache_counts_as_input() -> None:
+    """For five minutes and for an hour apart, also where a relay's last event repeats the counts as zeros."""
+    written = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 7}
+    events = stream([{"type": "text", "text": "a"}], cache_creation_input_tokens=0, cache_read_input_tokens=0)
+    counts = {"cache_creation_input_tokens": 10, "cache_read_input_tokens": 4, "cache_creation": written}
+    events[0]["message"]["usage"] |= counts
+    assert decoded(events).usage == Usage(19, 9, 4, 0, 3, 7)

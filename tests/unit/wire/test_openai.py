@@ -148,3 +148,42 @@ def test_usage_can_be_left_out_of_the_chunks() -> None:
     """A client that did not ask for usage does not get the extra chunk."""
     completion = {"id": "x", "choices": [], "usage": {"prompt_tokens": 1}}
     assert all("usage" not in item for item in as_chunks(completion, include_usage=False))
+
+
+WRITES = {"cache_write_5m_tokens": 3, "cache_write_1h_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 5}}, Usage(20, 0, 4, 0, 5)),
+        ({"cached_tokens": 4}, Usage(20, 0, 4)),
+        ({"cache_read_input_tokens": 4, "cache_creation_input_tokens": 5}, Usage(20, 0, 4, 0, 5)),
+        (
+            {
+                "prompt_tokens_details": {
+                    "cache_creation_tokens": 5,
+                    "cache_creation_token_details": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2},
+                }
+            },
+            Usage(20, 0, 0, 0, **WRITES),
+        ),
+        (
+            {"prompt_tokens_details": {"cache_creation": {"ephemeral_5m_input_tokens": 5}, "cached_tokens": None}},
+            Usage(20, 0, 0, 0, 5),
+        ),
+        ({"prompt_tokens_details": {"cached_tokens": 15, "cache_write_tokens": 15}}, Usage(20, 0, 15, 0, 5)),
+        ({"total_tokens": 29, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 5}, Usage(29, 0, 4, 0, 5)),
+    ],
+)
+def test_caches_are_counted_under_every_name(raw: dict[str, Any], usage: Usage) -> None:
+    """OpenRouter's, Moonshot's, Portkey's, LiteLLM's and Alibaba's; never more than the input, which Portkey counts
+    without them."""
+    assert parse_usage({"prompt_tokens": 20, **raw}) == usage
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_usage_survives_our_own_shape(fresh: int, output: int, cached: int, five: int, hour: int) -> None:
+    """What clients and the ledger are given says what the provider said."""
+    usage = Usage(fresh + cached + five + hour, output, cached, 0, five, hour)
+    assert parse_usage(usage_object(usage)) == usage
