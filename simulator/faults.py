@@ -126,6 +126,8 @@ _TABLE = (
     FaultSpec("wrong", "nothing", None, "answers wrongly, whatever the model's quality"),
     FaultSpec("refuse", "nothing", None, "answers with a refusal"),
     FaultSpec("empty", "nothing", None, "answers with empty content"),
+    FaultSpec("thinks", "nothing", None, "shows its thoughts, signed, before each call and before text"),
+    FaultSpec("strict", "text", None, "answers 400 to earlier turns that the real provider refuses"),
 )
 FAULTS = {spec.name: spec for spec in _TABLE}
 

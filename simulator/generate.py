@@ -175,12 +175,13 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer: its text in pieces (tokens), or its tool calls, and why it ended."""
+    """One answer: its text in pieces (tokens), or its tool calls, why it ended, and whether it shows its thoughts."""
 
     pieces: tuple[str, ...]
     finish: Finish
     tool_calls: tuple[ToolCall, ...] = ()
     stop_sequence: str | None = None
+    thinks: bool = False
 
     @property
     def text(self) -> str:
@@ -241,8 +242,9 @@ def _choice(
 ) -> Choice:
     rng = seeded(model.name, request.prompt, request.seed, index)
     calls = _tool_calls(request, rng) if not {"refuse", "empty"} & set(faults.names) else ()
+    thinks = "thinks" in faults
     if calls:
-        return Choice((), "tool_calls", calls)
+        return Choice((), "tool_calls", calls, thinks=thinks)
     text, stop = cut_at_stop(_text(request, model, faults, right, length, rng), request.stop)
     found = pieces(text)
     limit = min(request.max_tokens or model.max_output_tokens, len(found))
@@ -250,7 +252,7 @@ def _choice(
         return Choice(found[: max(limit // 2, 1)], "content_filter")
     if limit < len(found):
         return Choice(found[:limit], "length")
-    return Choice(found, "stop", stop_sequence=stop)
+    return Choice(found, "stop", stop_sequence=stop, thinks=thinks)
 
 
 def _text(
@@ -302,6 +304,11 @@ def _chosen_tools(request: ChatRequest) -> list[Tool]:
 def _mentions(prompt: str, name: str) -> bool:
     words = set(re.findall(r"[a-z]{3,}", name.replace("_", " ").lower())) - _PLAIN_VERBS
     return any(word in prompt for word in words)
+
+
+def thought_before(call: ToolCall | None) -> str:
+    """What the model thinks before a call, or before its text."""
+    return f"I need {call.name}." if call else "I can answer that."
 
 
 class Frame(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from simulator import models
+from simulator import models, strict
 from simulator.answers import embeddings_body, inputs
 from simulator.calls import Call, summary
 from simulator.delivery import (
@@ -99,9 +99,12 @@ async def _chat(request: web.Request, dialect: Dialect) -> web.StreamResponse:
     call = sim.calls.begin(request.path, request.headers, raw)
     active = Active()
     try:
-        chat = dialect.parse(read_json(raw), {**request.query, **request.match_info})
+        body = read_json(raw)
+        chat = dialect.parse(body, {**request.query, **request.match_info})
         sim.calls.describe(call, chat)
         active = _active(sim, request, chat, call)
+        if (server := active.text("strict")) is not None:
+            strict.check(dialect.name, server, body, split_model(chat.model)[0])
         steps = early_steps(active) or _answer_steps(sim, request, dialect, chat, active, call)
     except SimError as error:
         steps = plan_error(dialect, error, active, datetime.now(UTC))

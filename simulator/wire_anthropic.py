@@ -7,9 +7,10 @@ import orjson
 
 from simulator import request as fields
 from simulator.faults import SimError, names
-from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame
+from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame, thought_before
 from simulator.prefix_cache import blocks_of
 from simulator.request import ChatRequest, Tool, Turn
+from simulator.strict import thought
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -54,7 +55,7 @@ class Anthropic:
         """Write a message."""
         choice = completion.choices[0]
         usage = _usage(completion, completion.completion_tokens)
-        return orjson.dumps(_message(completion, _blocks(choice), choice, usage))
+        return orjson.dumps(_message(completion, _blocks(choice, completion.request.model), choice, usage))
 
     def frames(self, completion: Completion) -> list[Frame]:
         """Write the named events from `message_start` to `message_stop`."""
@@ -66,7 +67,7 @@ class Anthropic:
         last = {"type": "message_delta", "delta": delta, "usage": {"output_tokens": completion.completion_tokens}}
         return [
             Frame(named_frame("message_start", {"type": "message_start", "message": start})),
-            *_block_frames(choice),
+            *_block_frames(choice, completion.request.model),
             Frame(named_frame("message_delta", last), closing=True),
             Frame(named_frame("message_stop", {"type": "message_stop"}), closing=True, terminator=True),
         ]
@@ -145,24 +146,38 @@ def _tool_use(call: ToolCall, value: Any) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id.replace("call_", "toolu_"), "name": call.name, "input": value}
 
 
-def _blocks(choice: Choice) -> list[dict[str, Any]]:
-    text = [{"type": "text", "text": choice.text}] if choice.pieces else []
-    return text + [_tool_use(call, orjson.loads(call.arguments)) for call in choice.tool_calls]
+def _blocks(choice: Choice, model: str) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    for call in choice.tool_calls or (None,):
+        if choice.thinks:
+            blocks.append(thought(thought_before(call), blocks, model.partition("+")[0]))
+        if call is not None:
+            blocks.append(_tool_use(call, orjson.loads(call.arguments)))
+        elif choice.pieces:
+            blocks.append({"type": "text", "text": choice.text})
+    return blocks
 
 
-def _block_frames(choice: Choice) -> Iterator[Frame]:
-    ping = Frame(named_frame("ping", {"type": "ping"}))
-    if not choice.tool_calls:
-        yield _start(0, {"type": "text", "text": ""})
-        yield ping
-        yield from (_delta(0, {"type": "text_delta", "text": piece}) for piece in choice.pieces)
-        yield _stop(0)
-        return
-    yield ping
-    for index, call in enumerate(choice.tool_calls):
-        yield _start(index, _tool_use(call, {}))
-        yield from (_delta(index, {"type": "input_json_delta", "partial_json": piece}) for piece in call.deltas)
+def _block_frames(choice: Choice, model: str) -> Iterator[Frame]:
+    yield Frame(named_frame("ping", {"type": "ping"}))
+    calls = iter(choice.tool_calls)
+    # An answer without anything still begins a text at Anthropic.
+    for index, block in enumerate(_blocks(choice, model) or [{"type": "text", "text": ""}]):
+        empty, deltas = _begun(block, next(calls) if block["type"] == "tool_use" else None, choice)
+        yield _start(index, empty)
+        yield from (_delta(index, delta) for delta in deltas)
         yield _stop(index)
+
+
+def _begun(block: dict[str, Any], call: ToolCall | None, choice: Choice) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The block as a stream begins it, and the deltas that fill it."""
+    if call is not None:
+        return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": piece} for piece in call.deltas]
+    if block["type"] == "text":
+        return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in choice.pieces]
+    thinking, signature = block["thinking"], block["signature"]
+    deltas = [{"type": "thinking_delta", "thinking": thinking}, {"type": "signature_delta", "signature": signature}]
+    return {**block, "thinking": "", "signature": ""}, deltas
 
 
 def _start(index: int, block: dict[str, Any]) -> Frame:

@@ -7,8 +7,9 @@ import orjson
 
 from simulator import request as fields
 from simulator.faults import SimError, names
-from simulator.generate import Choice, Completion, Frame, data_frame
+from simulator.generate import Choice, Completion, Frame, data_frame, thought_before
 from simulator.request import ChatRequest, Tool, Turn
+from simulator.strict import call_signature
 
 # Gemini has no reason of its own for tool calls: they end with STOP.
 _REASONS = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}
@@ -110,20 +111,30 @@ def _schema(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _parts(choice: Choice) -> list[dict[str, Any]]:
-    calls: list[dict[str, Any]] = [
-        {"functionCall": _call(each.name, each.arguments, each.id)} for each in choice.tool_calls
-    ]
-    return calls or [{"text": choice.text}]
+    return [*_thoughts(choice), *(_calls(choice) or [{"text": choice.text}])]
 
 
 def _stream_parts(choice: Choice) -> Iterator[dict[str, Any]]:
     """Yield text token by token; a function call comes whole, as it does at Gemini."""
+    yield from _thoughts(choice)
     yield from ({"text": piece} for piece in choice.pieces)
-    yield from ({"functionCall": _call(each.name, each.arguments, each.id)} for each in choice.tool_calls)
+    yield from _calls(choice)
 
 
-def _call(name: str, arguments: str, call_id: str) -> dict[str, Any]:
-    return {"id": call_id, "name": name, "args": orjson.loads(arguments)}
+def _thoughts(choice: Choice) -> list[dict[str, Any]]:
+    if not choice.thinks:
+        return []
+    return [{"text": thought_before(next(iter(choice.tool_calls), None)), "thought": True}]
+
+
+def _calls(choice: Choice) -> list[dict[str, Any]]:
+    parts: list[dict[str, Any]] = []
+    for each in choice.tool_calls:
+        call = {"id": each.id, "name": each.name, "args": orjson.loads(each.arguments)}
+        # Only the first of parallel calls carries a signature.
+        signed = {"thoughtSignature": call_signature(call)} if choice.thinks and not parts else {}
+        parts.append({"functionCall": call, **signed})
+    return parts
 
 
 def _candidate(index: int, parts: list[dict[str, Any]], reason: str | None) -> dict[str, Any]:

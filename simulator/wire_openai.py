@@ -8,7 +8,7 @@ import orjson
 
 from simulator import request as fields
 from simulator.faults import SimError, names
-from simulator.generate import Choice, Completion, Frame, data_frame
+from simulator.generate import Choice, Completion, Frame, data_frame, thought_before
 from simulator.request import ChatRequest, Tool, Turn
 from simulator.text import digest
 
@@ -157,6 +157,8 @@ def _usage(completion: Completion) -> dict[str, Any]:
 
 def _message(choice: Choice) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.thinks:
+        message |= _thoughts(choice) | {"annotations": []}
     if choice.tool_calls:
         message["content"] = None
         message["tool_calls"] = [
@@ -164,6 +166,13 @@ def _message(choice: Choice) -> dict[str, Any]:
             for call in choice.tool_calls
         ]
     return message
+
+
+def _thoughts(choice: Choice) -> dict[str, Any]:
+    """The reasoning under the names that DeepSeek and OpenRouter give it."""
+    text = "\n".join(map(thought_before, choice.tool_calls or (None,)))
+    detail = {"type": "reasoning.text", "text": text, "format": "unknown", "index": 0}
+    return {"reasoning_content": text, "reasoning": text, "reasoning_details": [detail]}
 
 
 def _logprobs(tokens: tuple[str, ...], top: int | None) -> dict[str, Any] | None:
@@ -189,7 +198,9 @@ def _chunk(
 
 
 def _deltas(completion: Completion, index: int, choice: Choice) -> Iterator[bytes]:
-    """Yield one chunk per token: text, or tool calls with their arguments in pieces."""
+    """Yield one chunk per token: text, or tool calls with their arguments in pieces; thoughts come first."""
+    if choice.thinks:
+        yield _chunk(completion, index, _thoughts(choice))
     top = completion.request.top_logprobs
     if top is None:
         # Serialized once per choice, because benchmarks stream thousands of tokens per second.

@@ -1,13 +1,8 @@
 """What messages hold that a model, or the format of its provider, has nothing for."""
 
-import hashlib
-import re
-
 from modelpilot.providers.fields import ABSENT, Fitting
 from modelpilot.providers.kinds import KINDS
 from modelpilot.wire.jsonb import JsonObject, as_objects
-
-_NINE = re.compile(r"[A-Za-z0-9]{9}")
 
 
 def fit_messages(fitting: Fitting) -> None:
@@ -27,10 +22,6 @@ def fit_messages(fitting: Fitting) -> None:
     if manners.content_arrays is False:
         messages = [_joined(fitting, index, message) for index, message in enumerate(messages)]
         fitting.put("messages", messages)
-    if manners.tool_call_ids == "alphanumeric9" and any(
-        "tool_calls" in each or "tool_call_id" in each for each in messages
-    ):
-        fitting.put("messages", [_renamed(message) for message in messages])
 
 
 def _is_named(message: JsonObject) -> bool:
@@ -46,18 +37,3 @@ def _joined(fitting: Fitting, index: int, message: JsonObject) -> JsonObject:
         fitting.say(f"messages[{index}].content", "excluded", "text alone")
         return message
     return {**message, "content": "\n".join(map(str, texts))}
-
-
-def _renamed(message: JsonObject) -> JsonObject:
-    """The message with ids of tool calls that a strict server takes, the same for a call and its result."""
-    changed: JsonObject = {}
-    if isinstance(result_of := message.get("tool_call_id"), str):
-        changed["tool_call_id"] = nine_characters(result_of)
-    if calls := as_objects(message.get("tool_calls")):
-        changed["tool_calls"] = [{**call, "id": nine_characters(str(call.get("id") or ""))} for call in calls]
-    return {**message, **changed} if changed else message
-
-
-def nine_characters(call_id: str) -> str:
-    """An id of nine letters and digits, always the same for the same id; such an id itself."""
-    return call_id if _NINE.fullmatch(call_id) else hashlib.sha256(call_id.encode()).hexdigest()[:9]

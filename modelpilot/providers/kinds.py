@@ -64,7 +64,7 @@ KINDS: Mapping[ProviderKind, KindFacts] = {
         embeddings_url=gemini.embeddings_url,
         cache=PromptCache(),
     ),
-    "openrouter": KindFacts(openai.WIRE, "https://openrouter.ai/api/v1", cache=PromptCache()),
+    "openrouter": KindFacts(openai.OPENROUTER, "https://openrouter.ai/api/v1", cache=PromptCache()),
     "simulator": KindFacts(openai.WIRE, None, "never", openai.embeddings_url),
 }
 # Kinds that a process can be given keys for by its environment.

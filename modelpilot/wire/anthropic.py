@@ -1,12 +1,14 @@
 """Anthropic's Messages API: an OpenAI chat request as a request to it. `anthropic_stream` reads the answer."""
 
 import itertools
+import re
 from collections.abc import Mapping
 
 from modelpilot.providers.manners import Manners, manners_of
 from modelpilot.wire.anthropic_stream import AnthropicDecoder
 from modelpilot.wire.cache_marks import MARK, bare, drop_surplus, mark_of, marked, tool_mark
 from modelpilot.wire.formats import WireFormat, join_url, versioned_url
+from modelpilot.wire.history import NO_TEXT, fitted_history, target_of
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of
 from modelpilot.wire.support import (
@@ -18,6 +20,7 @@ from modelpilot.wire.support import (
     untranslatable_messages,
     untranslatable_tools,
 )
+from modelpilot.wire.thinking import in_order, readable
 
 _API_VERSION = "2023-06-01"
 # Anthropic demands a limit. This one every model accepts; a thinking budget comes on top of it.
@@ -26,13 +29,16 @@ _MIN_THINKING_TOKENS = 1_024
 # Anthropic's own fields, for clients that know whom they talk to.
 _NATIVE = ("cache_control", "container", "context_management", "inference_geo", "mcp_servers", "thinking", "top_k")
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_NAME_REFUSED = re.compile(r"[^a-zA-Z0-9_-]")
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 
 
 def messages_request(body: JsonObject, model: str, whole: bool = False, manners: Manners | None = None) -> JsonObject:
     """The Messages request for the client's `body`, streamed unless the answer is to be `whole`; see
     `unsupported_content` for what has no place in it."""
-    system, messages = _conversation(as_objects(body.get("messages")))
+    manners = manners or manners_of("anthropic", "", model)
+    target = target_of("anthropic", model, reasoning_fields=manners.reasoning_fields)
+    system, messages = _conversation(fitted_history(as_objects(body.get("messages")), target), model)
     request: JsonObject = {
         "model": model,
         "messages": messages,
@@ -48,7 +54,7 @@ def messages_request(body: JsonObject, model: str, whole: bool = False, manners:
         "output_config": _output_config(body),
         **{key: body[key] for key in _NATIVE if key in body},
     }
-    _add_thinking(request, body, manners or manners_of("anthropic", "", model))
+    _add_thinking(request, body, manners)
     drop_surplus(request)
     return {key: value for key, value in request.items() if value not in (None, [], {})}
 
@@ -68,38 +74,59 @@ def tool_use_block(call: JsonObject) -> JsonObject:
     return marked(block, tool_mark(call))
 
 
-def _conversation(messages: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
+def _conversation(messages: list[JsonObject], model: str) -> tuple[list[JsonObject], list[JsonObject]]:
     """The system blocks, and the turns with adjacent ones of the same role merged: all results of parallel calls
     must be in the one user turn behind them."""
     system: list[JsonObject] = []
     turns: list[JsonObject] = []
     for message in messages:
         role = message.get("role")
-        blocks = _message_blocks(message)
+        blocks = _message_blocks(message, model)
         if role in ("system", "developer"):
             system += blocks
-        elif blocks:
-            wire_role = "assistant" if role == "assistant" else "user"
-            if turns and turns[-1]["role"] == wire_role:
-                turns[-1]["content"] += blocks
-            else:
-                turns.append({"role": wire_role, "content": blocks})
+            continue
+        wire_role = "assistant" if role == "assistant" else "user"
+        if turns and turns[-1]["role"] == wire_role:
+            turns[-1]["content"] += blocks
+        else:
+            turns.append({"role": wire_role, "content": blocks})
+    return _with_a_user(system, turns)
+
+
+def _with_a_user(system: list[JsonObject], turns: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
+    """The same in Claude's rules: a user begins, no turn is empty, and an answer to go on with ends with no blank."""
+    if not turns and system:
+        return [], [{"role": "user", "content": system}]
+    if turns and turns[0]["role"] == "assistant":
+        turns.insert(0, {"role": "user", "content": []})
+    for turn in turns:
+        turn["content"] = turn["content"] or [{"type": "text", "text": NO_TEXT}]
+    if turns and turns[-1]["role"] == "assistant" and (last := turns[-1]["content"][-1])["type"] == "text":
+        turns[-1]["content"][-1] = {**last, "text": last["text"].rstrip()}
     return system, turns
 
 
-def _message_blocks(message: JsonObject) -> list[JsonObject]:
+def _message_blocks(message: JsonObject, model: str) -> list[JsonObject]:
     blocks = [block for part in parts_of(message.get("content")) if (block := _block(part)) is not None]
+    if message.get("role") == "assistant":
+        calls = [_named(tool_use_block(call)) for call in as_objects(message.get("tool_calls"))]
+        blocks = in_order([*map(bare, readable(message.get("thinking_blocks"), model))], blocks, calls)
+    blocks = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
     if message.get("role") == "tool":
         mark = mark_of(message) or next((mark for block in reversed(blocks) if (mark := mark_of(block))), None)
         content = [bare(block) for block in blocks]
         return [marked({"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}, mark)]
-    if message.get("role") == "assistant":
-        blocks += [{"type": "text", "text": message["refusal"]}] if message.get("refusal") else []
-        blocks += [tool_use_block(call) for call in as_objects(message.get("tool_calls"))]
+    # Claude takes no message that ends with thinking.
+    while blocks and blocks[-1]["type"].endswith("thinking"):
+        blocks.pop()
     if blocks:
         blocks[-1] = marked(blocks[-1], mark_of(message))
-    # Thinking that we handed out earlier comes back first: Anthropic checks its signature, and takes no marks on it.
-    return [*map(bare, as_objects(message.get("thinking_blocks"))), *blocks]
+    return blocks
+
+
+def _named(call: JsonObject) -> JsonObject:
+    """The call under a name that Claude takes: a model may have called what does not exist."""
+    return {**call, "name": _NAME_REFUSED.sub("_", str(call["name"] or ""))[:128] or "_"}
 
 
 def _block(part: Part) -> JsonObject | None:
@@ -159,11 +186,18 @@ def _output_config(body: JsonObject) -> JsonObject:
 def _add_thinking(request: JsonObject, body: JsonObject, manners: Manners) -> None:
     effort = reasoning_effort(body) or "none"
     budget = THINKING_BUDGETS.get(effort)
-    if budget is None or "thinking" in body or _lacks_thinking_blocks(request["messages"]):
+    if "thinking" in body:
+        if as_object(body["thinking"]).get("type") == "enabled" and _lacks_thinking_blocks(request["messages"]):
+            request["thinking"] = None
+        return
+    if budget is None:
         return
     if manners.thinking == "adaptive":
+        # It decides by itself whether to think, and goes on with what others called without thinking.
         request["thinking"] = {"type": "adaptive"}
         request["output_config"] = {"effort": _EFFORTS[effort], **request["output_config"]}
+        return
+    if _lacks_thinking_blocks(request["messages"]):
         return
     limit = output_limit(body)
     fewest, most = manners.thinking_budget or (_MIN_THINKING_TOKENS, budget)
@@ -177,8 +211,10 @@ def _add_thinking(request: JsonObject, body: JsonObject, manners: Manners) -> No
 
 
 def _lacks_thinking_blocks(turns: list[JsonObject]) -> bool:
-    """Whether the tool calls being answered came without their thinking, which Anthropic would refuse: another model
-    made them, or the client did not send `thinking_blocks` back."""
+    """Whether the last answer came without thinking where Anthropic would refuse that: another model made the tool
+    calls, or the client did not send `thinking_blocks` back."""
+    if turns and turns[-1]["role"] == "assistant":
+        return True  # an answer that Claude is to go on with has none
     if len(turns) < 2 or not any(block["type"] == "tool_result" for block in turns[-1]["content"]):
         return False
     return not str(turns[-2]["content"][0].get("type")).endswith("thinking")

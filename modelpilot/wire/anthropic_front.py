@@ -14,6 +14,7 @@ from modelpilot.errors import InvalidRequest
 from modelpilot.wire.cache_marks import MARK, bare, mark_of, marked
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.support import THINKING_BUDGETS
+from modelpilot.wire.thinking import placed, signed
 
 _TYPE_NAMES = {str: "text", dict: "an object", int: "a whole number"}
 
@@ -65,16 +66,14 @@ def _user(blocks: list[JsonObject], place: str) -> list[JsonObject]:
     for index, block in enumerate(blocks):
         here = f"{place}[{index}]"
         if block.get("type") == "tool_result":
-            message, media = _tool_result(block, here)
-            results.append(message)
-            parts += media
+            results.append(_tool_result(block, here))
         else:
             parts.append(_part(block, here))
-    return [*results, {"role": "user", "content": parts}] if parts or not results else results
+    return [*results, {"role": "user", "content": parts or ""}] if parts or not results else results
 
 
-def _tool_result(block: JsonObject, place: str) -> tuple[JsonObject, list[JsonObject]]:
-    """The tool's message, and its images: OpenAI takes those from users only, so they follow in the user's message."""
+def _tool_result(block: JsonObject, place: str) -> JsonObject:
+    """The tool's message; its images stay in it, for the providers that take them there."""
     content = block.get("content")
     inner = [{"type": "text", "text": content}] if isinstance(content, str) else as_objects(content)
     parts = [_part(bare(item), f"{place}.content[{index}]") for index, item in enumerate(inner)]
@@ -82,8 +81,13 @@ def _tool_result(block: JsonObject, place: str) -> tuple[JsonObject, list[JsonOb
     if block.get("is_error"):
         text = f"Error: {text}"  # OpenAI has no flag for it
     mark = mark_of(block) or next((mark for item in reversed(inner) if (mark := mark_of(item))), None)
-    message = {"role": "tool", "tool_call_id": _checked(block, "tool_use_id", str, place), "content": text}
-    return marked(message, mark), [part for part in parts if part["type"] != "text"]
+    media = [part for part in parts if part["type"] != "text"]
+    message = {
+        "role": "tool",
+        "tool_call_id": _checked(block, "tool_use_id", str, place),
+        "content": [{"type": "text", "text": text}, *media] if media else text,
+    }
+    return marked(message, mark)
 
 
 def _part(block: JsonObject, place: str) -> JsonObject:
@@ -134,13 +138,19 @@ def _assistant(blocks: list[JsonObject], place: str) -> JsonObject:
             case "tool_use":
                 calls.append(_tool_call(block, here))
             case "thinking" | "redacted_thinking":
-                thinking.append(block)
+                characters = sum(len(part["text"]) for part in parts)
+                thinking.append(placed(block, len(thinking), characters, len(calls)))
             case _:
                 parts.append(_text_block(block, here))
-    message: JsonObject = {"role": "assistant", "content": _assistant_content(parts)}
-    # Thinking without a signature came from a model that makes none, and no provider could check it.
-    signed = [block for block in thinking if block.get("signature") or block["type"] == "redacted_thinking"]
-    return message | ({"tool_calls": calls} if calls else {}) | ({"thinking_blocks": signed} if signed else {})
+    message = {
+        "role": "assistant",
+        "content": _assistant_content(parts),
+        "tool_calls": calls,
+        # Thinking without a signature came from a model that makes none: it goes where its text is wanted.
+        "reasoning_content": "".join(str(block.get("thinking") or "") for block in thinking),
+        "thinking_blocks": signed(thinking),
+    }
+    return {key: value for key, value in message.items() if value or key in ("role", "content")}
 
 
 def _assistant_content(parts: list[JsonObject]) -> Any:
@@ -152,7 +162,8 @@ def _tool_call(block: JsonObject, place: str) -> JsonObject:
     arguments = dump(_checked(block, "input", dict, place)).decode()
     function = {"name": _checked(block, "name", str, place), "arguments": arguments}
     call = {"id": _checked(block, "id", str, place), "type": "function", "function": function}
-    return marked(call, mark_of(block))
+    extra = {"extra_content": block["extra_content"]} if block.get("extra_content") else {}
+    return marked({**call, **extra}, mark_of(block))
 
 
 _KNOWN = frozenset(

@@ -5,9 +5,10 @@ from typing import Any
 
 from modelpilot.wire.anthropic import tool_use_block
 from modelpilot.wire.chunks import cache_creation, parse_usage
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.merge import is_object
 from modelpilot.wire.parts import text_of, thinking_of
+from modelpilot.wire.thinking import in_order, signer, unplaced
 
 # OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
 _STOP_REASONS = {
@@ -26,15 +27,12 @@ def message_of(completion: JsonObject, *, with_thinking: bool, stop_sequences: C
     """
     choice = next(iter(as_objects(completion.get("choices"))), {})
     message = as_object(choice.get("message"))
-    thinking = _thinking(message) if with_thinking else []
-    texts = [text for text in (text_of(message.get("content")), message.get("refusal")) if text]
-    calls = as_objects(message.get("tool_calls"))
     return {
         "id": completion.get("id"),
         "type": "message",
         "role": "assistant",
         "model": completion.get("model"),
-        "content": [*thinking, *({"type": "text", "text": text} for text in texts), *map(tool_use_block, calls)],
+        "content": _blocks(message, with_thinking),
         **ending(choice, stop_sequences),
         "usage": _usage_of(completion.get("usage")),
     }
@@ -58,6 +56,19 @@ def _usage_of(usage: Any) -> JsonObject:
         "cache_creation_input_tokens": counts.cache_write_tokens,
         "cache_creation": cache_creation(counts),
     }
+
+
+def _blocks(message: JsonObject, with_thinking: bool) -> list[JsonObject]:
+    thinking = _thinking(message) if with_thinking else []
+    texts = [text for text in (text_of(message.get("content")), message.get("refusal")) if text]
+    calls = [_use_block(call) for call in as_objects(message.get("tool_calls"))]
+    return in_order(thinking, [{"type": "text", "text": text} for text in texts], calls)
+
+
+def _use_block(call: JsonObject) -> JsonObject:
+    """The call as a block; a signature of Gemini's on it comes back with the block."""
+    extra = call.get("extra_content")
+    return {**tool_use_block(call), "extra_content": extra} if extra else tool_use_block(call)
 
 
 def _reasoning_of(message: JsonObject) -> str:
@@ -84,6 +95,7 @@ class MessageEncoder:
         self._stop_sequences = stop_sequences
         self._events: list[JsonObject] = []
         self._started = False
+        self._signer: JsonObject = {}
         self._blocks = 0
         self._open: str | None = None  # type of the newest block while it is open
         self._calls: dict[int, tuple[int, Any]] = {}  # OpenAI's index of a call → index of its block, id
@@ -123,6 +135,7 @@ class MessageEncoder:
         if self._started:
             return
         self._started = True
+        self._signer = {"model": by} if (by := signer(str(model or ""))) else {}
         message = {
             "id": message_id,
             "type": "message",
@@ -137,12 +150,27 @@ class MessageEncoder:
 
     def _take_delta(self, delta: JsonObject) -> None:
         if self._with_thinking:
+            if len(delta) > 1 and any("after" in block for block in as_objects(delta.get("thinking_blocks"))):
+                self._take_blocks(_blocks(delta, with_thinking=True))
+                return
             self._take_thinking(delta)
         for text in (text_of(delta.get("content")), delta.get("refusal")):
             if text:
                 self._continue("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": text})
         for call in as_objects(delta.get("tool_calls")):
             self._take_call(call)
+
+    def _take_blocks(self, blocks: list[JsonObject]) -> None:
+        """All of a stored answer, which comes at once: its thinking stays where it was."""
+        for block in blocks:
+            match block["type"]:
+                case "text":
+                    self._take_delta({"content": block["text"]})
+                case "tool_use":
+                    function = {"name": block["name"], "arguments": dump(block["input"]).decode()}
+                    self._take_call({**block, "index": len(self._calls), "function": function})
+                case _:
+                    self._take_thinking_block(block)
 
     def _take_thinking(self, delta: JsonObject) -> None:
         reasoning, blocks = _reasoning_of(delta), as_objects(delta.get("thinking_blocks"))
@@ -153,7 +181,7 @@ class MessageEncoder:
 
     def _take_thinking_block(self, block: JsonObject) -> None:
         if block.get("type") == "redacted_thinking":
-            self._begin("redacted_thinking", block)
+            self._begin("redacted_thinking", unplaced(block))
         else:
             # A signed block comes behind its text, or instead of it where the answer was stored.
             if self._open != "thinking":
@@ -162,7 +190,8 @@ class MessageEncoder:
         self._close()
 
     def _continue_thinking(self, delta: JsonObject) -> None:
-        self._continue("thinking", {"type": "thinking", "thinking": "", "signature": ""}, delta)
+        empty = {"type": "thinking", "thinking": "", "signature": "", **self._signer}
+        self._continue("thinking", empty, delta)
 
     def _take_call(self, call: JsonObject) -> None:
         index, function = call.get("index") or 0, as_object(call.get("function"))
@@ -173,7 +202,8 @@ class MessageEncoder:
         # A new id under a known index is a new call: some servers give every parallel call the index 0.
         if known is None or call.get("id") not in (None, "", known[1]):
             name = function.get("name") or ""
-            self._begin("tool_use", {"type": "tool_use", "id": call.get("id"), "name": name, "input": {}})
+            extra = {"extra_content": call["extra_content"]} if call.get("extra_content") else {}
+            self._begin("tool_use", {"type": "tool_use", "id": call.get("id"), "name": name, "input": {}, **extra})
             known = self._calls[index] = (self._blocks - 1, call.get("id"))
             self._newest, self._arguments = index, []
         if arguments := function.get("arguments"):

@@ -8,6 +8,7 @@ from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import cache_counts, choice_of, chunk_of, token_count, usage_object
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
+from modelpilot.wire.thinking import placed
 
 _FINISH_REASONS = {
     "end_turn": "stop",
@@ -42,6 +43,8 @@ class AnthropicDecoder:
         self._base: JsonObject = {"id": "", "created": created, "model": ""}
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
+        self._characters = 0
+        self._thoughts = 0
         self._usage: JsonObject = {}
         self._last: JsonObject = {}  # the delta that named the newest stop reason
         self.counted = False
@@ -115,7 +118,7 @@ class AnthropicDecoder:
             case "thinking":
                 return self._thinking(block, raw.get("thinking")) + self._sign(block, raw.get("signature"))
             case "redacted_thinking":
-                return [self._delta({"thinking_blocks": [raw]})]
+                return [self._thought(raw)]
         return []
 
     def _block_delta(self, event: JsonObject) -> list[JsonObject]:
@@ -144,7 +147,7 @@ class AnthropicDecoder:
             return self._arguments(block, dump(block.input).decode())
         if block.type == "thinking" and block.signature:
             signed = {"thinking": "".join(block.thinking), "signature": "".join(block.signature)}
-            return [self._delta({"thinking_blocks": [{"type": "thinking", **signed}]})]
+            return [self._thought({"type": "thinking", **signed})]
         return []
 
     def _message_delta(self, event: JsonObject) -> list[JsonObject]:
@@ -162,7 +165,17 @@ class AnthropicDecoder:
         return []
 
     def _text(self, name: str, text: Any) -> list[JsonObject]:
-        return [self._delta({name: text})] if isinstance(text, str) and text else []
+        if not isinstance(text, str) or not text:
+            return []
+        if name == "content":
+            self._characters += len(text)
+        return [self._delta({name: text})]
+
+    def _thought(self, block: JsonObject) -> JsonObject:
+        # It began behind what had come when it ended: Claude writes one block after the other.
+        shown = placed(block, self._thoughts, self._characters, self._calls, self._base["model"])
+        self._thoughts += 1
+        return self._delta({"thinking_blocks": [shown]})
 
     def _thinking(self, block: _Block, text: Any) -> list[JsonObject]:
         chunks = self._text("reasoning_content", text)

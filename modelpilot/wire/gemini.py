@@ -1,6 +1,5 @@
 """Google's Gemini API: an OpenAI chat request for generateContent, and the streamed answer as OpenAI chunks."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +9,7 @@ from modelpilot.requests.outcome import Usage
 from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
 from modelpilot.wire.failures import classify_embedded, filtered, malformed
 from modelpilot.wire.formats import WireFormat, join_url, versioned_url
+from modelpilot.wire.history import NO_TEXT, fitted_history, target_of
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
 from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of, text_of
 from modelpilot.wire.support import (
@@ -26,10 +26,6 @@ from modelpilot.wire.support import (
 _API_VERSION = "v1beta"
 # Gemini's own fields, for clients that know whom they talk to.
 _NATIVE = ("safetySettings", "cachedContent")
-# Gemini 3 refuses tool calls without the signature of the thought behind them. For calls that another model made,
-# Google documents this placeholder.
-_NEEDS_SIGNATURES = re.compile(r"gemini-(?:[3-9]|[1-9]\d)")
-_NO_SIGNATURE = "skip_thought_signature_validator"
 
 
 def model_path(model: str) -> str:
@@ -46,7 +42,7 @@ def embeddings_url(base_url: str) -> str:
 
 def generate_request(body: JsonObject, model: str, manners: Manners | None = None) -> JsonObject:
     """The generateContent request for the client's `body`; see `unsupported_content` for what has no place in it."""
-    system, contents = _conversation(as_objects(body.get("messages")), model)
+    system, contents = _conversation(fitted_history(as_objects(body.get("messages")), target_of("gemini", model)))
     request: JsonObject = {
         "contents": contents,
         "systemInstruction": {"parts": system} if system else None,
@@ -64,7 +60,7 @@ def unsupported_content(body: JsonObject) -> list[str]:
     return fields + sorted({place for place, part in foreign_parts(body.get("messages")) if isinstance(part, Foreign)})
 
 
-def _conversation(messages: list[JsonObject], model: str) -> tuple[list[JsonObject], list[JsonObject]]:
+def _conversation(messages: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
     """The system parts, and the turns with adjacent ones of the same role merged, as parallel calls demand."""
     system: list[JsonObject] = []
     turns: list[JsonObject] = []
@@ -72,27 +68,34 @@ def _conversation(messages: list[JsonObject], model: str) -> tuple[list[JsonObje
     for message in messages:
         role = message.get("role")
         names |= {str(call.get("id")): _name_of(call) for call in as_objects(message.get("tool_calls"))}
-        parts = [_result(message, names)] if role == "tool" else list(_message_parts(message, model))
+        parts = [_result(message, names)] if role == "tool" else list(_message_parts(message))
         wire_role = "model" if role == "assistant" else "user"
         if role in ("system", "developer"):
             system += parts
-        elif parts and turns and turns[-1]["role"] == wire_role:
+        elif turns and turns[-1]["role"] == wire_role:
             turns[-1]["parts"] += parts
-        elif parts:
+        else:
             turns.append({"role": wire_role, "parts": parts})
+    return _with_a_user(system, turns)
+
+
+def _with_a_user(system: list[JsonObject], turns: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
+    """The same in Gemini's rules: a user begins, and no turn is empty."""
+    if not turns and system:
+        return [], [{"role": "user", "parts": system}]
+    if turns and turns[0]["role"] == "model":
+        turns.insert(0, {"role": "user", "parts": []})
+    for turn in turns:
+        turn["parts"] = turn["parts"] or [{"text": NO_TEXT}]
     return system, turns
 
 
-def _message_parts(message: JsonObject, model: str) -> Iterator[JsonObject]:
-    for part in parts_of(message.get("content")):
+def _message_parts(message: JsonObject) -> Iterator[JsonObject]:
+    for part in (*parts_of(message.get("content")), *parts_of(message.get("images"))):
         if (wire := _part(part)) is not None:
             yield wire
-    if refusal := message.get("refusal"):
-        yield {"text": refusal}
-    unsigned = _NO_SIGNATURE if _NEEDS_SIGNATURES.search(model) else None
     for call in as_objects(message.get("tool_calls")):
-        yield _function_call(call, unsigned)
-        unsigned = None  # only the first of parallel calls carries a signature
+        yield _function_call(call)
 
 
 def _part(part: Part) -> JsonObject | None:
@@ -111,11 +114,11 @@ def _name_of(call: JsonObject) -> str:
     return str(as_object(call.get("function")).get("name", ""))
 
 
-def _function_call(call: JsonObject, unsigned: str | None) -> JsonObject:
+def _function_call(call: JsonObject) -> JsonObject:
     arguments = as_object(call.get("function")).get("arguments")
     wire = {"id": call.get("id"), "name": _name_of(call), "args": object_of(arguments, "arguments")}
     google = as_object(as_object(call.get("extra_content")).get("google"))
-    signature = google.get("thought_signature") or unsigned
+    signature = google.get("thought_signature")
     part: JsonObject = {"functionCall": {key: value for key, value in wire.items() if value is not None}}
     return {**part, "thoughtSignature": signature} if signature else part
 

@@ -4,6 +4,8 @@ The request is passed on nearly as it came, and the stream is checked chunk by c
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from modelpilot.wire.cache_marks import marks_on_parts, without_marks
 from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.formats import WireFormat, join_url
+from modelpilot.wire.history import Format, fitted_history, target_of
 from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.merge import CallNumbers
 from modelpilot.wire.support import choice_count
@@ -21,13 +24,19 @@ _MAX_CHOICE_INDEX = 1_000
 _MAX_TOOL_CALL_INDEX = 10_000
 
 
-def chat_request(body: JsonObject, model: str, whole: bool = False, manners: Manners | None = None) -> JsonObject:
+def chat_request(
+    body: JsonObject, model: str, whole: bool = False, manners: Manners | None = None, *, wire: Format = "openai"
+) -> JsonObject:
     """The body to send for the client's `body`: streamed, with usage (where the model can be asked for it), unless it
-    is to be `whole`, and without marks for caches where the model does not know them; otherwise untouched.
+    is to be `whole`; earlier turns fitted to the `model`, and without marks for caches where it does not know them;
+    otherwise untouched.
 
     Streaming is asked for even where the client did not, so that first-token and idle timeouts work everywhere.
     """
     body = marks_on_parts(body) if manners is not None and manners.cache_marks else without_marks(body, model)
+    nine, reasoning = (manners.tool_call_ids == "alphanumeric9", manners.reasoning_fields) if manners else (False, None)
+    target = target_of(wire, model, nine_characters=nine, reasoning_fields=reasoning)
+    body = {**body, "messages": fitted_history(body.get("messages") or [], target)}
     if whole:
         rest = {key: value for key, value in body.items() if key not in ("modelpilot", "stream_options")}
         return {**rest, "model": model, "stream": False}
@@ -199,3 +208,5 @@ WIRE = WireFormat(
     ),
     unsupported_content=lambda body: [],  # whatever it holds is passed on, and the provider says what it thinks of it
 )
+OPENROUTER = replace(WIRE, chat_request=partial(chat_request, wire="openrouter"))
+"""The same for OpenRouter, which takes the reasoning of earlier turns back."""

@@ -9,6 +9,9 @@ from typing import Any
 from modelpilot.wire.cache_marks import mark_of
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 
+# How some write reasoning into an assistant's content (Mistral, Anthropic): nobody else takes it.
+REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+_READABLE = frozenset({"text", "refusal", *REASONING_PARTS})
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
 
 
@@ -42,8 +45,8 @@ Part = Text | Media | Foreign
 
 
 def parts_of(content: Any) -> list[Part]:
-    """The parts of a message's `content`, empty texts left out: other providers refuse those. The mark of one goes to
-    the part before it, where the prompt ends at the same place."""
+    """The parts of a message's `content`, without reasoning and without empty texts, which other providers refuse. The
+    mark of an empty one goes to the part before it, where the prompt ends at the same place."""
     if isinstance(content, str):
         return [Text(content)] if content else []
     parts: list[Part] = []
@@ -70,7 +73,7 @@ def thinking_of(content: Any) -> str:
 
 def media_of(content: Any) -> list[JsonObject]:
     """The parts of a message's `content` that are neither text nor reasoning."""
-    return [part for part in as_objects(content) if part.get("type") not in ("text", "refusal", "thinking")]
+    return [part for part in as_objects(content) if part.get("type") not in _READABLE]
 
 
 def foreign_parts(messages: Any) -> Iterator[tuple[str, Part]]:
@@ -82,6 +85,8 @@ def foreign_parts(messages: Any) -> Iterator[tuple[str, Part]]:
 
 def _part(raw: JsonObject) -> Part:
     kind = str(raw.get("type"))
+    if kind in REASONING_PARTS:
+        return Text("")
     if kind in ("text", "refusal"):
         return Text(str(raw.get(kind) or ""))
     if kind == "image_url":

@@ -20,7 +20,7 @@ def untranslatable_messages(body: JsonObject) -> Iterator[str]:
     for index, message in enumerate(as_objects(body.get("messages"))):
         if message.get("role") == "function" or message.get("function_call"):
             yield f"messages[{index}].function_call"
-        if message.get("audio"):
+        if (audio := as_object(message.get("audio"))) and "transcript" not in audio:
             yield f"messages[{index}].audio"
         for call in as_objects(message.get("tool_calls")):
             if "function" not in call:

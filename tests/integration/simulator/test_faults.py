@@ -293,3 +293,66 @@ async def test_fault_refuse(http: aiohttp.ClientSession) -> None:
 async def test_fault_empty(http: aiohttp.ClientSession) -> None:
     """An answer without content."""
     assert json.loads((await _ask(http, "small+empty"))[1])["choices"][0]["message"]["content"] == ""
+
+
+HISTORIES = {
+    "openai": {"role": "assistant", "content": "x", "thinking_blocks": []},
+    "anthropic": {"role": "assistant", "content": [{"type": "thinking", "thinking": "x", "signature": "moved"}]},
+    "gemini": {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]},
+}
+ENVELOPES = {"openai": ["error"], "anthropic": ["error", "request_id", "type"], "gemini": ["error"]}
+
+
+@pytest.mark.parametrize("dialect", PATHS)
+async def test_fault_strict(http: aiohttp.ClientSession, dialect: str) -> None:
+    """Each dialect takes a plain conversation, and refuses in its own envelope what its provider would refuse."""
+    path, body = PATHS[dialect].format(model="small+strict"), _body("small+strict")
+    async with http.post(path, json=body) as answer:
+        assert answer.status == 200
+    turns = body["contents" if dialect == "gemini" else "messages"]
+    turns += [HISTORIES[dialect], turns[0]]
+    async with http.post(path, json=body) as answer:
+        assert answer.status == 400
+        assert sorted(await answer.json()) == ENVELOPES[dialect]
+
+
+async def test_fault_strict_survives_any_history(http: aiohttp.ClientSession) -> None:
+    """Whatever a client sends is refused with 400, never with a broken simulator."""
+    odd = [{"role": "assistant", "content": [{"type": []}]}, {"role": "assistant", "tool_calls": [3]}, {"role": {}}]
+    for message in odd:
+        body = {"model": "small+strict", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}, message]}
+        for path in (CHAT, "/v1/messages"):
+            async with http.post(path, json=body) as answer:
+                assert answer.status == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_fault_thinks(http: aiohttp.ClientSession, stream: bool) -> None:
+    """Claude thinks before each call; the thoughts are signed, and it takes its own answer back."""
+    tool = {"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    body = _body("small+strict+thinks", "Weather in Paris and Rome", tools=[tool])
+    async with http.post("/v1/messages", json={**body, "stream": stream}) as answer:
+        text = await answer.text()
+    assert text.count('"type":"thinking"') == 2
+    if stream:
+        assert text.count('"signature_delta"') == 2
+        return
+    blocks = json.loads(text)["content"]
+    assert [block["type"] for block in blocks] == ["thinking", "tool_use", "thinking", "tool_use"]
+    used = [block["id"] for block in blocks if block["type"] == "tool_use"]
+    results = [{"type": "tool_result", "tool_use_id": call_id, "content": "x"} for call_id in used]
+    for sent, status in ((blocks, 200), ([blocks[2], *blocks[1::-1], blocks[3]], 400)):
+        turns = [*body["messages"], {"role": "assistant", "content": sent}, {"role": "user", "content": results}]
+        async with http.post("/v1/messages", json={**body, "messages": turns}) as answer:
+            assert answer.status == status
+
+
+async def test_fault_thinks_in_other_dialects(http: aiohttp.ClientSession) -> None:
+    """Reasoning under the names of OpenAI's format, and thoughts and a signature of Gemini's."""
+    async with http.post(CHAT, json=_body("small+thinks")) as answer:
+        message = (await answer.json())["choices"][0]["message"]
+    assert message["reasoning_content"] == message["reasoning_details"][0]["text"] == "I can answer that."
+    declared = {"functionDeclarations": [{"name": "clock", "parameters": {"type": "OBJECT"}}]}
+    async with http.post(PATHS["gemini"].format(model="small+thinks"), json=_body("", tools=[declared])) as answer:
+        text = await answer.text()
+    assert (text.count('"thought":true'), text.count('"thoughtSignature"')) == (1, 1)

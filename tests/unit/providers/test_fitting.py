@@ -7,7 +7,6 @@ import pytest
 from openai.types.chat import completion_create_params as openai_body
 
 from modelpilot.providers.fields import FIELDS, Change
-from modelpilot.providers.fit_messages import nine_characters
 from modelpilot.providers.fitting import AnswerLimits, asks_whole, dishonours, fit, learnt_from_refusal
 from modelpilot.providers.kinds import KINDS, ProviderKind
 from modelpilot.providers.manners import Manners, manners_of
@@ -331,18 +330,6 @@ def test_lists_of_texts_are_joined_where_a_server_wants_text() -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://h/a.png"}}
     found = fit({"messages": [USER, {"role": "user", "content": [*text, picture]}]}, "openai", manners)
     assert found.excluded == ["messages[1].content (text alone)"]
-
-
-def test_ids_of_calls_are_rewritten_alike_in_calls_and_results() -> None:
-    """Mistral takes nine letters and digits; an id that has this form stays."""
-    messages = [
-        {"role": "assistant", "tool_calls": [{"id": "toolu_01", "type": "function", "function": {"name": "f"}}]},
-        {"role": "tool", "tool_call_id": "toolu_01", "content": "r"},
-    ]
-    call, result = fit({"messages": messages}, "openai", manners_of("openai", "mistral", "m")).body["messages"]
-    assert call["tool_calls"][0]["id"] == result["tool_call_id"] == nine_characters("toolu_01")
-    assert len(result["tool_call_id"]) == 9
-    assert nine_characters("Ab3Ab3Ab3") == "Ab3Ab3Ab3"
 
 
 @pytest.mark.parametrize(

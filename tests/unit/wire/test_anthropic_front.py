@@ -216,14 +216,18 @@ def test_media_become_parts_of_openai() -> None:
 
 
 def test_results_of_tools_stand_before_the_rest_of_their_turn() -> None:
-    """OpenAI wants them directly behind the calls; their images go into the user's message, an error into the text."""
+    """OpenAI wants them directly behind the calls; their images stay in them, an error goes into the text."""
     image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     failed = {"type": "tool_result", "tool_use_id": "a", "is_error": True, "content": "no such city"}
     shown = {"type": "tool_result", "tool_use_id": "b", "content": [{"type": "text", "text": "see"}, image]}
     first, second, rest = chat_request_of(body(user(failed, shown, {"type": "text", "text": "Well?"})))["messages"]
     assert first == {"role": "tool", "tool_call_id": "a", "content": "Error: no such city"}
-    assert second == {"role": "tool", "tool_call_id": "b", "content": "see"}
-    assert [part["type"] for part in rest["content"]] == ["image_url", "text"]
+    shown_parts = [
+        {"type": "text", "text": "see"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+    ]
+    assert second == {"role": "tool", "tool_call_id": "b", "content": shown_parts}
+    assert rest["content"] == [{"type": "text", "text": "Well?"}]
 
 
 @pytest.mark.parametrize(

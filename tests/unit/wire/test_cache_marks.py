@@ -19,6 +19,7 @@ FIVE: JsonObject = {"type": "ephemeral"}
 HOUR: JsonObject = {"type": "ephemeral", "ttl": "1h"}
 PICTURE = "data:image/png;base64,AAAA"
 PDF = "data:application/pdf;base64,AAAA"
+CALL: JsonObject = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def text(said: str, **more: Any) -> JsonObject:
@@ -89,7 +90,8 @@ def test_an_answer_of_one_marked_text_keeps_its_mark() -> None:
 )
 def test_marks_in_the_spellings_of_chat_clients_reach_anthropic(message: JsonObject, place: int) -> None:
     """On parts and on messages, and behind an empty text, which Anthropic refuses, on what stands before it."""
-    blocks = claude({"messages": [message]})["messages"][0]["content"]
+    before = [{"role": "assistant", "content": None, "tool_calls": [CALL]}] if message["role"] == "tool" else []
+    blocks = claude({"messages": [*before, message]})["messages"][-1]["content"]
     assert [block.get(MARK) for block in blocks] == [HOUR if index == place else None for index in range(len(blocks))]
 
 
@@ -129,6 +131,7 @@ def test_openrouter_is_sent_the_marks_on_parts_and_tools() -> None:
     messages = [
         {"role": "system", "content": parts},
         {"role": "user", "content": "q", MARK: FIVE},
+        {"role": "assistant", "content": "so", "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "t", "content": [text("r"), text("", **{MARK: FIVE})]},
         {"role": "user", "content": "plain"},
     ]
@@ -137,6 +140,7 @@ def test_openrouter_is_sent_the_marks_on_parts_and_tools() -> None:
     assert [message["content"] for message in sent["messages"]] == [
         parts,
         [text("q", **{MARK: FIVE})],
+        "so",
         [text("r", **{MARK: FIVE})],
         "plain",
     ]
