@@ -71,6 +71,7 @@ FIELDS: Mapping[str, FieldRule] = {
     "reasoning": FieldRule("hint", ({},)),
     "thinking": FieldRule("hint", ({"type": "disabled"},)),
 }
+_HINTS_WITHIN = frozenset({"messages[].name", "tools[].function.strict"})
 ABSENT = "this model does not take it"
 
 
@@ -159,7 +160,7 @@ class Fitting:
 
 def _nature(place: str) -> Nature:
     """What a field is, `messages[].name` included."""
-    return "hint" if place == "messages[].name" else FIELDS.get(place, _MEANING).nature
+    return "hint" if place in _HINTS_WITHIN else FIELDS.get(place, _MEANING).nature
 
 
 def _named(change: Change) -> str:

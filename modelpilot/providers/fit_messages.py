@@ -2,6 +2,7 @@
 
 from modelpilot.providers.fields import ABSENT, Fitting
 from modelpilot.providers.kinds import KINDS
+from modelpilot.wire.cache_marks import MARK, has_marks
 from modelpilot.wire.jsonb import JsonObject, as_objects
 
 
@@ -19,6 +20,8 @@ def fit_messages(fitting: Fitting) -> None:
         ]
         fitting.put("messages", messages)
         fitting.say("messages[].name", "dropped", ABSENT)
+    if manners.cache_marks is False and MARK not in fitting.original and has_marks(body):
+        fitting.say(MARK, "dropped", "the model caches by itself, or not at all")
     if manners.content_arrays is False:
         messages = [_joined(fitting, index, message) for index, message in enumerate(messages)]
         fitting.put("messages", messages)

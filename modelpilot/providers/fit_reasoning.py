@@ -10,8 +10,11 @@ _MIDDLE = EFFORTS.index("medium")
 
 def fit_reasoning(fitting: Fitting, ceiling: int | None) -> None:
     """The effort that comes nearest to the asked one; none where the model does not reason, or cannot here."""
-    body, manners = fitting.body, fitting.manners
+    manners = fitting.manners
+    if _is_said_twice(fitting):
+        fitting.remove("thinking")
     _fit_thinking(fitting, ceiling)
+    body = fitting.body
     effort = reasoning_effort(fitting.body)
     if effort is None:
         return
@@ -33,6 +36,12 @@ def fit_reasoning(fitting: Fitting, ceiling: int | None) -> None:
         fitting.put("reasoning_effort", found)
         if found != effort:
             fitting.say(named, "clamped", f"{found} is the nearest effort that the model knows")
+
+
+def _is_said_twice(fitting: Fitting) -> bool:
+    """Whether an effort stands beside a budget that the model takes no number of."""
+    budgets = fitting.manners.thinking == "budget" and fitting.manners.takes is not None
+    return "thinking" in fitting.body and "reasoning_effort" in fitting.body and not budgets
 
 
 def _nearest(effort: str, allowed: tuple[str, ...]) -> str | None:

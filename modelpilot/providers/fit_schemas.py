@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from modelpilot.providers.fields import Fitting
-from modelpilot.wire.jsonb import JsonObject, as_object
+from modelpilot.providers.fields import ABSENT, Fitting
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.schemas import UnfitSchema, claude_schema, gemini_schema, openai_schema, parameters_schema
 
 
@@ -49,6 +49,8 @@ def fit_tools(fitting: Fitting, value: Any) -> None:
     if dialect in (None, "any") or fitting.content is not None:  # it always succeeds, and takes long
         return
     fitted = [_fitted_tool(tool, str(dialect)) if isinstance(tool, dict) else tool for tool in value]
+    if dialect == "gemini" and any(as_object(tool.get("function")).get("strict") is True for tool in as_objects(value)):
+        fitting.say("tools[].function.strict", "dropped", ABSENT)
     if any(new is not old for new, old in zip(fitted, value, strict=True)):
         fitting.put("tools", fitted)
 

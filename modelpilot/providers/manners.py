@@ -151,7 +151,7 @@ _CLAUDE_FIELDS = (
 _GEMINI_FIELDS = (
     *("messages", "tools", "tool_choice", "max_tokens", "max_completion_tokens", "stop", "temperature", "top_p"),
     *("top_k", "n", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "response_format"),
-    *("reasoning_effort", "reasoning", "safetySettings", "cachedContent", "stream"),
+    *("reasoning_effort", "reasoning", "thinking", "safetySettings", "cachedContent", "stream"),
 )
 
 

@@ -194,6 +194,8 @@ def chat_request_of(body: JsonObject) -> JsonObject:
         "tools": tools or None,
         "user": _user_name(body.get("metadata")),
         "reasoning_effort": _effort(body),
+        # The budget itself, for the providers that take one; to the others the effort says it.
+        "thinking": body["thinking"] if as_object(body.get("thinking")).get("type") == "enabled" else None,
         "response_format": _response_format(as_object(body.get("output_config"))),
         "service_tier": "default" if body.get("service_tier") == "standard_only" else None,
         **(_tool_choice(as_object(body.get("tool_choice"))) if tools else {}),

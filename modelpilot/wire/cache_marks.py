@@ -49,6 +49,12 @@ def without_marks(body: JsonObject, model: str) -> JsonObject:
     return bare({**body, **changed}, names) if changed or not names.isdisjoint(body) else body
 
 
+def has_marks(body: JsonObject) -> bool:
+    """Whether anything in the chat body is marked."""
+    messages, tools = as_objects(body.get("messages")), as_objects(body.get("tools"))
+    return any(_is_marked(each, _BUT_OPENAIS) for each in messages) or any(map(_is_marked_tool, tools))
+
+
 def marks_on_parts(body: JsonObject) -> JsonObject:
     """The chat body with the marks of messages on their last parts and those of functions on their tools, which are the
     places that OpenRouter knows; itself where there is no mark."""

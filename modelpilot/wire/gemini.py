@@ -172,7 +172,7 @@ def _generation_config(body: JsonObject, manners: Manners) -> JsonObject:
         "logprobs": body.get("top_logprobs") if body.get("logprobs") else None,
         "responseMimeType": "application/json" if _wants_json(body) else None,
         "responseJsonSchema": json_schema_of(body),
-        "thinkingConfig": _thinking(reasoning_effort(body), manners),
+        "thinkingConfig": _thinking(body, manners),
     }
     return {key: value for key, value in config.items() if value is not None}
 
@@ -181,7 +181,10 @@ def _wants_json(body: JsonObject) -> bool:
     return as_object(body.get("response_format")).get("type") in ("json_object", "json_schema")
 
 
-def _thinking(effort: str | None, manners: Manners) -> JsonObject | None:
+def _thinking(body: JsonObject, manners: Manners) -> JsonObject | None:
+    effort, asked = reasoning_effort(body), as_object(body.get("thinking")).get("budget_tokens")
+    if isinstance(asked, int) and manners.thinking == "budget":
+        return {"thinkingBudget": asked}
     if effort is None or effort not in THINKING_BUDGETS:
         return None
     if manners.thinking == "level":

@@ -14,7 +14,7 @@ from modelpilot.requests.records import ProviderEndpoint
 from modelpilot.wire.assembler import ChunkAssembler
 from simulator.server import running
 from simulator.state import SimulatorConfig
-from tests.support.provider_calls import BACK, SAME, UP, ask, assert_secret_free, call, failure
+from tests.support.provider_calls import BACK, SAME, ask, assert_secret_free, call, failure
 
 PARAMETERS = {"type": "object", "properties": {"x": {"type": "string"}}}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": PARAMETERS}}]
@@ -94,7 +94,7 @@ FAULTS = [
     ("429+retryafter2", "rate_limited", SAME), ("429+retryafter9999", "rate_limited", BACK),
     ("429+retryafter-1", "rate_limited", SAME), ("429+retryaftergarbage", "rate_limited", SAME),
     ("500", "server_error", SAME), ("502", "server_error", SAME), ("401", "authentication", BACK),
-    ("403", "permission", BACK), ("404", "not_found", BACK), ("422", "bad_request", UP),
+    ("403", "permission", BACK), ("404", "not_found", BACK), ("422", "bad_request", BACK),
     ("reset", "connection_error", SAME), ("streamerror", "server_error", SAME), ("html", "malformed_response", SAME),
 ]  # fmt: skip
 
