@@ -102,7 +102,8 @@ class _Translated:
 
 async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
-    translated = await read_with(request, partial(_translated, model=MessagesBody, defaults={}))
+    betas = ",".join(request.headers.getall("anthropic-beta", ()))
+    translated = await read_with(request, partial(_translated, model=MessagesBody, defaults={}, betas=betas))
     return await answer(request, _received(request, translated, received_at), _format(translated.body))
 
 
@@ -113,10 +114,10 @@ async def _count(request: web.Request) -> web.StreamResponse:
     return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
-def _translated(raw: bytes, model: type[CountTokensBody], defaults: dict[str, Any]) -> _Translated:
+def _translated(raw: bytes, model: type[CountTokensBody], defaults: dict[str, Any], betas: str = "") -> _Translated:
     body = parse_object(raw)
     validate(body, model)
-    chat = chat_request_of({**defaults, **body})
+    chat = chat_request_of({**defaults, **body}, betas)
     # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
     return _Translated(body, dump(chat), chat, validate(chat, ChatBody))
 
@@ -142,6 +143,11 @@ class MessagesStream(AnswerStream):
     """Anthropic's stream of named events."""
 
     encoder: MessageEncoder = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        # Clients read there how full their context is.
+        if self.submission.flight is not None:
+            self.encoder.prompt_tokens = self.submission.flight.profile.prompt_tokens
 
     def encode(self, chunks: list[Chunk]) -> bytes:
         """Every event of the chunks."""

@@ -40,7 +40,7 @@ class ChatClient:
         wire, endpoint = self._wire, call.endpoint
         request = UpstreamRequest(
             url=wire.chat_url(endpoint.base_url, call.model, call.whole),
-            headers=wire.headers(endpoint.base_url, endpoint.api_key, call.request_id),
+            headers=wire.headers(endpoint.base_url, endpoint.api_key, call.request_id, call.body),
             body=wire.chat_request(call.body, call.model, call.whole, call.manners),
             secret=endpoint.api_key,
         )

@@ -8,7 +8,7 @@ from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import Adjustment
 from modelpilot.wire.jsonb import JsonObject, as_object
-from modelpilot.wire.support import reasoning_effort
+from modelpilot.wire.support import BETAS, NATIVE, reasoning_effort
 
 Nature = Literal["meaning", "hint", "ours"]
 Action = Literal["translated", "clamped", "dropped", "excluded"]
@@ -67,6 +67,7 @@ FIELDS: Mapping[str, FieldRule] = {
     "prompt_cache_options": _HINT,
     "prompt_cache_retention": _HINT,
     "cache_control": _HINT,
+    NATIVE: FieldRule("hint", ({},)),
     "reasoning_effort": FieldRule("hint", ("none",)),
     "reasoning": FieldRule("hint", ({},)),
     "thinking": FieldRule("hint", ({"type": "disabled"},)),
@@ -143,10 +144,18 @@ class Fitting:
         if name not in self.body:
             return
         rule = FIELDS.get(name, _MEANING)
-        if rule.nature != "ours":
+        if name == NATIVE:
+            self._leave_out_natives(value)
+        elif rule.nature != "ours":
             self.remove(name)
             if value not in rule.neutral:
                 self.say(name, "excluded" if rule.nature == "meaning" else "dropped", reason)
+
+    def _leave_out_natives(self, value: Any) -> None:
+        self.remove(NATIVE)
+        for name in as_object(value):
+            if name != BETAS:  # a header says how a client wants to be spoken to, and not what it asks
+                self.say(name, "dropped", ABSENT)
 
     def thinks(self) -> bool:
         """Whether the model is asked to reason before it answers."""

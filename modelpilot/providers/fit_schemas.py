@@ -5,6 +5,7 @@ from typing import Any
 from modelpilot.providers.fields import ABSENT, Fitting
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.schemas import UnfitSchema, claude_schema, gemini_schema, openai_schema, parameters_schema
+from modelpilot.wire.support import NATIVE
 
 
 def fit_response_format(fitting: Fitting, value: Any) -> None:
@@ -44,7 +45,8 @@ def _fit_answer_schema(fitting: Fitting, wanted: JsonObject) -> None:
 
 
 def fit_tools(fitting: Fitting, value: Any) -> None:
-    """The parameters of every tool."""
+    """The parameters of every tool, without what only Anthropic knows of one."""
+    value = _without_natives(fitting, value)
     dialect = fitting.manners.schema_dialect
     if dialect in (None, "any") or fitting.content is not None:  # it always succeeds, and takes long
         return
@@ -53,6 +55,17 @@ def fit_tools(fitting: Fitting, value: Any) -> None:
         fitting.say("tools[].function.strict", "dropped", ABSENT)
     if any(new is not old for new, old in zip(fitted, value, strict=True)):
         fitting.put("tools", fitted)
+
+
+def _without_natives(fitting: Fitting, tools: Any) -> Any:
+    natives = [as_object(tool.get(NATIVE)) for tool in as_objects(tools)]
+    if not any(natives) or fitting.manners.has(NATIVE):
+        return tools
+    bare = [{name: value for name, value in tool.items() if name != NATIVE} for tool in as_objects(tools)]
+    fitting.put("tools", bare)
+    for name in dict.fromkeys(name for native in natives for name in native):
+        fitting.say(f"tools[].{name}", "dropped", ABSENT)
+    return bare
 
 
 def _fitted_tool(tool: JsonObject, dialect: str) -> JsonObject:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.support import NATIVE
 
 Range = Annotated[tuple[float, float], Field(strict=False)]
 Names = Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(strict=False, max_length=64)]
@@ -51,6 +52,7 @@ class Manners(WireModel):
     blank_stops: bool | None = Field(None, description="stop sequences may be white space alone")
     content_arrays: bool | None = Field(None, description="a message's content may be a list of parts")
     names: bool | None = Field(None, description="a message may name its participant")
+    system_turns: bool | None = Field(None, description="takes system messages among the turns of a conversation")
     tool_call_ids: Literal["any", "alphanumeric9"] | None = Field(
         None, description="ids of tool calls: any, or nine letters and digits"
     )
@@ -146,7 +148,7 @@ _CLAUDE_FIELDS = (
     *("messages", "tools", "tool_choice", "parallel_tool_calls", "max_tokens", "max_completion_tokens", "stop"),
     *("temperature", "top_p", "top_k", "response_format", "reasoning_effort", "reasoning", "output_config", "user"),
     *("safety_identifier", "cache_control", "container", "context_management", "inference_geo", "mcp_servers"),
-    *("thinking", "stream", "n"),
+    *("thinking", "stream", "n", NATIVE),
 )
 _GEMINI_FIELDS = (
     *("messages", "tools", "tool_choice", "max_tokens", "max_completion_tokens", "stop", "temperature", "top_p"),
@@ -168,7 +170,8 @@ TABLE: tuple[_Row, ...] = (
             stream_options=True, streamed_audio=("pcm16",), limit_name="either", sampling="always",
             temperature=(0, 2), top_p=(0, 1), penalties=(-2, 2), blank_stops=True, content_arrays=True, names=True,
             tool_call_ids="any", response_formats=("json_object", "json_schema"), tools_with_json=True,
-            schema_dialect="any", thinking="effort", cache_marks=False, streams=True,
+            schema_dialect="any", thinking="effort", cache_marks=False, streams=True, system_turns=True,
+            omit=(NATIVE, "mcp_servers", "container"),
         ),
         kinds=_OPENAI_KINDS,
     ),
@@ -261,7 +264,7 @@ TABLE: tuple[_Row, ...] = (
             sampling="unless_thinking", temperature=(0, 1), top_p=(0, 1), one_of=("temperature", "top_p"),
             max_choices=1, blank_stops=False, content_arrays=True, names=False, tool_call_ids="any",
             response_formats=("json_schema",), tools_with_json=True, schema_dialect="claude", efforts=_ANY_EFFORT,
-            thinking="budget", thinking_budget=(1_024, 128_000), cache_marks=True,
+            thinking="budget", thinking_budget=(1_024, 128_000), cache_marks=True, system_turns=False,
             reasoning_fields=("thinking_blocks",),
         ),
         kinds=("anthropic",),
@@ -289,6 +292,9 @@ TABLE: tuple[_Row, ...] = (
         kinds=("anthropic",),
         since=("claude", 4, 7),
     ),
+    # System messages behind a user's, since Opus 4.8.
+    # https://platform.claude.com/docs/en/about-claude/models/whats-new-claude-4-8
+    _Row(Manners(system_turns=True), kinds=("anthropic",), model=re.compile("opus"), since=("claude", 4, 8)),
     # https://ai.google.dev/api/generate-content; a model of unknown name gets the manners of 2.5.
     _Row(
         Manners(
@@ -296,7 +302,7 @@ TABLE: tuple[_Row, ...] = (
             sampling="always", temperature=(0, 2), top_p=(0, 1), penalties=(-2, 2), max_choices=8, max_stops=5,
             blank_stops=True, content_arrays=True, names=False, tool_call_ids="any",
             response_formats=("json_object", "json_schema"), tools_with_json=False, schema_dialect="gemini",
-            efforts=_ANY_EFFORT, thinking="budget", thinking_budget=(0, 32_768), cache_marks=False,
+            efforts=_ANY_EFFORT, thinking="budget", thinking_budget=(0, 32_768), cache_marks=False, system_turns=False,
             reasoning_fields=(),
         ),
         kinds=("google",),

@@ -12,7 +12,10 @@ from modelpilot.wire.history import NO_TEXT, fitted_history, target_of
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import Foreign, Media, Part, Text, foreign_parts, parts_of
 from modelpilot.wire.support import (
+    BETAS,
+    NATIVE,
     THINKING_BUDGETS,
+    is_anthropics,
     json_schema_of,
     output_limit,
     reasoning_effort,
@@ -26,6 +29,7 @@ _API_VERSION = "2023-06-01"
 # Anthropic demands a limit. This one every model accepts; a thinking budget comes on top of it.
 DEFAULT_MAX_TOKENS = 4_096
 _MIN_THINKING_TOKENS = 1_024
+_BETAS = re.compile(r"[\w.,: -]{1,2000}")
 # Anthropic's own fields, for clients that know whom they talk to.
 _NATIVE = ("cache_control", "container", "context_management", "inference_geo", "mcp_servers", "thinking", "top_k")
 _IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
@@ -38,8 +42,10 @@ def messages_request(body: JsonObject, model: str, whole: bool = False, manners:
     `unsupported_content` for what has no place in it."""
     manners = manners or manners_of("anthropic", "", model)
     target = target_of("anthropic", model, reasoning_fields=manners.reasoning_fields)
-    system, messages = _conversation(fitted_history(as_objects(body.get("messages")), target), model)
+    system, messages = _conversation(fitted_history(as_objects(body.get("messages")), target), model, manners)
+    native = {name: value for name, value in as_object(body.get(NATIVE)).items() if name != BETAS}
     request: JsonObject = {
+        **native,
         "model": model,
         "messages": messages,
         "max_tokens": output_limit(body) or DEFAULT_MAX_TOKENS,
@@ -61,7 +67,7 @@ def messages_request(body: JsonObject, model: str, whole: bool = False, manners:
 
 def unsupported_content(body: JsonObject) -> list[str]:
     """The messages and tools of an OpenAI `body` that Anthropic has nothing for, in the client's spelling."""
-    fields = [*untranslatable_tools(body), *untranslatable_messages(body)]
+    fields = [*untranslatable_tools(body, anthropics=True), *untranslatable_messages(body)]
     return fields + sorted({place for place, part in foreign_parts(body.get("messages")) if _block(part) is None})
 
 
@@ -74,23 +80,28 @@ def tool_use_block(call: JsonObject) -> JsonObject:
     return marked(block, tool_mark(call))
 
 
-def _conversation(messages: list[JsonObject], model: str) -> tuple[list[JsonObject], list[JsonObject]]:
+def _conversation(
+    messages: list[JsonObject], model: str, manners: Manners
+) -> tuple[list[JsonObject], list[JsonObject]]:
     """The system blocks, and the turns with adjacent ones of the same role merged: all results of parallel calls
-    must be in the one user turn behind them."""
+    must be in the one user turn behind them. A system message behind a user's stays there where the model takes it."""
     system: list[JsonObject] = []
     turns: list[JsonObject] = []
     for message in messages:
         role = message.get("role")
         blocks = _message_blocks(message, model)
-        if role in ("system", "developer"):
+        wire_role = _WIRE_ROLES.get(str(role), "user")
+        if wire_role == "system" and not (manners.system_turns and turns and turns[-1]["role"] != "assistant"):
             system += blocks
             continue
-        wire_role = "assistant" if role == "assistant" else "user"
         if turns and turns[-1]["role"] == wire_role:
             turns[-1]["content"] += blocks
         else:
             turns.append({"role": wire_role, "content": blocks})
     return _with_a_user(system, turns)
+
+
+_WIRE_ROLES = {"assistant": "assistant", "system": "system", "developer": "system"}
 
 
 def _with_a_user(system: list[JsonObject], turns: list[JsonObject]) -> tuple[list[JsonObject], list[JsonObject]]:
@@ -148,8 +159,11 @@ def _unmarked_block(part: Part) -> JsonObject | None:
 
 
 def _tool(tool: JsonObject) -> JsonObject:
+    if is_anthropics(tool):
+        return tool
     function = as_object(tool.get("function"))
     wire = {
+        **as_object(tool.get(NATIVE)),
         "name": function.get("name"),
         "description": function.get("description"),
         "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
@@ -180,7 +194,8 @@ def _metadata(body: JsonObject) -> JsonObject | None:
 def _output_config(body: JsonObject) -> JsonObject:
     schema = json_schema_of(body)
     wanted = {} if schema is None else {"format": {"type": "json_schema", "schema": schema}}
-    return {**wanted, **as_object(body.get("output_config"))}
+    native = as_object(as_object(body.get(NATIVE)).get("output_config"))
+    return {**native, **wanted, **as_object(body.get("output_config"))}
 
 
 def _add_thinking(request: JsonObject, body: JsonObject, manners: Manners) -> None:
@@ -220,9 +235,11 @@ def _lacks_thinking_blocks(turns: list[JsonObject]) -> bool:
     return not str(turns[-2]["content"][0].get("type")).endswith("thinking")
 
 
-def _headers(base_url: str, key: str | None, request_id: str) -> Mapping[str, str]:
+def _headers(base_url: str, key: str | None, request_id: str, body: JsonObject) -> Mapping[str, str]:
     del base_url, request_id
-    return {"anthropic-version": _API_VERSION, **({"x-api-key": key} if key else {})}
+    betas = as_object(body.get(NATIVE)).get(BETAS)
+    asked = {BETAS: betas} if isinstance(betas, str) and _BETAS.fullmatch(betas) else {}
+    return {"anthropic-version": _API_VERSION, **asked, **({"x-api-key": key} if key else {})}
 
 
 def _may_be_empty(body: JsonObject) -> bool:

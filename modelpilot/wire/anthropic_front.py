@@ -13,7 +13,7 @@ from modelpilot.chat.body import MAX_MESSAGES, Objects, RequestOptions
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.cache_marks import MARK, bare, mark_of, marked
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
-from modelpilot.wire.support import THINKING_BUDGETS
+from modelpilot.wire.support import BETAS, NATIVE, THINKING_BUDGETS
 from modelpilot.wire.thinking import placed, signed
 
 _TYPE_NAMES = {str: "text", dict: "an object", int: "a whole number"}
@@ -53,6 +53,8 @@ def _chat_messages(turns: list[JsonObject]) -> list[JsonObject]:
         content, place = turn.get("content"), f"messages[{index}].content"
         if isinstance(content, str):
             messages.append({"role": turn["role"], "content": content})
+        elif turn["role"] == "system":
+            messages += _system(content, place)
         elif turn["role"] == "assistant":
             messages.append(_assistant(as_objects(content), place))
         else:
@@ -117,10 +119,11 @@ def _document(block: JsonObject, place: str) -> JsonObject:
         raise _refuse(f"{place}.citations", "citations cannot be routed")
     if source.get("type") == "text":
         return {"type": "text", "text": _checked(source, "data", str, here)}
-    if source.get("type") != "base64":
-        raise _refuse(f"{here}.type", "base64 or text was expected")
+    if source.get("type") not in ("base64", "url"):
+        raise _refuse(f"{here}.type", "base64, url or text was expected")
     name = block.get("title") or "document.pdf"
-    return {"type": "file", "file": {"filename": str(name), "file_data": _data_url(source, here)}}
+    data = _checked(source, "url", str, here) if source["type"] == "url" else _data_url(source, here)
+    return {"type": "file", "file": {"filename": str(name), "file_data": data}}
 
 
 def _data_url(source: JsonObject, place: str) -> str:
@@ -168,22 +171,26 @@ def _tool_call(block: JsonObject, place: str) -> JsonObject:
 
 _KNOWN = frozenset(
     {"model", "max_tokens", "messages", "system", "stream", "tools", "tool_choice", "stop_sequences", "temperature"}
-    | {"top_p", "top_k", "metadata", "thinking", "output_config", "service_tier", "modelpilot"}
-    | {MARK}
+    | {"top_p", "top_k", "metadata", "thinking", "output_config", "service_tier", "modelpilot", "container"}
+    | {"mcp_servers", MARK}
 )
-_TOOL_KNOWN = frozenset({"type", "name", "description", "input_schema", "strict", MARK, "eager_input_streaming"})
+_CONFIG_KNOWN = frozenset({"effort", "format"})
+_ITS_OWN = ("container", "mcp_servers")
+_TOOL_KNOWN = frozenset({"type", "name", "description", "input_schema", "strict", MARK})
 _AS_IT_IS = ("model", "stream", "temperature", "top_p", "top_k", "modelpilot", MARK)
 _TOOL_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 # OpenAI has no "max"; this is the most it knows.
 _EFFORTS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "xhigh"}
 
 
-def chat_request_of(body: JsonObject) -> JsonObject:
+def chat_request_of(body: JsonObject, betas: str = "") -> JsonObject:
     """The OpenAI chat body that says what the Messages `body` says (already checked as a `MessagesBody`).
+
+    Fields that only Anthropic knows, and the features that its header asks for (`betas`), are in one field of their own
+    (`NATIVE`), which reaches Anthropic and nobody else.
 
     Raises InvalidRequest, whose `param` names what has no counterpart.
     """
-    _refuse_others(body, _KNOWN, "")
     tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(as_objects(body.get("tools")))]
     request: JsonObject = {
         **{name: body.get(name) for name in _AS_IT_IS},
@@ -199,8 +206,17 @@ def chat_request_of(body: JsonObject) -> JsonObject:
         "response_format": _response_format(as_object(body.get("output_config"))),
         "service_tier": "default" if body.get("service_tier") == "standard_only" else None,
         **(_tool_choice(as_object(body.get("tool_choice"))) if tools else {}),
+        # With a meaning that only Anthropic's own servers have.
+        **{name: body.get(name) for name in _ITS_OWN},
+        NATIVE: _native(body, betas) or None,
     }
     return {name: value for name, value in request.items() if value is not None}
+
+
+def _native(body: JsonObject, betas: str) -> JsonObject:
+    fields = {name: value for name, value in body.items() if name not in _KNOWN and value is not None}
+    more = {name: value for name, value in as_object(body.get("output_config")).items() if name not in _CONFIG_KNOWN}
+    return fields | ({"output_config": more} if more else {}) | ({BETAS: betas} if betas else {})
 
 
 def wants_thinking(body: JsonObject) -> bool:
@@ -208,17 +224,16 @@ def wants_thinking(body: JsonObject) -> bool:
     return as_object(body.get("thinking")).get("type") in ("enabled", "adaptive")
 
 
-def _system(system: Any) -> list[JsonObject]:
+def _system(system: Any, place: str = "system") -> list[JsonObject]:
     if not isinstance(system, list):
         return [{"role": "system", "content": system}] if system else []
-    parts = [_text_block(block, f"system[{index}]") for index, block in enumerate(as_objects(system))]
+    parts = [_text_block(block, f"{place}[{index}]") for index, block in enumerate(as_objects(system))]
     return [{"role": "system", "content": parts}] if parts else []
 
 
 def _tool(tool: JsonObject, place: str) -> JsonObject:
     if tool.get("type") not in (None, "custom"):
-        raise _refuse(f"{place}.type", "tools that Anthropic runs itself cannot be routed")
-    _refuse_others(tool, _TOOL_KNOWN, f"{place}.")
+        return tool  # Anthropic's own: models of others are not asked
     function = {
         "name": _checked(tool, "name", str, place),
         "description": tool.get("description"),
@@ -226,7 +241,8 @@ def _tool(tool: JsonObject, place: str) -> JsonObject:
         "strict": tool.get("strict"),
     }
     wire = {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
-    return marked(wire, mark_of(tool))
+    more = {name: value for name, value in tool.items() if name not in _TOOL_KNOWN and value is not None}
+    return marked({**wire, NATIVE: more} if more else wire, mark_of(tool))
 
 
 def _tool_choice(choice: JsonObject) -> JsonObject:
@@ -265,7 +281,6 @@ def _effort(body: JsonObject) -> str | None:
 
 
 def _response_format(config: JsonObject) -> JsonObject | None:
-    _refuse_others(config, {"effort", "format"}, "output_config.")
     wanted = config.get("format")
     if wanted is None:
         return None
@@ -284,7 +299,7 @@ class _Open(BaseModel):
 class InputMessage(_Open):
     """One turn; `content` is text or a list of blocks."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: str | Objects
 
 

@@ -104,6 +104,8 @@ class MessageEncoder:
         self._waiting: list[JsonObject] = []  # pieces of calls behind it: a Message has one block after the other
         self._last: JsonObject = {}  # the choice that said why the answer ended
         self._usage: JsonObject = {}
+        self.prompt_tokens = 0
+        """The estimated size of the prompt, which stands in the first event; the last one has the counts."""
 
     def take(self, chunk: JsonObject) -> list[JsonObject]:
         """The events of the next chunk."""
@@ -144,7 +146,7 @@ class MessageEncoder:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": _usage_of(None),  # not known yet; `message_delta` has the counts
+            "usage": _usage_of({"prompt_tokens": self.prompt_tokens}),
         }
         self._events.append({"type": "message_start", "message": message})
 

@@ -17,9 +17,9 @@ class WireFormat:
 
     chat_url: Callable[[str, str, bool], str]
     """From the provider's base URL, its name of the model, and whether a whole answer is wanted instead of a stream."""
-    headers: Callable[[str, str | None, str], Mapping[str, str]]
-    """From the base URL, the API key (None: none is needed) and the request's id: they authenticate the request. The
-    key is in a header and never in the URL, since URLs end up in logs."""
+    headers: Callable[[str, str | None, str, JsonObject], Mapping[str, str]]
+    """From the base URL, the API key (None: none is needed), the request's id and the client's body: they authenticate
+    the request. The key is in a header and never in the URL, since URLs end up in logs."""
     chat_request: Callable[[JsonObject, str, bool, Manners | None], JsonObject]
     """The body to send, from the client's body, the provider's name of the model, whether a whole answer is wanted, and
     the model's manners (None: those that its name tells)."""

@@ -345,7 +345,7 @@ def _chat_url(base_url: str, model: str, whole: bool) -> str:
 
 WIRE = WireFormat(
     chat_url=_chat_url,
-    headers=lambda base_url, key, request_id: {"x-goog-api-key": key} if key else {},
+    headers=lambda base_url, key, request_id, body: {"x-goog-api-key": key} if key else {},
     chat_request=lambda body, model, whole, manners: generate_request(body, model, manners),
     decoder=lambda body, request_id, now_s: GeminiDecoder(
         now_s, request_id, choice_count(body), may_be_empty=bool(body.get("stop"))

@@ -17,7 +17,7 @@ from modelpilot.wire.formats import WireFormat, join_url
 from modelpilot.wire.history import Format, fitted_history, target_of
 from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.merge import CallNumbers
-from modelpilot.wire.support import choice_count
+from modelpilot.wire.support import anthropics_tools, choice_count
 
 _AZURE_SUFFIXES = (".azure.com", ".azure.us", ".azure.cn")  # public, US government, China
 _MAX_CHOICE_INDEX = 1_000
@@ -201,12 +201,13 @@ def _is_whole_choice(choice: Any) -> bool:
 
 WIRE = WireFormat(
     chat_url=lambda base_url, model, whole: join_url(base_url, "chat/completions"),
-    headers=lambda base_url, key, request_id: {**credentials(base_url, key), "X-Client-Request-Id": request_id},
+    headers=lambda base_url, key, request_id, body: {**credentials(base_url, key), "X-Client-Request-Id": request_id},
     chat_request=chat_request,
     decoder=lambda body, request_id, now_s: OpenAIDecoder(
         choice_count(body), request_id, may_be_empty=bool(body.get("stop"))
     ),
-    unsupported_content=lambda body: [],  # whatever it holds is passed on, and the provider says what it thinks of it
+    # Whatever else it holds is passed on, and the provider says what it thinks of it.
+    unsupported_content=lambda body: [*anthropics_tools(body)],
 )
 OPENROUTER = replace(WIRE, chat_request=partial(chat_request, wire="openrouter"))
 """The same for OpenRouter, which takes the reasoning of earlier turns back."""

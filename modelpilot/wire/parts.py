@@ -96,14 +96,14 @@ def _part(raw: JsonObject) -> Part:
         audio = as_object(raw.get(kind))
         return Media(f"audio/{audio.get('format', 'wav')}", data=str(audio.get("data", "")))
     if kind == "file" and isinstance(data := as_object(raw.get(kind)).get("file_data"), str):
-        return _from_url(data)
+        return _from_url(data, "application/pdf")
     return Foreign(kind)
 
 
-def _from_url(url: str) -> Part:
+def _from_url(url: str, usual: str = "image/jpeg") -> Part:
     if match := _DATA_URL.match(url):
         return Media(match[1].lower(), data=url[match.end() :])
     if url.lower().startswith(("https://", "http://")):
         guessed, _ = mimetypes.guess_type(url.partition("?")[0])
-        return Media(guessed or "image/jpeg", url=url)
+        return Media(guessed or usual, url=url)
     return Foreign("url")

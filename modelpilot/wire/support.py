@@ -1,14 +1,33 @@
 """Reading an OpenAI body for the other wire formats, and what of its messages and tools they have nothing for."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 
+# What of a Messages request only Anthropic knows: in a chat body, and in a tool of one. `BETAS` in it is the header.
+NATIVE = "anthropic"
+BETAS = "anthropic-beta"
+_ANTHROPICS = re.compile(r"_20\d{6}$|^mcp_toolset$")
 
-def untranslatable_tools(body: JsonObject) -> Iterator[str]:
-    """Tools and tool choices that are no functions: those exist at OpenAI only."""
+
+def anthropics_tools(body: JsonObject) -> Iterator[str]:
+    """Tools that Anthropic runs itself or has taught its models."""
     for index, tool in enumerate(as_objects(body.get("tools"))):
-        if tool.get("type") != "function":
+        if is_anthropics(tool):
+            yield f"tools[{index}].type"
+
+
+def is_anthropics(tool: JsonObject) -> bool:
+    """Whether the tool is one of Anthropic's own: their types end with a date."""
+    return _ANTHROPICS.search(str(tool.get("type"))) is not None
+
+
+def untranslatable_tools(body: JsonObject, *, anthropics: bool = False) -> Iterator[str]:
+    """Tools and tool choices that are no functions: those exist at OpenAI only, or, where they are Anthropic's, there
+    (`anthropics`)."""
+    for index, tool in enumerate(as_objects(body.get("tools"))):
+        if tool.get("type") != "function" and not (anthropics and is_anthropics(tool)):
             yield f"tools[{index}].type"
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") != "function":

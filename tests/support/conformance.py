@@ -82,6 +82,8 @@ def _claude(**fields: Any) -> Mapping[str, Json]:
     return {"messages": {**_PLAIN, **fields}}
 
 
+_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+
 ASKED: tuple[Feature, ...] = (
     Feature("a text", **_both(), mark=PROMPT),
     Feature(
@@ -365,6 +367,22 @@ ASKED: tuple[Feature, ...] = (
     ),
     Feature(
         "search of the web", **_chat(web_search_options={"search_context_size": "low"}), mark="search_context_size"
+    ),
+    Feature("Anthropic's context_management", **_claude(context_management={"edits": []}), mark="context_management"),
+    Feature("deferred tools", **_claude(tools=[{**CLAUDE_TOOL, "defer_loading": True}]), mark="defer_loading"),
+    Feature("Anthropic's search of the web", **_claude(tools=[_SEARCH]), mark="web_search_20250305"),
+    Feature(
+        "PDF by URL",
+        messages=asked(
+            [text(PROMPT), {"type": "document", "source": {"type": "url", "url": "https://example.com/mark.pdf"}}]
+        ),
+        mark="https://example.com/mark.pdf",
+    ),
+    Feature(
+        "system text among the turns",
+        asked(PROMPT, after=({"role": "system", "content": "mark-later"},)),
+        asked(PROMPT, after=({"role": "system", "content": "mark-later"},)),
+        "mark-later",
     ),
     Feature("a field that nobody knows", **_chat(mark_field=4711), mark="mark_field"),
     Feature(
