@@ -8,7 +8,8 @@ from api.gateway.admission import ADMISSION
 from api.http import openapi
 from api.http.middleware import answer_preflight, authorize, identify, map_errors, stamp
 from api.http.registry import ROUTES, RouteTable, add_routes
-from api.routes import health, keys, management, model_list
+from api.http.spellings import OtherSpellings
+from api.routes import health, keys, landing, management, model_list
 from api.services import SERVICES, Services
 
 # For web.AppRunner: a client that leaves cancels its request, and nothing inflates the bodies that we refuse anyway.
@@ -33,6 +34,7 @@ def create_app(services: Services) -> web.Application:
     for specs in (
         health.routes(services.metrics_public),
         openapi.routes(),
+        landing.routes(),
         model_list.routes(),
         management.routes(),
         keys.routes(),
@@ -41,6 +43,7 @@ def create_app(services: Services) -> web.Application:
         add_routes(app, specs)
     for register in services.extra_routes:
         register(app)
+    app.router.register_resource(OtherSpellings(app.router))
     _refuse_undeclared(app)
     return app
 

@@ -62,6 +62,7 @@ class Services:
     the database. `admission` decides which requests that run a model may come in, `connections` how many connections
     there may be and how idle. `check_base_url` raises InvalidRequest for a provider address that may not be called.
     `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true from SIGTERM on.
+    `site_url` is where the analytics site is.
     """
 
     authenticator: Authenticator
@@ -79,6 +80,7 @@ class Services:
     cors_origins: frozenset[str] = frozenset()
     max_body_bytes: int = 20 * 1024 * 1024
     metrics_public: bool = True
+    site_url: str | None = None
     admission: Admission = field(default_factory=Admission)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     metrics_registry: CollectorRegistry = field(default=REGISTRY)

@@ -32,8 +32,10 @@ from api.routes import (
     analytics,
     chat,
     codec,
+    completions,
     embeddings,
     feedback,
+    gemini,
     health,
     jobs,
     messages,
@@ -122,7 +124,19 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         _set_learning(app, adapters)
         analytics.register(app, PostgresMetrics(adapters.database))
         add_routes(app, health.deployment_routes())
-        for module in (chat, messages, embeddings, requests, codec, feedback, jobs, predictors, replay):
+        for module in (
+            chat,
+            completions,
+            messages,
+            gemini,
+            embeddings,
+            requests,
+            codec,
+            feedback,
+            jobs,
+            predictors,
+            replay,
+        ):
             add_routes(app, module.routes())
 
     services = _services(settings, adapters, draining, register)
@@ -182,6 +196,7 @@ def _services(
             keep_alive_s=settings.keep_alive_seconds, descriptors_in_use=settings.max_in_flight
         ),
         metrics_public=settings.metrics_public,
+        site_url=settings.dashboard_url,
     )
 
 

@@ -123,6 +123,7 @@ class AnswerStream(ABC):
     submission: Submission
     explain: bool = field(default=False, kw_only=True)
     can_restart: ClassVar[bool] = False  # whether the format can say that an answer begins anew
+    content_type: ClassVar[str] = "text/event-stream"
     keep_alive_s: float = field(default=KEEP_ALIVE_S, kw_only=True)
     client_stalls_s: float = field(default=CLIENT_STALLS_S, kw_only=True)
     headers: Headers = field(default_factory=dict, kw_only=True)
@@ -249,7 +250,7 @@ class AnswerStream(ABC):
         if self._response is None:
             headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **self.headers}
             self._response = web.StreamResponse(headers=headers)
-            self._response.content_type = "text/event-stream"
+            self._response.content_type = self.content_type
             await self._response.prepare(self.http_request)
         return self._response
 
@@ -361,16 +362,22 @@ async def answer(request: web.Request, received: ReceivedRequest, form: Format) 
         raise
 
 
-async def _whole(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:
-    record = await request.app[SUBMISSIONS].ended(submission)
-    outcome = record.outcome
-    if outcome.status != "completed":
-        raise outcome_error(outcome, record.key.request_id)
-    if outcome.answer is None:
+async def completed(submissions: Submissions, submission: Submission) -> tuple[RequestRecord, dict[str, Any]]:
+    """The row of a request that was completed, and its answer. Raises the outcome's error, and NotFound."""
+    record = await submissions.ended(submission)
+    if record.outcome.status != "completed":
+        raise outcome_error(record.outcome, record.key.request_id)
+    if record.outcome.answer is None:
         raise NotFound("The answer is no longer retained (MODELPILOT_RESULT_RETENTION_HOURS)")
+    return record, record.outcome.answer
+
+
+async def _whole(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:
+    record, completion = await completed(request.app[SUBMISSIONS], submission)
+    outcome = record.outcome
     described = modelpilot_object(record, outcome, explain=_wants_explanation(request))
     headers = {**answer_headers(record, outcome), **form.headers(record.key.request_id)}
-    return json_response({**form.whole(outcome.answer), "modelpilot": described}, headers=headers)
+    return json_response({**form.whole(completion), "modelpilot": described}, headers=headers)
 
 
 async def _stream(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from api.http.bodies import EXPECTS_CONTINUE
 from api.http.errors import error_response, is_unexpected, log_unexpected, openai_envelope
-from api.http.registry import ROUTES, Handler, Scope
+from api.http.registry import ROUTES, Handler, RouteSpec
 from api.services import SERVICES
 from modelpilot.errors import PermissionDenied, RequestCanceled
 from modelpilot.requests.records import Principal
@@ -20,6 +20,7 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 _STARTED: web.RequestKey[web.StreamResponse] = web.RequestKey("started", web.StreamResponse)
 
+GOOGLE_KEY = "x-goog-api-key"
 _X_REQUEST_ID = "x-request-id"
 _EXPOSED_HEADERS = (
     "x-request-id, x-modelpilot-model, x-modelpilot-overhead-ms, x-modelpilot-attempts, x-modelpilot-degraded, "
@@ -52,11 +53,12 @@ async def map_errors(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer a CORS preflight of a configured origin; an unknown origin gets the 405 that any OPTIONS gets."""
-    if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+    """Answer a CORS preflight of a configured origin; any other OPTIONS learns which methods the path has."""
+    if request.method != hdrs.METH_OPTIONS:
         return await handler(request)
-    if request.headers.get(hdrs.ORIGIN) not in request.app[SERVICES].cors_origins:
-        return await handler(request)
+    is_preflight = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+    if not is_preflight or request.headers.get(hdrs.ORIGIN) not in request.app[SERVICES].cors_origins:
+        return await _answer_options(request, handler)
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, PUT, DELETE",
         hdrs.ACCESS_CONTROL_MAX_AGE: str(_PREFLIGHT_MAX_AGE_S),
@@ -65,6 +67,14 @@ async def answer_preflight(request: web.Request, handler: Handler) -> web.Stream
     if _HEADER_NAMES.fullmatch(asked_for):
         headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = asked_for
     return web.Response(status=204, headers=headers)
+
+
+async def _answer_options(request: web.Request, handler: Handler) -> web.StreamResponse:
+    refusal = request.match_info.http_exception
+    if not isinstance(refusal, web.HTTPMethodNotAllowed):
+        return await handler(request)
+    methods = sorted({*refusal.allowed_methods, hdrs.METH_OPTIONS})
+    return web.Response(status=204, headers={hdrs.ALLOW: ", ".join(methods)})
 
 
 @web.middleware
@@ -77,7 +87,7 @@ async def authorize(request: web.Request, handler: Handler) -> web.StreamRespons
     if spec is None:
         raise PermissionDenied("This route was registered without a scope, so nobody may use it.")
     if spec.scope != "public":
-        request[PRINCIPAL] = await _admit(request, spec.scope, spec.also)
+        request[PRINCIPAL] = await _admit(request, spec)
     return await handler(request)
 
 
@@ -106,15 +116,18 @@ def _leaves_much_unread(request: web.Request) -> bool:
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The API key that the client presents: a bearer token, or `x-api-key` as Anthropic's SDK sends it."""
+    """The API key that the client presents: a bearer token, or a header as Anthropic's and Google's SDKs send it."""
     scheme, _, token = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", headers.get(GOOGLE_KEY))
 
 
-async def _admit(request: web.Request, scope: Scope, also: frozenset[Scope]) -> Principal:
-    principal = await request.app[SERVICES].authenticator.authenticate(presented_key(request.headers))
-    if not principal.scopes & {scope, *also}:
-        raise PermissionDenied(f"This API key lacks the scope '{scope}'.")
+async def _admit(request: web.Request, spec: RouteSpec) -> Principal:
+    presented = presented_key(request.headers)
+    if presented is None and spec.key_in_query:
+        presented = request.query.get("key")
+    principal = await request.app[SERVICES].authenticator.authenticate(presented)
+    if not principal.scopes & {spec.scope, *spec.also}:
+        raise PermissionDenied(f"This API key lacks the scope '{spec.scope}'.")
     return principal
 
 

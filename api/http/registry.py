@@ -30,7 +30,7 @@ class QueryParam:
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
     """One route. `scope` is what the API key must have, or "public" for no key at all; a key with one of `also` is
-    let in as well.
+    let in as well. With `key_in_query` the key may come as `?key=`, as some of Google's clients send it.
 
     `request` and `response` are the bodies' models (None: no JSON body); `status` is that of success; `envelope`
     shapes the errors of this route. `invalid_status` is the status of a bad body where it is not the usual 422: 400 on
@@ -47,6 +47,7 @@ class RouteSpec:
     response: type[BaseModel] | None = None
     status: int = 200
     query: tuple[QueryParam, ...] = ()
+    key_in_query: bool = False
     media_type: str = "application/json"
     envelope: Envelope = field(default=openai_envelope)
     also: frozenset[Scope] = frozenset()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from modelpilot.management.resources import Page
 from modelpilot.metrics.ports import Row
@@ -45,6 +45,8 @@ async def stream_csv(
     response = web.StreamResponse(headers={"content-disposition": f'attachment; filename="{name}.csv"'})
     response.content_type, response.charset = "text/csv", "utf-8"
     await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
     await response.write(_lines([columns]))
     rows = 0
     while True:

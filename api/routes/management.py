@@ -129,7 +129,7 @@ _MODELS = Resource(
     listing=ModelListing,
     repository=lambda services: services.models,
     check_delete=_check_model_unused,
-    id_pattern=":.+",  # ids may contain slashes
+    id_pattern=":.*[^/]",  # ids may contain slashes
 )
 _PROVIDERS = Resource(
     kind="provider",

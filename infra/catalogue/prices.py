@@ -14,10 +14,8 @@ from typing import Any
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider, TieredPrices
 
+from infra.catalogue.limits import context_window
 from infra.catalogue.models import Listed, listed_models
-
-# Google's documented windows, where genai-prices has none.
-_CONTEXT_WINDOWS = dict.fromkeys(("gemini-2.5-pro", "gemini-3-pro-preview", "gemini-3.1-pro-preview"), 1_048_576)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def pricing(model: Listed, at: datetime) -> Pricing:
         cached_input_usd=_per_token(prices.cache_read_mtok),
         output_usd=_per_token(prices.output_mtok),
         cache_write_usd=_per_token(prices.cache_write_mtok),
-        context_window=info.context_window or _CONTEXT_WINDOWS.get(model.name),
+        context_window=context_window(model, info.context_window),
     )
 
 

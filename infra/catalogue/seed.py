@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from infra.catalogue.limits import longest_answer
 from infra.catalogue.models import Listed, capabilities_of, listed_models
 from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, openrouter_name, pricing
 from modelpilot.providers.catalogue import ModelLimits, ModelSpec, UnitPrice
@@ -137,6 +138,8 @@ def prior_of(model_id: str) -> Prior | None:
     return _PRIORS.get(model_id) or _PRIORS.get(_PREDECESSOR.get(model_id, ""))
 
 
+# The simulator takes any text to embed; this is what the real models of its kind take.
+_SIMULATED_EMBEDDING_TOKENS = 8_192
 _SIMULATOR_CAPABILITIES = ["chat", "functions", "json", "logprobs", "streaming", "vision"]
 
 
@@ -168,7 +171,9 @@ def _spec(model: Listed, at: datetime) -> ModelSpec:
         openrouter_model=openrouter_name(model),
         quality_score=quality,
         carbon_g_per_1k_tokens=carbon_g_per_1k_tokens(model),
-        limits=ModelLimits(context_window=price.context_window),
+        limits=ModelLimits(
+            max_tokens=longest_answer(model.id, price.context_window), context_window=price.context_window
+        ),
     )
 
 
@@ -206,5 +211,6 @@ def _simulated() -> list[ModelSpec]:
         capabilities=["embeddings"],
         avg_latency_ms=5.0,
         cost_per_input_token=0.02e-6,
+        limits=ModelLimits(max_tokens=1, context_window=_SIMULATED_EMBEDDING_TOKENS),
     )
     return [*chat, embedder]

@@ -138,6 +138,15 @@ async def count_tokens(site: Site) -> None:
     assert 700 < many.input_tokens < 1_500
 
 
+async def models(site: Site) -> None:
+    """What the key may call, in Anthropic's shape: its SDK sends the version by which we know it."""
+    async with sdk(site) as client:
+        found = {model.id: model async for model in client.models.list()}
+        one = await client.models.retrieve("router/demo")
+    assert {"router/demo", "sim/small"} <= found.keys()
+    assert (one.id, one.type, one.created_at) == ("router/demo", "model", found["router/demo"].created_at)
+
+
 async def errors_of_the_request(site: Site) -> None:
     """400 to 422 in Anthropic's envelope, which always has the request's id."""
     async with sdk(site) as client:
@@ -278,6 +287,7 @@ SCENARIOS = (
     structured_output,
     stop_sequences,
     count_tokens,
+    models,
     errors_of_the_request,
     errors_of_names_and_sizes,
     errors_of_the_provider,

@@ -74,6 +74,37 @@ async def _round_trip(site: Site, *, streamed: bool) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
+async def text_completion(site: Site) -> None:
+    """The old shape: one text or several, with the prompt before it and its tokens' probabilities."""
+    questions = ["What is 12 * 7?", "What is 3 * 3?"]
+    async with sdk(site) as client:
+        one = await client.completions.create(model="router/demo", prompt=questions[0], echo=True, logprobs=1)
+        both = await client.completions.create(model="sim/small", prompt=questions, n=2, max_tokens=50)
+    assert one.choices[0].text.startswith(questions[0])
+    assert "84" in one.choices[0].text
+    assert one.choices[0].logprobs is not None
+    assert one.choices[0].logprobs.text_offset[0] == len(questions[0])  # type: ignore[index]
+    assert (one.model_extra or {})["modelpilot"]["routerId"] == "demo"
+    assert [choice.index for choice in both.choices] == [0, 1, 2, 3]
+    assert all(("84", "9")[choice.index // 2] in choice.text for choice in both.choices)
+    assert both.usage is not None
+    assert both.usage.total_tokens == both.usage.prompt_tokens + both.usage.completion_tokens
+    assert len((both.model_extra or {})["modelpilot"]["requests"]) == 2
+
+
+async def streamed_text_completion(site: Site) -> None:
+    """Texts add up, the last chunk has our object and, when asked for, the usage."""
+    async with sdk(site) as client:
+        stream = await client.completions.create(
+            model="router/demo", prompt="What is 12 * 7?", stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+    assert "84" in "".join(choice.text for chunk in chunks for choice in chunk.choices)
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert (chunks[-1].model_extra or {})["modelpilot"]["routerId"] == "demo"
+
+
 async def vision(site: Site) -> None:
     """Images are passed on, by value and by address; nothing is fetched by us (the address does not exist)."""
     for url in (f"data:image/png;base64,{PIXEL}", IMAGE_URL):
@@ -122,6 +153,8 @@ SCENARIOS = (
     stream,
     tools_round_trip,
     streamed_tools_round_trip,
+    text_completion,
+    streamed_text_completion,
     vision,
     structured_output,
     embeddings,

@@ -51,7 +51,7 @@ async def test_route_by_role_matrix(aiohttp_client: Client, spec: RouteSpec, rol
 def test_only_these_routes_are_public() -> None:
     """Making another route public is a decision that this list records."""
     public = {spec.path for spec in FakeStores().app()[ROUTES].specs() if spec.scope == "public"}
-    assert public == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    assert public == {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
 
 
 async def _hello(request: web.Request) -> web.Response:
@@ -77,14 +77,15 @@ async def test_an_undeclared_route_is_denied(aiohttp_client: Client) -> None:
     ("headers", "status"),
     [
         ({"authorization": "Bearer {}"}, 200), ({"authorization": "bearer  {}"}, 200), ({"x-api-key": "{}"}, 200),
-        ({"authorization": "Basic {}", "x-api-key": "{}"}, 200), ({"authorization": "{}"}, 401),
+        ({"x-goog-api-key": "{}"}, 200), ({"authorization": "Basic {}", "x-api-key": "{}"}, 200),
+        ({"authorization": "{}"}, 401),
         ({"authorization": "Basic {}"}, 401), ({"authorization": "Bearer"}, 401),
         ({"authorization": "Bearer {}x"}, 401),
         ({"authorization": "Bearer ' OR 1=1 --"}, 401), ({}, 401),
     ],
 )  # fmt: skip
 async def test_where_the_key_is_read(aiohttp_client: Client, headers: dict[str, str], status: int) -> None:
-    """Bearer, or x-api-key as Anthropic's SDK sends it."""
+    """Bearer, or a header as the SDKs of Anthropic and Google send it."""
     stores = FakeStores()
     client = await aiohttp_client(stores.app())
     secret = stores.keys.add("a")

@@ -1,5 +1,6 @@
 """CSV: cells, columns, and a list that is read page by page."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -69,3 +70,23 @@ async def test_a_list_is_read_page_by_page_up_to_its_cap(
     text = await (await (await aiohttp_client(app)).get("/")).text()
     assert text.split() == ["number", *map(str, range(shown))]
     assert cursors == asked
+
+
+async def test_head_of_a_list_sends_no_rows(aiohttp_client: Client) -> None:
+    """A body behind the answer to HEAD would be taken for the next answer on the connection."""
+
+    async def pages(cursor: str | None, limit: int) -> Page[Mapping[str, Any]]:
+        return Page(({"n": 1},), None)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await stream_csv(request, "x", ["n"], pages, lambda row: row, None)
+
+    app = web.Application()
+    app.router.add_route("*", "/", handle)
+    client = await aiohttp_client(app)
+    assert (await client.head("/")).status == 200
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).endswith(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()

@@ -1,6 +1,7 @@
 """The management routes over in-memory repositories."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -261,15 +262,42 @@ async def test_model_list_has_openais_shape(api: Api, api_of: Callable[..., Awai
     _, answer = await api("GET", "/v1/models")
     assert answer["object"] == "list"
     assert {item["id"] for item in answer["data"]} == {"router/one", "router/two", "sim/small", "sim/large"}
-    assert all(item.keys() == {"id", "object", "created", "owned_by"} for item in answer["data"])
+    assert all({"id", "object", "created", "owned_by"} <= item.keys() for item in answer["data"])
     assert (await api("GET", "/v1/models/router/one"))[1]["id"] == "router/one"
     assert (await api("GET", "/v1/models/sim/small"))[1]["owned_by"] == "sim"
     _, made = await api("POST", "/api/keys", {"allowedRouters": ["two"]})
     restricted = Api(api.client, bearer(made["key"]))
-    assert "router/one" not in str(await restricted("GET", "/v1/models"))
+    assert [item["id"] for item in (await restricted("GET", "/v1/models"))[1]["data"]] == ["router/two"]
     assert (await restricted("GET", "/v1/models/router/one"))[0] == 404
     assert (await restricted("GET", "/v1/models/router/two"))[0] == 200
+    assert (await restricted("GET", "/v1/models/sim/small"))[0] == 404
     assert "router/" not in str(await (await api_of("bob"))("GET", "/v1/models"))
+
+
+async def test_model_list_has_prices_and_limits(api: Api) -> None:
+    """As OpenRouter spells them: text without an exponent, null for unknown, and -1 for what the choice decides."""
+    body = {"id": "own/one", "provider": "sim", "providerModel": "one", "costPerInputToken": 1.5e-7}
+    await api("POST", "/api/models", {**body, "limits": {"contextWindow": 9000, "maxTokens": 700}})
+    await api("POST", "/api/routers", {**ROUTER, "id": "one", "availableModels": ["own/one", "sim/small"]})
+    entry = (await api("GET", "/v1/models/own/one"))[1]
+    assert entry["pricing"] == {"prompt": "0.00000015", "completion": None, "input_cache_read": None}
+    assert (entry["context_length"], entry["top_provider"]["max_completion_tokens"]) == (9000, 700)
+    router = (await api("GET", "/v1/models/router/one"))[1]
+    assert (router["pricing"]["prompt"], router["context_length"]) == ("-1", 9000)
+    assert router in (await api("GET", "/v1/models"))[1]["data"]
+
+
+async def test_model_list_has_anthropics_shape_for_its_clients(api: Api) -> None:
+    """They send `anthropic-version` with everything."""
+    await api("POST", "/api/routers", {**ROUTER, "id": "one", "name": "First"})
+    claude = Api(api.client, {**api.headers, "anthropic-version": "2023-06-01"})
+    _, page = await claude("GET", "/v1/models")
+    assert (page["has_more"], page["first_id"]) == (False, "router/one")
+    assert page["last_id"] == page["data"][-1]["id"]
+    _, entry = await claude("GET", "/v1/models/router/one")
+    assert entry in page["data"]
+    assert (entry["type"], entry["display_name"]) == ("model", "First")
+    assert datetime.fromisoformat(entry["created_at"]).tzinfo is not None
 
 
 async def test_writes_name_the_key_that_made_them(api: Api, stores: FakeStores) -> None:

@@ -75,6 +75,32 @@ def test_well_known_prices(
     assert spec.limits.context_window == context_window
 
 
+@pytest.mark.parametrize("spec", SEED.values(), ids=list(SEED))
+def test_limits_are_known_for_all(spec: ModelSpec) -> None:
+    """What is asked beyond a limit can be clamped only where the limit is known."""
+    longest, window = spec.limits.max_tokens, spec.limits.context_window
+    assert longest is not None
+    assert window is not None
+    assert longest <= window
+    assert (longest == 1) == (spec.capabilities == ["embeddings"])
+
+
+@pytest.mark.parametrize(
+    ("model_id", "longest"),
+    [
+        ("openai/gpt-3.5-turbo", 4_096), ("openai/gpt-4o", 16_384), ("openai/gpt-4.1", 32_768),
+        ("openai/o1-mini", 65_536), ("openai/o3", 100_000), ("openai/gpt-5", 128_000),
+        ("anthropic/claude-3-haiku", 4_096), ("anthropic/claude-3-5-sonnet", 8_192),
+        ("anthropic/claude-opus-4-1", 32_000), ("anthropic/claude-sonnet-4-5", 64_000),
+        ("anthropic/claude-opus-4-6", 128_000), ("google/gemini-2.0-flash", 8_192),
+        ("google/gemini-2.5-pro", 65_536), ("openrouter/openai/gpt-oss-120b", 131_072),
+    ],
+)  # fmt: skip
+def test_well_known_limits(model_id: str, longest: int) -> None:
+    """The rules are over names: one that matches too much would show here."""
+    assert SEED[model_id].limits.max_tokens == longest
+
+
 def test_prices_are_known_for_all_and_gaps_elsewhere_are_none() -> None:
     """Every listed name is found in the price data (a typo would lose it); what nobody knows stays unknown."""
     assert [spec.id for spec in SEED.values() if spec.cost_per_input_token is None] == []
