@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -42,9 +43,11 @@ from api.routes import (
     predictors,
     replay,
     requests,
+    responses,
 )
 from api.services import Services
 from infra.crypto.keyring import Keyring
+from infra.crypto.reasoning import SealedReasoning
 from infra.db.learning.decision_log import PostgresDecisionLog
 from infra.db.learning.feedback import PostgresFeedback
 from infra.db.learning.predictors import PostgresPredictors
@@ -71,6 +74,22 @@ from processes.parts import instance_name, keep_up
 log = structlog.get_logger(__name__)
 
 _MIB = 1024 * 1024
+
+
+_ROUTES = (
+    chat,
+    completions,
+    messages,
+    responses,
+    gemini,
+    embeddings,
+    requests,
+    codec,
+    feedback,
+    jobs,
+    predictors,
+    replay,
+)
 
 
 async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
@@ -114,35 +133,29 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         mac=adapters.keyring.mac,
     )
 
-    def register(app: web.Application) -> None:
-        app[SUBMISSIONS], app[requests.REGISTRY], app[requests.LEDGER] = submissions, registry, adapters.ledger
-        app[health.HEALTH] = adapters.deployments
-        health.publish(adapters.deployments)
-        app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
-        embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
-        app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
-        _set_learning(app, adapters)
-        analytics.register(app, PostgresMetrics(adapters.database))
-        add_routes(app, health.deployment_routes())
-        for module in (
-            chat,
-            completions,
-            messages,
-            gemini,
-            embeddings,
-            requests,
-            codec,
-            feedback,
-            jobs,
-            predictors,
-            replay,
-        ):
-            add_routes(app, module.routes())
-
+    register = partial(_register, settings=settings, adapters=adapters, submissions=submissions, registry=registry)
     services = _services(settings, adapters, draining, register)
     services.admission.backlog = lambda: adapters.postgres.seen
     app = create_app(services)
     return Gateway(app, registry, controller, background, draining)
+
+
+def _register(
+    app: web.Application, *, settings: Settings, adapters: Adapters, submissions: Submissions, registry: FlightRegistry
+) -> None:
+    app[SUBMISSIONS], app[requests.REGISTRY], app[requests.LEDGER] = submissions, registry, adapters.ledger
+    app[health.HEALTH] = adapters.deployments
+    health.publish(adapters.deployments)
+    app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
+    embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
+    app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
+    _set_learning(app, adapters)
+    app[responses.RESPONSES] = adapters.responses
+    app[responses.REASONING] = SealedReasoning(adapters.keyring)
+    analytics.register(app, PostgresMetrics(adapters.database))
+    add_routes(app, health.deployment_routes())
+    for module in _ROUTES:
+        add_routes(app, module.routes())
 
 
 async def _keep_worker(

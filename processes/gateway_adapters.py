@@ -18,6 +18,7 @@ from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
 from infra.db.requests.open_requests import OpenRequests
+from infra.db.requests.responses import PostgresResponses
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.db.routing.notifications import ConfigurationListener
 from infra.providers.clients import ProviderRegistry
@@ -45,6 +46,7 @@ class Adapters:
     workflows: TemporalRequests
     postgres: PostgresHealth
     ledger: PostgresLedger
+    responses: PostgresResponses
     leases: PostgresLeases
     milvus: MilvusHistory
     history: HotHistory
@@ -67,6 +69,8 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     stack.push_async_callback(health.stop)
     keep_up(stack, postgres.watch())
     ledger = open_ledger(settings, database, keyring, stack, on_commit=postgres.wrote)
+    responses = PostgresResponses(database, keyring, retention_hours=settings.result_retention_hours)
+    stack.push_async_callback(responses.close)
     leases = await open_leases(settings, database, instance, stack)
     embedder, milvus, history = _history(settings, stack)
     clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
@@ -87,6 +91,7 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
         workflows=TemporalRequests(client, TemporalFirstTasks(client, keyring, health), health),
         postgres=postgres,
         ledger=ledger,
+        responses=responses,
         leases=leases,
         milvus=milvus,
         history=history,

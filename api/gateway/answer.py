@@ -2,15 +2,16 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from aiohttp import web
 
 from activities.requests.delivery import rest_of
-from activities.requests.failures import attempt_summary, outcome_error
+from activities.requests.failures import outcome_error
 from api.gateway.admission import TICKET
+from api.gateway.described import Headers, answer_headers, modelpilot_object
 from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from api.http.errors import ErrorView, describe, openai_envelope
@@ -18,11 +19,9 @@ from api.http.middleware import REQUEST_ID
 from api.http.responses import json_response
 from modelpilot.errors import ModelPilotError, NotFound
 from modelpilot.requests.outcome import Outcome
-from modelpilot.requests.records import RequestRecord
+from modelpilot.requests.records import RequestKey, RequestRecord
 from modelpilot.wire.chunks import Chunk, as_chunks
 from modelpilot.wire.jsonb import dump
-
-Headers = dict[str, str]
 
 SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
 # Proxies cut idle connections, commonly after 60 s.
@@ -33,76 +32,6 @@ CLIENT_STALLS_S = 60.0
 _EXPLAIN_HEADER = "x-modelpilot-explain"
 _COMMENT = b": keep-alive\n\n"  # comments are invisible to SSE clients
 _DATA, _END, _DONE = b"data: ", b"\n\n", b"data: [DONE]\n\n"
-
-
-def modelpilot_object(record: RequestRecord, outcome: Outcome, *, explain: bool) -> dict[str, Any]:
-    """The `modelpilot` object of an answer; `explain` adds the decision with all its candidates."""
-    described: dict[str, Any] = {
-        "requestId": record.key.request_id,
-        "routerId": record.router_id,
-        "configVersion": record.config_version,
-        "selectedModel": outcome.model,
-        "provider": outcome.provider,
-        "costUsd": outcome.cost_usd,
-        "latencyMs": round(outcome.latency_ms, 1),
-        "overheadMs": round(record.overhead_ms, 2),
-        "attempts": [attempt_summary(attempt) for attempt in outcome.attempts],
-        "degraded": list(record.degraded),
-        "adjusted": [asdict(each) for each in outcome.adjusted],
-        "workflowId": record.key.workflow_id,
-    }
-    if outcome.segments:
-        described["segments"] = _segments(outcome)
-    if explain:
-        described["decision"] = record.decision
-    return described
-
-
-def _segments(outcome: Outcome) -> list[dict[str, Any]]:
-    """Which call wrote which part of a streamed answer that was cut and went on, and what that call cost."""
-    costs = {attempt.seq: attempt.cost_usd for attempt in outcome.attempts}
-    return [
-        {"model": part.model, "attempt": part.seq, "costUsd": costs.get(part.seq), "characters": part.characters}
-        for part in outcome.segments
-    ]
-
-
-def answer_headers(record: RequestRecord, outcome: Outcome) -> Headers:
-    """The headers of a whole answer."""
-    headers = {
-        "x-modelpilot-model": outcome.model,
-        "x-modelpilot-overhead-ms": f"{record.overhead_ms:.2f}",
-        "x-modelpilot-attempts": str(len(outcome.attempts)),
-        "server-timing": f"provider;dur={outcome.latency_ms:.1f}, modelpilot;dur={record.overhead_ms:.2f}",
-    }
-    if record.degraded:
-        headers["x-modelpilot-degraded"] = ",".join(record.degraded)
-    return headers
-
-
-def request_view(record: RequestRecord) -> dict[str, Any]:
-    """A finished request as `GET /v1/requests/{id}` shows it, with the answer while that is retained."""
-    outcome = record.outcome
-    view = {
-        **modelpilot_object(record, outcome, explain=True),
-        "status": outcome.status,
-        "createdAt": record.created_at,
-        "completedAt": record.completed_at,
-        "finishReason": outcome.finish_reason,
-        "tokens": {
-            "input": outcome.usage.input_tokens,
-            "output": outcome.usage.output_tokens,
-            "total": outcome.usage.total_tokens,
-        },
-        "requestType": record.request_type,
-        "success": outcome.success,
-        "quality": outcome.quality,
-        "tags": record.tags,
-        "answer": outcome.answer,
-    }
-    if outcome.status != "completed":
-        view["error"] = {"code": outcome.error_code, "message": outcome.error_message}
-    return view
 
 
 def event(data: Any, name: str | None = None) -> bytes:
@@ -339,11 +268,16 @@ class StreamMaker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How answers look: `whole` makes the body of a completion, without our object; `headers` are further ones."""
+    """How answers look: `whole` makes the body of a completion, without our object; `headers` are further ones.
+
+    `begun` hears of the request before anything is answered; `described` has the last word on our object.
+    """
 
     whole: Callable[[dict[str, Any]], dict[str, Any]]
     stream: StreamMaker
     headers: Callable[[str], Headers] = lambda request_id: {}
+    begun: Callable[[RequestKey], Awaitable[None]] | None = None
+    described: Callable[[dict[str, Any]], dict[str, Any]] = lambda described: described
 
 
 async def answer(request: web.Request, received: ReceivedRequest, form: Format) -> web.StreamResponse:
@@ -353,6 +287,8 @@ async def answer(request: web.Request, received: ReceivedRequest, form: Format) 
     request[TICKET].called()
     request[REQUEST_ID] = submission.key.request_id
     try:
+        if form.begun is not None:
+            await form.begun(submission.key)
         if received.checked.stream:
             return await _stream(request, submission, form)
         return await _whole(request, submission, form)
@@ -375,7 +311,7 @@ async def completed(submissions: Submissions, submission: Submission) -> tuple[R
 async def _whole(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:
     record, completion = await completed(request.app[SUBMISSIONS], submission)
     outcome = record.outcome
-    described = modelpilot_object(record, outcome, explain=_wants_explanation(request))
+    described = form.described(modelpilot_object(record, outcome, explain=_wants_explanation(request)))
     headers = {**answer_headers(record, outcome), **form.headers(record.key.request_id)}
     return json_response({**form.whole(completion), "modelpilot": described}, headers=headers)
 

@@ -182,6 +182,17 @@ class Submissions:
             return None
         return Submission(key, record=await self._ended_elsewhere(key))
 
+    async def find(self, key: RequestKey) -> RequestRecord | None:
+        """The end of an earlier request, awaited while it runs; None: there is no such request."""
+        flight = self._registry.find(key)
+        if flight is not None and flight.state is not State.REFUSED:
+            return await asyncio.shield(flight.ended)
+        is_open = await self._ledger.is_open(key)  # first: what is not open any more has its row by now
+        stored = await self._ledger.find(key)
+        if stored is not None:
+            return stored.record
+        return await self._ended_elsewhere(key) if is_open else None
+
     async def _ended_elsewhere(self, key: RequestKey) -> RequestRecord:
         """The row of a request that another process carries to its end, which is awaited."""
         while True:

@@ -13,7 +13,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from api.gateway.admission import TICKET, admitted
-from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer, answer_headers, completed, modelpilot_object
+from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer, completed
+from api.gateway.described import answer_headers, modelpilot_object
 from api.gateway.receive import ReceivedRequest, Submission, receive
 from api.http.bodies import parse_object, read_with, validate
 from api.http.middleware import REQUEST_ID

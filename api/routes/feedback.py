@@ -25,6 +25,7 @@ from modelpilot.learning.feedback import (
 from modelpilot.requests.records import RequestKey
 from modelpilot.routing.router import UnitInterval
 from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.responses_chain import request_id_of
 
 FEEDBACK: web.AppKey[FeedbackStore] = web.AppKey("feedback", FeedbackStore)
 TEXTS: web.AppKey[TextStore] = web.AppKey("texts", TextStore)
@@ -107,7 +108,7 @@ async def _resolved(request: web.Request, name: str) -> RequestKey:
     key = RequestKey(request[PRINCIPAL].user_id, name)
     router_id = await request.app[FEEDBACK].router_of(key)
     if router_id is None:
-        own = await request.app[LEDGER].resolve(key.user_id, name)
+        own = await request.app[LEDGER].resolve(key.user_id, name) or request_id_of(name)
         key = RequestKey(key.user_id, own or "")
         router_id = await request.app[FEEDBACK].router_of(key) if own else None
     if router_id is None:

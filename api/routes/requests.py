@@ -1,11 +1,11 @@
-"""`GET /v1/requests/{requestId}`: what became of a request, by its id or by the client's own name for it."""
+"""`GET /v1/requests/{requestId}`: what became of a request, by its id, its response's, or the client's name."""
 
 from typing import Any
 
 from aiohttp import web
 
 from activities.requests.flight import FlightRegistry
-from api.gateway.answer import request_view
+from api.gateway.described import request_view
 from api.http.middleware import PRINCIPAL
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
@@ -13,6 +13,7 @@ from modelpilot.errors import NotFound
 from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import RequestKey
 from modelpilot.wire.json_model import WireModel
+from modelpilot.wire.responses_chain import request_id_of
 
 LEDGER: web.AppKey[Ledger] = web.AppKey("ledger", Ledger)
 REGISTRY: web.AppKey[FlightRegistry] = web.AppKey("flights", FlightRegistry)
@@ -40,7 +41,7 @@ async def _show(request: web.Request) -> web.StreamResponse:
     user_id, name = request[PRINCIPAL].user_id, request.match_info["request_id"]
     view = await _view(request.app, RequestKey(user_id, name))
     if view is None:
-        request_id = await request.app[LEDGER].resolve(user_id, name)
+        request_id = await request.app[LEDGER].resolve(user_id, name) or request_id_of(name)
         view = await _view(request.app, RequestKey(user_id, request_id)) if request_id else None
     if view is None:
         raise NotFound("There is no such request.")

@@ -11,12 +11,12 @@ import traceback
 import anthropic
 import openai
 
-from tests.sdk_scenarios import anthropic_scenarios, openai_errors, openai_scenarios
+from tests.sdk_scenarios import anthropic_scenarios, openai_errors, openai_scenarios, responses_scenarios
 from tests.sdk_scenarios.site import Site
 
 SCENARIOS = {
     f"{module.__name__.rpartition('.')[2]}.{scenario.__name__}": scenario
-    for module in (openai_scenarios, openai_errors, anthropic_scenarios)
+    for module in (openai_scenarios, openai_errors, responses_scenarios, anthropic_scenarios)
     for scenario in module.SCENARIOS
 }
 

@@ -9,7 +9,7 @@ import pytest
 from activities.requests.call import CallContext
 from activities.requests.delivery import can_go_on, rest_of
 from activities.requests.sink import ChunkSink
-from api.gateway.answer import modelpilot_object
+from api.gateway.described import modelpilot_object
 from modelpilot.requests.outcome import Attempt, Outcome, Remedy, Segment
 from modelpilot.requests.route_request import CallPlan
 from modelpilot.wire.assembler import ChunkAssembler

@@ -7,7 +7,7 @@ import pytest
 
 from activities.requests.deployments import Target
 from activities.requests.manners import LearntManners, Prepared
-from api.gateway.answer import request_view
+from api.gateway.described import request_view
 from infra.db.requests.rows import load_outcome
 from modelpilot.errors import NoCandidate
 from modelpilot.providers.deployments import Deployment, ProviderFacts
