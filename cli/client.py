@@ -71,6 +71,8 @@ def find_target(settings: Settings | None = None, variables: Mapping[str, str] |
     settings = settings or load_settings()
     variables = read_variables() if variables is None else variables
     url = (variables.get(URL_VARIABLE) or settings.api_url).rstrip("/")
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ConfigurationError([f"{URL_VARIABLE}: {url!r} does not begin with http:// or https://"])
     if given := variables.get(KEY_VARIABLE):
         return Target(url, given.strip(), KEY_VARIABLE)
     path = DataDir(settings.data_dir).admin_key

@@ -7,8 +7,9 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -37,6 +38,8 @@ COMMANDS = {
     "explain": "Show the decision for a prompt without calling a provider.",
     "bench": "Run the benchmarks.",
 }
+# Inherited by every command below.
+HELP = {"help_option_names": ["-h", "--help"]}
 _PROCESSES = frozenset({"gateway", "closer", "worker", "dashboard"})
 
 
@@ -54,6 +57,7 @@ app = typer.Typer(
     cls=LazyGroup,
     help="ModelPilot: an LLM router that a team runs itself.",
     no_args_is_help=True,
+    context_settings=HELP,
     pretty_exceptions_enable=False,  # their tracebacks print local variables: keys and prompts
     rich_markup_mode=None,
 )
@@ -65,7 +69,9 @@ def load_command(name: str) -> Any:
     loaded: typer.Typer | None = getattr(module, "app", None)
     if loaded is None:
         function: Callable[..., Any] = module.command
-        loaded = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False)
+        loaded = typer.Typer(
+            context_settings=HELP, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
+        )
         loaded.command(name, help=None if function.__doc__ else COMMANDS[name])(function)
     return typer.main.get_command(loaded)
 
@@ -89,8 +95,18 @@ for _name, _help in COMMANDS.items():
     app.command(_name, help=_help)(_placeholder)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"modelpilot {version('modelpilot')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which one this is.")
+    ] = False,
+) -> None:
     """ModelPilot: an LLM router that a team runs itself."""
 
 

@@ -69,7 +69,7 @@ from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.requests.records import Backlog
 from processes.gateway_adapters import Adapters, cache_dropper, health_checks, open_adapters
-from processes.parts import instance_name, keep_up
+from processes.parts import instance_name, keep_up, require
 
 log = structlog.get_logger(__name__)
 
@@ -253,6 +253,7 @@ _SWITCH_INTERVAL_S = 0.0005
 def command() -> None:
     """Serve the HTTP API until SIGINT or SIGTERM; then finish what is in flight."""
     settings = load_settings()
+    require(settings, ("database_url", "temporal_address", "milvus_uri", "encryption_keys"))
     configure_logging(settings.log_level)
     # Workflow code runs on threads of its own; with the default of 5 ms each of their turns may delay a request.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)

@@ -170,9 +170,9 @@ async def errors_of_the_request(site: Site) -> None:
             ),
             (anthropic.NotFoundError, ask(model="router/nothing", **x), 404, "not_found_error"),
             (
-                anthropic.BadRequestError,
+                anthropic.UnprocessableEntityError,  # none of its models has a provider that searches
                 ask(model="router/demo", tools=search, **x),
-                400,
+                422,
                 "invalid_request_error",
             ),
         ):

@@ -46,7 +46,8 @@ def test_what_runs_is_closed(postgres_url: str, temporal_address: str, tmp_path:
             )
 
         async def listed() -> bool:  # lists lag a little behind starts
-            return (await client.count_workflows("ExecutionStatus = 'Running'")).count == 2
+            ours = "ExecutionStatus = 'Running' AND TaskQueue = 'nobody polls this'"
+            return (await client.count_workflows(ours)).count == 2
 
         await eventually(listed, "the workflows are not listed")
 

@@ -47,6 +47,13 @@ def test_a_missing_key_is_a_configuration_error(tmp_path: Path, content: str | N
     assert "not a key" not in str(raised.value)
 
 
+def test_an_address_without_a_scheme_is_a_configuration_error(tmp_path: Path) -> None:
+    """The message shows what was given, and what lacks."""
+    given = {"MODELPILOT_API_KEY": KEY, "MODELPILOT_API_URL": "127.0.0.1:8080"}
+    with pytest.raises(ConfigurationError, match="http://"):
+        find_target(Settings(data_dir=tmp_path), given)
+
+
 def test_no_gateway_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever forgot to start it learns how."""
     monkeypatch.setenv("MODELPILOT_API_URL", f"http://127.0.0.1:{ports.free_port()}")

@@ -1,10 +1,50 @@
-"""What the entry point does with a command that cannot be run."""
+"""What the entry point does with a command that cannot be run, and what it says of itself."""
 
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 from cli import main
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and all that was said."""
+    monkeypatch.setattr(sys, "argv", ["modelpilot", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    said = capsys.readouterr()
+    return int(caught.value.code or 0), said.out + said.err
+
+
+def test_it_says_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever reports a bug is asked for it."""
+    assert run(["--version"], monkeypatch, capsys) == (0, f"modelpilot {version('modelpilot')}\n")
+
+
+@pytest.mark.parametrize("command", [[], ["gateway"], ["up"], ["keys"], ["keys", "create"], ["bench", "gateway"]])
+def test_short_help_is_help(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`-h`, as everywhere."""
+    code, said = run([*command, "-h"], monkeypatch, capsys)
+    assert (code, "Usage: modelpilot" in said) == (0, True)
+
+
+@pytest.mark.parametrize("process", ["gateway", "closer", "worker"])
+def test_a_process_alone_says_what_it_lacks(
+    process: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A line for each setting, and no traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELPILOT_DATA_DIR", str(tmp_path))
+    for name in ("DATABASE_URL", "TEMPORAL_ADDRESS", "MILVUS_URI", "ENCRYPTION_KEYS"):
+        monkeypatch.delenv(f"MODELPILOT_{name}", raising=False)
+    code, said = run([process], monkeypatch, capsys)
+    assert code == main.EXIT_CONFIGURATION
+    assert "MODELPILOT_ENCRYPTION_KEYS: is not set" in said
+    assert "Traceback" not in said
 
 
 def test_a_command_that_is_not_installed_says_so(
