@@ -1,7 +1,7 @@
 """One family of coded errors. Nothing here knows HTTP: `api/http/errors.py` maps each class to a status."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 
 class ModelPilotError(Exception):
@@ -41,6 +41,11 @@ class InvalidRequest(ModelPilotError):
     """The body or a header is well-formed but not acceptable; `param` names the field."""
 
     code = "invalid_request"
+
+    @classmethod
+    def at(cls, param: str, reason: str) -> Self:
+        """The error of one field or header, whose message begins with its name."""
+        return cls(f"{param}: {reason}", param=param)
 
 
 class AuthenticationFailed(ModelPilotError):

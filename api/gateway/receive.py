@@ -4,19 +4,21 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
 from activities.requests.decision import Decided
 from activities.requests.flight import Flight
 from activities.requests.sink import ChunkSink
+from api.http.bodies import validate
 from api.http.middleware import PRINCIPAL
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, PermissionDenied
 from modelpilot.requests.outcome import INLINE_LIMIT_BYTES
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
+from modelpilot.wire.jsonb import dump
 
 ROUTER_PREFIX = "router/"
 _MAX_KEY_CHARACTERS = 255
@@ -45,6 +47,25 @@ class ReceivedRequest:
         digest = hashlib.sha256(f"{self.router_id}\x00{self.model_id}\x00".encode())
         digest.update(self.raw)
         return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """The chat request that says what a request of another format says."""
+
+    raw: bytes
+    chat: dict[str, Any]
+    checked: ChatBody
+
+    @classmethod
+    def of(cls, chat: dict[str, Any]) -> Self:
+        """Raises InvalidRequest. The workflow keeps the translated body: whoever recovers the request needs to know no
+        format but OpenAI's."""
+        return cls(dump(chat), chat, validate(chat, ChatBody))
+
+    def received(self, request: web.Request, received_at: float) -> ReceivedRequest:
+        """The request to submit; see `receive`."""
+        return receive(request, None, self.raw, self.chat, self.checked, received_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,7 +227,7 @@ def refuse_unstorable(data: Any, path: str = "") -> None:
             refuse_unstorable(value, f"{path}[{position}]")
     elif isinstance(data, str) and _UNSTORABLE.search(data):
         param = _printable(path)
-        raise InvalidRequest(f"{param}: text without NUL and lone surrogates was expected", param=param)
+        raise InvalidRequest.at(param, "text without NUL and lone surrogates was expected")
 
 
 def _loads(raw: bytes) -> Any:

@@ -330,9 +330,9 @@ def _wants_csv(request: web.Request) -> bool:
 def _refuse_unknown(request: web.Request, known: Collection[str]) -> None:
     for name in request.query:
         if name not in known:
-            raise InvalidRequest(f"{name[:100]}: there is no such parameter", param=name[:100])
+            raise InvalidRequest.at(name[:100], "there is no such parameter")
         if len(request.query.getall(name)) > 1:
-            raise InvalidRequest(f"{name}: it was given more than once", param=name)
+            raise InvalidRequest.at(name, "it was given more than once")
 
 
 def _name(request: web.Request, name: str) -> str | None:
@@ -340,7 +340,7 @@ def _name(request: web.Request, name: str) -> str | None:
     if text is None:
         return None
     if len(text) > _LONGEST_NAME or "\0" in text or not text.isprintable():
-        raise InvalidRequest(f"{name}: it is not a name that anything here has", param=name)
+        raise InvalidRequest.at(name, "it is not a name that anything here has")
     return text
 
 
@@ -353,7 +353,7 @@ def _moment(request: web.Request, name: str) -> datetime | None:
     except (ValueError, OverflowError):
         moment = None
     if moment is None or not _EARLIEST <= moment <= _LATEST:
-        raise InvalidRequest(f"{name}: a time was expected, as ISO 8601 or as Unix seconds", param=name)
+        raise InvalidRequest.at(name, "a time was expected, as ISO 8601 or as Unix seconds")
     return moment
 
 

@@ -15,12 +15,11 @@ from pydantic import BaseModel
 from api.gateway.admission import TICKET, admitted
 from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer, completed
 from api.gateway.described import answer_headers, modelpilot_object
-from api.gateway.receive import ReceivedRequest, Submission, receive
+from api.gateway.receive import ReceivedRequest, Submission, Translated
 from api.http.bodies import parse_object, read_with, validate
 from api.http.middleware import REQUEST_ID
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
-from modelpilot.chat.body import ChatBody
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.completions_front import (
@@ -31,7 +30,7 @@ from modelpilot.wire.completions_front import (
     merged,
     prompts_of,
 )
-from modelpilot.wire.jsonb import as_object, dump
+from modelpilot.wire.jsonb import as_object
 
 
 class TextCompletion(BaseModel):
@@ -50,21 +49,11 @@ def routes() -> list[RouteSpec]:
     return [spec(request=CompletionsBody, response=TextCompletion, invalid_status=400)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One prompt, and the chat request that it becomes."""
-
-    prompt: str
-    raw: bytes
-    chat: dict[str, Any]
-    checked: ChatBody
-
-
 async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     body, asked = await read_with(request, _translated)
-    echoes = [each.prompt if body.get("echo") else "" for each in asked]
-    received = [receive(request, None, each.raw, each.chat, each.checked, received_at) for each in asked]
+    echoes = [prompt if body.get("echo") else "" for prompt, _ in asked]
+    received = [translated.received(request, received_at) for _, translated in asked]
     if len(received) > 1:
         return await _answer_all(request, received, echoes)
     include_usage = bool(as_object(body.get("stream_options")).get("include_usage"))
@@ -72,15 +61,10 @@ async def _create(request: web.Request) -> web.StreamResponse:
     return await answer(request, received[0], Format(whole=partial(completion_of, echo=echoes[0]), stream=stream))
 
 
-def _translated(raw: bytes) -> tuple[dict[str, Any], list[_Asked]]:
+def _translated(raw: bytes) -> tuple[dict[str, Any], list[tuple[str, Translated]]]:
     body = parse_object(raw)
     validate(body, CompletionsBody)
-    return body, [_asked(body, prompt) for prompt in prompts_of(body)]
-
-
-def _asked(body: dict[str, Any], prompt: str) -> _Asked:
-    chat = chat_request_of(body, prompt)
-    return _Asked(prompt, dump(chat), chat, validate(chat, ChatBody))
+    return body, [(prompt, Translated.of(chat_request_of(body, prompt))) for prompt in prompts_of(body)]
 
 
 async def _answer_all(

@@ -12,13 +12,12 @@ from pydantic import BaseModel
 
 from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
-from api.gateway.receive import ReceivedRequest, receive
+from api.gateway.receive import Translated
 from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
 from api.http.registry import QueryParam, RouteSpec
 from api.http.responses import json_response
 from api.routes.model_list import GoogleModel, GoogleModelList, google_model, google_models
-from modelpilot.chat.body import ChatBody
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.gemini_front import (
@@ -112,16 +111,6 @@ def google_envelope(view: ErrorView) -> dict[str, Any]:
     return {"error": {"code": view.status, "message": view.message, "status": status, "details": details}}
 
 
-@dataclass(frozen=True, slots=True)
-class _Translated:
-    """A generateContent request, and the same as a chat request."""
-
-    body: dict[str, Any]
-    raw: bytes
-    chat: dict[str, Any]
-    checked: ChatBody
-
-
 async def _generate(request: web.Request) -> web.StreamResponse:
     return await _answer(request, stream=False)
 
@@ -132,20 +121,20 @@ async def _stream(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request, *, stream: bool) -> web.StreamResponse:
     received_at = time.monotonic()
-    translated = await read_with(request, partial(_translated, model=_model(request), stream=stream))
-    shown = wants_thoughts(translated.body)
+    body, translated = await read_with(request, partial(_translated, model=_model(request), stream=stream))
+    shown = wants_thoughts(body)
     kind = EventStream if request.query.get("alt") == "sse" else ArrayStream
     form = Format(
         whole=partial(response_of, with_thoughts=shown),
         stream=lambda *args, **more: kind(*args, **more, encoder=ResponseEncoder(with_thoughts=shown)),
     )
-    return await answer(request, _received(request, translated, received_at), form)
+    return await answer(request, translated.received(request, received_at), form)
 
 
 async def _count(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
-    translated = await read_with(request, partial(_counted, model=_model(request)))
-    received = _received(request, translated, received_at)
+    _, translated = await read_with(request, partial(_counted, model=_model(request)))
+    received = translated.received(request, received_at)
     return json_response({"totalTokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
@@ -153,25 +142,19 @@ def _model(request: web.Request) -> str:
     return request.match_info["model"].removeprefix("models/")
 
 
-def _translated(raw: bytes, model: str, *, stream: bool) -> _Translated:
+def _translated(raw: bytes, model: str, *, stream: bool) -> tuple[dict[str, Any], Translated]:
     return _chat_of(parse_object(raw), model, stream=stream)
 
 
-def _counted(raw: bytes, model: str) -> _Translated:
+def _counted(raw: bytes, model: str) -> tuple[dict[str, Any], Translated]:
     body = parse_object(raw)
     validate(body, CountTokensBody)
     return _chat_of(counted(body), model, stream=False)
 
 
-def _chat_of(body: dict[str, Any], model: str, *, stream: bool) -> _Translated:
+def _chat_of(body: dict[str, Any], model: str, *, stream: bool) -> tuple[dict[str, Any], Translated]:
     validate(body, GenerateContentBody)
-    chat = chat_request_of(body, model, stream=stream)
-    # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
-    return _Translated(body, dump(chat), chat, validate(chat, ChatBody))
-
-
-def _received(request: web.Request, translated: _Translated, received_at: float) -> ReceivedRequest:
-    return receive(request, None, translated.raw, translated.chat, translated.checked, received_at)
+    return body, Translated.of(chat_request_of(body, model, stream=stream))
 
 
 @dataclass(slots=True)

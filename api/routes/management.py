@@ -72,7 +72,7 @@ async def check_router(models: ModelRepository, owner: str, router: Router) -> N
         try:
             await models.get(owner, model)
         except NotFound as error:
-            raise InvalidRequest(f"{field}: there is no model '{model}'; see /api/models", param=field) from error
+            raise InvalidRequest.at(field, f"there is no model '{model}'; see /api/models") from error
         known.add(model)
 
 
@@ -111,7 +111,7 @@ async def _check_provider(services: Services, owner: str, spec: ProviderSpec) ->
     named = [("apiKey", spec.api_key), *((f"apiKeys[{i}]", key) for i, key in enumerate(spec.api_keys or []))]
     for name, key in named:
         if key is not None and _HEADER_SAFE.fullmatch(key.get_secret_value()) is None:
-            raise InvalidRequest(f"{name}: printable ASCII characters without spaces were expected", param=name)
+            raise InvalidRequest.at(name, "printable ASCII characters without spaces were expected")
 
 
 _ROUTERS = Resource(

@@ -13,18 +13,16 @@ from pydantic import BaseModel
 
 from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
-from api.gateway.receive import ReceivedRequest, receive
+from api.gateway.receive import Translated
 from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
-from modelpilot.chat.body import ChatBody
 from modelpilot.errors import ContextLengthExceeded
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
 from modelpilot.wire.chunks import Chunk
-from modelpilot.wire.jsonb import dump
 
 # Anthropic's own words, by status; the SDKs choose their exception by the status alone.
 _ERROR_TYPES = {
@@ -90,40 +88,26 @@ def anthropic_envelope(view: ErrorView) -> dict[str, Any]:
     return {"type": "error", "error": error, "request_id": request_id}
 
 
-@dataclass(frozen=True, slots=True)
-class _Translated:
-    """A Messages request, and the same as a chat request."""
-
-    body: dict[str, Any]
-    raw: bytes
-    chat: dict[str, Any]
-    checked: ChatBody
-
-
 async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     betas = ",".join(request.headers.getall("anthropic-beta", ()))
-    translated = await read_with(request, partial(_translated, model=MessagesBody, defaults={}, betas=betas))
-    return await answer(request, _received(request, translated, received_at), _format(translated.body))
+    body, translated = await read_with(request, partial(_translated, model=MessagesBody, defaults={}, betas=betas))
+    return await answer(request, translated.received(request, received_at), _format(body))
 
 
 async def _count(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
-    translated = await read_with(request, partial(_translated, model=CountTokensBody, defaults={"max_tokens": 1}))
-    received = _received(request, translated, received_at)
+    _, translated = await read_with(request, partial(_translated, model=CountTokensBody, defaults={"max_tokens": 1}))
+    received = translated.received(request, received_at)
     return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
-def _translated(raw: bytes, model: type[CountTokensBody], defaults: dict[str, Any], betas: str = "") -> _Translated:
+def _translated(
+    raw: bytes, model: type[CountTokensBody], defaults: dict[str, Any], betas: str = ""
+) -> tuple[dict[str, Any], Translated]:
     body = parse_object(raw)
     validate(body, model)
-    chat = chat_request_of({**defaults, **body}, betas)
-    # The workflow keeps the translated body: whoever recovers the request needs to know no format but OpenAI's.
-    return _Translated(body, dump(chat), chat, validate(chat, ChatBody))
-
-
-def _received(request: web.Request, translated: _Translated, received_at: float) -> ReceivedRequest:
-    return receive(request, None, translated.raw, translated.chat, translated.checked, received_at)
+    return body, Translated.of(chat_request_of({**defaults, **body}, betas))
 
 
 def _format(body: dict[str, Any]) -> Format:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
 from api.gateway.described import modelpilot_object
-from api.gateway.receive import check_allowed, receive
+from api.gateway.receive import Translated, check_allowed
 from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
 from api.http.middleware import PRINCIPAL
@@ -25,12 +25,11 @@ from api.http.responses import json_response
 from api.routes.feedback import TEXTS
 from api.routes.requests import LEDGER, REGISTRY
 from api.services import SERVICES
-from modelpilot.chat.body import ChatBody
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound, Overloaded, PayloadTooLarge
+from modelpilot.requests.ports import ReasoningSeal, ResponseStore
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
-from modelpilot.requests.responses import ReasoningSeal, ResponseStore
 from modelpilot.wire.chunks import Chunk
-from modelpilot.wire.jsonb import JsonObject, dump
+from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.responses_chain import (
     KeptResponse,
     PreviousResponseNotFound,
@@ -111,9 +110,7 @@ class _Translated:
 
     kept: KeptResponse
     tools: Toolbox
-    raw: bytes
-    chat: JsonObject
-    checked: ChatBody
+    request: Translated
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
@@ -124,9 +121,9 @@ async def _create(request: web.Request) -> web.StreamResponse:
         earlier, items = await _looked_up(request, body, items)
         # A long conversation takes a while.
         translated = await asyncio.to_thread(translate, body, earlier, items)
-        if len(translated.raw) > request.app[SERVICES].max_body_bytes:
+        if len(translated.request.raw) > request.app[SERVICES].max_body_bytes:
             raise PayloadTooLarge("The conversation is longer than a request may be.", param="previous_response_id")
-    received = receive(request, None, translated.raw, translated.chat, translated.checked, received_at)
+    received = translated.request.received(request, received_at)
     seal = partial(request.app[REASONING].seal, received.principal.user_id)
     exchange = Exchange(request.app[RESPONSES], seal, translated.kept, translated.tools)
     form = Format(exchange.whole, exchange.stream, begun=exchange.begun, described=exchange.described)
@@ -154,8 +151,7 @@ def _translated(
     chat = chat_request_of(body, everything, tools, opened, len(earlier))
     shown = {name: value for name, value in body.items() if name not in _NOT_KEPT}
     kept = KeptResponse(shown, int(time.time()), earlier, items)
-    # The workflow keeps the translated body: whoever recovers the request needs to know no format but chat's.
-    return _Translated(kept, tools, dump(chat), chat, validate(chat, ChatBody))
+    return _Translated(kept, tools, Translated.of(chat))
 
 
 async def _looked_up(

@@ -8,7 +8,7 @@ from modelpilot.wire.jsonb import JsonObject, as_object, dump, load
 
 
 class SealedReasoning:
-    """Implements `modelpilot.requests.responses.ReasoningSeal`."""
+    """Implements `modelpilot.requests.ports.ReasoningSeal`."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring

@@ -1,6 +1,6 @@
 """Ports: what the steps of a request need from the outside world. Adapters live in `infra`."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from modelpilot.requests.records import (
 )
 from modelpilot.requests.route_request import RouteRequestInput
 from modelpilot.wire.chunks import Chunk
+from modelpilot.wire.jsonb import JsonObject
+from modelpilot.wire.responses_chain import KeptResponse
 
 
 class ConfigurationSource(Protocol):
@@ -271,4 +273,28 @@ class FirstTasks(Protocol):
 
     async def is_closed(self, key: RequestKey) -> bool:
         """Whether the workflow has ended."""
+        ...
+
+
+class ResponseStore(Protocol):
+    """Keeps what Responses requests said, encrypted and as long as their answers. Raises DependencyUnavailable."""
+
+    async def put(self, key: RequestKey, kept: KeptResponse) -> None:
+        """Keep it; what was kept under the key before is replaced."""
+        ...
+
+    async def find(self, user_id: str, request_ids: Collection[str]) -> dict[str, KeptResponse]:
+        """What is kept of these requests of one owner, by request id."""
+        ...
+
+
+class ReasoningSeal(Protocol):
+    """Seals reasoning into text that a client carries to its next request and cannot read or change."""
+
+    def seal(self, user_id: str, reasoning: JsonObject) -> str:
+        """The sealed text, good for this owner alone."""
+        ...
+
+    def open(self, user_id: str, sealed: str) -> JsonObject | None:
+        """The reasoning again; None where it was not sealed here, or for somebody else."""
         ...

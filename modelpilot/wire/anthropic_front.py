@@ -12,38 +12,25 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelpilot.chat.body import MAX_MESSAGES, Objects, RequestOptions
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.cache_marks import MARK, bare, mark_of, marked
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
-from modelpilot.wire.support import BETAS, NATIVE, THINKING_BUDGETS
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, required
+from modelpilot.wire.support import BETAS, NATIVE, nearest_effort
 from modelpilot.wire.thinking import placed, signed
-
-_TYPE_NAMES = {str: "text", dict: "an object", int: "a whole number"}
-
-
-def _refuse(place: str, reason: str) -> InvalidRequest:
-    """The error that names a field which cannot be translated."""
-    return InvalidRequest(f"{place}: {reason}", param=place)
 
 
 def _refuse_others(fields: JsonObject, known: Collection[str], prefix: str) -> None:
     """Raise InvalidRequest for the first field that is set and not `known`."""
     for name, value in fields.items():
         if name not in known and value is not None:
-            raise _refuse(f"{prefix}{name}", "this field has no counterpart for the models behind this gateway")
-
-
-def _checked(fields: JsonObject, name: str, kind: type, place: str) -> Any:
-    """The field `name`, which must be there. Raises InvalidRequest."""
-    value = fields.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise _refuse(f"{place}.{name}", f"{_TYPE_NAMES[kind]} was expected")
-    return value
+            raise InvalidRequest.at(
+                f"{prefix}{name}", "this field has no counterpart for the models behind this gateway"
+            )
 
 
 def _text_block(block: JsonObject, place: str) -> JsonObject:
     """A text block as a text part. Raises InvalidRequest for any other block."""
     if block.get("type") != "text":
-        raise _refuse(f"{place}.type", "only text is possible here")
-    return marked({"type": "text", "text": _checked(block, "text", str, place)}, mark_of(block))
+        raise InvalidRequest.at(f"{place}.type", "only text is possible here")
+    return marked({"type": "text", "text": required(block, "text", str, place)}, mark_of(block))
 
 
 def _chat_messages(turns: list[JsonObject]) -> list[JsonObject]:
@@ -86,7 +73,7 @@ def _tool_result(block: JsonObject, place: str) -> JsonObject:
     media = [part for part in parts if part["type"] != "text"]
     message = {
         "role": "tool",
-        "tool_call_id": _checked(block, "tool_use_id", str, place),
+        "tool_call_id": required(block, "tool_use_id", str, place),
         "content": [{"type": "text", "text": text}, *media] if media else text,
     }
     return marked(message, mark)
@@ -101,33 +88,33 @@ def _part(block: JsonObject, place: str) -> JsonObject:
             return marked({"type": "image_url", "image_url": image}, mark_of(block))
         case "document":
             return marked(_document(block, place), mark_of(block))
-    raise _refuse(f"{place}.type", f"blocks of type {block.get('type')!r} cannot be routed")
+    raise InvalidRequest.at(f"{place}.type", f"blocks of type {block.get('type')!r} cannot be routed")
 
 
 def _image_url(source: JsonObject, place: str) -> str:
     place = f"{place}.source"
     if source.get("type") == "url":
-        return str(_checked(source, "url", str, place))
+        return required(source, "url", str, place)
     if source.get("type") == "base64":
         return _data_url(source, place)
-    raise _refuse(f"{place}.type", "base64 or url was expected")
+    raise InvalidRequest.at(f"{place}.type", "base64 or url was expected")
 
 
 def _document(block: JsonObject, place: str) -> JsonObject:
     source, here = as_object(block.get("source")), f"{place}.source"
     if as_object(block.get("citations")).get("enabled"):
-        raise _refuse(f"{place}.citations", "citations cannot be routed")
+        raise InvalidRequest.at(f"{place}.citations", "citations cannot be routed")
     if source.get("type") == "text":
-        return {"type": "text", "text": _checked(source, "data", str, here)}
+        return {"type": "text", "text": required(source, "data", str, here)}
     if source.get("type") not in ("base64", "url"):
-        raise _refuse(f"{here}.type", "base64, url or text was expected")
+        raise InvalidRequest.at(f"{here}.type", "base64, url or text was expected")
     name = block.get("title") or "document.pdf"
-    data = _checked(source, "url", str, here) if source["type"] == "url" else _data_url(source, here)
+    data = required(source, "url", str, here) if source["type"] == "url" else _data_url(source, here)
     return {"type": "file", "file": {"filename": str(name), "file_data": data}}
 
 
 def _data_url(source: JsonObject, place: str) -> str:
-    media_type, data = _checked(source, "media_type", str, place), _checked(source, "data", str, place)
+    media_type, data = required(source, "media_type", str, place), required(source, "data", str, place)
     return f"data:{media_type};base64,{data}"
 
 
@@ -162,9 +149,9 @@ def _assistant_content(parts: list[JsonObject]) -> Any:
 
 
 def _tool_call(block: JsonObject, place: str) -> JsonObject:
-    arguments = dump(_checked(block, "input", dict, place)).decode()
-    function = {"name": _checked(block, "name", str, place), "arguments": arguments}
-    call = {"id": _checked(block, "id", str, place), "type": "function", "function": function}
+    arguments = dump(required(block, "input", dict, place)).decode()
+    function = {"name": required(block, "name", str, place), "arguments": arguments}
+    call = {"id": required(block, "id", str, place), "type": "function", "function": function}
     extra = {"extra_content": block["extra_content"]} if block.get("extra_content") else {}
     return marked({**call, **extra}, mark_of(block))
 
@@ -235,9 +222,9 @@ def _tool(tool: JsonObject, place: str) -> JsonObject:
     if tool.get("type") not in (None, "custom"):
         return tool  # Anthropic's own: models of others are not asked
     function = {
-        "name": _checked(tool, "name", str, place),
+        "name": required(tool, "name", str, place),
         "description": tool.get("description"),
-        "parameters": _checked(tool, "input_schema", dict, place),
+        "parameters": required(tool, "input_schema", dict, place),
         "strict": tool.get("strict"),
     }
     wire = {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
@@ -250,19 +237,19 @@ def _tool_choice(choice: JsonObject) -> JsonObject:
         return {}
     kind = choice.get("type")
     if kind == "tool":
-        name = _checked(choice, "name", str, "tool_choice")
+        name = required(choice, "name", str, "tool_choice")
         wanted: Any = {"type": "function", "function": {"name": name}}
     elif kind in _TOOL_CHOICES:
         wanted = _TOOL_CHOICES[kind]
     else:
-        raise _refuse("tool_choice.type", "auto, any, tool or none was expected")
+        raise InvalidRequest.at("tool_choice.type", "auto, any, tool or none was expected")
     return {"tool_choice": wanted, "parallel_tool_calls": False if choice.get("disable_parallel_tool_use") else None}
 
 
 def _user_name(metadata: Any) -> str | None:
     fields = as_object(metadata)
     _refuse_others(fields, {"user_id"}, "metadata.")
-    return None if fields.get("user_id") is None else str(_checked(fields, "user_id", str, "metadata"))
+    return None if fields.get("user_id") is None else required(fields, "user_id", str, "metadata")
 
 
 def _effort(body: JsonObject) -> str | None:
@@ -270,14 +257,13 @@ def _effort(body: JsonObject) -> str | None:
     thinking, config = as_object(body.get("thinking")), as_object(body.get("output_config"))
     named, kind = config.get("effort"), thinking.get("type")
     if named is not None and named not in _EFFORTS:
-        raise _refuse("output_config.effort", f"one of {', '.join(_EFFORTS)} was expected")
+        raise InvalidRequest.at("output_config.effort", f"one of {', '.join(_EFFORTS)} was expected")
     if thinking and kind not in ("enabled", "adaptive", "disabled"):
-        raise _refuse("thinking.type", "enabled, adaptive or disabled was expected")
+        raise InvalidRequest.at("thinking.type", "enabled, adaptive or disabled was expected")
     if kind != "enabled":
         return _EFFORTS[named] if named else "high" if kind == "adaptive" else None  # Anthropic's own default
-    budget = _checked(thinking, "budget_tokens", int, "thinking")
-    budgets = {effort: tokens for effort, tokens in THINKING_BUDGETS.items() if effort in ("low", "medium", "high")}
-    return _EFFORTS[named] if named else min(budgets, key=lambda effort: abs((budgets[effort] or 0) - budget))
+    budget = required(thinking, "budget_tokens", int, "thinking")
+    return _EFFORTS[named] if named else nearest_effort(budget)
 
 
 def _response_format(config: JsonObject) -> JsonObject | None:
@@ -285,8 +271,8 @@ def _response_format(config: JsonObject) -> JsonObject | None:
     if wanted is None:
         return None
     if as_object(wanted).get("type") != "json_schema":
-        raise InvalidRequest("output_config.format.type: json_schema was expected", param="output_config.format.type")
-    schema = _checked(as_object(wanted), "schema", dict, "output_config.format")
+        raise InvalidRequest.at("output_config.format.type", "json_schema was expected")
+    schema = required(as_object(wanted), "schema", dict, "output_config.format")
     return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": True}}
 
 

@@ -7,7 +7,7 @@ from modelpilot.wire.anthropic import tool_use_block
 from modelpilot.wire.chunks import cache_creation, parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.merge import is_object
-from modelpilot.wire.parts import text_of, thinking_of
+from modelpilot.wire.parts import reasoning_of, text_of
 from modelpilot.wire.thinking import in_order, signer, unplaced
 
 # OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
@@ -71,15 +71,9 @@ def _use_block(call: JsonObject) -> JsonObject:
     return {**tool_use_block(call), "extra_content": extra} if extra else tool_use_block(call)
 
 
-def _reasoning_of(message: JsonObject) -> str:
-    """The visible reasoning in a message or delta, under either of its two names or among the parts of its content."""
-    text = message.get("reasoning_content") or message.get("reasoning")
-    return text if text and isinstance(text, str) else thinking_of(message.get("content"))
-
-
 def _thinking(message: JsonObject) -> list[JsonObject]:
     blocks = as_objects(message.get("thinking_blocks"))
-    reasoning = _reasoning_of(message)
+    reasoning = reasoning_of(message)
     return blocks or ([{"type": "thinking", "thinking": reasoning, "signature": ""}] if reasoning else [])
 
 
@@ -175,7 +169,7 @@ class MessageEncoder:
                     self._take_thinking_block(block)
 
     def _take_thinking(self, delta: JsonObject) -> None:
-        reasoning, blocks = _reasoning_of(delta), as_objects(delta.get("thinking_blocks"))
+        reasoning, blocks = reasoning_of(delta), as_objects(delta.get("thinking_blocks"))
         if reasoning and not blocks:
             self._continue_thinking({"type": "thinking_delta", "thinking": reasoning})
         for block in blocks:

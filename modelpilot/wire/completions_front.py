@@ -42,17 +42,19 @@ def prompts_of(body: JsonObject) -> list[str]:
     prompt = body["prompt"]
     prompts: list[str] = prompt if isinstance(prompt, list) else [prompt]
     if not prompts or not all(isinstance(each, str) for each in prompts):
-        raise _refusal("prompt", "text or a list of texts was expected; tokens mean another thing to every model")
+        raise InvalidRequest.at(
+            "prompt", "text or a list of texts was expected; tokens mean another thing to every model"
+        )
     if len(prompts) > MAX_PROMPTS:
-        raise _refusal("prompt", f"at most {MAX_PROMPTS} texts at once are possible")
+        raise InvalidRequest.at("prompt", f"at most {MAX_PROMPTS} texts at once are possible")
     if len(prompts) > 1 and body.get("stream"):
-        raise _refusal("prompt", "a stream answers one text; send one request for each")
+        raise InvalidRequest.at("prompt", "a stream answers one text; send one request for each")
     if body.get("suffix"):
-        raise _refusal("suffix", "chat models cannot insert before a suffix; leave it out")
+        raise InvalidRequest.at("suffix", "chat models cannot insert before a suffix; leave it out")
     if body.get("best_of") not in (None, body.get("n") or 1):
-        raise _refusal("best_of", "only as many answers as are returned (n) can be generated")
+        raise InvalidRequest.at("best_of", "only as many answers as are returned (n) can be generated")
     if body.get("max_tokens") == 0:
-        raise _refusal("max_tokens", "at least 1 was expected; chat models cannot score a prompt alone")
+        raise InvalidRequest.at("max_tokens", "at least 1 was expected; chat models cannot score a prompt alone")
     return prompts
 
 
@@ -135,7 +137,3 @@ def _logprobs(logprobs: Any, offset: int) -> JsonObject | None:
         "top_logprobs": tops if any(tops) else None,
         "text_offset": list(accumulate(map(len, texts[:-1]), initial=offset)),
     }
-
-
-def _refusal(field: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"{field}: {reason}", param=field)

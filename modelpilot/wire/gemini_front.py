@@ -18,8 +18,8 @@ from pydantic.alias_generators import to_camel
 from modelpilot.chat.body import MAX_MESSAGES, Objects, RequestOptions
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.gemini_schema import camel, json_schema, number
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
-from modelpilot.wire.support import THINKING_BUDGETS
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, required
+from modelpilot.wire.support import nearest_effort
 
 _SAFE = str.maketrans("-_", "+/")
 _WEB = re.compile(r"https?://", re.IGNORECASE)
@@ -66,7 +66,7 @@ def chat_request_of(body: JsonObject, model: str, *, stream: bool) -> JsonObject
     """
     fields = camel(body)
     if fields.get("cachedContent"):
-        raise _refuse("cachedContent", "content that Google stores cannot be routed; send it in contents")
+        raise InvalidRequest.at("cachedContent", "content that Google stores cannot be routed; send it in contents")
     tools, choice = _tools(fields.get("tools")), camel(camel(fields.get("toolConfig")).get("functionCallingConfig"))
     request: JsonObject = {
         "model": model,
@@ -85,25 +85,14 @@ def wants_thoughts(body: JsonObject) -> bool:
     return config.get("includeThoughts") is True
 
 
-def _refuse(place: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"{place}: {reason}", param=place)
-
-
 def _items(value: Any) -> list[JsonObject]:
     return [value] if isinstance(value, dict) else as_objects(value)
-
-
-def _text(fields: JsonObject, name: str, place: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise _refuse(f"{place}.{name}", "text was expected")
-    return value
 
 
 def _texts(fields: JsonObject, name: str, place: str) -> list[str]:
     values = fields.get(name) or []
     if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-        raise _refuse(f"{place}.{name}", "a list of texts was expected")
+        raise InvalidRequest.at(f"{place}.{name}", "a list of texts was expected")
     return values
 
 
@@ -136,7 +125,7 @@ class _Calls:
 
 
 def _system(content: Any) -> list[JsonObject]:
-    texts = [_text(part, "text", f"systemInstruction.{place}") for place, part in _parts(content)]
+    texts = [required(part, "text", str, f"systemInstruction.{place}") for place, part in _parts(content)]
     return [{"role": "system", "content": "\n\n".join(texts)}] if any(texts) else []
 
 
@@ -154,7 +143,7 @@ def _messages(contents: list[JsonObject]) -> list[JsonObject]:
         there = list(turn)
         parts = [(f"contents[{index}].{place}", part) for _, index, each in there for place, part in _parts(each)]
         if not parts and role == "user":
-            raise _refuse(f"contents[{there[0][1]}].parts", "at least one part was expected")
+            raise InvalidRequest.at(f"contents[{there[0][1]}].parts", "at least one part was expected")
         messages += [_answer(parts, calls)] if role == "model" else _question(parts, calls)
     return messages
 
@@ -162,7 +151,7 @@ def _messages(contents: list[JsonObject]) -> list[JsonObject]:
 def _role(content: JsonObject, index: int) -> str:
     role = _ROLES.get(str(content.get("role") or "user").lower())
     if role is None:
-        raise _refuse(f"contents[{index}].role", "user or model was expected")
+        raise InvalidRequest.at(f"contents[{index}].role", "user or model was expected")
     return role
 
 
@@ -189,13 +178,13 @@ def _answer(parts: Iterable[tuple[str, JsonObject]], calls: _Calls) -> JsonObjec
         if "functionCall" in part:
             made.append(_call(part, place, calls))
         elif part.get("thought"):
-            thoughts.append(_text(part, "text", place) if "text" in part else "")
+            thoughts.append(required(part, "text", str, place) if "text" in part else "")
             if signature := _signature(part):
                 # A streamed thought comes in pieces, of which the last one has the signature of all.
                 thinking = "".join(thoughts)[sum(len(block["thinking"]) for block in signed) :]
                 signed.append({"type": "thinking", "thinking": thinking, "signature": signature})
         else:
-            texts.append(_text(_known(part, place), "text", place))
+            texts.append(required(_known(part, place), "text", str, place))
     message = {
         "role": "assistant",
         "content": "".join(texts) or None,
@@ -214,9 +203,9 @@ def _signature(part: JsonObject) -> str | None:
 
 def _call(part: JsonObject, place: str, calls: _Calls) -> JsonObject:
     place, fields = f"{place}.functionCall", camel(part["functionCall"])
-    name, arguments = _text(fields, "name", place), fields.get("args")
+    name, arguments = required(fields, "name", str, place), fields.get("args")
     if arguments is not None and not isinstance(arguments, dict):
-        raise _refuse(f"{place}.args", "an object was expected")
+        raise InvalidRequest.at(f"{place}.args", "an object was expected")
     function = {"name": name, "arguments": dump(arguments or {}).decode()}
     call = {"id": calls.call(fields.get("id"), name), "type": "function", "function": function}
     signature = _signature(part)
@@ -224,7 +213,7 @@ def _call(part: JsonObject, place: str, calls: _Calls) -> JsonObject:
 
 
 def _result(fields: JsonObject, place: str, calls: _Calls) -> JsonObject:
-    name, response = _text(fields, "name", place), fields.get("response")
+    name, response = required(fields, "name", str, place), fields.get("response")
     said = response.get("result", response.get("output")) if isinstance(response, dict) and len(response) == 1 else None
     text = said if isinstance(said, str) else dump(response if response is not None else {}).decode()
     media = [_content(camel(part), f"{place}.parts[{index}]") for index, part in enumerate(_items(fields.get("parts")))]
@@ -238,7 +227,7 @@ def _result(fields: JsonObject, place: str, calls: _Calls) -> JsonObject:
 def _known(part: JsonObject, place: str) -> JsonObject:
     for name in _FOREIGN_PARTS:
         if part.get(name) is not None:
-            raise _refuse(f"{place}.{name}", "only Google can read this; it cannot be routed")
+            raise InvalidRequest.at(f"{place}.{name}", "only Google can read this; it cannot be routed")
     return part
 
 
@@ -249,12 +238,12 @@ def _content(part: JsonObject, place: str) -> JsonObject:
     if part.get("fileData") is not None:
         return _file(camel(part["fileData"]), f"{place}.fileData")
     if "text" not in part:
-        raise _refuse(place, "text, inlineData, fileData, functionCall or functionResponse was expected")
-    return {"type": "text", "text": _text(part, "text", place)}
+        raise InvalidRequest.at(place, "text, inlineData, fileData, functionCall or functionResponse was expected")
+    return {"type": "text", "text": required(part, "text", str, place)}
 
 
 def _inline(blob: JsonObject, place: str) -> JsonObject:
-    mime, data = _text(blob, "mimeType", place).lower(), _text(blob, "data", place).translate(_SAFE)
+    mime, data = required(blob, "mimeType", str, place).lower(), required(blob, "data", str, place).translate(_SAFE)
     data += "=" * (-len(data) % 4)
     kind, _, subtype = mime.partition("/")
     if kind == "image":
@@ -272,17 +261,21 @@ def _decoded(data: str, place: str) -> str:
     try:
         return b64decode(data, validate=True).decode("utf-8", "replace")
     except ValueError:
-        raise _refuse(f"{place}.data", "base64 was expected") from None
+        raise InvalidRequest.at(f"{place}.data", "base64 was expected") from None
 
 
 def _file(data: JsonObject, place: str) -> JsonObject:
-    url, mime = _text(data, "fileUri", place), str(data.get("mimeType") or "image/").lower()
+    url, mime = required(data, "fileUri", str, place), str(data.get("mimeType") or "image/").lower()
     if not _WEB.match(url):
-        raise _refuse(f"{place}.fileUri", "an http or https address was expected; files that Google stores stay there")
+        raise InvalidRequest.at(
+            f"{place}.fileUri", "an http or https address was expected; files that Google stores stay there"
+        )
     if mime.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": url}}
     if mime != "application/pdf":
-        raise _refuse(f"{place}.mimeType", "only images and PDF files can be routed by their address; send inlineData")
+        raise InvalidRequest.at(
+            f"{place}.mimeType", "only images and PDF files can be routed by their address; send inlineData"
+        )
     name = str(data.get("displayName") or "file.pdf")
     return {"type": "file", "file": {"filename": name, "file_data": url}}
 
@@ -292,7 +285,7 @@ def _tools(tools: Any) -> list[JsonObject]:
     for index, tool in enumerate(_items(tools)):
         for name, value in camel(tool).items():
             if name != "functionDeclarations" and value is not None:
-                raise _refuse(f"tools[{index}].{name}", "tools that Google runs itself cannot be routed")
+                raise InvalidRequest.at(f"tools[{index}].{name}", "tools that Google runs itself cannot be routed")
             found += [
                 _function(camel(each), f"tools[{index}].functionDeclarations[{place}]")
                 for place, each in enumerate(_items(value))
@@ -305,7 +298,7 @@ def _function(declared: JsonObject, place: str) -> JsonObject:
     if parameters is None and declared.get("parameters") is not None:
         parameters = json_schema(declared["parameters"])
     function = {
-        "name": _text(declared, "name", place),
+        "name": required(declared, "name", str, place),
         "description": declared.get("description"),
         "parameters": parameters,
     }
@@ -317,11 +310,11 @@ def _calling(tools: list[JsonObject], config: JsonObject) -> JsonObject:
     place = "toolConfig.functionCallingConfig"
     mode, allowed = str(config.get("mode") or "AUTO").upper(), _texts(config, "allowedFunctionNames", place)
     if mode not in ("AUTO", "ANY", "NONE", "VALIDATED", "MODE_UNSPECIFIED"):
-        raise _refuse(f"{place}.mode", "AUTO, ANY, NONE or VALIDATED was expected")
+        raise InvalidRequest.at(f"{place}.mode", "AUTO, ANY, NONE or VALIDATED was expected")
     if allowed and mode in ("ANY", "VALIDATED"):
         tools = [tool for tool in tools if tool["function"]["name"] in allowed]
         if not tools:
-            raise _refuse(f"{place}.allowedFunctionNames", "none of the tools has such a name")
+            raise InvalidRequest.at(f"{place}.allowedFunctionNames", "none of the tools has such a name")
     choice: Any = {"ANY": "required", "NONE": "none"}.get(mode)
     if mode == "ANY" and len(allowed) == 1:
         choice = {"type": "function", "function": {"name": allowed[0]}}
@@ -336,10 +329,10 @@ def _generation(config: JsonObject) -> JsonObject:
     place = "generationConfig"
     for name in _FOREIGN_OUTPUT:
         if config.get(name) is not None:
-            raise _refuse(f"{place}.{name}", "this has no counterpart for the models behind this gateway")
+            raise InvalidRequest.at(f"{place}.{name}", "this has no counterpart for the models behind this gateway")
     modalities = _texts(config, "responseModalities", place)
     if {each.upper() for each in modalities} - {"TEXT", "MODALITY_UNSPECIFIED"}:
-        raise _refuse(f"{place}.responseModalities", "only TEXT can be routed")
+        raise InvalidRequest.at(f"{place}.responseModalities", "only TEXT can be routed")
     logprobs = config.get("responseLogprobs") or None
     return {
         "temperature": number(config, "temperature", place, 0.0, 2.0),
@@ -365,7 +358,7 @@ def _response_format(config: JsonObject, place: str) -> JsonObject | None:
     if schema is None and config.get("responseSchema") is not None:
         schema = json_schema(config["responseSchema"])
     if mime not in (None, "", "text/plain", "application/json"):
-        raise _refuse(f"{place}.responseMimeType", "text/plain or application/json was expected")
+        raise InvalidRequest.at(f"{place}.responseMimeType", "text/plain or application/json was expected")
     if schema is not None:
         return {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
     return {"type": "json_object"} if mime == "application/json" else None
@@ -377,13 +370,10 @@ def _effort(config: JsonObject, place: str) -> str | None:
     if level in ("minimal", "low", "medium", "high"):
         return level
     if level not in ("", "unspecified"):
-        raise _refuse(f"{place}.thinkingLevel", "MINIMAL, LOW, MEDIUM or HIGH was expected")
+        raise InvalidRequest.at(f"{place}.thinkingLevel", "MINIMAL, LOW, MEDIUM or HIGH was expected")
     budget = number(config, "thinkingBudget", place, -1, whole=True)
     if budget is None or budget < 0:
         return None
     if budget == 0:
         return "none"
-    budgets = {
-        effort: tokens or 0 for effort, tokens in THINKING_BUDGETS.items() if effort in ("low", "medium", "high")
-    }
-    return min(budgets, key=lambda effort: abs(budgets[effort] - budget))
+    return nearest_effort(budget)

@@ -43,7 +43,7 @@ def number(
     if read is None or (least is not None and read < least) or (most is not None and read > most):
         kind = "a whole number" if whole else "a number"
         bounds = "" if least is None else f" from {least:g} on" if most is None else f" from {least:g} to {most:g}"
-        raise InvalidRequest(f"{place}.{name}: {kind}{bounds} was expected", param=f"{place}.{name}")
+        raise InvalidRequest.at(f"{place}.{name}", f"{kind}{bounds} was expected")
     return read
 
 

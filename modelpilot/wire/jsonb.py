@@ -3,14 +3,18 @@
 import json
 import math
 from dataclasses import asdict, is_dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import orjson
 
+from modelpilot.errors import InvalidRequest
+
 JsonObject = dict[str, Any]
+T = TypeVar("T", str, int, JsonObject)
 
 # The lower-case start of an escaped surrogate: the only valid JSON that orjson refuses and the standard library reads.
 _SURROGATE_ESCAPE = b"\\ud"
+_TYPE_NAMES: dict[type, str] = {str: "text", dict: "an object", int: "a whole number"}
 
 
 def dump(value: Any) -> bytes:
@@ -57,6 +61,15 @@ def as_object(value: Any) -> JsonObject:
 def as_objects(value: Any) -> list[JsonObject]:
     """The objects in `value` where it is a list, else nothing."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def required(fields: JsonObject, name: str, kind: type[T], place: str) -> T:
+    """The field `name`, which must be there and of this kind: for what a client sent. Raises InvalidRequest, whose
+    `param` is the field in `place`."""
+    value = fields.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InvalidRequest.at(f"{place}.{name}", f"{_TYPE_NAMES[kind]} was expected")
+    return value
 
 
 def object_of(text: Any, key: str) -> JsonObject:

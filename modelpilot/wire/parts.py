@@ -71,6 +71,12 @@ def thinking_of(content: Any) -> str:
     return "".join(thought if isinstance(thought, str) else text_of(thought) for thought in thoughts)
 
 
+def reasoning_of(message: JsonObject) -> str:
+    """The visible reasoning in a message or delta, under either of its two names or among the parts of its content."""
+    text = message.get("reasoning_content") or message.get("reasoning")
+    return text if text and isinstance(text, str) else thinking_of(message.get("content"))
+
+
 def media_of(content: Any) -> list[JsonObject]:
     """The parts of a message's `content` that are neither text nor reasoning."""
     return [part for part in as_objects(content) if part.get("type") not in _READABLE]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.jsonb import JsonObject
-from modelpilot.wire.responses_tools import refuse
 
 RESPONSE_PREFIX = "resp_"
 
@@ -53,7 +52,9 @@ def resolved(items: Sequence[JsonObject], known: Mapping[str, JsonObject]) -> li
     for index, item in enumerate(items):
         found = known.get(str(item.get("id"))) if _only_names(item) else item
         if found is None and item.get("type") != "reasoning":
-            raise refuse(f"input[{index}].id", f"there is no item {str(item.get('id'))[:80]!r}; send the item itself")
+            raise InvalidRequest.at(
+                f"input[{index}].id", f"there is no item {str(item.get('id'))[:80]!r}; send the item itself"
+            )
         whole.append(item if found is None else found)
     return whole
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelpilot.chat.body import MAX_MESSAGES, Objects, RequestOptions
-from modelpilot.wire.jsonb import JsonObject, as_object
+from modelpilot.errors import InvalidRequest
+from modelpilot.wire.jsonb import JsonObject, as_object, required
 from modelpilot.wire.responses_input import Opened, messages_of
-from modelpilot.wire.responses_tools import Toolbox, choose, refuse, text_at
+from modelpilot.wire.responses_tools import Toolbox, choose
 
 _AS_IT_IS = (
     *("model", "stream", "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier"),
@@ -62,9 +63,9 @@ def check(body: JsonObject) -> None:
     """Raise InvalidRequest for what a Responses request may say, but nobody here can do."""
     for name, reason in _REFUSED.items():
         if body.get(name):
-            raise refuse(name, reason)
+            raise InvalidRequest.at(name, reason)
     if not body.get("input") and body.get("previous_response_id") is None:
-        raise refuse("input", "text or a list of items was expected")
+        raise InvalidRequest.at("input", "text or a list of items was expected")
 
 
 def includes(body: JsonObject, what: str) -> bool:
@@ -105,5 +106,8 @@ def _response_format(wanted: JsonObject) -> JsonObject | None:
             schema = {
                 key: wanted.get(key) for key in ("description", "schema", "strict") if wanted.get(key) is not None
             }
-            return {"type": "json_schema", "json_schema": {"name": text_at(wanted, "name", "text.format"), **schema}}
-    raise refuse("text.format.type", "text, json_object or json_schema was expected")
+            return {
+                "type": "json_schema",
+                "json_schema": {"name": required(wanted, "name", str, "text.format"), **schema},
+            }
+    raise InvalidRequest.at("text.format.type", "text, json_object or json_schema was expected")

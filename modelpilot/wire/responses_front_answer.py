@@ -10,7 +10,7 @@ from typing import Any
 
 from modelpilot.wire.chunks import parse_usage, token_count
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
-from modelpilot.wire.parts import text_of
+from modelpilot.wire.parts import reasoning_of, text_of
 from modelpilot.wire.responses_chain import RESPONSE_PREFIX, item_id
 from modelpilot.wire.responses_front import LOGPROBS, SEALED_REASONING, includes
 from modelpilot.wire.responses_tools import ClientTool, Toolbox, custom_input
@@ -176,15 +176,6 @@ def usage_of(usage: Any) -> JsonObject:
         "output_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
         "total_tokens": counts.total_tokens,
     }
-
-
-def reasoning_of(message: JsonObject) -> str:
-    """The visible reasoning in a message or delta: under either of its two names, or as parts (Mistral's)."""
-    text = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(text, str):
-        return text
-    thoughts = [part.get("thinking") for part in as_objects(message.get("content")) if part.get("type") == "thinking"]
-    return "".join(thought if isinstance(thought, str) else text_of(thought) for thought in thoughts)
 
 
 def kept_reasoning(message: JsonObject, calls: list[JsonObject]) -> JsonObject:

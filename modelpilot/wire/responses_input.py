@@ -7,9 +7,10 @@ Reasoning comes back as the provider gave it: the gateway sealed it into `encryp
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
+from modelpilot.errors import InvalidRequest
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, required
 from modelpilot.wire.merge import merge_object
-from modelpilot.wire.responses_tools import LOCAL_SHELL, TOOL_SEARCH, function_name, refuse, text_at, toolbox_of
+from modelpilot.wire.responses_tools import LOCAL_SHELL, TOOL_SEARCH, function_name, toolbox_of
 
 Opened = Callable[[str], JsonObject | None]
 """What was sealed into an `encrypted_content`; None where it was not sealed here."""
@@ -64,7 +65,7 @@ class _Conversation:
             case "function_call_output" | "custom_tool_call_output" | "local_shell_call_output" | "tool_search_output":
                 self._result(item, place)
             case _ if kind not in _DONE_ELSEWHERE:
-                raise refuse(f"{place}.type", f"items of type {str(kind)[:60]!r} cannot be routed")
+                raise InvalidRequest.at(f"{place}.type", f"items of type {str(kind)[:60]!r} cannot be routed")
 
     def system(self, text: str) -> None:
         """Words of the developer. Those that follow each other are one message: many chat templates know but one."""
@@ -86,7 +87,7 @@ class _Conversation:
             alone = isinstance(content, list) and len(content) == 1 and content[0]["type"] == "text"
             self.messages.append({"role": "user", "content": content[0]["text"] if alone else content or ""})
         else:
-            raise refuse(f"{place}.role", "user, assistant, system or developer was expected")
+            raise InvalidRequest.at(f"{place}.role", "user, assistant, system or developer was expected")
 
     def _said(self, text: str, *, behind_thought: bool) -> None:
         # Nothing may stand between calls and their results; and what thought interrupts is one answer all the same.
@@ -130,9 +131,9 @@ class _Conversation:
             return
         # Only the local shell's results name their call by `id`.
         name = "id" if item["type"] == "local_shell_call_output" and item.get("call_id") is None else "call_id"
-        call_id = text_at(item, name, place)
+        call_id = required(item, name, str, place)
         if call_id not in self._called:
-            raise refuse(f"{place}.{name}", f"there is no tool call {call_id[:80]!r} before this result")
+            raise InvalidRequest.at(f"{place}.{name}", f"there is no tool call {call_id[:80]!r} before this result")
         self.messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
 
     def _told(self, name: str, output: Any) -> None:
@@ -144,17 +145,17 @@ class _Conversation:
 def _call_of(item: JsonObject, place: str) -> JsonObject:
     match item["type"]:
         case "function_call":
-            name = function_name(text_at(item, "name", place), item.get("namespace"))
-            arguments = text_at(item, "arguments", place)
+            name = function_name(required(item, "name", str, place), item.get("namespace"))
+            arguments = required(item, "arguments", str, place)
         case "custom_tool_call":
-            name = function_name(text_at(item, "name", place), item.get("namespace"))
-            arguments = dump({"input": text_at(item, "input", place)}).decode()
+            name = function_name(required(item, "name", str, place), item.get("namespace"))
+            arguments = dump({"input": required(item, "input", str, place)}).decode()
         case "local_shell_call":
             action = {key: value for key, value in as_object(item.get("action")).items() if key != "type"}
             name, arguments = LOCAL_SHELL, dump(action).decode()
         case _:
             name, arguments = TOOL_SEARCH, dump(as_object(item.get("arguments"))).decode()
-    call_id = text_at(item, "call_id", place)
+    call_id = required(item, "call_id", str, place)
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -173,7 +174,7 @@ def _content(content: Any, place: str) -> Any:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise refuse(place, "text or a list of parts was expected")
+        raise InvalidRequest.at(place, "text or a list of parts was expected")
     return [_part(part, f"{place}[{index}]") for index, part in enumerate(as_objects(content))]
 
 
@@ -182,29 +183,29 @@ def _text(content: Any, place: str) -> str:
         return content
     for index, part in enumerate(content):
         if part["type"] != "text":
-            raise refuse(f"{place}.content[{index}].type", "only text is possible here")
+            raise InvalidRequest.at(f"{place}.content[{index}].type", "only text is possible here")
     return "".join(part["text"] for part in content)
 
 
 def _part(part: JsonObject, place: str) -> JsonObject:
     kind = part.get("type")
     if kind in _TEXTS:
-        return {"type": "text", "text": text_at(part, "text", place)}
+        return {"type": "text", "text": required(part, "text", str, place)}
     match kind:
         case "refusal":
-            return {"type": "text", "text": text_at(part, "refusal", place)}
+            return {"type": "text", "text": required(part, "refusal", str, place)}
         case "input_image":
             return _image(part, place)
         case "input_file":
             return _file(part, place)
         case "input_audio":
             return {"type": "input_audio", "input_audio": as_object(part.get("input_audio"))}
-    raise refuse(f"{place}.type", f"content of type {str(kind)[:60]!r} cannot be routed")
+    raise InvalidRequest.at(f"{place}.type", f"content of type {str(kind)[:60]!r} cannot be routed")
 
 
 def _image(part: JsonObject, place: str) -> JsonObject:
     _refuse_file_id(part, place)
-    image: JsonObject = {"url": text_at(part, "image_url", place)}
+    image: JsonObject = {"url": required(part, "image_url", str, place)}
     if detail := part.get("detail"):
         image["detail"] = "high" if detail == "original" else detail  # chat completions have no "original"
     return {"type": "image_url", "image_url": image}
@@ -214,11 +215,13 @@ def _file(part: JsonObject, place: str) -> JsonObject:
     _refuse_file_id(part, place)
     data = part.get("file_data") or part.get("file_url")
     if not isinstance(data, str):
-        raise refuse(f"{place}.file_data", "file_data or file_url was expected")
+        raise InvalidRequest.at(f"{place}.file_data", "file_data or file_url was expected")
     name = part.get("filename")
     return {"type": "file", "file": {"file_data": data, **({"filename": name} if name else {})}}
 
 
 def _refuse_file_id(part: JsonObject, place: str) -> None:
     if part.get("file_id"):
-        raise refuse(f"{place}.file_id", "files stored at OpenAI cannot be read from here; send the data or a URL")
+        raise InvalidRequest.at(
+            f"{place}.file_id", "files stored at OpenAI cannot be read from here; send the data or a URL"
+        )

@@ -5,7 +5,7 @@ from typing import Any
 
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
 from modelpilot.wire.merge import CallPositions, merge_name, merge_object
-from modelpilot.wire.parts import text_of
+from modelpilot.wire.parts import reasoning_of, text_of
 from modelpilot.wire.responses_front_answer import (
     Asked,
     call_id_of,
@@ -16,7 +16,6 @@ from modelpilot.wire.responses_front_answer import (
     logprobs_of,
     message_item,
     reasoning_item,
-    reasoning_of,
     response_object,
     text_part,
     usage_of,

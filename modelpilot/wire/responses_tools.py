@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modelpilot.errors import InvalidRequest
-from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
+from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of, required
 
 Kind = Literal["function", "custom", "local_shell", "tool_search"]
 
@@ -28,19 +28,6 @@ _SHELL_PARAMETERS: JsonObject = {
     },
     "required": ["command"],
 }
-
-
-def refuse(place: str, reason: str) -> InvalidRequest:
-    """The error that names a field of the request."""
-    return InvalidRequest(f"{place}: {reason}", param=place)
-
-
-def text_at(fields: JsonObject, name: str, place: str) -> str:
-    """The text `name`, which must be there. Raises InvalidRequest."""
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise refuse(f"{place}.{name}", "text was expected")
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +91,19 @@ def _is_offered(tool: JsonObject) -> bool:
 
 def _hosted(tool: JsonObject, place: str) -> InvalidRequest:
     kind = str(tool.get("type"))[:60]
-    return refuse(f"{place}.type", f"tools of type {kind!r} run at OpenAI, and no model here has them; give a function")
+    return InvalidRequest.at(
+        f"{place}.type", f"tools of type {kind!r} run at OpenAI, and no model here has them; give a function"
+    )
 
 
 def _add(box: Toolbox, tool: JsonObject, place: str, namespace: str | None) -> None:
     match tool.get("type"):
         case "namespace":
-            inner = text_at(tool, "name", place)
+            inner = required(tool, "name", str, place)
             for index, each in enumerate(as_objects(tool.get("tools"))):
                 _add(box, each, f"{place}.tools[{index}]", inner)
         case "function" | "custom" as kind:
-            name = text_at(tool, "name", place)
+            name = required(tool, "name", str, place)
             function = _function(tool) if kind == "function" else _custom(tool)
             _put(box, ClientTool(kind, name, namespace), function, place)
         case "local_shell":
@@ -131,7 +120,7 @@ def _put(box: Toolbox, tool: ClientTool, function: JsonObject, place: str) -> No
     if name in box.by_name:
         if place.startswith("input"):
             return  # what was found once may be found again
-        raise refuse(f"{place}.name", f"there are two tools of the name {name!r}")
+        raise InvalidRequest.at(f"{place}.name", f"there are two tools of the name {name!r}")
     box.by_name[name] = tool
     function = {key: value for key, value in function.items() if value is not None}
     box.functions.append({"type": "function", "function": {"name": name, **function}})
@@ -165,7 +154,7 @@ def choose(box: Toolbox, choice: Any) -> tuple[list[JsonObject], Any]:
     """The chat body's `tools` and `tool_choice` for a Responses `tool_choice`. Raises InvalidRequest."""
     if choice is None or isinstance(choice, str):
         if choice not in (None, "auto", "none", "required"):
-            raise refuse("tool_choice", "auto, none, required or an object was expected")
+            raise InvalidRequest.at("tool_choice", "auto, none, required or an object was expected")
         return box.functions, choice if box.functions else None
     wanted = as_object(choice)
     if wanted.get("type") == "allowed_tools":
@@ -176,7 +165,7 @@ def choose(box: Toolbox, choice: Any) -> tuple[list[JsonObject], Any]:
 def _allowed(box: Toolbox, wanted: JsonObject) -> tuple[list[JsonObject], Any]:
     mode = wanted.get("mode", "auto")
     if mode not in ("auto", "required"):
-        raise refuse("tool_choice.mode", "auto or required was expected")
+        raise InvalidRequest.at("tool_choice.mode", "auto or required was expected")
     names = {
         _chosen(box, tool, f"tool_choice.tools[{index}]") for index, tool in enumerate(as_objects(wanted.get("tools")))
     }
@@ -189,9 +178,9 @@ def _chosen(box: Toolbox, tool: JsonObject, place: str) -> str:
     if kind in (LOCAL_SHELL, TOOL_SEARCH):
         name = str(kind)
     elif kind in ("function", "custom"):
-        name = function_name(text_at(tool, "name", place), tool.get("namespace"))
+        name = function_name(required(tool, "name", str, place), tool.get("namespace"))
     else:
         raise _hosted(tool, place)
     if name not in box.by_name:
-        raise refuse(place, f"{name[:80]!r} is not among the tools")
+        raise InvalidRequest.at(place, f"{name[:80]!r} is not among the tools")
     return name

@@ -84,6 +84,11 @@ THINKING_BUDGETS: Mapping[str, int | None] = {
 }
 
 
+def nearest_effort(budget: int) -> str:
+    """Of low, medium and high the effort whose thinking budget is nearest."""
+    return min(("low", "medium", "high"), key=lambda effort: abs((THINKING_BUDGETS[effort] or 0) - budget))
+
+
 def reasoning_effort(body: JsonObject) -> str | None:
     """The asked-for effort in lower case, also in OpenRouter's spelling (`reasoning.effort`)."""
     effort = body.get("reasoning_effort") or as_object(body.get("reasoning")).get("effort")

@@ -31,7 +31,7 @@ _Row = tuple[RequestKey, bytes]
 
 
 class PostgresResponses:
-    """Implements `modelpilot.requests.responses.ResponseStore`."""
+    """Implements `modelpilot.requests.ports.ResponseStore`."""
 
     def __init__(self, database: Database, keyring: Keyring, *, retention_hours: float = 24.0) -> None:
         self._database, self._keyring = database, keyring
