@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.support.conformance import ANSWERED, ASKED, PROMPT, Feature, Json, text
+from tests.support.conformance import ASKED, PROMPT, Feature, Json, text
+from tests.support.conformance_answers import ANSWERED
 from tests.support.world import Gateway, World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compatibility.md"

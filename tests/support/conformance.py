@@ -1,4 +1,5 @@
-"""What clients ask for and what providers answer, feature by feature: the rows of the table of docs/compatibility.md.
+"""What clients ask for, feature by feature: rows of the table of docs/compatibility.md; `conformance_answers` has those
+of what providers answer.
 
 A feature is honoured where its `mark` arrives: in the request that the provider got, or, for what providers answer, in
 the answer that the client got.
@@ -63,7 +64,7 @@ def claude_image(**source: Any) -> Json:
     return {"type": "image", "source": source}
 
 
-_PLAIN = asked(PROMPT)
+PLAIN = asked(PROMPT)
 _PARTS = [text(PROMPT), text("mark-part")]
 _RESULT = {"role": "tool", "tool_call_id": "call_00000001", "content": "mark-result"}
 _CLAUDE_RESULT = {"type": "tool_result", "tool_use_id": "call_00000001", "content": "mark-result"}
@@ -71,15 +72,15 @@ _CLAUDE_RESULT = {"type": "tool_result", "tool_use_id": "call_00000001", "conten
 
 def _both(**fields: Any) -> Mapping[str, Json]:
     """The same field in both shapes."""
-    return {"chat": {**_PLAIN, **fields}, "messages": {**_PLAIN, **fields}}
+    return {"chat": {**PLAIN, **fields}, "messages": {**PLAIN, **fields}}
 
 
 def _chat(**fields: Any) -> Mapping[str, Json]:
-    return {"chat": {**_PLAIN, **fields}}
+    return {"chat": {**PLAIN, **fields}}
 
 
 def _claude(**fields: Any) -> Mapping[str, Json]:
-    return {"messages": {**_PLAIN, **fields}}
+    return {"messages": {**PLAIN, **fields}}
 
 
 _SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -89,7 +90,7 @@ ASKED: tuple[Feature, ...] = (
     Feature(
         "system text",
         {**asked(PROMPT, {"role": "system", "content": "mark-system"})},
-        {**_PLAIN, "system": "mark-system"},
+        {**PLAIN, "system": "mark-system"},
         "mark-system",
     ),
     Feature("developer text", asked(PROMPT, {"role": "developer", "content": "mark-system"}), mark="mark-system"),
@@ -159,17 +160,17 @@ ASKED: tuple[Feature, ...] = (
         asked([text(PROMPT), {"type": "input_audio", "input_audio": {"data": SOUND, "format": "wav"}}]),
         mark=SOUND,
     ),
-    Feature("tools", {**_PLAIN, "tools": [TOOL]}, {**_PLAIN, "tools": [CLAUDE_TOOL]}, "mark_tool"),
+    Feature("tools", {**PLAIN, "tools": [TOOL]}, {**PLAIN, "tools": [CLAUDE_TOOL]}, "mark_tool"),
     Feature(
         "tool_choice: any tool",
-        {**_PLAIN, "tools": [TOOL], "tool_choice": "required"},
-        {**_PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}},
+        {**PLAIN, "tools": [TOOL], "tool_choice": "required"},
+        {**PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}},
         {"openai": '"required"', "anthropic": '"any"', "google": '"ANY"'},
     ),
     Feature(
         "tool_choice: one tool",
-        {**_PLAIN, "tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "mark_tool"}}},
-        {**_PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "tool", "name": "mark_tool"}},
+        {**PLAIN, "tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "mark_tool"}}},
+        {**PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "tool", "name": "mark_tool"}},
         {
             "openai": '"tool_choice":{"type":"function"',
             "anthropic": '"tool_choice":{"type":"tool"',
@@ -178,20 +179,20 @@ ASKED: tuple[Feature, ...] = (
     ),
     Feature(
         "tool_choice: none",
-        {**_PLAIN, "tools": [TOOL], "tool_choice": "none"},
-        {**_PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "none"}},
+        {**PLAIN, "tools": [TOOL], "tool_choice": "none"},
+        {**PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "none"}},
         {"openai": '"none"', "anthropic": '"none"', "google": '"NONE"'},
     ),
     Feature(
         "no parallel calls",
-        {**_PLAIN, "tools": [TOOL], "parallel_tool_calls": False},
-        {**_PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        {**PLAIN, "tools": [TOOL], "parallel_tool_calls": False},
+        {**PLAIN, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
         {"openai": '"parallel_tool_calls":false', "anthropic": '"disable_parallel_tool_use":true'},
     ),
     Feature(
         "strict function",
-        {**_PLAIN, "tools": [{"type": "function", "function": {**FUNCTION, "strict": True}}]},
-        {**_PLAIN, "tools": [{**CLAUDE_TOOL, "strict": True}]},
+        {**PLAIN, "tools": [{"type": "function", "function": {**FUNCTION, "strict": True}}]},
+        {**PLAIN, "tools": [{**CLAUDE_TOOL, "strict": True}]},
         {"openai": '"strict":true', "anthropic": '"strict":true', "google": '"VALIDATED"'},
     ),
     Feature(
@@ -256,22 +257,22 @@ ASKED: tuple[Feature, ...] = (
     ),
     Feature(
         "answer as JSON",
-        _PLAIN | {"response_format": {"type": "json_object"}},
+        PLAIN | {"response_format": {"type": "json_object"}},
         mark={"openai": "json_object", "google": "application/json"},
     ),
     Feature(
         "answer by a schema",
         {
-            **_PLAIN,
+            **PLAIN,
             "response_format": {"type": "json_schema", "json_schema": {"name": "m", "schema": SCHEMA, "strict": True}},
         },
-        {**_PLAIN, "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+        {**PLAIN, "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
         "mark_property",
     ),
     Feature(
         "schema with limits of values",
         {
-            **_PLAIN,
+            **PLAIN,
             "response_format": {
                 "type": "json_schema",
                 "json_schema": {
@@ -281,7 +282,7 @@ ASKED: tuple[Feature, ...] = (
             },
         },
         {
-            **_PLAIN,
+            **PLAIN,
             "output_config": {
                 "format": {
                     "type": "json_schema",
@@ -294,26 +295,26 @@ ASKED: tuple[Feature, ...] = (
     Feature(
         "tools and a schema",
         {
-            **_PLAIN,
+            **PLAIN,
             "tools": [TOOL],
             "response_format": {"type": "json_schema", "json_schema": {"name": "m", "schema": SCHEMA}},
         },
-        {**_PLAIN, "tools": [CLAUDE_TOOL], "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+        {**PLAIN, "tools": [CLAUDE_TOOL], "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
         "mark_tool",
     ),
     Feature(
-        "stop sequences", {**_PLAIN, "stop": ["mark-stop"]}, {**_PLAIN, "stop_sequences": ["mark-stop"]}, "mark-stop"
+        "stop sequences", {**PLAIN, "stop": ["mark-stop"]}, {**PLAIN, "stop_sequences": ["mark-stop"]}, "mark-stop"
     ),
-    Feature("blank stop sequence", {**_PLAIN, "stop": ["\n"]}, {**_PLAIN, "stop_sequences": ["\n"]}, '"\\n"'),
+    Feature("blank stop sequence", {**PLAIN, "stop": ["\n"]}, {**PLAIN, "stop_sequences": ["\n"]}, '"\\n"'),
     Feature("temperature", **_both(temperature=0.3125), mark="0.3125"),
     Feature("temperature over 1", **_chat(temperature=1.3125), mark="1.3125"),
     Feature("top_p", **_both(top_p=0.8125), mark="0.8125"),
     Feature("temperature and top_p", **_both(temperature=0.3125, top_p=0.8125), mark="0.8125"),
     Feature("top_k", **_both(top_k=37), mark="37"),
-    Feature("max_tokens", {**_PLAIN, "max_tokens": 777}, {**_PLAIN, "max_tokens": 777}, "777"),
+    Feature("max_tokens", {**PLAIN, "max_tokens": 777}, {**PLAIN, "max_tokens": 777}, "777"),
     Feature("max_completion_tokens", **_chat(max_completion_tokens=777), mark="777"),
     Feature("no limit", **_chat(), mark=PROMPT),
-    Feature("limit above the model's", {**_PLAIN, "max_tokens": 900_000}, {**_PLAIN, "max_tokens": 900_000}, "900000"),
+    Feature("limit above the model's", {**PLAIN, "max_tokens": 900_000}, {**PLAIN, "max_tokens": 900_000}, "900000"),
     Feature("seed", **_chat(seed=4711), mark="4711"),
     Feature("n", **_chat(n=2), mark={"openai": '"n":2', "google": '"candidateCount":2'}),
     Feature(
@@ -324,14 +325,14 @@ ASKED: tuple[Feature, ...] = (
     Feature("logit_bias", **_chat(logit_bias={"4711": 5}), mark="4711"),
     Feature("frequency_penalty", **_chat(frequency_penalty=0.3125), mark="0.3125"),
     Feature("presence_penalty", **_chat(presence_penalty=0.3125), mark="0.3125"),
-    Feature("user", {**_PLAIN, "user": "mark-user"}, {**_PLAIN, "metadata": {"user_id": "mark-user"}}, "mark-user"),
+    Feature("user", {**PLAIN, "user": "mark-user"}, {**PLAIN, "metadata": {"user_id": "mark-user"}}, "mark-user"),
     Feature("metadata", **_chat(metadata={"mark": "mark-meta"}), mark="mark-meta"),
     Feature("service_tier", **_chat(service_tier="flex"), mark="flex"),
     Feature("store", **_chat(store=True), mark='"store":true'),
     Feature(
         "reasoning_effort",
-        {**_PLAIN, "reasoning_effort": "high"},
-        {**_PLAIN, "output_config": {"effort": "high"}},
+        {**PLAIN, "reasoning_effort": "high"},
+        {**PLAIN, "output_config": {"effort": "high"}},
         {"openai": '"high"', "anthropic": "thinking", "google": "thinkingConfig"},
     ),
     Feature(
@@ -344,7 +345,7 @@ ASKED: tuple[Feature, ...] = (
     Feature(
         "cache mark on the system text",
         asked(PROMPT, {"role": "system", "content": [text("mark", cache_control=EPHEMERAL)]}),
-        {**_PLAIN, "system": [text("mark", cache_control=EPHEMERAL)]},
+        {**PLAIN, "system": [text("mark", cache_control=EPHEMERAL)]},
         "cache_control",
     ),
     Feature(
@@ -355,8 +356,8 @@ ASKED: tuple[Feature, ...] = (
     ),
     Feature(
         "cache mark on a tool",
-        {**_PLAIN, "tools": [{**TOOL, "cache_control": EPHEMERAL}]},
-        {**_PLAIN, "tools": [{**CLAUDE_TOOL, "cache_control": EPHEMERAL}]},
+        {**PLAIN, "tools": [{**TOOL, "cache_control": EPHEMERAL}]},
+        {**PLAIN, "tools": [{**CLAUDE_TOOL, "cache_control": EPHEMERAL}]},
         "cache_control",
     ),
     Feature(
@@ -417,194 +418,5 @@ ASKED: tuple[Feature, ...] = (
             },
         ),
         mark="mark-dump",
-    ),
-)
-
-
-# What providers answer, as the events of a stream.
-
-
-def _openai(*deltas: Json, finish: str = "stop", usage: Json | None = None, **choice: Any) -> list[Json]:
-    top = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    counts = {"prompt_tokens": 2_000, "completion_tokens": 10, "total_tokens": 2_010, **(usage or {})}
-    return [
-        *({**top, "choices": [{"index": 0, "delta": delta, "finish_reason": None, **choice}]} for delta in deltas),
-        {**top, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
-        {**top, "choices": [], "usage": counts},
-    ]
-
-
-def _claude_says(*blocks: Json, stop: str = "end_turn", usage: Json | None = None) -> list[Json]:
-    counts = {"input_tokens": 2_000, "output_tokens": 1, **(usage or {})}
-    message: Json = {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "m",
-        "content": [],
-        "stop_reason": None,
-    }
-    events: list[Json] = [{"type": "message_start", "message": {**message, "usage": counts}}]
-    for index, block in enumerate(blocks):
-        events.append({"type": "content_block_start", "index": index, "content_block": block})
-        events.append({"type": "content_block_stop", "index": index})
-    ended = {"stop_reason": stop, "stop_sequence": None}
-    return [
-        *events,
-        {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 10}},
-        {"type": "message_stop"},
-    ]
-
-
-def _gemini(*parts: Json, finish: str = "STOP", usage: Json | None = None) -> list[Json]:
-    counts = {"promptTokenCount": 2_000, "candidatesTokenCount": 10, "totalTokenCount": 2_010, **(usage or {})}
-    candidate = {"index": 0, "content": {"role": "model", "parts": list(parts)}, "finishReason": finish}
-    return [{"candidates": [candidate], "usageMetadata": counts, "responseId": "r1"}]
-
-
-def _tool_deltas(*ids: str) -> list[Json]:
-    return [{"tool_calls": [{**CALL, "index": index, "id": each}]} for index, each in enumerate(ids)]
-
-
-_GEMINI_CALL = {"functionCall": {"name": "mark_tool", "args": {"mark_property": "a"}}}
-_SAID = {"content": "It is so."}
-
-ANSWERED: tuple[Feature, ...] = (
-    Feature(
-        "text",
-        mark="mark-text",
-        answers={
-            "openai": _openai({"content": "mark-text"}),
-            "anthropic": _claude_says(text("mark-text")),
-            "google": _gemini({"text": "mark-text"}),
-        },
-    ),
-    Feature(
-        "a call",
-        mark="mark_tool",
-        answers={
-            "openai": _openai(*_tool_deltas("call_1"), finish="tool_calls"),
-            "anthropic": _claude_says(CLAUDE_CALL, stop="tool_use"),
-            "google": _gemini(_GEMINI_CALL),
-        },
-    ),
-    Feature(
-        "parallel calls",
-        mark="mark_second",
-        answers={
-            "openai": _openai(
-                *_tool_deltas("call_1"),
-                {
-                    "tool_calls": [
-                        {
-                            "index": 1,
-                            "id": "call_2",
-                            "type": "function",
-                            "function": {"name": "mark_second", "arguments": "{}"},
-                        }
-                    ]
-                },
-                finish="tool_calls",
-            ),
-            "anthropic": _claude_says(
-                CLAUDE_CALL, {**CLAUDE_CALL, "id": "toolu_2", "name": "mark_second"}, stop="tool_use"
-            ),
-            "google": _gemini(_GEMINI_CALL, {"functionCall": {"name": "mark_second", "args": {}}}),
-        },
-    ),
-    Feature(
-        "reasoning",
-        mark="mark-thought",
-        answers={
-            "openai": _openai({"reasoning_content": "mark-thought"}, _SAID),
-            "anthropic": _claude_says(
-                {"type": "thinking", "thinking": "mark-thought", "signature": "c2ln"}, text("It is so.")
-            ),
-            "google": _gemini({"text": "mark-thought", "thought": True}, {"text": "It is so."}),
-        },
-        messages={**_PLAIN, "thinking": {"type": "enabled", "budget_tokens": 1_024}, "max_tokens": 4_000},
-    ),
-    Feature("refusal", mark="mark-refusal", answers={"openai": _openai({"refusal": "mark-refusal"})}),
-    Feature(
-        "cut at the limit",
-        mark={"chat": '"length"', "messages": '"max_tokens"'},
-        answers={
-            "openai": _openai(_SAID, finish="length"),
-            "anthropic": _claude_says(text("It is so."), stop="max_tokens"),
-            "google": _gemini({"text": "It is so."}, finish="MAX_TOKENS"),
-        },
-    ),
-    Feature(
-        "stopped by the content filter",
-        mark={"chat": '"content_filter"', "messages": '"refusal"'},
-        answers={
-            "openai": _openai(_SAID, finish="content_filter"),
-            "anthropic": _claude_says(text("It is so."), stop="refusal"),
-            "google": _gemini({"text": "It is so."}, finish="SAFETY"),
-        },
-    ),
-    Feature(
-        "tokens read from a cache",
-        mark="1717",
-        answers={
-            "openai": _openai(_SAID, usage={"prompt_tokens_details": {"cached_tokens": 1_717}}),
-            "anthropic": _claude_says(text("It is so."), usage={"cache_read_input_tokens": 1_717}),
-            "google": _gemini({"text": "It is so."}, usage={"cachedContentTokenCount": 1_717}),
-        },
-    ),
-    Feature(
-        "tokens written to a cache",
-        mark="1913",
-        answers={
-            "anthropic": _claude_says(text("It is so."), usage={"cache_creation_input_tokens": 1_913}),
-        },
-    ),
-    Feature(
-        "log probabilities",
-        mark={"chat": "-0.3125"},
-        answers={
-            "openai": _openai(
-                _SAID,
-                logprobs={
-                    "content": [{"token": "It", "logprob": -0.3125, "bytes": None, "top_logprobs": []}],
-                    "refusal": None,
-                },
-            ),
-        },
-    ),
-    Feature(
-        "sources",
-        mark={"chat": "https://example.com/mark"},
-        answers={
-            "openai": _openai(
-                {
-                    **_SAID,
-                    "annotations": [
-                        {
-                            "type": "url_citation",
-                            "url_citation": {
-                                "url": "https://example.com/mark",
-                                "title": "m",
-                                "start_index": 0,
-                                "end_index": 2,
-                            },
-                        }
-                    ],
-                }
-            ),
-        },
-    ),
-    Feature(
-        "a picture",
-        mark={"chat": PICTURE},
-        answers={
-            "openai": _openai(
-                {
-                    "content": "Here.",
-                    "images": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}],
-                }
-            ),
-            "google": _gemini({"text": "Here."}, {"inlineData": {"mimeType": "image/png", "data": PICTURE}}),
-        },
     ),
 )

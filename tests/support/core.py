@@ -6,11 +6,14 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from activities.requests.acceptance import Acceptance
 from activities.requests.caches import RouterCache
@@ -23,6 +26,7 @@ from activities.requests.flight import BackgroundTasks, Flight, FlightRegistry
 from activities.requests.recovery import Recovery, snapshot_of
 from activities.requests.sink import ChunkSink
 from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
+from api.gateway.answer import AnswerStream
 from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from infra.crypto.keyring import Keyring
@@ -37,6 +41,8 @@ from tests.support import fakes
 from tests.support.fakes import FakeProviders
 from tests.support.routing_samples import PRINCIPAL, chat_body, plan, router, snapshot, spec, stream
 from tests.support.routing_samples import request as accepted
+
+Client = TestClient[web.Request, web.Application]
 
 A = spec("sim/a", quality_score=0.9)
 B = spec("sim/b", quality_score=0.5)
@@ -224,3 +230,17 @@ def received(text: str = "Simple question", **changes: Any) -> ReceivedRequest:
         received_at=time.monotonic(),
     )
     return replace(plain, **changes)
+
+
+@asynccontextmanager
+async def streaming(core: Core, made: Callable[[web.Request, Core, Submission], AnswerStream]) -> AsyncIterator[Client]:
+    """An HTTP client of the core; every request is the same streamed one, answered by the stream that is `made`."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        submission = await core.submissions.submit(received(fields={"stream": True}))
+        return await made(request, core, submission).run()
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    async with TestClient(TestServer(app)) as client:
+        yield client

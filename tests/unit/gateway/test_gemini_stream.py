@@ -7,38 +7,28 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
+from api.gateway.receive import Submission
 from api.routes.gemini import ArrayStream, EventStream
 from modelpilot.wire.gemini_front_answer import ResponseEncoder
-from tests.support.core import A, Core, failure, received, routed
+from tests.support.core import A, Client, Core, failure, streaming
 from tests.support.routing_samples import stream
 
-Client = TestClient[web.Request, web.Application]
 WORDS = stream("one two three")
 KEEP_ALIVE_S = 0.01
-
-
-@pytest.fixture
-def core() -> Core:
-    """A gateway whose router has nothing to fall back to."""
-    return Core(routed())
 
 
 @pytest.fixture
 async def client(core: Core) -> AsyncIterator[Client]:
     """An HTTP client of it; every request is the same streamed one."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    def made(request: web.Request, core: Core, submission: Submission) -> EventStream | ArrayStream:
         kind = EventStream if request.query.get("alt") == "sse" else ArrayStream
-        submission = await core.submissions.submit(received(fields={"stream": True}))
         encoder = ResponseEncoder(with_thoughts=False)
-        return await kind(request, core.submissions, submission, encoder=encoder, keep_alive_s=KEEP_ALIVE_S).run()
+        return kind(request, core.submissions, submission, encoder=encoder, keep_alive_s=KEEP_ALIVE_S)
 
-    app = web.Application()
-    app.router.add_post("/", handle)
-    async with TestClient(TestServer(app)) as made:
-        yield made
+    async with streaming(core, made) as client:
+        yield client
 
 
 async def responses(client: Client, query: str) -> list[dict[str, Any]]:

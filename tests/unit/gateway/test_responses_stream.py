@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 
+from api.gateway.receive import Submission
 from api.routes.responses import Exchange, ResponsesStream
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.records import RequestKey
@@ -15,32 +15,22 @@ from modelpilot.wire.responses_chain import KeptResponse
 from modelpilot.wire.responses_front_answer import Asked
 from modelpilot.wire.responses_stream import ResponseEncoder
 from modelpilot.wire.responses_tools import Toolbox
-from tests.support.core import A, Core, failure, received, routed
+from tests.support.core import A, Client, Core, failure, streaming
 from tests.support.routing_samples import stream
 
-Client = TestClient[web.Request, web.Application]
 WORDS = stream("one two three")
-
-
-@pytest.fixture
-def core() -> Core:
-    """A gateway whose router has nothing to fall back to."""
-    return Core(routed())
 
 
 @pytest.fixture
 async def client(core: Core) -> AsyncIterator[Client]:
     """An HTTP client of it; every request is the same streamed one."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        submission = await core.submissions.submit(received(fields={"stream": True}))
+    def made(request: web.Request, core: Core, submission: Submission) -> ResponsesStream:
         encoder = ResponseEncoder(Asked(submission.key.request_id, {"model": "router/a"}, 0, lambda kept: ""))
-        return await ResponsesStream(request, core.submissions, submission, encoder=encoder).run()
+        return ResponsesStream(request, core.submissions, submission, encoder=encoder)
 
-    app = web.Application()
-    app.router.add_post("/", handle)
-    async with TestClient(TestServer(app)) as made:
-        yield made
+    async with streaming(core, made) as client:
+        yield client
 
 
 def read(text: str) -> list[dict[str, Any]]:

@@ -11,18 +11,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from api.gateway.answer import SUBMISSIONS
 from api.http.registry import add_routes
 from api.routes import completions
-from tests.support.core import COST_USD, A, Core, failure, routed
+from tests.support.core import COST_USD, A, Core, failure
 from tests.support.management_fakes import FakeStores, bearer
 from tests.support.routing_samples import stream
 
 Client = TestClient[web.Request, web.Application]
 QUESTION: dict[str, Any] = {"model": "router/support", "prompt": ["one", "two"]}
-
-
-@pytest.fixture
-def core() -> Core:
-    """A gateway whose router has nothing to fall back to."""
-    return Core(routed())
 
 
 @pytest.fixture
