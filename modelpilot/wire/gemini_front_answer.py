@@ -7,7 +7,7 @@ from typing import Any
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import Chunk, parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
-from modelpilot.wire.parts import text_of
+from modelpilot.wire.parts import reasoning_of, text_of
 
 # Google has no reason of its own for calls.
 _FINISH_REASONS = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
@@ -64,7 +64,7 @@ class ResponseEncoder:
         if blocks and index in self._thinking:
             self._thinking.discard(index)
             delta = {**delta, "thinking_blocks": [{**block, "thinking": ""} for block in blocks]}
-        elif delta.get("reasoning_content") and not blocks:
+        elif reasoning_of(delta) and not blocks:
             self._thinking.add(index)
         return list(_said(delta, self._with_thoughts))
 
@@ -108,12 +108,11 @@ def _said(message: JsonObject, with_thoughts: bool) -> Iterator[JsonObject]:
 
 def _thoughts(message: JsonObject) -> Iterator[JsonObject]:
     """A signed block has its text, or stands behind it in a stream."""
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
     blocks = [each for each in as_objects(message.get("thinking_blocks")) if each.get("type") == "thinking"]
     for block in blocks:
         signature = _signature(block.get("signature"))
         yield {"text": block.get("thinking") or "", "thought": True, **signature}
-    if not blocks and isinstance(reasoning, str) and reasoning:
+    if not blocks and (reasoning := reasoning_of(message)):
         yield {"text": reasoning, "thought": True}
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
-from modelpilot.wire.parts import REASONING_PARTS
+from modelpilot.wire.parts import REASONING_PARTS, reasoning_of
 from modelpilot.wire.thinking import readable
 from modelpilot.wire.tool_turns import CallIds, in_pairs, joined
 
@@ -237,8 +237,8 @@ def _arguments(arguments: Any) -> str:
 def _carry_reasoning(message: JsonObject, fitted: JsonObject, target: Target) -> None:
     name = target.reasoning_as
     if name is not None and fitted.get("tool_calls"):
-        text = message.get("reasoning_content") or message.get("reasoning")
-        fitted[name] = text if isinstance(text, str) and text.strip() else _NO_REASONING
+        text = reasoning_of(message)
+        fitted[name] = text if text.strip() else _NO_REASONING
     thinking = readable(message.get("thinking_blocks"), target.claude) if target.claude else []
     if thinking and "reasoning_details" not in fitted:
         fitted["reasoning_details"] = [{**_detail_of(block), "index": index} for index, block in enumerate(thinking)]

@@ -130,3 +130,28 @@ def test_a_stream_without_a_chunk_ends_all_the_same() -> None:
     """With the names that the caller gives."""
     last = ResponseEncoder(with_thoughts=False).end("id", "model", modelpilot={"requestId": "r"})
     assert (last["responseId"], last["modelVersion"], last["modelpilot"]) == ("id", "model", {"requestId": "r"})
+
+
+def test_reasoning_in_parts_is_a_thought() -> None:
+    """Mistral's models put it among the parts of the content."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    expected = [{"text": "Hm", "thought": True}, {"text": "Hi"}]
+    whole = completion({"content": [thinking, {"type": "text", "text": "Hi"}]})
+    assert response_of(whole, with_thoughts=True)["candidates"][0]["content"]["parts"] == expected
+    assert response_of(whole, with_thoughts=False)["candidates"][0]["content"]["parts"] == expected[1:]
+    base = {"id": "c", "created": 1, "model": "m"}
+    deltas: list[dict[str, Any]] = [{"content": [thinking]}, {"content": "Hi"}]
+    chunks = [chunk_of(base, [choice_of(delta)]) for delta in deltas]
+    chunks.append(chunk_of(base, [choice_of({}, finish_reason="stop")]))
+    assert streamed(chunks, with_thoughts=True)["candidates"][0]["content"]["parts"] == expected
+
+
+def test_a_thought_under_its_other_name_is_streamed_once() -> None:
+    """OpenRouter says `reasoning`; a signed block behind it brings its signature alone."""
+    base = {"id": "c", "created": 1, "model": "m"}
+    block = {"type": "thinking", "thinking": "Hm", "signature": "c2ln"}
+    deltas: list[dict[str, Any]] = [{"reasoning": "Hm"}, {"thinking_blocks": [block]}, {"content": "So"}]
+    chunks = [chunk_of(base, [choice_of(delta)]) for delta in deltas]
+    chunks.append(chunk_of(base, [choice_of({}, finish_reason="stop")]))
+    parts = streamed(chunks, with_thoughts=True)["candidates"][0]["content"]["parts"]
+    assert parts == [{"text": "Hm", "thought": True, "thoughtSignature": "c2ln"}, {"text": "So"}]

@@ -80,6 +80,7 @@ def test_what_providers_added_goes_to_those_that_take_it(wire: Format, model: st
     [
         ("deepseek-chat", {"reasoning_content": "R"}, "R"),
         ("moonshotai/kimi-k2-thinking", {"reasoning": "R"}, "R"),
+        ("deepseek-chat", {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "R"}]}]}, "R"),
         ("kimi-k2.5", {"thinking_blocks": [SIGNED]}, "(not shown)"),
         ("gpt-5", {"reasoning_content": "R"}, None),
         ("deepseek-r1-distill-llama-70b", {"reasoning_content": "R"}, None),
@@ -90,7 +91,7 @@ def test_reasoning_behind_calls_goes_to_models_that_demand_it(
 ) -> None:
     """They refuse calls without it, also those that another model made; an answer in text needs none."""
     messages = fitted(
-        USER, called("a", **said), result("a"), {"role": "assistant", "content": "x", **said}, model=model
+        USER, called("a", **said), result("a"), {"role": "assistant", **said, "content": "x"}, model=model
     )
     assert [message.get("reasoning_content") for message in messages] == [None, wanted, None, None]
 
