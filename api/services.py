@@ -17,6 +17,7 @@ from modelpilot.management.resources import (
     RouterRepository,
 )
 from modelpilot.requests.records import Principal
+from modelpilot.routing.aliases import KnownAliases
 
 ChangeKind = Literal["router", "model", "provider", "api_key"]
 
@@ -54,15 +55,19 @@ def _never() -> bool:
     return False
 
 
+async def _no_aliases(user_id: str) -> KnownAliases:
+    return KnownAliases({})
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The application's collaborators and settings.
 
     `on_change(kind, user_id, id)` drops this process's own caches after a write; other processes hear of it through
     the database. `admission` decides which requests that run a model may come in, `connections` how many connections
-    there may be and how idle. `check_base_url` raises InvalidRequest for a provider address that may not be called.
-    `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true from SIGTERM on.
-    `site_url` is where the analytics site is.
+    there may be and how idle. `aliases` has the names that an owner's routers and models go by. `check_base_url` raises
+    InvalidRequest for a provider address that may not be called. `extra_routes` register routes of other packages with
+    `registry.add_routes`. `draining` is true from SIGTERM on. `site_url` is where the analytics site is.
     """
 
     authenticator: Authenticator
@@ -71,6 +76,7 @@ class Services:
     providers: ProviderRepository
     keys: ApiKeyRepository
     audit: AuditRepository
+    aliases: Callable[[str], Awaitable[KnownAliases]] = _no_aliases
     check_base_url: Callable[[str], None] = _accept_url
     on_change: Callable[[ChangeKind, str, str], None] = _ignore_change
     health_checks: Sequence[HealthCheck] = ()

@@ -133,7 +133,14 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         mac=adapters.keyring.mac,
     )
 
-    register = partial(_register, settings=settings, adapters=adapters, submissions=submissions, registry=registry)
+    register = partial(
+        _register,
+        settings=settings,
+        adapters=adapters,
+        submissions=submissions,
+        registry=registry,
+        background=background,
+    )
     services = _services(settings, adapters, draining, register)
     services.admission.backlog = lambda: adapters.postgres.seen
     app = create_app(services)
@@ -141,13 +148,26 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
 
 
 def _register(
-    app: web.Application, *, settings: Settings, adapters: Adapters, submissions: Submissions, registry: FlightRegistry
+    app: web.Application,
+    *,
+    settings: Settings,
+    adapters: Adapters,
+    submissions: Submissions,
+    registry: FlightRegistry,
+    background: BackgroundTasks,
 ) -> None:
     app[SUBMISSIONS], app[requests.REGISTRY], app[requests.LEDGER] = submissions, registry, adapters.ledger
     app[health.HEALTH] = adapters.deployments
     health.publish(adapters.deployments)
     app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
-    embedder = EmbeddingCaller(adapters.clients, adapters.configuration, adapters.deployments)
+    embedder = EmbeddingCaller(
+        adapters.clients,
+        adapters.configuration,
+        adapters.deployments,
+        ledger=adapters.ledger,
+        mac=adapters.keyring.mac,
+        background=background,
+    )
     app[embeddings.EMBEDDINGS] = embeddings.EmbeddingAccess(adapters.configuration, embedder)
     _set_learning(app, adapters)
     app[responses.RESPONSES] = adapters.responses
@@ -196,6 +216,7 @@ def _services(
         providers=PostgresProviderRepository(database, adapters.keyring),
         keys=adapters.keys,
         audit=PostgresAuditRepository(database),
+        aliases=adapters.configuration.aliases,
         check_base_url=address_rule(settings).check_url,
         on_change=cache_dropper(adapters.configuration, adapters.authenticator),
         health_checks=health_checks(adapters.postgres, adapters.health, adapters.milvus),

@@ -146,7 +146,7 @@ async def _restore(parts: Parts, scope: HistoryScope, version: int, actor: str) 
     wanted = next((one.body for one in kept if one.version == version), None)
     if wanted is None:
         raise NotFound(f"router {scope.router_id!r} has no version {version}")
-    await check_router(parts.models, scope.user_id, wanted)
+    await check_router(parts.routers, parts.models, scope.user_id, wanted)
     return (await parts.routers.put(scope.user_id, wanted, actor)).version
 
 

@@ -16,6 +16,7 @@ from modelpilot.learning.estimation import FittedPredictor
 from modelpilot.learning.refit import PredictorStore, ServedPredictor
 from modelpilot.requests.ports import ConfigurationSource
 from modelpilot.requests.records import HistoryScope, ProviderEndpoint, RouterSnapshot
+from modelpilot.routing.aliases import KnownAliases
 
 log = structlog.get_logger(__name__)
 
@@ -166,18 +167,23 @@ class RouterCache:
         self, source: ConfigurationSource, ttl_s: float = 300.0, on_drop: Callable[..., None] | None = None
     ) -> None:
         self._source, self._on_drop = source, on_drop
-        self._routers: SingleFlightCache[tuple[str, str, str], RouterSnapshot] = SingleFlightCache(ttl_s)
+        self._routers: SingleFlightCache[tuple[str, ...], RouterSnapshot] = SingleFlightCache(ttl_s)
         self._endpoints: SingleFlightCache[tuple[str, str, int], ProviderEndpoint] = SingleFlightCache(ttl_s)
+        self._aliases: SingleFlightCache[str, KnownAliases] = SingleFlightCache(ttl_s)
 
     async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
         """The router as it was at most a TTL ago."""
         key = ("router", user_id, router_id)
         return await self._routers.get(key, lambda: self._source.router_snapshot(user_id, router_id))
 
-    async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
+    async def direct_snapshot(self, user_id: str, model_id: str, *fallbacks: str) -> RouterSnapshot:
         """The synthetic router of a model that is called directly."""
-        key = ("model", user_id, model_id)
-        return await self._routers.get(key, lambda: self._source.direct_snapshot(user_id, model_id))
+        key = ("model", user_id, model_id, *fallbacks)
+        return await self._routers.get(key, lambda: self._source.direct_snapshot(user_id, model_id, *fallbacks))
+
+    async def aliases(self, user_id: str) -> KnownAliases:
+        """The names that this owner's routers and models go by."""
+        return await self._aliases.get(user_id, lambda: self._source.aliases(user_id))
 
     async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
         """The provider's address with one of its keys."""
@@ -191,10 +197,11 @@ class RouterCache:
         """
         if self._on_drop is not None:
             self._on_drop(kind, user_id, item_id)
+        everyone = not kind or not user_id
+        self._aliases.drop(lambda key, _: everyone or key == user_id)
         if kind == "router":
             self._routers.drop(lambda key, _: key == ("router", user_id, item_id))
             return
-        everyone = not kind or not user_id
         self._routers.drop(lambda key, _: everyone or key[1] == user_id)
         self._endpoints.drop(lambda key, _: everyone or key[0] == user_id)
 

@@ -2,54 +2,151 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
-from modelpilot.errors import InvalidRequest
+from activities.requests.failures import failed_outcome
+from activities.requests.flight import BackgroundTasks
+from activities.requests.recording import Mac, prompt_hash
+from modelpilot.chat.text import CHARACTERS_PER_TOKEN
+from modelpilot.errors import DependencyUnavailable, InvalidRequest, Overloaded
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import Manners
-from modelpilot.requests.outcome import Attempt, ProviderError
-from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients
-from modelpilot.requests.records import RouterSnapshot
+from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Usage
+from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients, Ledger
+from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot
+from modelpilot.wire.chunks import parse_usage
+from modelpilot.wire.jsonb import dump
 
 # Calls of one request, each at another deployment.
 MAXIMUM_CALLS = 3
+NOTHING_USED = Usage()
+
+
+# A paid answer waits no longer for its row, which is then written behind it.
+LONGEST_WAIT_S = 5.0
+RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """How a request for embeddings ended: with the answer of the last attempt, or with its error."""
+class EmbeddingRequest:
+    """Who asks for embeddings and what, in OpenAI's shape without `model`; `received_at` is monotonic seconds."""
 
-    attempts: tuple[Attempt, ...]
+    key: RequestKey
+    router_id: str | None
+    api_key_id: str | None
+    body: dict[str, Any]
+    received_at: float
+    tags: Mapping[str, str] = field(default_factory=dict)
+    end_user: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What is to be embedded."""
+        given = self.body.get("input")
+        return given if isinstance(given, str) else dump(given).decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class _Made:
+    """What was called so far, and what came of the last call."""
+
+    attempts: list[Attempt] = field(default_factory=list)
     answer: dict[str, Any] | None = None
     error: ProviderError | None = None
 
 
 class EmbeddingCaller:
-    """Calls embedding models. What it learns about deployments it shares with everybody who calls models."""
+    """Calls embedding models, and records each request. What it learns about deployments it shares with everybody who
+    calls models."""
 
-    def __init__(self, clients: EmbeddingClients, configuration: ConfigurationSource, health: DeploymentHealth) -> None:
+    def __init__(
+        self,
+        clients: EmbeddingClients,
+        configuration: ConfigurationSource,
+        health: DeploymentHealth,
+        *,
+        ledger: Ledger,
+        mac: Mac,
+        background: BackgroundTasks,
+    ) -> None:
         self._clients, self._configuration = clients, configuration
         self._balancer = LoadBalancer(configuration, health)
+        self._ledger, self._mac, self._background = ledger, mac, background
 
-    async def embed(self, snapshot: RouterSnapshot, spec: ModelSpec, body: dict[str, Any]) -> Embedded:
-        """The embeddings of an OpenAI-shaped `body`. Raises InvalidRequest where no provider of the model has any, and
-        what the configuration raises."""
+    async def embed(self, snapshot: RouterSnapshot, spec: ModelSpec, asked: EmbeddingRequest) -> RequestRecord:
+        """The row of the request, with its answer, once it is recorded (or after a while, and then it says so).
+
+        Raises InvalidRequest where no provider of the model has any, and what the configuration raises.
+        """
         deployments = snapshot.deployments(spec, None, self._why_no_embeddings)
         if deployments.why_none is not None:
             raise InvalidRequest(f"model: {deployments.why_none}", param="model")
-        ended = Embedded(())
-        target: Target | None = self._balancer.choose(snapshot.user_id, spec.id, deployments.usable)
+        made = _Made()
+        try:
+            await self._call_in_turn(snapshot, spec, deployments.usable, asked, made)
+        finally:  # also where the client leaves, or a provider is taken away meanwhile
+            record = self._record(snapshot, spec, asked, made)
+            committing = self._background.spawn(self._commit(record)) if made.attempts else None
+        if committing is None:
+            return record
+        await asyncio.wait({committing}, timeout=LONGEST_WAIT_S)
+        return record if committing.done() else replace(record, degraded=("ledger",))
+
+    async def _call_in_turn(
+        self,
+        snapshot: RouterSnapshot,
+        spec: ModelSpec,
+        usable: Sequence[Deployment],
+        asked: EmbeddingRequest,
+        made: _Made,
+    ) -> None:
+        target: Target | None = self._balancer.choose(snapshot.user_id, spec.id, usable)
         tried: list[Deployment] = []
         while target is not None:
             tried.append(target.deployment)
-            ended = await self._call(target, body, ended.attempts, alone=len(deployments.usable) == 1)
-            again = len(tried) < MAXIMUM_CALLS and speaks_of_deployment(ended.attempts[-1])
-            target = self._balancer.elsewhere(target, deployments.usable, tried) if again else None
-        return ended
+            await self._call(target, spec, asked, made, alone=len(usable) == 1)
+            again = len(tried) < MAXIMUM_CALLS and speaks_of_deployment(made.attempts[-1])
+            target = self._balancer.elsewhere(target, usable, tried) if again else None
+
+    def _record(self, snapshot: RouterSnapshot, spec: ModelSpec, asked: EmbeddingRequest, made: _Made) -> RequestRecord:
+        outcome = _outcome(spec, made)
+        elapsed_ms, now = (time.monotonic() - asked.received_at) * 1_000.0, time.time()
+        return RequestRecord(
+            key=asked.key,
+            router_id=asked.router_id,
+            api_key_id=asked.api_key_id,
+            config_version=snapshot.version,
+            created_at=now - elapsed_ms / 1_000.0,
+            completed_at=now,
+            outcome=outcome,
+            overhead_ms=max(elapsed_ms - outcome.latency_ms, 0.0),
+            request_type="embedding",
+            stream=False,
+            decision={},
+            propensity=1.0,
+            explored=False,
+            fallback_used=False,
+            prompt_hash=prompt_hash(self._mac, asked.key.user_id, asked.router_id, asked.text),
+            tags=dict(asked.tags),
+            end_user=asked.end_user,
+            purpose="embedding",
+        )
+
+    async def _commit(self, record: RequestRecord) -> None:
+        # The vectors are the client's: what is kept is what they cost.
+        written = replace(record, outcome=replace(record.outcome, answer=None))
+        while True:
+            try:
+                await self._ledger.record(written)
+                return
+            except (DependencyUnavailable, Overloaded):
+                await asyncio.sleep(RETRY_S)
 
     def _why_no_embeddings(self, kind: ProviderKind | None, _: Manners) -> str | None:
         try:
@@ -60,24 +157,57 @@ class EmbeddingCaller:
         return None
 
     async def _call(
-        self, target: Target, body: dict[str, Any], earlier: tuple[Attempt, ...], *, alone: bool
-    ) -> Embedded:
+        self, target: Target, spec: ModelSpec, asked: EmbeddingRequest, made: _Made, *, alone: bool
+    ) -> None:
         deployment, health = target.deployment, self._balancer.health
         endpoint = await self._configuration.endpoint(target.user_id, deployment.provider, deployment.key_index)
-        call = _Call(target, len(earlier), health.clock())
+        client, call = self._clients.embedder_for(endpoint.kind), _Call(target, len(made.attempts), health.clock())
+        made.answer = made.error = None
         try:
-            answer = await self._clients.embedder_for(endpoint.kind).embed(endpoint, deployment.provider_model, body)
+            made.answer = await client.embed(endpoint, deployment.provider_model, {"model": spec.id, **asked.body})
         except ProviderError as error:
-            failed = call.attempt("error", error)
+            made.error = error
+            made.attempts.append(failed := call.attempt("error", error=error))
             wait_s, refused = error.retry_after_s, error.refused
             await self._balancer.learn(target, failed, call.began_s, retry_after_s=wait_s, refused=refused, alone=alone)
-            return Embedded((*earlier, failed), error=error)
         except asyncio.CancelledError:
-            health.record(target, call.attempt("canceled"), call.began_s)
+            made.attempts.append(canceled := call.attempt("canceled"))
+            health.record(target, canceled, call.began_s)
             raise
-        done = call.attempt("ok")
-        await self._balancer.learn(target, done, call.began_s, retry_after_s=None, refused=None, alone=alone)
-        return Embedded((*earlier, done), answer)
+        else:
+            usage = _usage(made.answer, asked)
+            made.attempts.append(done := call.attempt("ok", usage, _cost_usd(spec, usage)))
+            await self._balancer.learn(target, done, call.began_s, retry_after_s=None, refused=None, alone=alone)
+
+
+def _usage(answer: dict[str, Any], asked: EmbeddingRequest) -> Usage:
+    said = parse_usage(answer.get("usage")).input_tokens
+    return Usage(input_tokens=said or int(len(asked.text) / CHARACTERS_PER_TOKEN) + 1)
+
+
+def _cost_usd(spec: ModelSpec, usage: Usage) -> float | None:
+    # There is no output, so its price need not be known.
+    return call_cost_usd(spec.model_copy(update={"cost_per_output_token": spec.cost_per_output_token or 0.0}), usage)
+
+
+def _outcome(spec: ModelSpec, made: _Made) -> Outcome:
+    attempts = tuple(made.attempts)
+    if made.error is not None:
+        return failed_outcome(attempts, made.error, can_fall_back=False)
+    if made.answer is None:
+        provider = attempts[-1].provider if attempts else spec.provider
+        return Outcome("canceled", spec.id, provider, attempts, error_code="request_canceled")
+    last = attempts[-1]
+    return Outcome(
+        "completed",
+        spec.id,
+        last.provider,
+        attempts,
+        answer=made.answer,
+        finish_reason="stop",
+        usage=last.usage,
+        cost_usd=last.cost_usd,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +220,13 @@ class _Call:
     started_at: float = field(default_factory=time.time)
     began: float = field(default_factory=time.perf_counter)
 
-    def attempt(self, status: Literal["ok", "error", "canceled"], error: ProviderError | None = None) -> Attempt:
+    def attempt(
+        self,
+        status: Literal["ok", "error", "canceled"],
+        usage: Usage = NOTHING_USED,
+        cost_usd: float | None = 0.0,
+        error: ProviderError | None = None,
+    ) -> Attempt:
         """What became of it."""
         deployment = self.target.deployment
         return Attempt(
@@ -101,7 +237,8 @@ class _Call:
             error_type=error.error_type if error else None,
             http_status=error.http_status if error else None,
             latency_ms=(time.perf_counter() - self.began) * 1_000.0,
-            cost_usd=None if status == "ok" else 0.0,
+            usage=usage,
+            cost_usd=None if status == "canceled" else cost_usd,
             started_at=self.started_at,
             deployment=deployment.label,
         )

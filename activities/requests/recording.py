@@ -16,9 +16,9 @@ from modelpilot.requests.route_request import RouteRequestInput
 Mac = Callable[[str, bytes], bytes]
 
 
-def prompt_hash(mac: Mac, request: RouteRequestInput, text: str) -> str:
+def prompt_hash(mac: Mac, user_id: str, router_id: str | None, text: str) -> str:
     """HMAC(user, router, normalized prompt): equal for the same prompt, useless to anybody without the keyring."""
-    parts = (request.user_id, request.router_id or "", normalized_prompt(text))
+    parts = (user_id, router_id or "", normalized_prompt(text))
     return mac("prompt", "\x00".join(parts).encode("utf-8", "surrogatepass")).hex()[:32]
 
 
@@ -47,10 +47,11 @@ def build_record(
         propensity=float(request.decision.get("propensity", 1.0)),
         explored=bool(request.decision.get("explored", False)),
         fallback_used=outcome.status == "completed" and outcome.model != request.plan.model,
-        prompt_hash=prompt_hash(mac, request, profile.text),
+        prompt_hash=prompt_hash(mac, request.user_id, request.router_id, profile.text),
         degraded=degraded,
         tags=request.tags,
         session_id=request.session_id,
+        end_user=request.end_user,
         carbon_g=carbon_g(outcome.attempts, request.plan.specs),
         stored_body=profile.body if request.store_prompts else None,
     )
@@ -84,7 +85,7 @@ def without_text(record: RequestRecord) -> RequestRecord:
     """The record with nothing but what the row must have, where the ledger cannot take the whole of it."""
     attempts = tuple(replace(attempt, message=None) for attempt in record.outcome.attempts)
     outcome = replace(record.outcome, answer=None, error_message=None, attempts=attempts)
-    return replace(record, outcome=outcome, decision={}, tags={}, session_id=None, stored_body=None)
+    return replace(record, outcome=outcome, decision={}, tags={}, session_id=None, end_user=None, stored_body=None)
 
 
 def answering_attempt(outcome: Outcome) -> Attempt | None:

@@ -11,7 +11,7 @@ from aiohttp import web
 from activities.requests.delivery import rest_of
 from activities.requests.failures import outcome_error
 from api.gateway.admission import TICKET
-from api.gateway.described import Headers, answer_headers, modelpilot_object
+from api.gateway.described import Headers, answer_headers, modelpilot_object, with_cost
 from api.gateway.receive import ReceivedRequest, Submission
 from api.gateway.submit import Submissions
 from api.http.errors import ErrorView, describe, openai_envelope
@@ -21,6 +21,7 @@ from modelpilot.errors import ModelPilotError, NotFound
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey, RequestRecord
 from modelpilot.wire.chunks import Chunk, as_chunks
+from modelpilot.wire.identity import CHAT, Renamed
 from modelpilot.wire.jsonb import dump
 
 SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
@@ -56,6 +57,7 @@ class AnswerStream(ABC):
     keep_alive_s: float = field(default=KEEP_ALIVE_S, kw_only=True)
     client_stalls_s: float = field(default=CLIENT_STALLS_S, kw_only=True)
     headers: Headers = field(default_factory=dict, kw_only=True)
+    _answered_by: str | None = field(default=None, init=False)
     _response: web.StreamResponse | None = field(default=None, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time, init=False)
@@ -79,6 +81,18 @@ class AnswerStream(ABC):
         """What keeps a silent connection open."""
         return _COMMENT
 
+    @property
+    def model(self) -> str:
+        """Who answers, as far as that is known."""
+        flight = self.submission.flight
+        writer = flight.sink.transcript.model if flight is not None and flight.sink is not None else None
+        return self._answered_by or writer or (flight.request.plan.model if flight is not None else "")
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return self.submission.key.request_id
+
     async def run(self) -> web.StreamResponse:
         """Write the whole stream. Raises the outcome's error where nothing was written yet."""
         self._moved_s = self._clock()
@@ -99,6 +113,7 @@ class AnswerStream(ABC):
             described = {"requestId": key.request_id, "workflowId": key.workflow_id}
             return await self._close(self.failing(describe(error), described))
         missing, outcome = self._missing(record.outcome)
+        self._answered_by = outcome.model
         described = modelpilot_object(record, outcome, explain=self.explain)
         if outcome.status != "completed":
             return await self._fail(outcome, record, described)
@@ -202,32 +217,41 @@ class ChatStream(AnswerStream):
 
     can_restart = True
     include_usage: bool = field(default=False, kw_only=True)
+    id_prefix: ClassVar[str] = CHAT
     _held: Chunk | None = field(default=None, init=False)  # our object goes onto it when nothing follows
+    _renamed: Renamed | None = field(default=None, init=False)
 
     def encode(self, chunks: list[Chunk]) -> bytes:
-        """All chunks, each as the bytes that it came in; one that may be the last is held back."""
+        """All chunks, each as the bytes that it came in but for id and model; one that may be the last is held back."""
         ready: list[bytes] = []
+        renamed = self._names()
         for chunk in chunks:
             last = chunk.text is None and _may_be_last(chunk.data)
             if last and _is_usage_only(chunk.data) and not self.include_usage:
                 continue
             if self._held is not None:
-                ready += (_DATA, self._held.json, _END)
+                ready += (_DATA, renamed.json_of(self._held), _END)
                 self._held = None
             if last:
                 self._held = chunk
             else:
-                ready += (_DATA, chunk.raw or chunk.json, _END)
+                ready += (_DATA, renamed.json_of(chunk), _END)
         return b"".join(ready)
+
+    def _names(self) -> Renamed:
+        if self._renamed is None or self._renamed.names["model"] != self.model:
+            self._renamed = Renamed(f"{self.id_prefix}{self.request_id}", self.model)
+        return self._renamed
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """The last chunk with our object, and `[DONE]`."""
         last = self._held or Chunk(_empty_chunk(record))
-        return _DATA + last.json_with(modelpilot=described) + _END + _DONE
+        priced = {"usage": with_cost(last.data, described)["usage"]} if last.data.get("usage") else {}
+        return _DATA + self._names().json_with(last, **priced, modelpilot=described) + _END + _DONE
 
     def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
         """The chunk held back, then the error; no `[DONE]`."""
-        held = _DATA + self._held.json + _END if self._held is not None else b""
+        held = _DATA + self._names().json_of(self._held) + _END if self._held is not None else b""
         return held + event({**openai_envelope(view), "modelpilot": described})
 
 
@@ -242,10 +266,8 @@ def _is_usage_only(chunk: dict[str, Any]) -> bool:
 
 def _empty_chunk(record: RequestRecord) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{record.key.request_id}",
         "object": "chat.completion.chunk",
         "created": int(record.created_at),
-        "model": record.outcome.model,
         "choices": [],
     }
 
@@ -268,13 +290,15 @@ class StreamMaker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How answers look: `whole` makes the body of a completion, without our object; `headers` are further ones.
+    """How answers look: `whole` makes the body of a completion, without our object; `names` are the fields with the
+    answer's id (of the request's) and the model's; `headers` are further ones.
 
     `begun` hears of the request before anything is answered; `described` has the last word on our object.
     """
 
     whole: Callable[[dict[str, Any]], dict[str, Any]]
     stream: StreamMaker
+    names: Callable[[str, str], dict[str, Any]] = lambda request_id, model: {"id": CHAT + request_id, "model": model}
     headers: Callable[[str], Headers] = lambda request_id: {}
     begun: Callable[[RequestKey], Awaitable[None]] | None = None
     described: Callable[[dict[str, Any]], dict[str, Any]] = lambda described: described
@@ -313,7 +337,9 @@ async def _whole(request: web.Request, submission: Submission, form: Format) -> 
     outcome = record.outcome
     described = form.described(modelpilot_object(record, outcome, explain=_wants_explanation(request)))
     headers = {**answer_headers(record, outcome), **form.headers(record.key.request_id)}
-    return json_response({**form.whole(completion), "modelpilot": described}, headers=headers)
+    names = form.names(record.key.request_id, outcome.model)
+    body = {**with_cost(form.whole(completion), described), **names, "modelpilot": described}
+    return json_response(body, headers=headers)
 
 
 async def _stream(request: web.Request, submission: Submission, form: Format) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from typing import Any
 from activities.requests.failures import attempt_summary
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
+from modelpilot.wire.identity import CHAT, renamed
 
 Headers = dict[str, str]
 
@@ -42,6 +43,12 @@ def _segments(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
+def with_cost(body: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """The body with what its answer cost (USD, null: unknown) in its `usage`, where OpenRouter's clients look."""
+    usage = body.get("usage")
+    return {**body, "usage": {**usage, "cost": described.get("costUsd")}} if isinstance(usage, dict) else body
+
+
 def answer_headers(record: RequestRecord, outcome: Outcome) -> Headers:
     """The headers of a whole answer."""
     headers = {
@@ -73,7 +80,10 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
         "success": outcome.success,
         "quality": outcome.quality,
         "tags": record.tags,
-        "answer": outcome.answer,
+        "userId": record.end_user,
+        "sessionId": record.session_id,
+        "purpose": record.purpose,
+        "answer": outcome.answer and renamed(outcome.answer, CHAT + record.key.request_id, outcome.model),
     }
     if outcome.status != "completed":
         view["error"] = {"code": outcome.error_code, "message": outcome.error_message}

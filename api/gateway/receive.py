@@ -3,6 +3,7 @@
 import hashlib
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,14 +14,17 @@ from activities.requests.flight import Flight
 from activities.requests.sink import ChunkSink
 from api.http.bodies import validate
 from api.http.middleware import PRINCIPAL
+from api.services import SERVICES
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest, PermissionDenied
 from modelpilot.requests.outcome import INLINE_LIMIT_BYTES
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
+from modelpilot.routing.aliases import Target
+from modelpilot.routing.preferences import Preferences
+from modelpilot.routing.router import ROUTER_PREFIX
 from modelpilot.wire.jsonb import dump
 
-ROUTER_PREFIX = "router/"
 _MAX_KEY_CHARACTERS = 255
 # It becomes part of a workflow id and of URLs.
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -39,6 +43,7 @@ class ReceivedRequest:
     received_at: float  # monotonic seconds
     idempotency_key: str | None = None
     client_name: str | None = None  # the client's own x-request-id
+    preferences: Preferences | None = None
     is_repeat: bool = False  # an official SDK's automatic retry
 
     @property
@@ -63,9 +68,9 @@ class Translated:
         format but OpenAI's."""
         return cls(dump(chat), chat, validate(chat, ChatBody))
 
-    def received(self, request: web.Request, received_at: float) -> ReceivedRequest:
+    async def received(self, request: web.Request, received_at: float) -> ReceivedRequest:
         """The request to submit; see `receive`."""
-        return receive(request, None, self.raw, self.chat, self.checked, received_at)
+        return await receive(request, None, self.raw, self.chat, self.checked, received_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +83,19 @@ class Submission:
     owned: bool = False
 
 
-def receive(
+async def receive(
     request: web.Request, router_id: str | None, raw: bytes, body: dict[str, Any], checked: ChatBody, received_at: float
 ) -> ReceivedRequest:
     """The request to submit; `raw` is what the workflow keeps and `body` what it says. Without a `router_id` the body's
-    `model` names the target. Raises InvalidRequest, PermissionDenied.
+    `model` names the target. Raises InvalidRequest, PermissionDenied, DependencyUnavailable.
     """
-    model_id = None
+    model_id, principal = None, request[PRINCIPAL]
+    named = [each for each in checked.named() if router_id is None or each[0] != "model"]
     if router_id is None:
-        router_id, model_id = _target(checked)
-    principal = request[PRINCIPAL]
+        if not named:
+            raise InvalidRequest.at("model", "router/{routerId} or a model of the catalogue was expected")
+        target = await target_of(request, named.pop(0)[1])
+        router_id, model_id = (target.id, None) if target.kind == "router" else (None, target.id)
     check_allowed(principal, router_id)
     return ReceivedRequest(
         principal=principal,
@@ -99,6 +107,7 @@ def receive(
         received_at=received_at,
         idempotency_key=_idempotency_key(request),
         client_name=_client_name(request),
+        preferences=await _preferences(request, checked, named, model_id),
         is_repeat=request.headers.get("x-stainless-retry-count", "0") not in ("", "0"),
     )
 
@@ -130,8 +139,9 @@ def open_flight(
         stream=decided.profile.stream,
         api_key_id=received.principal.api_key_id,
         store_prompts=router.store_prompts,
-        tags=decided.profile.options.tags,
+        tags=dict(decided.profile.tags),
         session_id=decided.profile.options.session_id,
+        end_user=decided.profile.end_user,
     )
     return Flight(
         request=request,
@@ -148,13 +158,27 @@ def open_flight(
     )
 
 
-def _target(checked: ChatBody) -> tuple[str | None, str | None]:
-    """`router/{id}` routes; anything else is a model of the catalogue."""
-    if not checked.model:
-        raise InvalidRequest("model: router/{routerId} or a model of the catalogue was expected", param="model")
-    if checked.model.startswith(ROUTER_PREFIX):
-        return checked.model.removeprefix(ROUTER_PREFIX), None
-    return None, checked.model
+async def _preferences(
+    request: web.Request, checked: ChatBody, named: Sequence[tuple[str, str]], model_id: str | None
+) -> Preferences | None:
+    """What the request prefers; `named` are the models that are to stand in for the first. None: nothing."""
+    if not named and checked.provider is None:
+        return None
+    fallbacks: dict[str, str] = {}
+    for field, name in named:
+        target = await target_of(request, name)
+        if target.kind == "router":
+            raise InvalidRequest.at(field, "a router cannot stand in for a model; name models")
+        if target.id != model_id:
+            fallbacks.setdefault(target.id, field)
+    return Preferences(tuple((field, name) for name, field in fallbacks.items()), checked.provider)
+
+
+async def target_of(request: web.Request, name: str) -> Target:
+    """Whom the caller means by the `model` that it sends. Raises DependencyUnavailable."""
+    if name.startswith(ROUTER_PREFIX):  # the usual case needs no aliases
+        return Target("router", name.removeprefix(ROUTER_PREFIX))
+    return (await request.app[SERVICES].aliases(request[PRINCIPAL].user_id)).resolve(name)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -19,13 +19,13 @@ from modelpilot.errors import (
     Conflict,
     DependencyUnavailable,
     IdempotencyMismatch,
-    InvalidRequest,
     ModelPilotError,
     NotFound,
 )
 from modelpilot.requests.outcome import INLINE_LIMIT_BYTES
 from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import NameKind, RequestKey, RequestRecord, Reservation, RouterSnapshot
+from modelpilot.routing.preferences import followed
 
 # Between two looks for the end of a request that another process carries.
 POLL_S = 0.25
@@ -213,11 +213,16 @@ class Submissions:
 
     def _loader(self, received: ReceivedRequest) -> Callable[[], Awaitable[RouterSnapshot]]:
         user_id, router_id, model_id = received.principal.user_id, received.router_id, received.model_id
-        if router_id is not None:
-            return lambda: self._configuration.router_snapshot(user_id, router_id)
-        if model_id is None:
-            raise InvalidRequest("model: name a router (router/{id}) or a model of the catalogue", param="model")
-        return lambda: self._configuration.direct_snapshot(user_id, model_id)
+        wanted, configuration = received.preferences, self._configuration
+
+        async def load() -> RouterSnapshot:
+            if router_id is not None:
+                found = await configuration.router_snapshot(user_id, router_id)
+            else:
+                found = await configuration.direct_snapshot(user_id, model_id or "", *(wanted.names if wanted else ()))
+            return found if wanted is None else followed(found, wanted)
+
+        return load
 
     async def ended(self, submission: Submission) -> RequestRecord:
         """The terminal row with its outcome, wherever the request is carried. Raises what refused it."""

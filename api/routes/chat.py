@@ -70,7 +70,7 @@ async def _serve(request: web.Request, received: ReceivedRequest) -> web.StreamR
 async def _received(request: web.Request, router_id: str | None) -> ReceivedRequest:
     received_at = time.monotonic()
     raw, body, checked = await read_with(request, _checked)
-    return receive(request, router_id, raw, body, checked, received_at)
+    return await receive(request, router_id, raw, body, checked, received_at)
 
 
 def _checked(raw: bytes) -> tuple[bytes, dict[str, Any], ChatBody]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from api.gateway.admission import TICKET, admitted
 from api.gateway.answer import SUBMISSIONS, ChatStream, Format, answer, completed
-from api.gateway.described import answer_headers, modelpilot_object
+from api.gateway.described import answer_headers, modelpilot_object, with_cost
 from api.gateway.receive import ReceivedRequest, Submission, Translated
 from api.http.bodies import parse_object, read_with, validate
 from api.http.middleware import REQUEST_ID
@@ -30,6 +30,7 @@ from modelpilot.wire.completions_front import (
     merged,
     prompts_of,
 )
+from modelpilot.wire.identity import TEXT
 from modelpilot.wire.jsonb import as_object
 
 
@@ -53,12 +54,12 @@ async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     body, asked = await read_with(request, _translated)
     echoes = [prompt if body.get("echo") else "" for prompt, _ in asked]
-    received = [translated.received(request, received_at) for _, translated in asked]
+    received = [await translated.received(request, received_at) for _, translated in asked]
     if len(received) > 1:
         return await _answer_all(request, received, echoes)
     include_usage = bool(as_object(body.get("stream_options")).get("include_usage"))
     stream = partial(TextStream, chunks=TextChunks(echoes[0]), include_usage=include_usage)
-    return await answer(request, received[0], Format(whole=partial(completion_of, echo=echoes[0]), stream=stream))
+    return await answer(request, received[0], Format(partial(completion_of, echo=echoes[0]), stream, _names))
 
 
 def _translated(raw: bytes) -> tuple[dict[str, Any], list[tuple[str, Translated]]]:
@@ -87,7 +88,14 @@ async def _answer_all(
         for number, ((_, completion), echo) in enumerate(zip(ended, echoes, strict=True))
     ]
     headers = answer_headers(records[0], records[0].outcome)
-    return json_response({**merged(texts), "modelpilot": _described(records)}, headers=headers)
+    described = _described(records)
+    names = _names(records[0].key.request_id, records[0].outcome.model)
+    answer = {**with_cost(merged(texts), described), **names, "modelpilot": described}
+    return json_response(answer, headers=headers)
+
+
+def _names(request_id: str, model: str) -> dict[str, Any]:
+    return {"id": TEXT + request_id, "model": model}
 
 
 def _named(received: ReceivedRequest, number: int) -> ReceivedRequest:
@@ -110,6 +118,7 @@ class TextStream(ChatStream):
     """OpenAI's old stream of texts."""
 
     can_restart = False
+    id_prefix = TEXT
     chunks: TextChunks = field(kw_only=True)
 
     def encode(self, chunks: list[Chunk]) -> bytes:

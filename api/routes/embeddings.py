@@ -1,34 +1,34 @@
 """`POST /v1/embeddings`: OpenAI's shape, for models of the catalogue with the capability `embeddings`.
 
-It calls the provider directly: no workflow, no row and no fallback, since a repeat costs little and spoils nothing. The
-deployments of the model stand in for each other as they do for chat.
+It calls the provider directly: no workflow and no fallback, since a repeat costs little and spoils nothing. The
+deployments of the model stand in for each other as they do for chat, and what was paid is a row like all others.
 """
 
 import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.requests.embeddings import Embedded, EmbeddingCaller
-from activities.requests.failures import attempt_summary, failed_outcome, outcome_error
+from activities.requests.embeddings import EmbeddingCaller, EmbeddingRequest
+from activities.requests.failures import outcome_error
 from api.gateway.admission import TICKET, admitted
-from api.gateway.receive import check_allowed
+from api.gateway.described import answer_headers, modelpilot_object, with_cost
+from api.gateway.receive import check_allowed, target_of
 from api.http.bodies import read_body
 from api.http.middleware import PRINCIPAL, REQUEST_ID
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
-from modelpilot.errors import InvalidRequest, ModelPilotError, NoCandidate
+from modelpilot.chat.body import RequestOptions
+from modelpilot.chat.profile import end_user_of, tags_of
+from modelpilot.errors import InvalidRequest, NoCandidate, NotFound
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.pricing import call_cost_usd
-from modelpilot.requests.outcome import Attempt, Usage
 from modelpilot.requests.ports import ConfigurationSource
-from modelpilot.requests.records import RouterSnapshot
-from modelpilot.wire.chunks import parse_usage
+from modelpilot.requests.records import RequestKey, RouterSnapshot
 
 CAPABILITY = "embeddings"
 
@@ -52,6 +52,8 @@ class EmbeddingsBody(BaseModel):
     model: Annotated[str, Field(min_length=1)]
     input: Annotated[str, Field(min_length=1)] | Annotated[list[Any], Field(min_length=1, max_length=2_048)]
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    metadata: dict[str, Any] | None = None
+    modelpilot: RequestOptions | None = None
 
 
 class EmbeddingList(BaseModel):
@@ -72,53 +74,52 @@ def routes() -> list[RouteSpec]:
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
-    body = await read_body(request, EmbeddingsBody)
-    check_allowed(request[PRINCIPAL], None)
-    access, request_id = request.app[EMBEDDINGS], f"emb_{secrets.token_hex(16)}"
-    request[REQUEST_ID] = request_id
-    user_id = request[PRINCIPAL].user_id
-    snapshot = await access.configuration.direct_snapshot(user_id, body.model)
-    spec = _checked(snapshot, body.model)
+    received_at, body = time.monotonic(), await read_body(request, EmbeddingsBody)
+    access, principal = request.app[EMBEDDINGS], request[PRINCIPAL]
+    router_id, snapshot, spec = await _target(access.configuration, request, body.model)
+    key = RequestKey(principal.user_id, f"emb_{secrets.token_hex(16)}")
+    request[REQUEST_ID] = key.request_id
     request[TICKET].called()
-    started = time.monotonic()
-    ended = await access.caller.embed(snapshot, spec, body.model_dump(exclude_unset=True))
-    if ended.answer is None:
-        raise _refusal(ended, request_id)
-    described = _described(spec, ended.attempts, ended.answer, _since_ms(started))
-    return json_response({**ended.answer, "modelpilot": {"requestId": request_id, **described}})
+    sent = body.model_dump(exclude_unset=True, exclude={"model", "metadata", "modelpilot"})
+    options = body.modelpilot or RequestOptions()
+    tags = tags_of(body.metadata, options.tags)
+    asked = EmbeddingRequest(key, router_id, principal.api_key_id, sent, received_at, tags, end_user_of(sent))
+    record = await access.caller.embed(snapshot, spec, asked)
+    if record.outcome.answer is None:
+        raise outcome_error(record.outcome, key.request_id)
+    described = modelpilot_object(record, record.outcome, explain=False)
+    answer = {**with_cost(record.outcome.answer, described), "modelpilot": described}
+    return json_response(answer, headers=answer_headers(record, record.outcome))
+
+
+async def _target(
+    configuration: ConfigurationSource, request: web.Request, name: str
+) -> tuple[str | None, RouterSnapshot, ModelSpec]:
+    """The model that is meant, and through which router. A key that is for routers only may use the embedding models
+    that these name. Raises PermissionDenied, NotFound, InvalidRequest, NoCandidate."""
+    target, principal = await target_of(request, name), request[PRINCIPAL]
+    if target.kind == "router":
+        check_allowed(principal, target.id)
+        snapshot = await configuration.router_snapshot(principal.user_id, target.id)
+        models = (model for _, model in snapshot.router.named_models() if model in snapshot.models)
+        model_id = next((model for model in models if CAPABILITY in snapshot.models[model].capabilities), None)
+        if model_id is None:
+            raise InvalidRequest.at("model", f"router {target.id} has no model with the capability {CAPABILITY}")
+        return target.id, snapshot, _checked(snapshot, model_id)
+    for router_id in sorted(principal.allowed_routers or ()):
+        with suppress(NotFound):  # a router may have been deleted
+            snapshot = await configuration.router_snapshot(principal.user_id, router_id)
+            if any(model == target.id for _, model in snapshot.router.named_models()):
+                return router_id, snapshot, _checked(snapshot, target.id)
+    check_allowed(principal, None)
+    snapshot = await configuration.direct_snapshot(principal.user_id, target.id)
+    return None, snapshot, _checked(snapshot, target.id)
 
 
 def _checked(snapshot: RouterSnapshot, model_id: str) -> ModelSpec:
+    if model_id in snapshot.unavailable:
+        raise NoCandidate(snapshot.unavailable[model_id], param="model")
     spec = snapshot.models[model_id]
     if CAPABILITY not in spec.capabilities:
         raise InvalidRequest(f"model: {model_id} lacks the capability {CAPABILITY}", param="model")
-    if model_id in snapshot.unavailable:
-        raise NoCandidate(snapshot.unavailable[model_id], param="model")
     return spec
-
-
-def _refusal(ended: Embedded, request_id: str) -> ModelPilotError:
-    if ended.error is None:  # an end without an answer has one
-        raise RuntimeError("embeddings ended with neither answer nor error")
-    return outcome_error(failed_outcome(ended.attempts, ended.error, can_fall_back=False), request_id)
-
-
-def _described(
-    spec: ModelSpec, attempts: Sequence[Attempt], answer: dict[str, Any], latency_ms: float
-) -> dict[str, Any]:
-    usage = Usage(input_tokens=parse_usage(answer.get("usage")).input_tokens)
-    # There is no output, so its price need not be known.
-    priced = spec.model_copy(update={"cost_per_output_token": spec.cost_per_output_token or 0.0})
-    cost_usd, last = call_cost_usd(priced, usage), attempts[-1]
-    return {
-        "selectedModel": spec.id,
-        "provider": last.provider,
-        "deployment": last.deployment,
-        "costUsd": cost_usd,
-        "latencyMs": round(latency_ms, 1),
-        "attempts": [attempt_summary(each) for each in (*attempts[:-1], replace(last, cost_usd=cost_usd))],
-    }
-
-
-def _since_ms(started: float) -> float:
-    return (time.monotonic() - started) * 1_000.0

@@ -24,8 +24,8 @@ from modelpilot.learning.feedback import (
 )
 from modelpilot.requests.records import RequestKey
 from modelpilot.routing.router import UnitInterval
+from modelpilot.wire.identity import request_id_of
 from modelpilot.wire.json_model import WireModel
-from modelpilot.wire.responses_chain import request_id_of
 
 FEEDBACK: web.AppKey[FeedbackStore] = web.AppKey("feedback", FeedbackStore)
 TEXTS: web.AppKey[TextStore] = web.AppKey("texts", TextStore)

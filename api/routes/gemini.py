@@ -127,14 +127,19 @@ async def _answer(request: web.Request, *, stream: bool) -> web.StreamResponse:
     form = Format(
         whole=partial(response_of, with_thoughts=shown),
         stream=lambda *args, **more: kind(*args, **more, encoder=ResponseEncoder(with_thoughts=shown)),
+        names=_names,
     )
-    return await answer(request, translated.received(request, received_at), form)
+    return await answer(request, await translated.received(request, received_at), form)
+
+
+def _names(request_id: str, model: str) -> dict[str, Any]:
+    return {"responseId": request_id, "modelVersion": model}
 
 
 async def _count(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     _, translated = await read_with(request, partial(_counted, model=_model(request)))
-    received = translated.received(request, received_at)
+    received = await translated.received(request, received_at)
     return json_response({"totalTokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
@@ -166,12 +171,13 @@ class ResponseStream(AnswerStream):
     def encode(self, chunks: list[Chunk]) -> bytes:
         """The response of each chunk that has something to show."""
         responses = (self.encoder.take(chunk) for chunk in chunks)
-        return b"".join(self.framed(response) for response in responses if response is not None)
+        names = _names(self.request_id, self.model)
+        return b"".join(self.framed({**response, **names}) for response in responses if response is not None)
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """The last response, with our object."""
-        last = self.encoder.end(record.key.request_id, record.outcome.model, modelpilot=described)
-        return self.framed(last) + self.closing()
+        last = self.encoder.end(self.request_id, self.model, modelpilot=described)
+        return self.framed({**last, **_names(self.request_id, self.model)}) + self.closing()
 
     def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
         """An error in the place of the last response."""

@@ -3,7 +3,7 @@
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,8 +13,16 @@ from api.routes import resource
 from api.routes.resource import Resource
 from api.services import SERVICES, Services
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.management.resources import SHARED_OWNER, AuditEntry, ModelRepository, Page, ProviderSummary
+from modelpilot.management.resources import (
+    SHARED_OWNER,
+    AuditEntry,
+    ModelRepository,
+    Page,
+    ProviderSummary,
+    RouterRepository,
+)
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.routing.aliases import KnownAliases, Target, taken
 from modelpilot.routing.router import Router
 from modelpilot.wire.json_model import WireModel
 
@@ -63,8 +71,9 @@ async def _versions(request: web.Request) -> web.StreamResponse:
     return resource.listed(Page(tuple(versions)), _ROUTERS.view_of)
 
 
-async def check_router(models: ModelRepository, owner: str, router: Router) -> None:
-    """What the type cannot know: the models exist in the owner's catalogue. Raises InvalidRequest."""
+async def check_router(routers: RouterRepository, models: ModelRepository, owner: str, router: Router) -> None:
+    """What the type cannot know: the models exist in the owner's catalogue, and nobody else has its aliases. Raises
+    InvalidRequest, Conflict."""
     known: set[str] = set()
     for field, model in router.named_models():
         if model in known:
@@ -74,10 +83,26 @@ async def check_router(models: ModelRepository, owner: str, router: Router) -> N
         except NotFound as error:
             raise InvalidRequest.at(field, f"there is no model '{model}'; see /api/models") from error
         known.add(model)
+    await _check_aliases(routers, models, owner, Target("router", router.id), router.aliases)
 
 
 async def _check_router(services: Services, owner: str, router: Router) -> None:
-    await check_router(services.models, owner, router)
+    await check_router(services.routers, services.models, owner, router)
+
+
+async def _check_model(services: Services, owner: str, model: ModelSpec) -> None:
+    await _check_aliases(services.routers, services.models, owner, Target("model", model.id), model.aliases)
+
+
+async def _check_aliases(
+    routers: RouterRepository, models: ModelRepository, owner: str, target: Target, aliases: Sequence[str]
+) -> None:
+    named = [(Target("router", each.body.id), each.body.aliases) async for each in resource.every(routers, owner)]
+    stored = [each async for each in resource.every(models, owner)]
+    named += [(Target("model", each.body.id), each.body.aliases) for each in stored]
+    known = KnownAliases.of(named, [each.body.id for each in stored if not each.shared])
+    for field, reason in taken(target, aliases, known):
+        raise Conflict(f"{field}: {reason}", param=field)
 
 
 async def _check_model_unused(services: Services, owner: str, model: str) -> None:
@@ -128,6 +153,7 @@ _MODELS = Resource(
     view=ModelView,
     listing=ModelListing,
     repository=lambda services: services.models,
+    check_write=_check_model,
     check_delete=_check_model_unused,
     id_pattern=":.*[^/]",  # ids may contain slashes
 )

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
+from api.gateway.described import with_cost
 from api.gateway.receive import Translated
 from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
@@ -23,6 +24,7 @@ from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
 from modelpilot.wire.chunks import Chunk
+from modelpilot.wire.identity import MESSAGE
 
 # Anthropic's own words, by status; the SDKs choose their exception by the status alone.
 _ERROR_TYPES = {
@@ -92,13 +94,13 @@ async def _create(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     betas = ",".join(request.headers.getall("anthropic-beta", ()))
     body, translated = await read_with(request, partial(_translated, model=MessagesBody, defaults={}, betas=betas))
-    return await answer(request, translated.received(request, received_at), _format(body))
+    return await answer(request, await translated.received(request, received_at), _format(body))
 
 
 async def _count(request: web.Request) -> web.StreamResponse:
     received_at = time.monotonic()
     _, translated = await read_with(request, partial(_translated, model=CountTokensBody, defaults={"max_tokens": 1}))
-    received = translated.received(request, received_at)
+    received = await translated.received(request, received_at)
     return json_response({"input_tokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
 
 
@@ -110,6 +112,10 @@ def _translated(
     return body, Translated.of(chat_request_of({**defaults, **body}, betas))
 
 
+def _names(request_id: str, model: str) -> dict[str, Any]:
+    return {"id": MESSAGE + request_id, "model": model}
+
+
 def _format(body: dict[str, Any]) -> Format:
     shown: dict[str, Any] = {
         "with_thinking": wants_thinking(body),
@@ -118,6 +124,7 @@ def _format(body: dict[str, Any]) -> Format:
     return Format(
         whole=partial(message_of, **shown),
         stream=partial(MessagesStream, encoder=MessageEncoder(**shown)),
+        names=_names,
         headers=lambda request_id: {"request-id": request_id},  # the name by which Anthropic's SDKs read it
     )
 
@@ -135,12 +142,17 @@ class MessagesStream(AnswerStream):
 
     def encode(self, chunks: list[Chunk]) -> bytes:
         """Every event of the chunks."""
-        return b"".join(_named(self.encoder.take(chunk.data)) for chunk in chunks)
+        return b"".join(_named(map(self._renamed, self.encoder.take(chunk.data))) for chunk in chunks)
+
+    def _renamed(self, event: dict[str, Any]) -> dict[str, Any]:
+        if event["type"] != "message_start":
+            return event
+        return {**event, "message": {**event["message"], **_names(self.request_id, self.model)}}
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """`message_delta` with our object, and `message_stop`."""
-        message_id, model = f"msg_{record.key.request_id}", record.outcome.model
-        return _named(self.encoder.end(message_id, model, modelpilot=described))
+        events = self.encoder.end(self.request_id, self.model, modelpilot=described)
+        return _named(self._renamed(with_cost(each, described)) for each in events)
 
     def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
         """An `error` event and no `message_stop`."""

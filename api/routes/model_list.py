@@ -4,7 +4,7 @@
 `anthropic-version`, and Google's, which `/v1beta/models` has (`gemini.py`), for one that sends `x-goog-api-key`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from aiohttp import web
 from pydantic import BaseModel
 
+from api.gateway.receive import target_of
 from api.http.middleware import GOOGLE_KEY, PRINCIPAL
 from api.http.registry import RouteSpec
 from api.http.responses import json_response
@@ -21,8 +22,8 @@ from modelpilot.errors import NotFound
 from modelpilot.management.resources import StoredModel, StoredRouter
 from modelpilot.providers.catalogue import ModelLimits, ModelSpec
 from modelpilot.requests.records import Principal
+from modelpilot.routing.router import ROUTER_PREFIX
 
-ROUTER_PREFIX = "router/"
 _ANTHROPIC_VERSION = "anthropic-version"
 _GOOGLE_PREFIX = "models/"
 
@@ -44,13 +45,15 @@ class TopProvider(BaseModel):
 
 
 class OpenAIModel(BaseModel):
-    """One entry; `created` is Unix seconds. A router's limits are those of its largest model."""
+    """One entry; `created` is Unix seconds, `aliases` are further names that a client may use. A router's limits are
+    those of its largest model."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str
     name: str
+    aliases: list[str]
     context_length: int | None
     pricing: Pricing
     top_provider: TopProvider
@@ -90,6 +93,7 @@ class Entry:
     name: str
     created_at: float
     limits: ModelLimits
+    aliases: Sequence[str] = ()
     spec: ModelSpec | None = None
 
     def openai(self) -> OpenAIModel:
@@ -100,6 +104,7 @@ class Entry:
             created=int(self.created_at),
             owned_by="modelpilot" if self.spec is None else self.spec.provider,
             name=self.name,
+            aliases=list(self.aliases),
             context_length=window,
             pricing=_pricing(self.spec),
             top_provider=TopProvider(context_length=window, max_completion_tokens=longest),
@@ -151,7 +156,7 @@ async def google_models(request: web.Request) -> web.StreamResponse:
 async def google_model(request: web.Request) -> web.StreamResponse:
     """`GET /v1beta/models/{id}`."""
     subject = resource.path_id(request, "model").removeprefix(_GOOGLE_PREFIX)
-    entry = await callable_entry(request.app[SERVICES], request[PRINCIPAL], subject)
+    entry = await _callable_entry(request, subject)
     return json_response(entry.google().model_dump())
 
 
@@ -170,7 +175,7 @@ async def _get(request: web.Request) -> web.StreamResponse:
     if GOOGLE_KEY in request.headers:
         return await google_model(request)
     subject = resource.path_id(request, "model")
-    entry = await callable_entry(request.app[SERVICES], request[PRINCIPAL], subject)
+    entry = await _callable_entry(request, subject)
     return json_response(entry.anthropic() if _ANTHROPIC_VERSION in request.headers else entry.openai().model_dump())
 
 
@@ -187,13 +192,15 @@ async def callable_entries(services: Services, caller: Principal) -> list[Entry]
     return entries if allowed is not None else [*entries, *map(_of_model, models.values())]
 
 
-async def callable_entry(services: Services, caller: Principal, name: str) -> Entry:
-    """One of them. Raises NotFound."""
-    router_id = name.removeprefix(ROUTER_PREFIX)
-    if caller.allowed_routers is not None and (router_id == name or router_id not in caller.allowed_routers):
+async def _callable_entry(request: web.Request, name: str) -> Entry:
+    """One of them, also by an alias. Raises NotFound."""
+    services, caller = request.app[SERVICES], request[PRINCIPAL]
+    target = await target_of(request, name)
+    router_id = target.id if target.kind == "router" else None
+    if caller.allowed_routers is not None and router_id not in caller.allowed_routers:
         raise NotFound(f"There is no model or router '{name}' that this key may use.")
-    if router_id == name:
-        return _of_model(await services.models.get(caller.user_id, name))
+    if router_id is None:
+        return _of_model(await services.models.get(caller.user_id, target.id))
     stored = await services.routers.get(caller.user_id, router_id)
     models = {each.body.id: each.body async for each in resource.every(services.models, caller.user_id)}
     return _of_router(stored, models)
@@ -206,7 +213,7 @@ def _of_router(stored: StoredRouter, models: Mapping[str, ModelSpec]) -> Entry:
         max_tokens=_largest(each.max_tokens for each in limits),
         context_window=_largest(each.context_window for each in limits),
     )
-    return Entry(f"{ROUTER_PREFIX}{router.id}", router.name or router.id, stored.created_at, largest)
+    return Entry(f"{ROUTER_PREFIX}{router.id}", router.name or router.id, stored.created_at, largest, router.aliases)
 
 
 def _largest(known: Iterable[int | None]) -> int | None:
@@ -214,7 +221,8 @@ def _largest(known: Iterable[int | None]) -> int | None:
 
 
 def _of_model(stored: StoredModel) -> Entry:
-    return Entry(stored.body.id, stored.body.id, stored.created_at, stored.body.limits, stored.body)
+    spec = stored.body
+    return Entry(spec.id, spec.id, stored.created_at, spec.limits, spec.aliases, spec)
 
 
 def _pricing(spec: ModelSpec | None) -> Pricing:

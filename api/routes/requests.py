@@ -12,8 +12,8 @@ from api.http.responses import json_response
 from modelpilot.errors import NotFound
 from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import RequestKey
+from modelpilot.wire.identity import request_id_of
 from modelpilot.wire.json_model import WireModel
-from modelpilot.wire.responses_chain import request_id_of
 
 LEDGER: web.AppKey[Ledger] = web.AppKey("ledger", Ledger)
 REGISTRY: web.AppKey[FlightRegistry] = web.AppKey("flights", FlightRegistry)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from api.gateway.admission import admitted
 from api.gateway.answer import SUBMISSIONS, AnswerStream, Format, answer, event
-from api.gateway.described import modelpilot_object
+from api.gateway.described import modelpilot_object, with_cost
 from api.gateway.receive import Translated, check_allowed
 from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
@@ -29,13 +29,13 @@ from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound, O
 from modelpilot.requests.ports import ReasoningSeal, ResponseStore
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
 from modelpilot.wire.chunks import Chunk
+from modelpilot.wire.identity import RESPONSE, request_id_of
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.responses_chain import (
     KeptResponse,
     PreviousResponseNotFound,
     listed,
     named_requests,
-    request_id_of,
     resolved,
 )
 from modelpilot.wire.responses_front import ResponsesBody, chat_request_of, check
@@ -123,10 +123,10 @@ async def _create(request: web.Request) -> web.StreamResponse:
         translated = await asyncio.to_thread(translate, body, earlier, items)
         if len(translated.request.raw) > request.app[SERVICES].max_body_bytes:
             raise PayloadTooLarge("The conversation is longer than a request may be.", param="previous_response_id")
-    received = translated.request.received(request, received_at)
+    received = await translated.request.received(request, received_at)
     seal = partial(request.app[REASONING].seal, received.principal.user_id)
     exchange = Exchange(request.app[RESPONSES], seal, translated.kept, translated.tools)
-    form = Format(exchange.whole, exchange.stream, begun=exchange.begun, described=exchange.described)
+    form = Format(exchange.whole, exchange.stream, _names, begun=exchange.begun, described=exchange.described)
     return await answer(request, received, form)
 
 
@@ -234,16 +234,31 @@ class ResponsesStream(AnswerStream):
 
     def encode(self, chunks: list[Chunk]) -> bytes:
         """Every event of the chunks."""
-        return b"".join(_named(self.encoder.take(chunk.data)) for chunk in chunks)
+        return b"".join(_named(map(self._renamed, self.encoder.take(chunk.data))) for chunk in chunks)
+
+    def _renamed(self, event: JsonObject) -> JsonObject:
+        response = event.get("response")
+        return {**event, "response": {**response, **_names(self.request_id, self.model)}} if response else event
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """What ends the items, and the whole Response with our object."""
-        return _named(self.encoder.end(int(time.time()), modelpilot=self.described(described))) + _DONE
+        described = self.described(described)
+        events = self.encoder.end(int(time.time()), modelpilot=described)
+        return _named(self._renamed(_with_cost(each, described)) for each in events) + _DONE
 
     def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
         """An `error` event and `response.failed`."""
         error = {"type": view.type, "code": view.code, "message": view.message, "param": view.param}
-        return _named(self.encoder.fail(error, _failure_code(view.status), modelpilot=described))
+        return _named(map(self._renamed, self.encoder.fail(error, _failure_code(view.status), modelpilot=described)))
+
+
+def _names(request_id: str, model: str) -> JsonObject:
+    return {"id": RESPONSE + request_id, "model": model}
+
+
+def _with_cost(event: JsonObject, described: JsonObject) -> JsonObject:
+    response = event.get("response")
+    return {**event, "response": with_cost(response, described)} if isinstance(response, dict) else event
 
 
 def _named(events: Iterable[JsonObject]) -> bytes:
@@ -269,7 +284,8 @@ async def _show(request: web.Request) -> web.StreamResponse:
 def _shown(asked: Asked, record: RequestRecord) -> JsonObject:
     """A response that has ended. Raises NotFound where its answer is gone."""
     outcome = record.outcome
-    described = {"modelpilot": modelpilot_object(record, outcome, explain=False)}
+    own = modelpilot_object(record, outcome, explain=False)
+    described = {"modelpilot": own}
     if outcome.status == "canceled":
         return response_object(asked, "cancelled", [], **described)
     if outcome.status == "failed":
@@ -277,7 +293,8 @@ def _shown(asked: Asked, record: RequestRecord) -> JsonObject:
         return response_object(asked, "failed", [], error=error, **described)
     if outcome.answer is None:
         raise _unknown(asked.request_id)
-    return {**response_of(asked, outcome.answer, record.completed_at), **described}
+    names = _names(record.key.request_id, outcome.model)
+    return {**with_cost(response_of(asked, outcome.answer, record.completed_at), own), **names, **described}
 
 
 async def _kept(request: web.Request) -> tuple[RequestKey, KeptResponse]:

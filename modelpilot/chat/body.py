@@ -1,15 +1,18 @@
 """An incoming OpenAI-style chat request: checked where routing needs it, passed through untouched elsewhere."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from modelpilot.routing.preferences import MOST_NAMES, Names, ProviderPreferences
 from modelpilot.routing.router import CallFormat, Constraints, Objective
 from modelpilot.wire.json_model import WireModel
 
 # Tags travel with the request through every store, and become dimensions of reports.
-TagName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-TagValue = Annotated[str, StringConstraints(max_length=256)]
+MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 32, 64, 512
+TagName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TAG_NAME)]
+TagValue = Annotated[str, StringConstraints(max_length=MAX_TAG_VALUE)]
 # More than any provider takes. `fail_fast`: the first of a million wrong entries says enough.
 MAX_MESSAGES = 100_000
 Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
@@ -21,7 +24,7 @@ class RequestOptions(WireModel):
     objective: Objective | None = None
     constraints: Constraints | None = None
     call_format: CallFormat | None = None
-    tags: dict[TagName, TagValue] = Field(default_factory=dict, max_length=32)
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, max_length=MAX_TAGS)
     session_id: Annotated[str, Field(max_length=200)] | None = None
 
     def overrides(self) -> dict[str, Any] | None:
@@ -46,8 +49,19 @@ class Message(_OpenAIModel):
     tool_calls: Objects | None = None
 
 
+class FallbackModel(BaseModel):
+    """An entry of LiteLLM's `fallbacks` as an object. What else it may hold there would make it another request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+
+
 class ChatBody(_OpenAIModel):
-    """The fields of a chat request that routing reads. Everything else travels to the provider as it came."""
+    """The fields of a chat request that routing reads. Everything else travels to the provider as it came.
+
+    `models`, `route` and `provider` are OpenRouter's, `fallbacks` is LiteLLM's.
+    """
 
     model: str | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)]
@@ -60,4 +74,17 @@ class ChatBody(_OpenAIModel):
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
     reasoning_effort: str | None = None
+    models: Names | None = None
+    route: Literal["fallback"] | None = None
+    fallbacks: Annotated[list[str | FallbackModel], Field(max_length=MOST_NAMES)] | None = None
+    provider: ProviderPreferences | None = None
     modelpilot: RequestOptions | None = None
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """The models that are asked for, the first one first, each behind the field that names it."""
+        if self.model:
+            yield "model", self.model
+        for place, name in enumerate(self.models or ()):
+            yield f"models[{place}]", name
+        for place, each in enumerate(self.fallbacks or ()):
+            yield f"fallbacks[{place}]", each if isinstance(each, str) else each.model

@@ -1,17 +1,20 @@
 """What one request asks for: computed once, used by eligibility, prediction, storage and the call itself."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from modelpilot.chat.body import ChatBody, RequestOptions
+from modelpilot.chat.body import MAX_TAG_NAME, MAX_TAG_VALUE, MAX_TAGS, ChatBody, RequestOptions
 from modelpilot.chat.prefix import LEAST_TOKENS, Beginning, beginnings
 from modelpilot.chat.text import has_images, measure, prompt_text, prompt_tokens, required_capabilities
 from modelpilot.wire.jsonb import dump
 
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
 INSPECTED_CHARACTERS = 2_000
+
+# What only the gateway reads. (`provider` is OpenRouter's as well.)
+_OURS = frozenset({"modelpilot", "models", "route", "fallbacks"})
 
 Rule = tuple[str, tuple[str, ...], re.Pattern[str]]
 
@@ -68,7 +71,7 @@ def _type_of_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RequestProfile:
-    """A checked request. `body` is what the client sent, without `modelpilot`, and is never changed."""
+    """A checked request. `body` is what the client sent, without what only the gateway reads, and is never changed."""
 
     body: dict[str, Any]
     options: RequestOptions
@@ -78,23 +81,46 @@ class RequestProfile:
     max_output_tokens: int | None
     capabilities: frozenset[str]
     stream: bool
+    tags: Mapping[str, str] = field(default_factory=dict)
+    end_user: str | None = None  # the client's own name for whom it asks
     prefix: tuple[Beginning, ...] = ()  # empty for prompts too short for any provider's cache
 
 
 def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
     """Read the request once; `checked` is the validated view of `body`."""
     messages, tools = body["messages"], body.get("tools")
-    text = prompt_text(messages)
+    text, options = prompt_text(messages), checked.modelpilot or RequestOptions()
     characters, images = measure(messages)
     tokens = prompt_tokens(len(messages), characters + (len(dump(tools)) if tools else 0), images)
     return RequestProfile(
-        body={name: value for name, value in body.items() if name != "modelpilot"},
-        options=checked.modelpilot or RequestOptions(),
+        body={name: value for name, value in body.items() if name not in _OURS},
+        options=options,
         text=text,
         request_type="tool_use" if tools else "vision" if images else _type_of_text(text),
         prompt_tokens=tokens,
         max_output_tokens=checked.max_completion_tokens or checked.max_tokens,
         capabilities=required_capabilities(body, images),
         stream=bool(checked.stream),
+        tags=tags_of(body.get("metadata"), options.tags),
+        end_user=end_user_of(body),
         prefix=beginnings(body) if tokens >= LEAST_TOKENS else (),
     )
+
+
+def tags_of(metadata: Any, tags: Mapping[str, str]) -> Mapping[str, str]:
+    """The request's tags, and behind them what `metadata` says, as OpenAI's and LiteLLM's clients send it."""
+    if not isinstance(metadata, dict):
+        return tags
+    named = {name: _tag_value(value) for name, value in metadata.items() if 0 < len(name) <= MAX_TAG_NAME}
+    return dict(list({**tags, **named, **tags}.items())[:MAX_TAGS])
+
+
+def _tag_value(value: Any) -> str:
+    text = value if isinstance(value, str) else dump(value).decode("utf-8", "replace")
+    return text if len(text) <= MAX_TAG_VALUE else text[: MAX_TAG_VALUE - 1] + "…"
+
+
+def end_user_of(body: Mapping[str, Any]) -> str | None:
+    """Whom the client asks for, by its own name for them."""
+    name = body.get("user") or body.get("safety_identifier")
+    return name[:MAX_TAG_VALUE] if isinstance(name, str) else None

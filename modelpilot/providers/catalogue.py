@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationInfo, field_
 from modelpilot.arrays import Floats
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import Manners
-from modelpilot.routing.router import ModelId, RouterId, UnitInterval
+from modelpilot.routing.router import Aliases, ModelId, RouterId, UnitInterval
 from modelpilot.wire.json_model import ResourceBody, WireModel
 
 # Far beyond every real one, and far from where sums of products stop being finite.
@@ -76,6 +76,7 @@ class ModelSpec(ResourceBody):
     id: ModelId
     provider: RouterId
     provider_model: ProviderModel
+    aliases: Aliases = Field(default_factory=list)
     deployments: list[DeploymentSpec] = Field(default_factory=list, max_length=MAXIMUM_DEPLOYMENTS)
     capabilities: list[str] = Field(default_factory=lambda: ["chat"], max_length=32)
     avg_latency_ms: Annotated[float, Field(gt=0.0, le=86_400_000.0)] | None = None

@@ -22,6 +22,7 @@ class FieldRule:
     neutral: tuple[Any, ...] = ()
 
 
+PREFERENCES = "provider"  # OpenRouter's; the gateway has followed them before anybody is asked
 _MEANING, _HINT, _OURS = FieldRule("meaning"), FieldRule("hint"), FieldRule("ours")
 # Every field of OpenAI's chat body, and those of others that clients send; what is not here is taken for meaning.
 FIELDS: Mapping[str, FieldRule] = {
@@ -56,6 +57,7 @@ FIELDS: Mapping[str, FieldRule] = {
     "logit_bias": FieldRule("hint", ({},)),
     "seed": _HINT,
     "user": _HINT,
+    PREFERENCES: _OURS,
     "safety_identifier": _HINT,
     "metadata": FieldRule("hint", ({},)),
     "store": FieldRule("hint", (False,)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.fields import ABSENT, FIELDS, Fitted, Fitting
+from modelpilot.providers.fields import ABSENT, FIELDS, PREFERENCES, Fitted, Fitting
 from modelpilot.providers.fit_reasoning import fit_reasoning
 from modelpilot.providers.fit_schemas import fit_response_format, fit_tools
 from modelpilot.providers.kinds import KINDS, ProviderKind
@@ -102,7 +102,10 @@ def _fitted(fitting: Fitting, limits: AnswerLimits) -> Fitted:
     for name, value in body.items():
         if name in ("messages", "model") or value is None:
             continue
-        if name in _SAMPLING and not sampled:
+        if name == PREFERENCES:
+            if fitting.kind != "openrouter":
+                fitting.remove(name)
+        elif name in _SAMPLING and not sampled:
             fitting.leave_out(
                 name, value, "the model's sampling is fixed" if manners.sampling == "never" else _THINKING
             )

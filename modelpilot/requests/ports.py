@@ -21,6 +21,7 @@ from modelpilot.requests.records import (
     Vector,
 )
 from modelpilot.requests.route_request import RouteRequestInput
+from modelpilot.routing.aliases import KnownAliases
 from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.responses_chain import KeptResponse
@@ -33,8 +34,13 @@ class ConfigurationSource(Protocol):
         """The router with the models it names, at its newest version."""
         ...
 
-    async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
-        """A synthetic preferredModel router (id "", version 0) for a catalogue model that is called directly."""
+    async def direct_snapshot(self, user_id: str, model_id: str, *fallbacks: str) -> RouterSnapshot:
+        """A synthetic preferredModel router (id "", version 0) for a catalogue model that is called directly, with
+        the models among its own that may stand in for it."""
+        ...
+
+    async def aliases(self, user_id: str) -> KnownAliases:
+        """The names that this owner's routers and models go by."""
         ...
 
     async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:

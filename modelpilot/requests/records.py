@@ -44,6 +44,10 @@ class RequestKey:
         return f"route/{self.user_id}/{self.request_id}"
 
 
+# What a row was paid for. Rates and counts of requests are about the first; sums of money about all.
+Purpose = Literal["request", "embedding"]
+
+
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
     """The one terminal row of a request. Times are Unix seconds; `decision` is JSON without prompt text."""
@@ -66,6 +70,8 @@ class RequestRecord:
     degraded: tuple[str, ...] = ()
     tags: dict[str, str] = field(default_factory=dict)
     session_id: str | None = None
+    end_user: str | None = None  # the client's own name for whom it asks
+    purpose: Purpose = "request"
     carbon_g: float | None = None  # of all calls together; None: unknown
     # The request's body, to be stored with the answer; None where the router does not say so.
     stored_body: dict[str, Any] | None = field(default=None, repr=False)

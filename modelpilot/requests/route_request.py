@@ -72,6 +72,7 @@ class RouteRequestInput:
     store_prompts: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     session_id: str | None = None
+    end_user: str | None = None
 
     @property
     def key(self) -> RequestKey:

@@ -8,13 +8,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from modelpilot.wire.json_model import ResourceBody, WireModel
 
 # Ids appear in URLs, workflow ids and search attributes, hence the narrow alphabet. Models may contain slashes.
 RouterId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}$")]
+ROUTER_PREFIX = "router/"  # in a client's `model`
+ANYTHING = "*"  # in an alias
+
+
+def _no_router(alias: str) -> str:
+    if alias.startswith(ROUTER_PREFIX):
+        raise ValueError(f"{ROUTER_PREFIX}… are the routers themselves")
+    return alias
+
+
+# A name for a router or a model in the code of clients.
+Alias = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9*][A-Za-z0-9._:@/+*-]{0,127}$"), AfterValidator(_no_router)
+]
+Aliases = Annotated[list[Alias], Field(max_length=100)]
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 CallFormat = Literal["openrouter"]
@@ -84,6 +99,7 @@ class Router(ResourceBody):
 
     id: RouterId
     name: Annotated[str, Field(max_length=200)] = ""
+    aliases: Aliases = Field(default_factory=list)
     mode: Literal["smartRouter", "preferredModel"] = "smartRouter"
     preferred_model: ModelId | None = None
     available_models: list[ModelId] = Field(default_factory=list, max_length=500)

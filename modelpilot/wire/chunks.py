@@ -43,12 +43,6 @@ class Chunk:
         """The object as JSON."""
         return self.raw or dump(self.data)
 
-    def json_with(self, **fields: Any) -> bytes:
-        """The same with further fields; all that came is left as it came."""
-        if self.raw is None or not fields.keys().isdisjoint(self.data):
-            return dump({**self.data, **fields})
-        return self.raw.rstrip()[:-1] + b"," + dump(fields)[1:]
-
 
 class Likeness:
     """What stands around the text in a chunk's JSON. In most streams chunks differ in nothing but their text.

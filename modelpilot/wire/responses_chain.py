@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.jsonb import JsonObject
 
-RESPONSE_PREFIX = "resp_"
-
 
 class PreviousResponseNotFound(InvalidRequest):
     """The response to go on from was not stored, has expired, was deleted, or is somebody else's."""
@@ -27,11 +25,6 @@ class KeptResponse:
     created_at: int
     earlier: list[JsonObject] = field(default_factory=list)
     items: list[JsonObject] = field(default_factory=list)
-
-
-def request_id_of(response_id: str) -> str | None:
-    """The request behind a response's id; None where it is not of ours."""
-    return response_id.removeprefix(RESPONSE_PREFIX) if response_id.startswith(RESPONSE_PREFIX) else None
 
 
 def item_id(kind: str, request_id: str, number: int) -> str:

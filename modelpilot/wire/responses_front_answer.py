@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelpilot.wire.chunks import parse_usage, token_count
+from modelpilot.wire.identity import RESPONSE
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
 from modelpilot.wire.parts import reasoning_of, text_of
-from modelpilot.wire.responses_chain import RESPONSE_PREFIX, item_id
+from modelpilot.wire.responses_chain import item_id
 from modelpilot.wire.responses_front import LOGPROBS, SEALED_REASONING, includes
 from modelpilot.wire.responses_tools import ClientTool, Toolbox, custom_input
 
@@ -105,7 +106,7 @@ def response_object(asked: Asked, status: str, output: list[JsonObject], **field
     reasoning, text = as_object(body.get("reasoning")), as_object(body.get("text"))
     tier = fields.pop("service_tier", None)
     return {
-        "id": f"{RESPONSE_PREFIX}{asked.request_id}",
+        "id": f"{RESPONSE}{asked.request_id}",
         "object": "response",
         "created_at": asked.created_at,
         "completed_at": None,

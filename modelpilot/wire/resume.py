@@ -246,6 +246,11 @@ class Transcript:
         self.whole = False
         """Whether the client has, or will get, a complete answer."""
 
+    @property
+    def model(self) -> str | None:
+        """Who writes; None before anybody does."""
+        return None if self._writer is None else self._writer[1]
+
     def begin(self, seq: int, model: str) -> None:
         """From now on, call `seq` of `model` writes."""
         self._segments = list(self._closed())

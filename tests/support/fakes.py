@@ -27,6 +27,7 @@ from modelpilot.requests.records import (
     Vector,
 )
 from modelpilot.requests.route_request import RouteRequestInput
+from modelpilot.routing.aliases import KnownAliases
 from modelpilot.wire.chunks import Chunk
 
 
@@ -264,6 +265,7 @@ class FakeConfiguration:
         self.failure: Exception | None = None
         self.key_counts: dict[str, int] = {}  # of providers with several keys
         self.base_url = "http://127.0.0.1:1"
+        self.known_aliases = KnownAliases({})
         self.parameters: Manners | None = None  # what the owner says of every provider
 
     async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
@@ -276,8 +278,11 @@ class FakeConfiguration:
             raise NotFound("There is no such router.")
         return replace(shot, user_id=user_id)
 
-    async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
+    async def direct_snapshot(self, user_id: str, model_id: str, *fallbacks: str) -> RouterSnapshot:
         return await self.router_snapshot(user_id, self.shot.router.id)
+
+    async def aliases(self, user_id: str) -> KnownAliases:
+        return self.known_aliases
 
     async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
         self.loads += 1

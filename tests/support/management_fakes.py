@@ -30,6 +30,7 @@ from modelpilot.management.resources import (
 )
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
 from modelpilot.requests.records import Principal
+from modelpilot.routing.aliases import KnownAliases, Target
 from modelpilot.routing.router import Router
 
 Item = TypeVar("Item")
@@ -243,10 +244,17 @@ class FakeStores:
                 "providers": self.providers,
                 "keys": self.keys,
                 "audit": self.audit,
+                "aliases": self.aliases,
                 "on_change": lambda kind, user, subject: self.changes.append((kind, user, subject)),
                 **more,
             }
         )
+
+    async def aliases(self, user_id: str) -> KnownAliases:
+        """What the rows say."""
+        routers = [(Target("router", key[1]), row.body.aliases) for key, row in self.routers.rows.items()]
+        models = [(Target("model", key[1]), row.body.aliases) for key, row in self.models.rows.items()]
+        return KnownAliases.of([*routers, *models])
 
     def app(self, **more: Any) -> web.Application:
         """The application over these fakes."""

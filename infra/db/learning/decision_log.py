@@ -16,6 +16,7 @@ _DECISIONS = """
 SELECT (decision - 'neighbours')::text AS decision, model, status, fallback_used, cost_usd, latency_ms, quality
 FROM requests
 WHERE user_id = %(user_id)s AND router_id = %(router_id)s AND status <> 'canceled'
+  AND purpose = 'request'
   AND (%(start)s::timestamptz IS NULL OR created_at >= %(start)s)
   AND (%(end)s::timestamptz IS NULL OR created_at < %(end)s)
 ORDER BY created_at DESC LIMIT %(limit)s
@@ -27,6 +28,7 @@ SELECT model, count(*) AS outcomes, count(quality) AS graded, avg(quality) AS qu
        coalesce(stddev_samp(output_tokens), 0)::float8 AS output_tokens_sd
 FROM requests
 WHERE user_id = %s AND router_id = %s AND model = ANY(%s) AND status = 'completed' AND NOT fallback_used
+  AND purpose = 'request'
   AND created_at > now() - interval '90 days'
 GROUP BY model
 """

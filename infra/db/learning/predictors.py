@@ -28,6 +28,7 @@ WHERE (%(user_id)s::text IS NULL OR routers.user_id = %(user_id)s)
   AND (%(user_id)s::text IS NOT NULL OR EXISTS (
     SELECT 1 FROM requests
     WHERE requests.user_id = routers.user_id AND requests.router_id = routers.id AND requests.status = 'completed'
+      AND requests.purpose = 'request'
       AND requests.created_at > coalesce(last.at, '-infinity'::timestamptz) - interval '1 hour'
       AND requests.recorded_at > coalesce(last.at, '-infinity'::timestamptz)))
 ORDER BY routers.user_id, routers.id LIMIT %(limit)s

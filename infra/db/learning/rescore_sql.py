@@ -10,6 +10,7 @@ _WHICH = """
     AND (%(router_id)s::text IS NULL OR r.router_id = %(router_id)s)
     AND (%(model)s::text IS NULL OR r.model = %(model)s)
     AND r.created_at < %(to)s
+    AND r.purpose = 'request'
     AND (%(below)s::bigint IS NULL OR hashtextextended(r.request_id, 0) <= %(below)s)
 """
 _RECENT = "r.created_at >= %(from)s"

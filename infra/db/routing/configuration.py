@@ -12,6 +12,7 @@ from modelpilot.providers.deployments import OPENROUTER, ProviderFacts, deployme
 from modelpilot.providers.manners import Manners, service_of
 from modelpilot.providers.resolution import ConfiguredProvider, OwnProvider, resolve_provider
 from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
+from modelpilot.routing.aliases import KnownAliases, Target
 from modelpilot.routing.router import Router
 
 # "Descending by owner" prefers the owner's own model over the shared one, whose owner is the empty string.
@@ -38,8 +39,19 @@ SELECT body, version, {_MODELS_AND_PROVIDERS} FROM router
 """  # noqa: S608  (own constants)
 
 _MODEL = f"""
-WITH named (id) AS (SELECT %(model_id)s::text)
+WITH named (id) AS (SELECT unnest(%(model_ids)s::text[]))
 SELECT {_MODELS_AND_PROVIDERS}
+"""
+
+# Shared models count like the owner's own, unless one of those hides them.
+_ALIASES = """
+SELECT 'router' AS kind, id, body -> 'aliases' AS aliases, false AS own_model FROM routers
+WHERE user_id = %(user_id)s AND jsonb_array_length(body -> 'aliases') > 0
+UNION ALL
+SELECT 'model', id, aliases, user_id <> '' FROM (
+    SELECT DISTINCT ON (id) id, user_id, body -> 'aliases' AS aliases FROM models WHERE user_id IN (%(user_id)s, '')
+    ORDER BY id, user_id DESC) AS models
+WHERE user_id <> '' OR jsonb_array_length(aliases) > 0
 """
 
 _PROVIDER = """
@@ -66,14 +78,21 @@ class PostgresConfiguration:
             raise NotFound(f"router {router_id!r} does not exist")
         return self._snapshot(user_id, Router.model_validate(row["body"]), row["version"], row)
 
-    async def direct_snapshot(self, user_id: str, model_id: str) -> RouterSnapshot:
-        """A synthetic preferredModel router (id "", version 0). Raises NotFound for a model that is not in the
-        catalogue, DependencyUnavailable."""
-        row = await self._fetch(_MODEL, {"user_id": user_id, "model_id": model_id})
+    async def direct_snapshot(self, user_id: str, model_id: str, *fallbacks: str) -> RouterSnapshot:
+        """A synthetic preferredModel router (id "", version 0) with those fallbacks that the catalogue has. Raises
+        NotFound for a model that is not there, DependencyUnavailable."""
+        row = await self._fetch(_MODEL, {"user_id": user_id, "model_ids": [model_id, *fallbacks]})
         if row is None or model_id not in row["models"]:
-            raise NotFound(f"model {model_id!r} does not exist", param="model")
+            advice = "an alias of a router or of a model makes it known"
+            raise NotFound(f"model {model_id!r} does not exist; {advice}", param="model")
         named = Router(id="direct", mode="preferredModel", preferred_model=model_id)
         return self._snapshot(user_id, named.model_copy(update={"id": ""}), 0, row)
+
+    async def aliases(self, user_id: str) -> KnownAliases:
+        """The names that this owner's routers and models go by. Raises DependencyUnavailable."""
+        rows = await self._database.fetch_all(_ALIASES, {"user_id": user_id})
+        named = ((Target(row["kind"], row["id"]), row["aliases"] or ()) for row in rows)
+        return KnownAliases.of(named, [row["id"] for row in rows if row["own_model"]])
 
     async def endpoint(self, user_id: str, provider_id: str, key_index: int = 0) -> ProviderEndpoint:
         """Where to call the provider and with which of its keys (that one decrypted). Raises NotFound with the reason

@@ -58,6 +58,8 @@ class RequestRow(OfRequest, table=True):
     decision: dict[str, Any] = json()
     tags: dict[str, Any] = json()
     session_id: str | None
+    end_user: str | None
+    purpose: str = Field(sa_column_kwargs={"server_default": "request"})
     stream: bool
     error_code: str | None
     error_status: int | None

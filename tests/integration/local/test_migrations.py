@@ -87,9 +87,10 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     assert changed == {"alembic_version", "requests", "attempts", "providers"}
     assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
     writes = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens"))
-    for table in ("requests", "attempts"):
+    added = {"requests": {**writes, "end_user": None, "purpose": "request"}, "attempts": writes}
+    for table, columns in added.items():
         for old, new in zip(before[table], after[table], strict=True):
-            assert new == {column: value for column, value in old.items() if column != "features"} | writes
+            assert new == {column: value for column, value in old.items() if column != "features"} | columns
     assert [(row["request_id"], row["status"]) for row in before["requests"]] == [
         ("r0001", "completed"),
         ("r0007", "failed"),

@@ -38,7 +38,7 @@ def test_our_own_object_is_stripped_and_the_body_left_alone() -> None:
 
 @pytest.mark.parametrize(
     "tags",
-    [{"k" * 65: "v"}, {"": "v"}, {"k": "v" * 257}, {str(number): "v" for number in range(33)}, {"k": 1}],
+    [{"k" * 65: "v"}, {"": "v"}, {"k": "v" * 513}, {str(number): "v" for number in range(33)}, {"k": 1}],
 )
 def test_tags_are_bounded(tags: dict[str, Any]) -> None:
     """They travel through every store beside the body, so their size is limited like the body's."""
@@ -140,3 +140,26 @@ def test_every_prompt_has_one_known_kind(text: str, has_tools: bool) -> None:
 def test_no_prompt_makes_the_rules_explode(piece: str) -> None:
     """Repeated openings of each rule over a megabyte end well before the test's timeout (4,000 characters are read)."""
     assert classify_request(user(piece * (1_000_000 // len(piece))), has_tools=False) in KINDS
+
+
+def test_metadata_and_user_say_who_spends() -> None:
+    """OpenAI's `metadata` is read as tags, behind the request's own; what is no text becomes JSON."""
+    metadata = {"team": "b", "run": 7, "tags": ["x"], "k" * 65: "lost", "long": "v" * 600}
+    body = chat_body(metadata=metadata, user="u-1", modelpilot={"tags": {"team": "a"}})
+    read = profile_request(body, ChatBody.model_validate(body))
+    assert {**read.tags, "long": ""} == {"team": "a", "run": "7", "tags": '["x"]', "long": ""}
+    assert (len(read.tags["long"]), read.end_user) == (512, "u-1")
+
+
+@pytest.mark.parametrize("metadata", [None, [], "text", {str(number): "v" for number in range(100)}])
+def test_any_metadata_is_bounded(metadata: Any) -> None:
+    """It is the provider's to refuse, and never grows our rows without end."""
+    body = chat_body(metadata=metadata, user=["no name"])
+    read = profile_request(body, ChatBody.model_validate(body))
+    assert (len(read.tags) <= 32, read.end_user) == (True, None)
+
+
+def test_what_only_the_gateway_reads_goes_no_further() -> None:
+    """Providers would refuse it, or take it for something else."""
+    body = chat_body(models=["a"], route="fallback", fallbacks=["b"], provider={"order": ["x"]})
+    assert profile_request(body, ChatBody.model_validate(body)).body.keys() == {"messages", "provider"}

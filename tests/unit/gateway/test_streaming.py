@@ -117,14 +117,19 @@ async def test_chunks_leave_as_they_come(served: Served) -> None:
 
 
 async def test_a_provider_of_the_same_format_is_passed_on_as_it_came(served: Served) -> None:
-    """Every byte: numbers, spaces and repeated names included. Our object stands behind what the last chunk holds."""
+    """Every byte but for id and model: numbers, spaces and repeated names included. Our object stands behind what the
+    last chunk holds."""
+    theirs = b'{"id":"c", "model": "m", '
     raws = [
-        b'{"id":"c", "n":12345678901234567890123, "n":1, "choices":[{"index":0,"delta":{"content":"a\\u00e9"}}]}',
-        b'{"id":"c", "choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}] }',
+        theirs + b'"n":12345678901234567890123, "n":1, "choices":[{"index":0,"delta":{"content":"a\\u00e9"}}]}',
+        theirs + b'"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}] }',
     ]
     served.core.providers.will(A, [Chunk(json.loads(raw), raw) for raw in raws])
     body = await (await served.post()).read()
-    assert body.startswith(b"data: " + raws[0] + b"\n\ndata: " + raws[1][:-1] + b',"modelpilot":{')
+    (request_id,) = {made.call.request_id for made in served.core.providers.made}
+    ours = f'{{"id":"chatcmpl-{request_id}", "model":"{A.id}", '.encode()
+    first, second = (raw.replace(theirs, ours) for raw in raws)
+    assert body.startswith(b"data: " + first + b"\n\ndata: " + second[:-1] + b',"modelpilot":{')
     assert body.endswith(b"}}\n\ndata: [DONE]\n\n")
 
 

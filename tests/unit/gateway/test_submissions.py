@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelpilot.errors import DependencyUnavailable, InvalidRequest, NoCandidate, NotFound, Overloaded
+from modelpilot.errors import DependencyUnavailable, NoCandidate, NotFound, Overloaded
 from modelpilot.requests.outcome import INLINE_LIMIT_BYTES, Outcome, Remedy
 from tests.support.core import A, Core, failure, routed, settle
 from tests.support.processes import until
@@ -81,7 +81,6 @@ async def test_overload_spends_nothing() -> None:
     ("changes", "error"),
     [
         ({"router_id": "unknown"}, NotFound),
-        ({"router_id": None}, InvalidRequest),
         ({"fields": {"tools": [{"type": "function"}]}}, NoCandidate),
     ],
 )

@@ -40,7 +40,8 @@ async def test_several_prompts_are_several_requests(client: Client, core: Core) 
     answer = await response.json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
     assert sorted(choice["text"] for choice in answer["choices"]) == ["first", "second"]
-    assert answer["usage"] == {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
+    tokens = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
+    assert answer["usage"] == {**tokens, "cost": pytest.approx(2 * COST_USD)}
     described = answer["modelpilot"]
     ids = [each["requestId"] for each in described["requests"]]
     assert (len(set(ids)), described["requestId"], response.headers["x-request-id"]) == (2, ids[0], ids[0])

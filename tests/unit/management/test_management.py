@@ -287,6 +287,26 @@ async def test_model_list_has_prices_and_limits(api: Api) -> None:
     assert router in (await api("GET", "/v1/models"))[1]["data"]
 
 
+async def test_an_alias_is_found_and_is_nobody_elses(api: Api, api_of: Callable[..., Awaitable[Api]]) -> None:
+    """A client that asks for the model in its code finds the router; who else wants the name is told who has it."""
+    aliased = {**ROUTER, "id": "one", "aliases": ["gpt-4o", "openai/*"]}
+    assert (await api("PUT", "/api/routers/one", aliased))[0] == 200
+    assert (await api("PUT", "/api/routers/one", aliased))[0] == 200
+    for name in ("gpt-4o", "openai/gpt-5"):
+        status, entry = await api("GET", f"/v1/models/{name}")
+        assert (status, entry["id"], entry["aliases"]) == (200, "router/one", ["gpt-4o", "openai/*"])
+    status, answer = await api("POST", "/api/routers", {**aliased, "id": "two", "aliases": ["x", "gpt-4o"]})
+    assert (status, answer["error"]["param"]) == (409, "aliases[1]")
+    assert "router 'one'" in answer["error"]["message"]
+    model = {"id": "gpt-4o", "provider": "sim", "providerModel": "m"}
+    status, answer = await api("POST", "/api/models", model)
+    assert (status, answer["error"]["param"]) == (409, "id")
+    status, answer = await api("PUT", "/api/models/own/m", {**model, "id": "own/m", "aliases": ["openai/*"]})
+    assert (status, answer["error"]["param"]) == (409, "aliases[0]")
+    other = await api_of("bob")
+    assert (await other("PUT", "/api/models/own/m", {**model, "id": "own/m", "aliases": ["gpt-4o"]}))[0] == 200
+
+
 async def test_model_list_has_anthropics_shape_for_its_clients(api: Api) -> None:
     """They send `anthropic-version` with everything."""
     await api("POST", "/api/routers", {**ROUTER, "id": "one", "name": "First"})

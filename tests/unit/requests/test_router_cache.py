@@ -7,6 +7,7 @@ import pytest
 
 from activities.requests.caches import MAXIMUM_ENTRIES, RouterCache, SingleFlightCache
 from modelpilot.errors import DependencyUnavailable, NotFound
+from modelpilot.routing.aliases import KnownAliases, Target
 from tests.support.core import routed
 from tests.support.fakes import FakeConfiguration
 from tests.support.processes import until
@@ -112,6 +113,27 @@ async def test_tenants_do_not_share_entries() -> None:
     assert (await cache.router_snapshot("alice", "support")).user_id == "alice"
     assert (await cache.router_snapshot("bob", "support")).user_id == "bob"
     assert (await cache.direct_snapshot("bob", "support")).user_id == "bob"
+
+
+@pytest.mark.parametrize(
+    ("kind", "user", "dropped"),
+    [
+        ("router", "alice", True),
+        ("model", "alice", True),
+        ("router", "bob", False),
+        ("model", "", True),
+        (None, "", True),
+    ],
+)
+async def test_aliases_are_remembered_until_they_may_have_changed(kind: str | None, user: str, dropped: bool) -> None:
+    """With any router or model of their owner."""
+    source = FakeConfiguration(routed())
+    cache = RouterCache(source)
+    known = await cache.aliases("alice")
+    source.known_aliases = KnownAliases({"new": Target("router", "support")})
+    assert await cache.aliases("alice") is known
+    cache.drop(kind, user, "support")
+    assert (await cache.aliases("alice") is source.known_aliases) == dropped
 
 
 async def test_failures_are_not_remembered() -> None:

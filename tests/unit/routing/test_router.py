@@ -16,6 +16,7 @@ WEIGHTS = ("costWeight", "latencyWeight", "qualityWeight", "carbonWeight")
 DOCUMENTED: dict[str, Any] = {
     "id": "support",
     "name": "Support bot",
+    "aliases": [],
     "mode": "smartRouter",
     "preferredModel": None,
     "availableModels": ["sim/small", "sim/medium", "sim/large"],

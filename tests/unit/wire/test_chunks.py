@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modelpilot.requests.outcome import ProviderError
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import Chunk, Likeness
+from modelpilot.wire.identity import Renamed
 from modelpilot.wire.jsonb import dump
 from modelpilot.wire.openai import OpenAIDecoder
 from modelpilot.wire.reader import AnswerReader
@@ -33,7 +34,8 @@ def test_what_came_is_passed_on_as_it_came() -> None:
     text, last = read(ODD % b"null", ODD % b'"stop"', b"[DONE]")
     assert (text.text, last.text) == ("A/", None)
     assert text.json == ODD % b"null"
-    assert last.json_with(modelpilot={"a": 1}) == (ODD % b'"stop"')[:-1] + b',"modelpilot":{"a":1}}'
+    ours = (ODD % b'"stop"').replace(b'"id": "c"', b'"id":"c"')
+    assert Renamed("c", "m").json_with(last, modelpilot={"a": 1}) == ours[:-1] + b',"modelpilot":{"a":1}}'
 
 
 def test_lone_surrogates_survive() -> None:
@@ -52,7 +54,9 @@ def test_our_object_replaces_one_of_the_same_name() -> None:
     """A provider that is a ModelPilot itself does not speak for this one."""
     theirs = chunk(delta(content="Hi", finish="stop"), modelpilot={"requestId": "theirs"})
     (found,) = read(orjson.dumps(theirs), b"[DONE]")
-    assert orjson.loads(found.json_with(modelpilot={"requestId": "ours"}))["modelpilot"] == {"requestId": "ours"}
+    assert orjson.loads(Renamed("c", "m").json_with(found, modelpilot={"requestId": "ours"}))["modelpilot"] == {
+        "requestId": "ours"
+    }
 
 
 texts = st.text(min_size=1, max_size=12) | st.sampled_from(

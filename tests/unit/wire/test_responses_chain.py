@@ -7,7 +7,8 @@ from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
 from modelpilot.errors import InvalidRequest
-from modelpilot.wire.responses_chain import item_id, listed, named_requests, request_id_of, resolved
+from modelpilot.wire.identity import request_id_of
+from modelpilot.wire.responses_chain import item_id, listed, named_requests, resolved
 
 ITEM: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 SAID = {"type": "message", "id": "msg_req_1_0", "role": "assistant", "content": []}
