@@ -110,7 +110,8 @@ async def test_five_turns_cost_what_they_cost_without_the_gateway(
     costs = [Decimal(repr(answer["modelpilot"]["costUsd"])) for answer in answers]
     assert costs == [direct_usd(answer["usage"]) for answer in direct]
     if front == "messages":
-        assert [answer["usage"] for answer in answers] == [answer["usage"] for answer in direct]
+        counted = [{name: count for name, count in answer["usage"].items() if name != "cost"} for answer in answers]
+        assert counted == [answer["usage"] for answer in direct]
     ids = [answer["modelpilot"]["requestId"] for answer in answers]
     views = [await eventually(partial(ended, client, name), "it does not end") for name in ids]
     assert [Decimal(repr(view["costUsd"])) for view in views] == costs

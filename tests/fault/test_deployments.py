@@ -171,7 +171,7 @@ async def test_embeddings_go_to_another_deployment_too(world: World, gateway: Ga
                 details = (await answer.json())["modelpilot"]
                 assert answer.status == 200
             assert [attempt["deployment"] for attempt in details["attempts"]] == ["nowhere/embed", "simulator/embed"]
-            assert (details["provider"], details["deployment"]) == ("simulator", "simulator/embed")
+            assert (details["selectedModel"], details["provider"]) == ("my/embed", "simulator")
         assert (await health(client, "embed"))["nowhere/embed"]["state"] != "closed"
         async with client.post("/v1/embeddings", json=body) as answer:
             assert (await answer.json())["modelpilot"]["provider"] == "simulator"
