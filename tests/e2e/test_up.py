@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -55,6 +56,38 @@ def _is_there(url: str) -> bool:
             raise
         return False
     return True
+
+
+def test_it_says_every_step_of_the_first_start_in_order(installation: Installation) -> None:
+    """Each service's start and readiness with its time, what the first start made, and then the addresses."""
+    said = installation.log.read_text()
+    steps = [
+        r"Starting ModelPilot\. Data is in .*data, ",
+        r"keys +done: encryption keys: created, in .*encryption\.keys",
+        r"postgres +starting",
+        r"postgres +ready \(\d+\.\d s\)",
+        r"migrate +starting",
+        r"migrate +done \(\d+\.\d s\)",
+        r" +schema: created",
+        r" +catalogue: \d+ models added or changed",
+        r" +admin key: created, in .*admin\.key",
+        r" +router demo: created",
+        r"gateway +starting",
+        r"gateway +ready \(\d+\.\d s\)",
+        r"ModelPilot is ready \(\d+\.\d s\)\.",
+        r" +Simulator +http://127\.0\.0\.1:\d+",
+        r"Stop with Ctrl-C\.",
+    ]
+    assert re.search("^" + "$(?s:.*?)^".join(f"{step}.*" for step in steps) + "$", said, re.MULTILINE), said
+    for name in ("temporal", "milvus", "simulator", "closer", "worker", "dashboard"):
+        assert re.search(rf"^{name} +starting$(?s:.*)^{name} +ready \(", said, re.MULTILINE), name
+
+
+def test_the_simulator_is_where_it_was_said_to_be(installation: Installation) -> None:
+    """docs/simulator.md sends its reader to the address that `up` prints."""
+    found = re.search(r"Simulator +(http://\S+)", installation.log.read_text())
+    assert found is not None
+    assert fetch(f"{found[1]}/healthz") == {"status": "ok"}
 
 
 def test_first_request_is_answered(installation: Installation) -> None:
