@@ -16,6 +16,7 @@ from modelpilot.management.resources import (
     ProviderRepository,
     RouterRepository,
 )
+from modelpilot.providers.resolution import ConfiguredProvider
 from modelpilot.requests.records import Principal
 
 ChangeKind = Literal["router", "model", "provider", "api_key"]
@@ -61,6 +62,7 @@ class Services:
     `on_change(kind, user_id, id)` drops this process's own caches after a write; other processes hear of it through
     the database. `admission` decides which requests that run a model may come in, `connections` how many connections
     there may be and how idle. `check_base_url` raises InvalidRequest for a provider address that may not be called.
+    `configured` are the providers of this process's own settings, by id.
     `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true from SIGTERM on.
     `site_url` is where the analytics site is.
     """
@@ -72,6 +74,7 @@ class Services:
     keys: ApiKeyRepository
     audit: AuditRepository
     check_base_url: Callable[[str], None] = _accept_url
+    configured: Mapping[str, ConfiguredProvider] = field(default_factory=dict)
     on_change: Callable[[ChangeKind, str, str], None] = _ignore_change
     health_checks: Sequence[HealthCheck] = ()
     draining: Callable[[], bool] = _never

@@ -11,9 +11,12 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from cli.client import Refused, fail
+from cli.client import Refused, connect, fail, read_documents
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+# `show` prints JSON in any case: it is what `apply` and `put` read.
+JsonOnly = Annotated[bool, typer.Option("--json", help="It prints JSON in any case.")]
 
 _WIDTH_OF_A_FILE = 200  # no terminal to fit into: nothing may be cut off
 
@@ -46,6 +49,17 @@ def show_result(result: Any, as_json: bool, view: Callable[[], Iterable[Any]]) -
         print_json(result)
     else:
         show(*view())
+
+
+def put_documents(kind: str, path: Callable[[str], str], file: str, *, as_json: bool) -> None:
+    """Create or replace what the documents of a file describe, each at the path of its id, and say so of each."""
+    client, stored = connect(), []
+    for body in read_documents(file):
+        stored.append(client.call("PUT", path(body["id"]), body))
+        if not as_json:
+            typer.echo(f"{kind} {body['id']}: stored")  # at once: a later one may be refused
+    if as_json:
+        print_json(stored)
 
 
 def console() -> Console:

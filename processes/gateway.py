@@ -59,7 +59,7 @@ from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
 from infra.logs import configure_logging
-from infra.providers.environment import address_rule
+from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import Settings, load_settings
 from infra.temporal.client import connect
 from infra.temporal.codec import EncryptionCodec
@@ -197,6 +197,7 @@ def _services(
         keys=adapters.keys,
         audit=PostgresAuditRepository(database),
         check_base_url=address_rule(settings).check_url,
+        configured=provider_endpoints(settings),
         on_change=cache_dropper(adapters.configuration, adapters.authenticator),
         health_checks=health_checks(adapters.postgres, adapters.health, adapters.milvus),
         draining=draining.is_set,

@@ -84,6 +84,7 @@ def run_process(role: str, needed: Sequence[str], work: Callable[[Settings], Cor
     settings = load_settings()
     require(settings, needed)
     configure_logging(settings.log_level)
+    typer.echo(f"{role}: starting; it waits for its services, at most half a minute")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_stopped(partial(work, settings)))
     typer.echo(f"{role}: stopped")
