@@ -38,17 +38,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     return built
 
 
-def show(*renderables: Any) -> None:
-    """Print tables and lines, without reading markup in what others have named."""
-    console().print(*renderables, sep="\n", markup=False, highlight=False)
+def show(*renderables: Any, width: int | None = None) -> None:
+    """Print tables and lines, without reading markup in what others have named, and none wider than `width`."""
+    console(width).print(*renderables, sep="\n", markup=False, highlight=False)
 
 
-def show_result(result: Any, as_json: bool, view: Callable[[], Iterable[Any]]) -> None:
+def show_result(result: Any, as_json: bool, view: Callable[[], Iterable[Any]], *, width: int | None = None) -> None:
     """Print a command's result: as JSON for programs, else the tables and lines of `view`."""
     if as_json:
         print_json(result)
     else:
-        show(*view())
+        show(*view(), width=width)
 
 
 def put_documents(kind: str, path: Callable[[str], str], file: str, *, as_json: bool) -> None:
@@ -62,9 +62,10 @@ def put_documents(kind: str, path: Callable[[str], str], file: str, *, as_json: 
         print_json(stored)
 
 
-def console() -> Console:
-    """Standard output, as wide as it is."""
-    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_A_FILE)
+def console(most: int | None = None) -> Console:
+    """Standard output, as wide as it is, or as `most` where that is less."""
+    width = Console().width if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    return Console(width=min(width, most or width))
 
 
 def usd(amount: float | None) -> str:

@@ -163,6 +163,14 @@ def _learnt(installation: Installation, priors: dict[str, float]) -> list[dict[s
     ]
 
 
+def test_explain_fits_into_a_terminal(installation: Installation) -> None:
+    """Real decisions, before and after something was learnt, are at most 100 characters wide."""
+    ran = installation.modelpilot("explain", "Translate good morning into French")
+    assert ran.returncode == 0, ran.stderr
+    assert max(map(len, ran.stdout.splitlines())) <= 100, ran.stdout
+    assert re.match(r"sim/\w+ is chosen: of 3 models that can serve this prompt it has the highest total\.", ran.stdout)
+
+
 def test_doctor_finds_nothing_wrong(installation: Installation) -> None:
     """`modelpilot doctor` in another terminal finds the running installation healthy."""
     ran = installation.modelpilot("doctor")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cli.client import read_documents
+from cli.explain import plain, shortened
 from infra.settings import ConfigurationError
 from tests.support.fake_gateway import Answer, FakeGateway, listing, refusal, running_gateway
 from tests.support.processes import modelpilot
@@ -268,10 +269,14 @@ def test_explain_shows_the_whole_decision(gateway: FakeGateway) -> None:
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines() if line]
     order = [line[0] for line in lines if line[0] in {"a", "b", "[c]", "req_1"}]
-    assert order == ["b", "b", "a", "[c]", "req_1"]  # the first b is the headline
+    assert order == ["b", "b", "a", "b", "a", "[c]", "req_1"]  # the first b is the headline, then come two tables
+    assert "b is chosen: of 2 models that can serve this prompt it has the highest total." in result.stdout
+    assert "Router support, version 3." in result.stdout
     assert "no provider key" in result.stdout
-    assert "unknown → 0.500 × 0.25" in result.stdout
-    assert "degraded: vector" in result.stdout
+    assert ["b", "unknown", "unknown", "unknown", "unknown", "2"] in lines
+    assert ["b", "0.50", "0.50", "0.50", "0.50", "0.700", "–"] in lines
+    assert "cost × 0.25  latency × 0.25" in result.stdout
+    assert "(degraded): vector" in result.stdout
 
 
 def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
@@ -282,9 +287,69 @@ def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
     decision = {**DECISION, "candidates": [learnt], "predictor": predictor}
     gateway.answers["POST /router/support/explain"] = (200, {"decision": decision})
     shown = modelpilot("explain", "--router", "support", "Hello").stdout
-    assert "with the fitted predictor of version 4" in shown
-    assert "0.8 ± 0.05 share → 0.800 × 1.00" in shown
+    assert "fitted to this router's past answers, version 4" in shown
+    assert "0.800 ± 0.050" in shown
+    assert "quality × 1.00" in shown
     assert "92.5%" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "preferredModel"}, "b is chosen: it is the model that the router prefers."),
+        ({"explored": True}, "b is chosen: as an exploration among 2 models, so that it gets evidence as well."),
+        ({"candidates": [candidate("[c]", None, "no provider key")]}, "cannot serve this prompt"),
+        ({"neighbours": []}, "No similar past prompts: the catalogue's values decide."),
+    ],
+)
+def test_explain_says_how_it_came_to_that(gateway: FakeGateway, changes: dict[str, Any], said: str) -> None:
+    """In words, whatever the mode."""
+    gateway.answers["POST /router/demo/explain"] = (200, {"decision": {**DECISION, **changes}})
+    assert said in modelpilot("explain", "Hello").stdout
+
+
+def test_explain_fits_into_100_columns(gateway: FakeGateway) -> None:
+    """With long names, dear models and long reasons, too; names keep both ends, and stay apart."""
+    names = [f"openrouter/some-organization/instruct-preview-{size}" for size in ("small", "large")]
+    dear = {
+        name: {**component(raw, 0.123456, 0.25), "sd": raw / 7}
+        for name, raw in (("cost", 98.7654321), ("latency", 1_234_567.8), ("quality", 0.987654), ("carbon", 1_234.567))
+    }
+    candidates = [{**candidate(name, 0.123456789), **dear, "probability": 0.123456} for name in names]
+    excluded = candidate("openrouter/another/very-long-name-of-a-model", None, "it has no API key " * 20)
+    near = [
+        {"requestId": "req_" + "f" * 32, "model": name, "similarity": 0.5, "quality": 0.123456} for name in names * 6
+    ]
+    decision = {**DECISION, "candidates": [*candidates, excluded], "neighbours": near, "selectedModel": names[0]}
+    gateway.answers["POST /router/support/explain"] = (200, {"decision": decision})
+    shown = modelpilot("explain", "--router", "support", "Hello").stdout
+    assert max(map(len, shown.splitlines())) <= 100, shown
+    for name in names:
+        assert f"openroute…{name[-16:]}" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (0.0, 3, "0"),
+        (0.000123456, 3, "0.000123"),
+        (1437.5, 3, "1,440"),
+        (0.6, 2, "0.60"),
+        (-12.34, 2, "-12"),
+        (9.996, 3, "10.00"),
+    ],
+)
+def test_numbers_are_plain(value: float, digits: int, expected: str) -> None:
+    """No exponents: people read them."""
+    assert plain(value, digits) == expected
+
+
+def test_long_names_keep_both_ends_and_stay_apart() -> None:
+    """Provider and size stand there; two that would look alike are shown whole."""
+    long = "openrouter/meta-llama/llama-3.3-70b-instruct"
+    assert shortened(["sim/small", long]) == ["sim/small", "openroute…3.3-70b-instruct"]
+    alike = [long, long.replace("meta-llama", "elsewhere")]
+    assert shortened(alike) == alike
 
 
 def test_explain_says_why_no_model_is_left(gateway: FakeGateway) -> None:
