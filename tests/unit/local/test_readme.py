@@ -11,12 +11,13 @@ def test_the_snippets_are_found() -> None:
     assert len(list(snippets("bash"))) >= 5
     assert len(list(snippets("python"))) == 1
     assert next(snippets()).text == "make up\n"
+    assert [snippet.file for snippet in snippets("python")] == ["first.py"]
 
 
 def test_snippets_can_be_pointed_elsewhere() -> None:
     """No default address, program or file is left after it."""
     for snippet in snippets("bash", "python"):
-        moved = snippet.retargeted(api_url="http://127.0.0.1:1", data_dir="/data", program="mp").text
+        moved = snippet.retargeted(api_url="http://127.0.0.1:1", data_dir="/data", program="mp", python="py").text
         assert not re.search(r":8080|\.modelpilot/|\.venv", moved), f"line {snippet.line}"
 
 
