@@ -156,7 +156,8 @@ def command() -> None:
         with display:
             asyncio.run(run_stack(settings, display.show, on_ready))
     except OSError as error:
-        raise StackError(f"{error.strerror or error}: {error.filename or settings.data_dir}") from error
+        what = f"{error.filename or settings.data_dir}: {error.strerror or error}"
+        raise StackError(f"{what}. The data directory is {settings.data_dir}; MODELPILOT_DATA_DIR names it.") from error
     typer.echo("Stopped.")
 
 

@@ -69,7 +69,7 @@ from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.requests.records import Backlog
 from processes.gateway_adapters import Adapters, cache_dropper, health_checks, open_adapters
-from processes.parts import instance_name, keep_up, require
+from processes.parts import instance_name, keep_up, listening, require
 
 log = structlog.get_logger(__name__)
 
@@ -258,5 +258,8 @@ def command() -> None:
     configure_logging(settings.log_level)
     # Workflow code runs on threads of its own; with the default of 5 ms each of their turns may delay a request.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        listening(settings.host, settings.api_port, "MODELPILOT_API_PORT"),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         runner.run(run(settings))

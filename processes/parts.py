@@ -1,6 +1,7 @@
 """What several processes are made of, opened and closed alike."""
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -18,6 +19,7 @@ from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
+from infra.local.errors import PortTaken
 from infra.logs import configure_logging
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot.errors import DependencyUnavailable
@@ -76,6 +78,20 @@ def require(settings: Settings, names: Sequence[str]) -> None:
     if missing:
         advice = "is not set; `modelpilot up` starts the service and sets it"
         raise ConfigurationError([f"MODELPILOT_{name.upper()}: {advice}" for name in missing])
+
+
+@contextmanager
+def listening(host: str, port: int, variable: str) -> Iterator[None]:
+    """Raise PortTaken, which says what to do, where the block cannot listen there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        why = os.strerror(error.errno).lower()
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: {why}. Stop what listens there, or set another {variable}."
+        ) from error
 
 
 def run_process(role: str, needed: Sequence[str], work: Callable[[Settings], Coroutine[None, None, None]]) -> None:
