@@ -87,13 +87,13 @@ def _checked_url(text: str) -> str:
     url = text.strip().rstrip("/")
     try:
         parts = urlsplit(url)
-        known, named = parts.scheme in ("http", "https"), bool(parts.hostname and parts.port is not False)
-    except ValueError:  # a port that is no number, half of an IPv6 address
-        known, named = url.startswith(("http://", "https://")), False
-    if not known:
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # half of an IPv6 address, a port that is no number
+        host = None
+    if not url.lower().startswith(("http://", "https://")):
         advice = f"; http://{url} was probably meant" if re.match(r"[\w.-]+(:\d+)?(/|$)", url) else ""
         raise ConfigurationError([f"{URL_VARIABLE}: {url!r} does not begin with http:// or https://{advice}"])
-    if not named:
+    if not host:
         raise ConfigurationError([f"{URL_VARIABLE}: {url!r} is no address such as http://127.0.0.1:8080"])
     return url
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -105,3 +106,14 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
     assert done.returncode == 1
     assert f"apt install python{sys.version_info.major}.{sys.version_info.minor}-venv" in done.stdout
     assert not (checkout / ".venv").exists()
+
+
+def test_a_missing_or_old_python_is_named(checkout: Path) -> None:
+    """`make install` needs no more than `make` to say what it lacks."""
+    shutil.copy(SCRIPT.parents[2] / "Makefile", checkout)
+    make = shutil.which("make") or "make"
+    asked = [make, "install", "PYTHON=no-such-python"]
+    done = subprocess.run(asked, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "ModelPilot needs Python 3.11 or newer, and no-such-python is older or not there." in done.stderr
+    assert "apt install python3 python3-venv" in done.stderr

@@ -32,3 +32,12 @@ def test_every_command_is_mentioned_and_no_other() -> None:
     text = README.read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `") and "/`" not in line]
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(COMMANDS)
+
+
+def test_every_word_of_the_trade_is_explained_once() -> None:
+    """A newcomer meets each with one sentence, before the page builds on it."""
+    text = README.read_text(encoding="utf-8")
+    words = ("router", "objective", "provider", "candidates", "Evidence", "Exploration", "fallback", "workflow")
+    for word in words:
+        assert len(re.findall(rf"^- .*\*\*{word}\*\* .*\.$", text, re.MULTILINE)) == 1, word
+    assert text.index("**workflow**") < text.index("## Quickstart")
