@@ -18,11 +18,10 @@ install: $(STAMP) ## Create .venv and install the pinned, hash-checked dependenc
 
 # The stamp carries the date of the last installation that finished; a changed lock or project file makes it old.
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "ModelPilot needs Python 3.11 or newer, and $(PYTHON) is older: make PYTHON=python3.12 install" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "ModelPilot needs Python 3.11 or newer, and $(PYTHON) is older or not there. Give another one:" \
+	    "make install PYTHON=python3.12 (Debian and Ubuntu: apt install python3 python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -I infra/local/install.py
 	@touch $@
 
 up: install ## Start the whole platform on this machine; Ctrl-C stops it

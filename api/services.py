@@ -16,6 +16,7 @@ from modelpilot.management.resources import (
     ProviderRepository,
     RouterRepository,
 )
+from modelpilot.providers.resolution import ConfiguredProvider
 from modelpilot.requests.records import Principal
 from modelpilot.routing.aliases import KnownAliases
 
@@ -66,8 +67,9 @@ class Services:
     `on_change(kind, user_id, id)` drops this process's own caches after a write; other processes hear of it through
     the database. `admission` decides which requests that run a model may come in, `connections` how many connections
     there may be and how idle. `aliases` has the names that an owner's routers and models go by. `check_base_url` raises
-    InvalidRequest for a provider address that may not be called. `extra_routes` register routes of other packages with
-    `registry.add_routes`. `draining` is true from SIGTERM on. `site_url` is where the analytics site is.
+    InvalidRequest for a provider address that may not be called. `configured` are the providers of this process's own
+    settings, by id. `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true from
+    SIGTERM on. `site_url` is where the analytics site is.
     """
 
     authenticator: Authenticator
@@ -78,6 +80,7 @@ class Services:
     audit: AuditRepository
     aliases: Callable[[str], Awaitable[KnownAliases]] = _no_aliases
     check_base_url: Callable[[str], None] = _accept_url
+    configured: Mapping[str, ConfiguredProvider] = field(default_factory=dict)
     on_change: Callable[[ChangeKind, str, str], None] = _ignore_change
     health_checks: Sequence[HealthCheck] = ()
     draining: Callable[[], bool] = _never

@@ -70,10 +70,10 @@ def find_target(settings: Settings | None = None, variables: Mapping[str, str] |
     """
     settings = settings or load_settings()
     variables = read_variables() if variables is None else variables
-    url = (variables.get(URL_VARIABLE) or settings.api_url).rstrip("/")
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ConfigurationError([f"{URL_VARIABLE}: {url!r} does not begin with http:// or https://"])
+    url = _checked_url(variables.get(URL_VARIABLE) or settings.api_url)
     if given := variables.get(KEY_VARIABLE):
+        if not re.fullmatch(r"[\x21-\x7e]+", given.strip()):  # nothing else can be in a header
+            raise ConfigurationError([f"{KEY_VARIABLE}: holds no API key (mp_ and 64 hex characters were expected)"])
         return Target(url, given.strip(), KEY_VARIABLE)
     path = DataDir(settings.data_dir).admin_key
     key = read_api_key(path)
@@ -83,6 +83,32 @@ def find_target(settings: Settings | None = None, variables: Mapping[str, str] |
     return Target(url, key, str(path))
 
 
+def _checked_url(text: str) -> str:
+    url = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # half of an IPv6 address, a port that is no number
+        host = None
+    if not url.lower().startswith(("http://", "https://")):
+        advice = f"; http://{url} was probably meant" if re.match(r"[\w.-]+(:\d+)?(/|$)", url) else ""
+        raise ConfigurationError([f"{URL_VARIABLE}: {url!r} does not begin with http:// or https://{advice}"])
+    if not host:
+        raise ConfigurationError([f"{URL_VARIABLE}: {url!r} is no address such as http://127.0.0.1:8080"])
+    return url
+
+
+class _Answer(dict[str, Any]):
+    """An object of the gateway's JSON. What lacks a field that a command reads did not come from ModelPilot."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        _not_ours(f"an answer of the gateway has no {name!r}")
+
+
+def _not_ours(what: str) -> NoReturn:
+    fail(f"{what}: is it ModelPilot, of this version? {URL_VARIABLE} says where it is.", EXIT_NOT_REACHABLE)
+
+
 class GatewayClient:
     """Sends one request at a time. Standard library only: a command should not wait for imports."""
 
@@ -90,7 +116,8 @@ class GatewayClient:
         self.target = target
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The JSON of the answer (None for an empty one). Raises Refused; ends the command where nothing answers."""
+        """The object that is answered (an empty one where it has no body). Raises Refused; ends the command where
+        nothing answers, or something else than ModelPilot does."""
         parts = urlsplit(self.target.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.netloc, timeout=_TIMEOUT_S)
@@ -106,12 +133,14 @@ class GatewayClient:
             connection.close()
         return self._result(status, raw)
 
-    def items(self, path: str) -> Iterator[dict[str, Any]]:
-        """All items of a list, page by page."""
+    def items(self, path: str, wanted: Mapping[str, str | list[str]] | None = None) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page; `wanted` are the list's own filters."""
         cursor: str | None = None
         while True:
-            query = urlencode({"limit": _PAGE, **({} if cursor is None else {"cursor": cursor})})
-            page = self.call("GET", f"{path}?{query}")
+            place = {} if cursor is None else {"cursor": cursor}
+            page = self.call("GET", f"{path}?{urlencode({'limit': _PAGE, **(wanted or {}), **place}, doseq=True)}")
+            if not isinstance(page["items"], list) or not all(isinstance(item, dict) for item in page["items"]):
+                _not_ours(f"{self.target.url} lists other things than were asked for")
             yield from page["items"]
             cursor = page["nextCursor"]
             if cursor is None:
@@ -119,9 +148,12 @@ class GatewayClient:
 
     def _result(self, status: int, raw: bytes) -> Any:
         try:
-            result = json.loads(raw) if raw.strip() else None
-        except ValueError:
-            fail(f"{self.target.url} answers {status}, but not as ModelPilot does", EXIT_NOT_REACHABLE)
+            # 204 has no body, and nothing else of ours is without one.
+            result = {} if status == http.client.NO_CONTENT else json.loads(raw, object_hook=_Answer)
+        except (ValueError, RecursionError):
+            result = None
+        if not isinstance(result, dict):
+            _not_ours(f"{self.target.url} answers {status}, but not as ModelPilot does")
         if status < http.client.BAD_REQUEST:
             return result
         message = error_message(result) or f"the gateway answered {status}"
@@ -173,6 +205,8 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+# JSON has no times: 2026-11-22 stays the text that was written.
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
 
 
 def read_documents(name: str) -> list[dict[str, Any]]:
@@ -183,10 +217,13 @@ def read_documents(name: str) -> list[dict[str, Any]]:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         found = [item for document in yaml.load_all(text, _Loader) for item in _flat(document)]
+        json.dumps(found)
     except OSError as error:
         raise ConfigurationError([f"{name}: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{name}: neither YAML nor JSON: {' '.join(str(error).split())}"]) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError([f"{name}: holds what JSON has no words for: {error}"]) from error
     problems = [
         f"{name}: document {number} is no object with an `id`"
         for number, item in enumerate(found, start=1)

@@ -62,6 +62,8 @@ def data_dir(data: DataDir) -> Check:
     """It can be written, and nobody else can write into it."""
     if not data.root.exists():
         return Check("data directory", "ok", f"{data.root} will be made at the first start")
+    if not data.root.is_dir():
+        return Check("data directory", "fail", f"{data.root} is no directory", "set another MODELPILOT_DATA_DIR")
     mode = stat.S_IMODE(data.root.stat().st_mode)
     if not os.access(data.root, os.R_OK | os.W_OK | os.X_OK):
         return Check("data directory", "fail", f"{data.root} cannot be written", "run as its owner, or chown it")
@@ -280,9 +282,10 @@ def checks() -> Iterator[Check]:
     data = DataDir(settings.data_dir)
     yield from settings_are_known(settings, read_variables())
     yield data_dir(data)
-    yield from key_files(settings, data)
-    yield from port_checks(settings, data)
-    yield from services(settings)
+    if not data.root.exists() or (os.access(data.root, os.R_OK | os.W_OK | os.X_OK) and data.root.is_dir()):
+        yield from key_files(settings, data)
+        yield from port_checks(settings, data)
+        yield from services(settings)
     yield provider_keys(settings)
 
 

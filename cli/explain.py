@@ -1,5 +1,7 @@
 """`modelpilot explain`: which model a router would choose for a prompt, and why. No provider is called."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from math import floor, log10
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,13 @@ from cli.client import Refused, connect, fail, segment
 from cli.output import AsJson, show_result, table
 
 _PARTS = ("cost", "latency", "quality", "carbon")
+# What people can picture: the cost of one request has too many zeros.
+_REQUESTS = 1_000
+_UNITS = {"cost": f"$ per {_REQUESTS:,}", "latency": "latency, ms", "quality": "quality", "carbon": "carbon, g"}
+_FACTORS = {"cost": float(_REQUESTS)}
 _NEIGHBOURS_SHOWN = 10
+_WIDTH = 100  # characters a line
+_NAME_WIDTH, _NAME_TAIL = 26, 16
 
 
 def command(
@@ -18,64 +26,108 @@ def command(
 ) -> None:
     """Show the decision for a prompt without calling a provider.
 
-    Each component reads: prediction ± its standard deviation → score from 0 to 1 (higher is better) × weight; `chosen`
-    is the probability of each, exploration included. Exit codes: 0 decided, 1 refused
-    (no model can serve the prompt …), 2 wrong usage or configuration, 3 the gateway is not reachable.
+    The first table has what each model would probably do, the second one how good that is by the router's objective;
+    the highest total is chosen. Exit codes: 0 decided, 1 refused (no model can serve the prompt …), 2 wrong usage or
+    configuration, 3 the gateway is not reachable.
     """
     body = {"messages": [{"role": "user", "content": prompt}]}
     try:
         decision = connect().call("POST", f"/router/{segment(router)}/explain", body)["decision"]
     except Refused as refused:
         fail(refused.message)
-    show_result(decision, as_json, lambda: described(decision))
+    show_result(decision, as_json, lambda: described(router, decision), width=_WIDTH)
 
 
-def described(decision: dict[str, Any]) -> list[Any]:
+def described(router: str, decision: Mapping[str, Any]) -> list[Any]:
     """The decision as lines and tables."""
-    lines: list[Any] = [
-        f"{decision['selectedModel']} is chosen ({decision['mode']}, version {decision['configVersion']}, "
-        f"{decision['requestType']}, about {decision['promptTokens']} prompt tokens"
-        + (", exploring" if decision["explored"] else "")
-        + ")"
-    ]
-    if decision.get("predictor"):
-        lines.append(f"with the fitted predictor of version {decision['predictor']['version']}")
-    if decision["degraded"]:
-        lines.append(f"degraded: {', '.join(decision['degraded'])} (catalogue values stand in)")
-    lines += ["", _candidates(decision["candidates"])]
-    excluded = [(c["model"], c["excludedBecause"]) for c in decision["candidates"] if c["total"] is None]
+    scored = [each for each in decision["candidates"] if each["total"] is not None]
+    scored.sort(key=lambda each: (-each["total"], each["model"]))
+    excluded = [(each["model"], each["excludedBecause"]) for each in decision["candidates"] if each["total"] is None]
+    lines: list[Any] = [*_headline(router, decision, len(scored)), ""]
+    if scored:
+        lines += _tables(scored)
     if excluded:
-        lines += ["", table(("excluded", "because"), excluded)]
-    return [*lines, "", _neighbours(decision["neighbours"])]
+        lines += ["", table(("cannot serve this prompt", "because"), excluded)]
+    return [*lines, "", *_neighbours(decision["neighbours"])]
 
 
-def _candidates(candidates: list[dict[str, Any]]) -> Any:
-    scored = sorted((c for c in candidates if c["total"] is not None), key=lambda c: (-c["total"], c["model"]))
-    rows = [
-        [c["model"], *(_component(c[part]) for part in _PARTS), f"{c['total']:.3f}", c["evidence"], _chance(c)]
-        for c in scored
+def _headline(router: str, decision: Mapping[str, Any], scored: int) -> list[str]:
+    reason = f"of {scored} models that can serve this prompt it has the highest total"
+    if decision["mode"] == "preferredModel":
+        reason = "it is the model that the router prefers"
+    elif decision["explored"]:
+        reason = f"as an exploration among {scored} models, so that it gets evidence as well"
+    what = f"type {decision['requestType']}, about {decision['promptTokens']} tokens"
+    lines = [
+        f"{decision['selectedModel']} is chosen: {reason}.",
+        f"Router {router}, version {decision['configVersion']}. Prompt: {what}.",
     ]
-    return table(("model", *_PARTS, "total", "evidence", "chosen"), rows)
+    if predictor := decision.get("predictor"):
+        lines.append(f"Predicted by what was fitted to this router's past answers, version {predictor['version']}.")
+    if missing := ", ".join(decision["degraded"]):
+        lines.append(f"Not available now (degraded): {missing}. The catalogue's values stand in.")
+    return lines
 
 
-def _chance(candidate: dict[str, Any]) -> str | None:
+def _tables(scored: Sequence[Mapping[str, Any]]) -> list[Any]:
+    names = shortened([each["model"] for each in scored])
+    predicted = [
+        [name, *(_predicted(part, each[part]) for part in _PARTS), each["evidence"]]
+        for name, each in zip(names, scored, strict=True)
+    ]
+    judged = [
+        [name, *(f"{each[part]['score']:.2f}" for part in _PARTS), f"{each['total']:.3f}", _chance(each)]
+        for name, each in zip(names, scored, strict=True)
+    ]
+    weights = [f"{part} × {scored[0][part]['weight']:.2f}" for part in _PARTS]
+    return [
+        "What each model would probably do (± one standard deviation). Evidence: similar past answers of",
+        "that model; without any it is the catalogue, or what other prompts and models have taught.",
+        "",
+        table(("model", *_UNITS.values(), "evidence"), predicted),
+        "",
+        "How good that is, from 0 (worst) to 1 (best). Times the weights of the router's objective and",
+        "added up it is the total. Chance: of being chosen, exploration included.",
+        "",
+        table(("model", *weights, "total", "chance"), judged),
+    ]
+
+
+def shortened(names: Sequence[str]) -> list[str]:
+    """Long names without their middles: provider and size stand at the ends. All whole where two would look alike."""
+    head = _NAME_WIDTH - _NAME_TAIL - 1
+    short = [name if len(name) <= _NAME_WIDTH else f"{name[:head]}…{name[-_NAME_TAIL:]}" for name in names]
+    return short if len(set(short)) == len(set(names)) else list(names)
+
+
+def _predicted(part: str, component: Mapping[str, Any]) -> str:
+    if component["raw"] is None:
+        return "unknown"
+    factor, spread = _FACTORS.get(part, 1.0), component.get("sd")
+    return plain(component["raw"] * factor, 3) + (f" ± {plain(spread * factor, 2)}" if spread else "")
+
+
+def plain(value: float, digits: int) -> str:
+    """So many significant digits, without an exponent: `0.00012`, `1,440`."""
+    if value == 0:
+        return "0"
+    places = digits - 1 - floor(log10(abs(value)))
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def _chance(candidate: Mapping[str, Any]) -> str | None:
     chance = candidate.get("probability")
     return None if chance is None else f"{chance:.1%}"
 
 
-def _component(component: dict[str, Any]) -> str:
-    spread = f" ± {component['sd']:.2g}" if component.get("sd") else ""
-    raw = "unknown" if component["raw"] is None else f"{component['raw']:.4g}{spread} {component['unit']}".strip()
-    return f"{raw} → {component['score']:.3f} × {component['weight']:.2f}"
-
-
-def _neighbours(neighbours: list[dict[str, Any]]) -> Any:
+def _neighbours(neighbours: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
     if not neighbours:
-        return "No similar past prompts: the catalogue's values decide."
+        return ["No similar past prompts: the catalogue's values decide."]
+    nearest = neighbours[:_NEIGHBOURS_SHOWN]
+    names = shortened([each["model"] for each in nearest])
     rows = [
-        [n["requestId"], n["model"], f"{n['similarity']:.3f}", n["quality"]] for n in neighbours[:_NEIGHBOURS_SHOWN]
+        [each["requestId"], name, f"{each['similarity']:.2f}", each["quality"]]
+        for name, each in zip(names, nearest, strict=True)
     ]
-    more = len(neighbours) - len(rows)
-    return table(
-        ("similar past request", "model", "similarity", "quality"), rows, title=f"and {more} more" if more else None
-    )
+    title = f"The {len(rows)} most similar past prompts (similarity 1: the same; quality –: nobody has judged it)."
+    return [title, "", table(("request", "model", "similarity", "quality"), rows)]

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration, 3 gateway not r
 """
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,8 @@ COMMANDS = {
     "users": "Manage the users of the analytics site.",
     "routers": "Show and change routers.",
     "models": "Show and change the model catalogue.",
+    "providers": "Show and change providers and their keys.",
+    "feedback": "Rate an answer.",
     "requests": "Look at a request whose workflow is not closed, and end it.",
     "jobs": "Run batch work now, and see how far it is.",
     "explain": "Show the decision for a prompt without calling a provider.",
@@ -40,6 +43,7 @@ COMMANDS = {
 }
 # Inherited by every command below.
 HELP = {"help_option_names": ["-h", "--help"]}
+_MOST_SAID = 300  # characters of an unexpected error
 _PROCESSES = frozenset({"gateway", "closer", "worker", "dashboard"})
 
 
@@ -115,19 +119,43 @@ def main() -> NoReturn:
     # Before numpy is imported, which reads it: products of a request's small matrices gain nothing from threads, which
     # fight for the cores with everything else (ADR 3).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the last one who can tell a person of it
+        _unexpected(error)
+    sys.exit(0)
+
+
+def _run() -> None:
     from infra.local.errors import StackError
     from infra.settings import ConfigurationError
     from modelpilot.errors import ModelPilotError
 
+    # Its pools tell of every attempt to connect; what a command could not do, it says itself.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     try:
         app(prog_name="modelpilot")
     except ConfigurationError as error:
         _fail(EXIT_CONFIGURATION, *error.problems)
     except (StackError, ModelPilotError) as error:
         _fail(EXIT_FAILED, str(error))
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    sys.exit(0)
+    except OSError as error:
+        _fail(EXIT_FAILED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+
+
+def _unexpected(error: Exception) -> NoReturn:
+    """A defect of ours: what it is, and where its traceback lies. That is for who mends it, not for who meets it."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="modelpilot-", suffix=".txt", encoding="utf-8", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    said = " ".join(str(error).split())[:_MOST_SAID]
+    _fail(
+        EXIT_FAILED, f"unexpected {type(error).__name__}: {said}", f"that is a defect; its details are in {file.name}"
+    )
 
 
 def _fail(code: int, *messages: str) -> NoReturn:

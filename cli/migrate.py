@@ -39,7 +39,8 @@ def migrate(settings: Settings, database_url: str) -> Iterator[str]:
 
     An upgrade that ends workflows needs Temporal, and changes nothing without it. Raises DependencyUnavailable.
     """
-    if revision(database_url) != _JOINING:
+    found = revision(database_url)
+    if found != _JOINING:
         upgrade(database_url)
     else:
         from cli import old_workflows  # not for every start: it takes a second
@@ -48,7 +49,7 @@ def migrate(settings: Settings, database_url: str) -> Iterator[str]:
         upgrade(database_url)
         recorded = asyncio.run(old_workflows.end(settings, database_url, left))
         yield f"workflows of the version before: {len(left)} ended, {recorded} of their requests recorded as failed"
-    yield "schema: up to date"
+    yield "schema: created" if found is None else "schema: up to date"
 
 
 async def _seed(settings: Settings, database_url: str) -> list[str]:
@@ -58,7 +59,7 @@ async def _seed(settings: Settings, database_url: str) -> list[str]:
         admin_key = await ensure_admin_key(database, DataDir(settings.data_dir).admin_key)
         made = await ensure_demo_router(database)
     return [
-        f"catalogue: {changed} models changed" if changed else "catalogue: unchanged",
+        f"catalogue: {changed} models added or changed" if changed else "catalogue: unchanged",
         f"admin key: {admin_key}",
         "router demo: created" if made else "router demo: unchanged",
     ]

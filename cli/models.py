@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import File, connect, read_documents, segment
-from cli.output import AsJson, command_group, per_million, print_json, show_result, table
+from cli.client import File, connect, segment
+from cli.output import AsJson, JsonOnly, command_group, per_million, print_json, put_documents, show_result, table
 
 app = command_group("Show and change the model catalogue.")
 
@@ -15,16 +15,20 @@ _COLUMNS = ("id", "provider", "in $/M", "out $/M", "latency ms", "quality", "gCO
 
 @app.command("list")
 def list_models(
-    provider: Annotated[str | None, typer.Option(help="Only the models of this provider.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only those that this provider serves.")] = None,
+    capability: Annotated[list[str] | None, typer.Option(help="Only those that can do this; repeat for more.")] = None,
+    available: Annotated[bool, typer.Option("--available", help="Only those whose provider can be called.")] = False,
+    search: Annotated[str | None, typer.Option(help="Only those with this in their names.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Your models and the shared ones, by id. Prices in USD per million tokens."""
-    items = [item for item in connect().items("/api/models") if provider in (None, item["provider"])]
+    wanted = {"provider": provider, "search": search, "capability": capability, "available": available and "true"}
+    items = list(connect().items("/api/models", {name: value for name, value in wanted.items() if value}))
     show_result(items, as_json, lambda: [table(_COLUMNS, (_row(item) for item in items))])
 
 
 @app.command("show")
-def show_model(model_id: ModelId) -> None:
+def show_model(model_id: ModelId, _: JsonOnly = True) -> None:
     """One model, as JSON that `put` understands."""
     print_json(connect().call("GET", _path(model_id)))
 
@@ -32,13 +36,7 @@ def show_model(model_id: ModelId) -> None:
 @app.command()
 def put(file: File, as_json: AsJson = False) -> None:
     """Create or replace the models of a file. A shared model of the same id is hidden by yours."""
-    client = connect()
-    stored = [client.call("PUT", _path(body["id"]), body) for body in read_documents(file)]
-    if as_json:
-        print_json(stored)
-        return
-    for item in stored:
-        typer.echo(f"model {item['id']}: stored")
+    put_documents("model", _path, file, as_json=as_json)
 
 
 @app.command()

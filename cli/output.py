@@ -11,9 +11,12 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from cli.client import Refused, fail
+from cli.client import Refused, connect, fail, read_documents
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+# `show` prints JSON in any case: it is what `apply` and `put` read.
+JsonOnly = Annotated[bool, typer.Option("--json", help="It prints JSON in any case.")]
 
 _WIDTH_OF_A_FILE = 200  # no terminal to fit into: nothing may be cut off
 
@@ -35,22 +38,34 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str |
     return built
 
 
-def show(*renderables: Any) -> None:
-    """Print tables and lines, without reading markup in what others have named."""
-    console().print(*renderables, sep="\n", markup=False, highlight=False)
+def show(*renderables: Any, width: int | None = None) -> None:
+    """Print tables and lines, without reading markup in what others have named, and none wider than `width`."""
+    console(width).print(*renderables, sep="\n", markup=False, highlight=False)
 
 
-def show_result(result: Any, as_json: bool, view: Callable[[], Iterable[Any]]) -> None:
+def show_result(result: Any, as_json: bool, view: Callable[[], Iterable[Any]], *, width: int | None = None) -> None:
     """Print a command's result: as JSON for programs, else the tables and lines of `view`."""
     if as_json:
         print_json(result)
     else:
-        show(*view())
+        show(*view(), width=width)
 
 
-def console() -> Console:
-    """Standard output, as wide as it is."""
-    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_A_FILE)
+def put_documents(kind: str, path: Callable[[str], str], file: str, *, as_json: bool) -> None:
+    """Create or replace what the documents of a file describe, each at the path of its id, and say so of each."""
+    client, stored = connect(), []
+    for body in read_documents(file):
+        stored.append(client.call("PUT", path(body["id"]), body))
+        if not as_json:
+            typer.echo(f"{kind} {body['id']}: stored")  # at once: a later one may be refused
+    if as_json:
+        print_json(stored)
+
+
+def console(most: int | None = None) -> Console:
+    """Standard output, as wide as it is, or as `most` where that is less."""
+    width = Console().width if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    return Console(width=min(width, most or width))
 
 
 def usd(amount: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import EXIT_FAILED, File, GatewayClient, Refused, connect, fail, read_documents, segment, until_ended
-from cli.output import AsJson, command_group, print_json, show, show_result, table
+from cli.output import AsJson, JsonOnly, command_group, print_json, show, show_result, table
 
 app = command_group("Show and change routers.")
 
@@ -160,7 +160,7 @@ def list_routers(as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show_router(router_id: RouterId) -> None:
+def show_router(router_id: RouterId, _: JsonOnly = True) -> None:
     """One router, as JSON that `apply` understands."""
     print_json(connect().call("GET", _path(router_id)))
 
@@ -203,8 +203,29 @@ def delete(router_id: RouterId) -> None:
 @app.command()
 def versions(router_id: RouterId, as_json: AsJson = False) -> None:
     """Every version of a router, newest first, also of a deleted one."""
-    items = connect().call("GET", f"{_path(router_id)}/versions")["items"]
+    items = _versions(connect(), router_id)
     show_result(items, as_json, lambda: [table(_COLUMNS, (_row(item) for item in items))])
+
+
+@app.command()
+def rollback(
+    router_id: RouterId,
+    version: Annotated[int, typer.Argument(help="The version to go back to; `versions` lists them.", min=1)],
+    as_json: AsJson = False,
+) -> None:
+    """Give a router the settings of an earlier version. They become a new version, so this can be undone as well."""
+    client = connect()
+    client.call("GET", _path(router_id))  # a deleted one is not made anew
+    wanted = next((kept for kept in _versions(client, router_id) if kept["version"] == version), None)
+    if wanted is None:
+        fail(f"router {router_id} has no version {version}; `modelpilot routers versions {router_id}` lists them")
+    made = client.call("PUT", _path(router_id), wanted)
+    said = f"router {router_id}: version {made['version']} has the settings of version {version}"
+    show_result(made, as_json, lambda: [said])
+
+
+def _versions(client: GatewayClient, router_id: str) -> list[dict[str, Any]]:
+    return list(client.items(f"{_path(router_id)}/versions"))
 
 
 @app.command()
@@ -216,8 +237,10 @@ def apply(file: File, as_json: AsJson = False) -> None:
         print_json(results)
     else:
         for result in results:
-            about = f", version {result['version']}" if "version" in result else f": {result.get('error')}"
-            typer.echo(f"router {result['id']}: {result['result']}{about}", err="error" in result)
+            failed = "error" in result
+            about = f": {result['error']}" if failed else f", version {result['version']}"
+            whose = "modelpilot: " if failed else ""
+            typer.echo(f"{whose}router {result['id']}: {result['result']}{about}", err=failed)
     if Counter(result["result"] for result in results)["failed"]:
         raise typer.Exit(EXIT_FAILED)
 

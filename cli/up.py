@@ -1,6 +1,7 @@
 """`modelpilot up`: the whole platform on this machine, in the foreground.
 
-It shows spinners on a terminal, one line per event elsewhere, and the addresses when it is ready.
+It shows spinners on a terminal, one line per event elsewhere, what the first start made (schema, catalogue, keys), and
+the addresses when it is ready.
 """
 
 import asyncio
@@ -14,12 +15,14 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from infra.local.data_dir import DataDir
+from infra.local.environment import Addresses
 from infra.local.errors import StackError
 from infra.local.stack import run_stack
 from infra.local.supervisor import Event, State
 from infra.settings import Settings, load_settings, read_variables
 
-QUIET = {State.STARTING, State.STOPPING}
+BEGINNINGS = {State.STARTING, State.STOPPING}
+REMINDERS = {State.STILL_STARTING, State.STILL_STOPPING}
 
 
 class Display(Protocol):
@@ -39,7 +42,7 @@ class Display(Protocol):
 
 
 class LineDisplay:
-    """One line per event that says something new: for logs and pipes."""
+    """One line per event: for logs and pipes."""
 
     def __enter__(self) -> Self:
         return self
@@ -51,8 +54,7 @@ class LineDisplay:
 
     def show(self, event: Event) -> None:
         """Print the event."""
-        if event.state not in QUIET:
-            print(line(event), flush=True)
+        print(line(event), flush=True)
 
     def pause(self) -> None:
         """Lines need no pause."""
@@ -82,8 +84,10 @@ class LiveDisplay:
 
     def show(self, event: Event) -> None:
         """Move the service's spinner on, or replace it by a line."""
+        if event.state in REMINDERS:
+            return  # the spinner's clock says the same
         self._progress.start()
-        if event.state in QUIET:
+        if event.state in BEGINNINGS:
             self._tasks[event.service] = self._progress.add_task(f"{event.service}: {event.state.value}")
             return
         task = self._tasks.pop(event.service, None)
@@ -97,12 +101,14 @@ class LiveDisplay:
 
 
 def line(event: Event) -> str:
-    """`gateway    ready (1.2 s)`."""
+    """`gateway    ready (1.2 s)`; details of several lines, as of `migrate`, below it."""
     took = f" ({event.seconds:.1f} s)" if event.seconds else ""
-    return f"{event.service:<10} {event.state.value}{took}" + (f": {event.detail}" if event.detail else "")
+    first, *more = event.detail.splitlines() or [""]
+    details = f": {first}" if first and not more else "".join(f"\n{'':<10} {each}" for each in (first, *more) if each)
+    return f"{event.service:<10} {event.state.value}{took}{details}"
 
 
-def summary(settings: Settings, seconds: float) -> str:
+def summary(settings: Settings, addresses: Addresses, seconds: float) -> str:
     """Where everything is, and a first request to try."""
     key = DataDir(settings.data_dir).admin_key
     foreign_ui = settings.temporal_ui_url or f"(of {settings.temporal_address})"
@@ -111,6 +117,7 @@ def summary(settings: Settings, seconds: float) -> str:
         "API docs": f"{settings.api_url}/docs",
         "Dashboard": settings.dashboard_url,
         "Temporal UI": foreign_ui if settings.temporal_address else settings.embedded_temporal_ui_url,
+        "Simulator": addresses.simulator_url,
         "Admin key": str(key),
         "Logs": str(DataDir(settings.data_dir).logs),
     }
@@ -138,17 +145,19 @@ def command() -> None:
     display: Display = LiveDisplay() if LiveDisplay.possible() else LineDisplay()
     for warning in _warnings():
         typer.echo(f"modelpilot: {warning}", err=True)
+    typer.echo(f"Starting ModelPilot. Data is in {settings.data_dir}, the services' logs in its folder logs.")
     began = time.monotonic()
 
-    def on_ready() -> None:
+    def on_ready(addresses: Addresses) -> None:
         display.pause()
-        typer.echo(summary(settings, time.monotonic() - began))
+        typer.echo(summary(settings, addresses, time.monotonic() - began))
 
     try:
         with display:
             asyncio.run(run_stack(settings, display.show, on_ready))
     except OSError as error:
-        raise StackError(f"{error.strerror or error}: {error.filename or settings.data_dir}") from error
+        what = f"{error.filename or settings.data_dir}: {error.strerror or error}"
+        raise StackError(f"{what}. The data directory is {settings.data_dir}; MODELPILOT_DATA_DIR names it.") from error
     typer.echo("Stopped.")
 
 

@@ -10,6 +10,7 @@ import binascii
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -121,6 +122,20 @@ def _bindable_host(host: str) -> str:
     return host
 
 
+def _database_url(url: str) -> str:
+    if not re.match(
+        r"postgres(ql)?(\+\w+)?://", url
+    ):  # the rest is libpq's to judge: it knows several hosts, sockets …
+        raise ValueError("must be a URL such as postgresql://user:password@host:5432/name")
+    return url
+
+
+def _host_and_port(address: str) -> str:
+    if not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}", address):
+        raise ValueError("must be an address such as host:7233, without http://")
+    return address
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Key = Annotated[SecretStr, AfterValidator(_encryption_key)]
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split), Field(repr=False)]
@@ -169,7 +184,7 @@ class Settings(BaseSettings):
     temporal_ui_host: Host = "127.0.0.1"
     temporal_ui_port: Port = 8233
     temporal_ui_url: str | None = None
-    temporal_address: str | None = None
+    temporal_address: Annotated[str, AfterValidator(_host_and_port)] | None = None
     temporal_namespace: Annotated[str, Field(min_length=1)] = "default"
     temporal_api_key: SecretStr | None = None
     temporal_tls: bool = False
@@ -178,7 +193,7 @@ class Settings(BaseSettings):
     temporal_tls_key_file: Path | None = None
     temporal_tls_server_name: str | None = None
 
-    database_url: PrivateUrl = None
+    database_url: Annotated[Annotated[str, AfterValidator(_database_url)] | None, Field(repr=False)] = None
     milvus_uri: PrivateUrl = None
     milvus_token: SecretStr | None = None
     vector_deadline_ms: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 25
@@ -305,8 +320,14 @@ def _variable(field_name: str) -> str:
 
 
 def read_variables(directory: Path | None = None) -> dict[str, str]:
-    """The process environment over the `.env` of `directory` (default: the working directory)."""
-    from_file = dotenv_values((directory or Path.cwd()) / ".env", interpolate=False)
+    """The process environment over the `.env` of `directory` (default: the working directory).
+
+    Raises ConfigurationError where that file cannot be read."""
+    path = (directory or Path.cwd()) / ".env"
+    try:
+        from_file = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
     return {**{name: value for name, value in from_file.items() if value is not None}, **os.environ}
 
 

@@ -17,6 +17,7 @@ from infra.db.metrics.site import PostgresSiteReader
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot import names
 from modelpilot.metrics.jobs import ScheduleFacts
+from processes.parts import listening
 from processes.workbench import open_workbench
 from workflows import schedules
 
@@ -26,11 +27,8 @@ def command() -> None:
     settings = load_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     config, url = dashboard_config(settings), database_url(settings)
-    try:
+    with listening(config.host, config.port, "MODELPILOT_DASHBOARD_PORT"):
         _run(config, url, settings)
-    except OSError as error:
-        typer.echo(f"dashboard: cannot listen on {config.host}:{config.port}: {error.strerror}", err=True)
-        raise typer.Exit(1) from None
 
 
 def dashboard_config(settings: Settings) -> DashboardConfig:

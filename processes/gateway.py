@@ -59,7 +59,7 @@ from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
 from infra.logs import configure_logging
-from infra.providers.environment import address_rule
+from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import Settings, load_settings
 from infra.temporal.client import connect
 from infra.temporal.codec import EncryptionCodec
@@ -69,7 +69,7 @@ from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.requests.records import Backlog
 from processes.gateway_adapters import Adapters, cache_dropper, health_checks, open_adapters
-from processes.parts import instance_name, keep_up, require
+from processes.parts import instance_name, keep_up, listening, require
 
 log = structlog.get_logger(__name__)
 
@@ -218,6 +218,7 @@ def _services(
         audit=PostgresAuditRepository(database),
         aliases=adapters.configuration.aliases,
         check_base_url=address_rule(settings).check_url,
+        configured=provider_endpoints(settings),
         on_change=cache_dropper(adapters.configuration, adapters.authenticator),
         health_checks=health_checks(adapters.postgres, adapters.health, adapters.milvus),
         draining=draining.is_set,
@@ -278,5 +279,8 @@ def command() -> None:
     configure_logging(settings.log_level)
     # Workflow code runs on threads of its own; with the default of 5 ms each of their turns may delay a request.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        listening(settings.host, settings.api_port, "MODELPILOT_API_PORT"),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         runner.run(run(settings))

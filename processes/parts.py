@@ -1,6 +1,7 @@
 """What several processes are made of, opened and closed alike."""
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -18,6 +19,7 @@ from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
+from infra.local.errors import PortTaken
 from infra.logs import configure_logging
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot.errors import DependencyUnavailable
@@ -78,12 +80,27 @@ def require(settings: Settings, names: Sequence[str]) -> None:
         raise ConfigurationError([f"MODELPILOT_{name.upper()}: {advice}" for name in missing])
 
 
+@contextmanager
+def listening(host: str, port: int, variable: str) -> Iterator[None]:
+    """Raise PortTaken, which says what to do, where the block cannot listen there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        why = os.strerror(error.errno).lower()
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: {why}. Stop what listens there, or set another {variable}."
+        ) from error
+
+
 def run_process(role: str, needed: Sequence[str], work: Callable[[Settings], Coroutine[None, None, None]]) -> None:
     """Read the settings, of which `needed` must be there, and run `work` until it ends or until SIGINT or SIGTERM.
     Raises ConfigurationError, and what `work` raises."""
     settings = load_settings()
     require(settings, needed)
     configure_logging(settings.log_level)
+    typer.echo(f"{role}: starting; it waits for its services, at most half a minute")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_stopped(partial(work, settings)))
     typer.echo(f"{role}: stopped")

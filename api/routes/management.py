@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.http.registry import RouteSpec
+from api.http.registry import QueryParam, RouteSpec
 from api.routes import resource
 from api.routes.resource import Resource
 from api.services import SERVICES, Services
@@ -16,12 +16,15 @@ from modelpilot.errors import Conflict, InvalidRequest, NotFound
 from modelpilot.management.resources import (
     SHARED_OWNER,
     AuditEntry,
+    ModelFilter,
     ModelRepository,
     Page,
     ProviderSummary,
     RouterRepository,
+    StoredModel,
 )
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.providers.resolution import OwnProvider, resolve_provider
 from modelpilot.routing.aliases import KnownAliases, Target, taken
 from modelpilot.routing.router import Router
 from modelpilot.wire.json_model import WireModel
@@ -139,6 +142,47 @@ async def _check_provider(services: Services, owner: str, spec: ProviderSpec) ->
             raise InvalidRequest.at(name, "printable ASCII characters without spaces were expected")
 
 
+_FILTERS = (
+    QueryParam("provider", "Only the models that this provider serves."),
+    QueryParam("capability", "Only those that can do this; may be repeated."),
+    QueryParam("search", "Only those with this in their id or their provider's name for them."),
+    QueryParam("available", "`true`: only those whose provider can be called.", "boolean"),
+)
+
+
+class _Models(Resource[ModelSpec, StoredModel]):
+    """Models, of which a list may be asked for some."""
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        services, owner = request.app[SERVICES], resource.owner_of(request)
+        page = await services.models.list(owner, *resource.paging(request), await _wanted(request))
+        return resource.listed(page, self.view_of)
+
+
+async def _wanted(request: web.Request) -> ModelFilter:
+    """What the query asks for. Raises InvalidRequest."""
+    query, available = request.query, request.query.get("available", "false")
+    if available not in {"true", "false"}:
+        raise InvalidRequest.at("available", "true or false was expected")
+    return ModelFilter(
+        provider=query.get("provider") or None,
+        capabilities=frozenset(filter(None, query.getall("capability", []))),
+        search=query.get("search") or None,
+        callable_at=await _callable_providers(request) if available == "true" else None,
+    )
+
+
+async def _callable_providers(request: web.Request) -> frozenset[str]:
+    services = request.app[SERVICES]
+    own = {
+        stored.body.id: OwnProvider(stored.body.kind, stored.body.base_url, stored.body.key_count)
+        async for stored in resource.every(services.providers, resource.owner_of(request))
+    }
+    known = {*own, *services.configured}
+    found = {name: resolve_provider(name, own.get(name), services.configured) for name in known}
+    return frozenset(name for name, how in found.items() if not isinstance(how, str))
+
+
 _ROUTERS = Resource(
     kind="router",
     body=Router,
@@ -147,7 +191,7 @@ _ROUTERS = Resource(
     repository=lambda services: services.routers,
     check_write=_check_router,
 )
-_MODELS = Resource(
+_MODELS = _Models(
     kind="model",
     body=ModelSpec,
     view=ModelView,
@@ -156,6 +200,7 @@ _MODELS = Resource(
     check_write=_check_model,
     check_delete=_check_model_unused,
     id_pattern=":.*[^/]",  # ids may contain slashes
+    query=(*_FILTERS, *resource.PAGING),
 )
 _PROVIDERS = Resource(
     kind="provider",

@@ -174,6 +174,7 @@ class Resource(Generic[Body, Content]):
     check_write: Callable[[Services, str, Body], Awaitable[None]] = accept
     check_delete: Callable[[Services, str, str], Awaitable[None]] = accept
     id_pattern: str = ""
+    query: tuple[QueryParam, ...] = PAGING
 
     @property
     def path(self) -> str:
@@ -186,7 +187,7 @@ class Resource(Generic[Body, Content]):
         body, view = self.body, self.view
         return [
             RouteSpec("POST", many, self._create, "admin", f"Create a {self.kind}", tag, body, view, 201),
-            RouteSpec("GET", many, self._list, "admin", f"List {tag}", tag, None, self.listing, 200, PAGING),
+            RouteSpec("GET", many, self._list, "admin", f"List {tag}", tag, None, self.listing, 200, self.query),
             RouteSpec("GET", one, self._get, "admin", f"Read a {self.kind}", tag, None, view),
             RouteSpec("PUT", one, self._put, "admin", f"Create or replace a {self.kind}", tag, body, view),
             RouteSpec("DELETE", one, self._delete, "admin", f"Delete a {self.kind}", tag, status=204),

@@ -127,7 +127,7 @@ def running_pid(path: Path) -> int | None:
     """Process id of the supervisor that holds the lock file; None when none runs."""
     try:
         descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         return None if _try_lock(descriptor) else _holder(path)

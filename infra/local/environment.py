@@ -45,7 +45,10 @@ def _published(settings: Settings) -> dict[str, str]:
     if running_pid(data.lock) is None or not data.addresses.exists():
         advice = "start it with `make up`, or set MODELPILOT_DATABASE_URL and the other addresses"
         raise ConfigurationError([f"nothing runs on {data.root}: {advice}"])
-    return asdict(Addresses(**json.loads(data.addresses.read_text(encoding="utf-8"))))
+    try:
+        return asdict(Addresses(**json.loads(data.addresses.read_text(encoding="utf-8"))))
+    except (ValueError, TypeError) as error:  # written by another version, or cut off by a full disk
+        raise ConfigurationError([f"{data.addresses}: {error}; start ModelPilot anew"]) from error
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]

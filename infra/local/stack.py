@@ -28,7 +28,7 @@ from infra.local.environment import (
 from infra.local.ports import LOOPBACK, find_tool
 from infra.local.postgres import PostgresPlan, postgres_service
 from infra.local.service import Probe, Service, file_exists, grpc_answers, http_ok
-from infra.local.supervisor import Event, Supervisor
+from infra.local.supervisor import Event, State, Supervisor
 from infra.settings import Settings
 
 SEARCH_ATTRIBUTES = ("RouterId", "Model", "Provider", "Outcome")
@@ -200,7 +200,7 @@ def fixed_ports(settings: Settings) -> dict[str, tuple[str, int]]:
 async def run_stack(
     settings: Settings,
     report: Callable[[Event], None],
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Addresses], None],
     plan: Callable[[Settings], Stack] = plan_stack,
 ) -> None:
     """Run everything until SIGINT or SIGTERM, then stop it in reverse order; a second signal kills what is left.
@@ -211,16 +211,21 @@ async def run_stack(
     data.create()
     with data_dir.exclusive(data.lock):
         await ports.require_free(fixed_ports(settings))
+        had_keys = data.encryption_keys.exists()
         stack = plan(settings)
+        if data.encryption_keys.exists() and not had_keys:
+            report(Event("keys", State.DONE, detail=f"encryption keys: created, in {data.encryption_keys}"))
         await _supervise(stack, data.addresses, Supervisor(report), on_ready)
 
 
-async def _supervise(stack: Stack, published: Path, supervisor: Supervisor, on_ready: Callable[[], None]) -> None:
+async def _supervise(
+    stack: Stack, published: Path, supervisor: Supervisor, on_ready: Callable[[Addresses], None]
+) -> None:
     with _stop_signals(supervisor) as stopping:
         try:
             if await _unless(stopping, supervisor.start(stack.services)):
                 publish(stack.addresses, published)
-                on_ready()
+                on_ready(stack.addresses)
                 await _unless(stopping, supervisor.failed())
         finally:
             published.unlink(missing_ok=True)  # noqa: ASYNC240 - one local file

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -17,16 +18,19 @@ class State(Enum):
     """What an event reports."""
 
     STARTING = "starting"
+    STILL_STARTING = "still starting"
     READY = "ready"
     DONE = "done"
     CRASHED = "crashed"
     STOPPING = "stopping"
+    STILL_STOPPING = "still stopping"
     STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class Event:
-    """A change of a service, for display; `seconds` is how long it took to get there."""
+    """A change of a service, or that it still takes, for display; `seconds` is how long that has taken. `detail` may
+    have several lines: of a job, what it printed."""
 
     service: str
     state: State
@@ -48,6 +52,9 @@ class RestartPolicy:
         return float(min(self.first_wait_seconds * 2**earlier, self.max_wait_seconds))
 
 
+REMIND_SECONDS = 4.0
+
+
 @dataclass
 class _Running:
     service: Service
@@ -59,9 +66,15 @@ class _Running:
 class Supervisor:
     """Runs a set of services. Use on the main thread: `start`, then wait for `failed`, then `stop` (always)."""
 
-    def __init__(self, report: Callable[[Event], None], policy: RestartPolicy | None = None) -> None:
+    def __init__(
+        self,
+        report: Callable[[Event], None],
+        policy: RestartPolicy | None = None,
+        remind_seconds: float = REMIND_SECONDS,
+    ) -> None:
         self._report = report
         self._policy = policy or RestartPolicy()
+        self._remind_seconds = remind_seconds
         self._running: dict[str, _Running] = {}
         self._gone: dict[str, asyncio.Event] = {}
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,13 +122,34 @@ class Supervisor:
                 await ready[name].wait()
         began = time.monotonic()
         self._report(Event(service.name, State.STARTING))
-        child = await bring_up(service)
+        async with self._reminding(service.name, State.STILL_STARTING):
+            child = await bring_up(service)
         if service.probe is not None:
             running = self._running[service.name] = _Running(service, child)
             running.watcher = asyncio.create_task(self._watch(running))
-        state = State.DONE if service.probe is None else State.READY
-        self._report(Event(service.name, state, time.monotonic() - began))
+        seconds = time.monotonic() - began
+        if service.probe is None:
+            self._report(Event(service.name, State.DONE, seconds, child.log_tail()))
+        else:
+            self._report(Event(service.name, State.READY, seconds))
         ready[service.name].set()
+
+    @asynccontextmanager
+    async def _reminding(self, name: str, state: State) -> AsyncIterator[None]:
+        """Report `state` every few seconds while the block lasts: nobody shall take what is slow for stuck."""
+        began = time.monotonic()
+
+        async def remind() -> None:
+            while True:
+                await asyncio.sleep(self._remind_seconds)
+                self._report(Event(name, state, time.monotonic() - began))
+
+        reminder = asyncio.create_task(remind())
+        try:
+            yield
+        finally:
+            reminder.cancel()
+            await asyncio.gather(reminder, return_exceptions=True)
 
     async def _watch(self, running: _Running) -> None:
         while True:
@@ -163,6 +197,7 @@ class Supervisor:
                 await self._gone[other.service.name].wait()
         began = time.monotonic()
         self._report(Event(name, State.STOPPING))
-        code = await running.child.stop()
+        async with self._reminding(name, State.STILL_STOPPING):
+            code = await running.child.stop()
         self._report(Event(name, State.STOPPED, time.monotonic() - began, detail=f"exit code {code}"))
         self._gone[name].set()

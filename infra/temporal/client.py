@@ -1,5 +1,6 @@
 """Connecting to Temporal, embedded or real."""
 
+import re
 from pathlib import Path
 
 import structlog
@@ -32,8 +33,16 @@ async def connect(settings: Settings, keyring: Keyring, identity: str, wait_s: f
             with attempt:
                 return await _client(settings, keyring, identity, lazy=False)
     except (RuntimeError, RPCError) as error:
-        raise DependencyUnavailable(f"Temporal at {settings.temporal_address} does not answer: {error}") from error
+        raise DependencyUnavailable(
+            f"Temporal at {settings.temporal_address} does not answer: {_why(error)}"
+        ) from error
     raise DependencyUnavailable("Temporal was not asked at all")  # the loop above returns or raises
+
+
+def _why(error: Exception) -> str:
+    # The library's text has Rust's nested structures around the system's own words.
+    inner = re.search(r'message: "([^"]+)"', str(error))
+    return inner[1] if inner else str(error)[:200]
 
 
 async def lazy_client(settings: Settings, keyring: Keyring, identity: str) -> Client:

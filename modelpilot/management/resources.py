@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
+from modelpilot.providers.deployments import deployment_specs
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import Manners
 from modelpilot.requests.records import Principal
@@ -162,9 +163,41 @@ class RouterRepository(Repository[Router, StoredRouter], Protocol):
         ...
 
 
-# The owner's models over the shared catalogue, by id: an own one hides the shared one of the same id, and shows it
-# again when it is deleted. A shared one cannot be deleted (PermissionDenied).
-ModelRepository: TypeAlias = Repository[ModelSpec, StoredModel]
+@dataclass(frozen=True, slots=True)
+class ModelFilter:
+    """Which models are wanted: served by `provider`, with all `capabilities`, with `search` in their id or their
+    provider's name for them (in any case of letters), and served by one of `callable_at`. None, or empty: any."""
+
+    provider: str | None = None
+    capabilities: frozenset[str] = frozenset()
+    search: str | None = None
+    callable_at: frozenset[str] | None = None
+
+    def takes(self, model: ModelSpec) -> bool:
+        """Whether this is one of them."""
+        providers = {each.provider for each in deployment_specs(model)}
+        names = f"{model.id} {model.provider_model}".lower()
+        return (
+            (self.provider is None or self.provider in providers)
+            and self.capabilities.issubset(model.capabilities)
+            and (self.search is None or self.search.lower() in names)
+            and (self.callable_at is None or not providers.isdisjoint(self.callable_at))
+        )
+
+
+EVERY_MODEL = ModelFilter()
+
+
+class ModelRepository(Repository[ModelSpec, StoredModel], Protocol):
+    """The owner's models over the shared catalogue, by id: an own one hides the shared one of the same id, and shows it
+    again when it is deleted. A shared one cannot be deleted (PermissionDenied)."""
+
+    async def list(
+        self, user_id: str, cursor: str | None, limit: int, wanted: ModelFilter = EVERY_MODEL
+    ) -> Page[StoredModel]:
+        """One page of those that are wanted. Raises InvalidRequest (param "cursor")."""
+        ...
+
 
 # The owner's providers, newest first. Keys go in and never come out; a `put` without any key keeps those stored.
 ProviderRepository: TypeAlias = Repository[ProviderSpec, Stored[ProviderSummary]]

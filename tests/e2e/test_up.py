@@ -2,7 +2,8 @@
 
 import base64
 import json
-import os
+import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -57,6 +58,38 @@ def _is_there(url: str) -> bool:
     return True
 
 
+def test_it_says_every_step_of_the_first_start_in_order(installation: Installation) -> None:
+    """Each service's start and readiness with its time, what the first start made, and then the addresses."""
+    said = installation.log.read_text()
+    steps = [
+        r"Starting ModelPilot\. Data is in .*data, ",
+        r"keys +done: encryption keys: created, in .*encryption\.keys",
+        r"postgres +starting",
+        r"postgres +ready \(\d+\.\d s\)",
+        r"migrate +starting",
+        r"migrate +done \(\d+\.\d s\)",
+        r" +schema: created",
+        r" +catalogue: \d+ models added or changed",
+        r" +admin key: created, in .*admin\.key",
+        r" +router demo: created",
+        r"gateway +starting",
+        r"gateway +ready \(\d+\.\d s\)",
+        r"ModelPilot is ready \(\d+\.\d s\)\.",
+        r" +Simulator +http://127\.0\.0\.1:\d+",
+        r"Stop with Ctrl-C\.",
+    ]
+    assert re.search("^" + "$(?s:.*?)^".join(f"{step}.*" for step in steps) + "$", said, re.MULTILINE), said
+    for name in ("temporal", "milvus", "simulator", "closer", "worker", "dashboard"):
+        assert re.search(rf"^{name} +starting$(?s:.*)^{name} +ready \(", said, re.MULTILINE), name
+
+
+def test_the_simulator_is_where_it_was_said_to_be(installation: Installation) -> None:
+    """docs/simulator.md sends its reader to the address that `up` prints."""
+    found = re.search(r"Simulator +(http://\S+)", installation.log.read_text())
+    assert found is not None
+    assert fetch(f"{found[1]}/healthz") == {"status": "ok"}
+
+
 def test_first_request_is_answered(installation: Installation) -> None:
     """A new user's first request to the demo router is routed without any provider key."""
     answer = fetch(f"{installation.api_url}/router/demo", installation.admin_key, PROMPT)
@@ -79,15 +112,18 @@ def test_stock_sdk_works_unchanged(installation: Installation) -> None:
 
 
 def test_readme_snippets_do_what_they_say(installation: Installation, tmp_path: Path) -> None:
-    """Every bash and python block of the README runs, in the order of the page, and none answers with an error."""
-    program = str(Path(sys.executable).with_name("modelpilot"))
-    environment = {**installation.environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    shell: dict[str, list[str]] = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+    """Every bash block of the README runs, in the order of the page, and none answers with an error; a python block is
+    saved as the page says, and the block behind it runs that file."""
+    bash = shutil.which("bash") or "/bin/bash"
+    places = {"program": str(Path(sys.executable).with_name("modelpilot")), "python": sys.executable}
     for snippet in snippets("bash", "python"):
-        here = snippet.retargeted(api_url=installation.api_url, data_dir=str(installation.directory), program=program)
+        here = snippet.retargeted(api_url=installation.api_url, data_dir=str(installation.directory), **places)
+        if here.language == "python":
+            (tmp_path / str(here.file)).write_text(here.text)
+            continue
         ran = subprocess.run(
-            [*shell[here.language], here.text],
-            env=environment,
+            [bash, "-euo", "pipefail", "-c", here.text],
+            env={**installation.environment, "GROQ_API_KEY": "your-key"},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -96,6 +132,8 @@ def test_readme_snippets_do_what_they_say(installation: Installation, tmp_path: 
         )
         assert ran.returncode == 0, f"README line {here.line}: {ran.stdout}{ran.stderr}"
         assert '"error"' not in ran.stdout, f"README line {here.line}: {ran.stdout}"
+        if here.text.endswith("first.py\n"):
+            assert re.search(r"84.*\nsim/", ran.stdout), ran.stdout
 
 
 def test_demo_learns(installation: Installation) -> None:
@@ -128,6 +166,14 @@ def _learnt(installation: Installation, priors: dict[str, float]) -> list[dict[s
         for each in decision["candidates"]
         if each["model"] in known and each["evidence"] > 0 and each["quality"]["raw"] != priors[each["model"]]
     ]
+
+
+def test_explain_fits_into_a_terminal(installation: Installation) -> None:
+    """Real decisions, before and after something was learnt, are at most 100 characters wide."""
+    ran = installation.modelpilot("explain", "Translate good morning into French")
+    assert ran.returncode == 0, ran.stderr
+    assert max(map(len, ran.stdout.splitlines())) <= 100, ran.stdout
+    assert re.match(r"sim/\w+ is chosen: of 3 models that can serve this prompt it has the highest total\.", ran.stdout)
 
 
 def test_doctor_finds_nothing_wrong(installation: Installation) -> None:

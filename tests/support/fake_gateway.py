@@ -15,10 +15,13 @@ Answer = tuple[int, Any]
 
 @dataclass
 class FakeGateway:
-    """`answers` maps `"GET /path"` to (status, JSON) or to a function of the body; whatever else is a 404."""
+    """`answers` maps `"GET /path"` to (status, JSON) or to a function of the body; whatever else is answered by
+    `every`, or a 404. `raw` is what all calls get instead, whatever it is."""
 
     url: str = ""
     answers: dict[str, Answer | Callable[[Any], Answer]] = field(default_factory=dict)
+    every: Answer | Callable[[Any], Answer] | None = None
+    raw: str | None = None
     calls: list[tuple[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
@@ -29,7 +32,9 @@ class FakeGateway:
         call = f"{request.method} {request.path_qs}"
         self.calls.append((call, body))
         self.keys.append(request.headers.get("authorization", ""))
-        found = self.answers.get(call) or self.answers.get(f"{request.method} {request.path}")
+        if self.raw is not None:
+            return web.Response(text=self.raw)
+        found = self.answers.get(call) or self.answers.get(f"{request.method} {request.path}") or self.every
         status, content = found(body) if callable(found) else found or refusal(404, f"there is no {call}")
         return web.Response(status=status) if content is None else web.json_response(content, status=status)
 

@@ -79,8 +79,8 @@ def _ready(installation: Installation) -> bool:
         raise AssertionError(f"`modelpilot up` ended: {installation.log.read_text()[-3000:]}")
     try:
         with urllib.request.urlopen(f"{installation.api_url}/readyz", timeout=5.0) as answer:  # noqa: S310 - our own URL
-            # The gateway is ready before the dashboard and the worker are.
-            return bool(answer.status == 200) and "admin.key" in installation.log.read_text()
+            # The gateway is ready before the dashboard and the worker are; the last line says that all are.
+            return bool(answer.status == 200) and "Stop with Ctrl-C" in installation.log.read_text()
     except OSError:
         return False
 

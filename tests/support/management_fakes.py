@@ -15,10 +15,12 @@ from api.services import Services
 from modelpilot.errors import Conflict, DependencyUnavailable, InvalidRequest, NotFound, PermissionDenied
 from modelpilot.management.resources import (
     ALL_SCOPES,
+    EVERY_MODEL,
     OPERATOR_USER,
     SHARED_OWNER,
     ApiKeyChange,
     AuditEntry,
+    ModelFilter,
     NewApiKey,
     Page,
     ProviderSummary,
@@ -113,9 +115,11 @@ class FakeModels(Table[ModelSpec, StoredModel]):
         own = self.rows.get((user_id, subject))
         return own or await super().get(SHARED_OWNER, subject)
 
-    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredModel]:
+    async def list(
+        self, user_id: str, cursor: str | None, limit: int, wanted: ModelFilter = EVERY_MODEL
+    ) -> Page[StoredModel]:
         visible = {name: row for owner in (SHARED_OWNER, user_id) for (o, name), row in self.rows.items() if o == owner}
-        return page_of([visible[name] for name in sorted(visible)], cursor, limit)
+        return page_of([row for _, row in sorted(visible.items()) if wanted.takes(row.body)], cursor, limit)
 
     async def delete(self, user_id: str, subject: str, actor: str) -> None:
         if (await self.get(user_id, subject)).shared:

@@ -7,7 +7,7 @@ from infra.db.management.changes import Change
 from infra.db.management.paging import decode_cursor, encode_cursor, make_page
 from infra.db.management.resources import PostgresRepository, times
 from modelpilot.errors import PermissionDenied
-from modelpilot.management.resources import SHARED_OWNER, Page, StoredModel
+from modelpilot.management.resources import EVERY_MODEL, SHARED_OWNER, ModelFilter, Page, StoredModel
 from modelpilot.providers.catalogue import ModelSpec
 
 # The empty owner (shared) sorts before every other, so "descending" puts the owner's own model first.
@@ -31,12 +31,19 @@ class PostgresModelRepository(PostgresRepository[ModelSpec, StoredModel]):
         super().__init__(database, "model", "models", _stored)
         self._get_sql = _GET
 
-    async def list(self, user_id: str, cursor: str | None, limit: int) -> Page[StoredModel]:
-        """Own and shared, by id."""
+    async def list(
+        self, user_id: str, cursor: str | None, limit: int, wanted: ModelFilter = EVERY_MODEL
+    ) -> Page[StoredModel]:
+        """Own and shared, by id: those that are wanted, out of as many pages of all as it takes."""
         after_id = decode_cursor(cursor, (str,))[0] if cursor is not None else None
-        params = {"user_id": user_id, "limit": limit, "after_id": after_id}
-        rows = await self._database.fetch_all(_LIST, params)
-        return make_page(rows, limit, _stored, lambda row: encode_cursor(row["id"]))
+        taken: list[StoredModel] = []
+        while True:
+            params = {"user_id": user_id, "limit": limit, "after_id": after_id}
+            rows = await self._database.fetch_all(_LIST, params)
+            taken += [found for found in map(_stored, rows) if wanted.takes(found.body)]
+            if len(rows) <= limit or len(taken) > limit:
+                return make_page(taken, limit, lambda found: found, lambda found: encode_cursor(found.body.id))
+            after_id = rows[-1]["id"]
 
     async def delete(self, user_id: str, subject: str, actor: str) -> None:
         """Remove the owner's model; a shared one shows again. Raises NotFound, PermissionDenied (shared only)."""

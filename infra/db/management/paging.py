@@ -14,6 +14,7 @@ from modelpilot.errors import InvalidRequest
 from modelpilot.management.resources import Page
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 
 def encode_cursor(*parts: str | int) -> str:
@@ -74,7 +75,7 @@ async def newest_first(
 
 
 def make_page(
-    rows: Sequence[DictRow], limit: int, build: Callable[[DictRow], Item], cursor: Callable[[DictRow], str]
+    rows: Sequence[Row], limit: int, build: Callable[[Row], Item], cursor: Callable[[Row], str]
 ) -> Page[Item]:
     """A page out of up to `limit` + 1 rows; the one too many says that there is a next page."""
     shown = rows[:limit]

@@ -1,12 +1,19 @@
 """The command line as a process: help that imports nothing, and errors as one line with an exit code."""
 
+import base64
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from cli import main
 from infra.local.environment import python_environment
+from infra.local.ports import free_port
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -67,3 +74,71 @@ cli.main()
     argv = [sys.executable, "-c", code]
     done = subprocess.run(argv, capture_output=True, text=True, env=environment | given, check=False, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, expected), done.stderr
+
+
+@contextmanager
+def silent_server() -> Iterator[tuple[str, socket.socket]]:
+    """An address where somebody takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(60.0)
+        yield f"127.0.0.1:{listener.getsockname()[1]}", listener
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["models", "list"],
+        ["demo", "--count", "2"],
+        ["doctor"],
+        ["users", "list"],
+        ["requests", "show", "req_1"],
+        ["gateway"],
+    ],
+    ids=" ".join,
+)
+def test_an_interrupt_ends_a_command_that_waits(arguments: list[str], tmp_path: Path) -> None:
+    """Ctrl-C while a service does not answer: no traceback, and 130, or 0 of a process that was asked to stop."""
+    with silent_server() as (address, listener):
+        services = {
+            "API_URL": f"http://{address}",
+            "API_KEY": f"mp_{'5a' * 32}",
+            "API_PORT": address.rpartition(":")[2] if arguments == ["doctor"] else str(free_port()),
+            "DATABASE_URL": f"postgresql://u@{address}/x",
+            "TEMPORAL_ADDRESS": address,
+            "MILVUS_URI": f"http://{address}",
+            "SIMULATOR_URL": f"http://{address}",
+            "ENCRYPTION_KEYS": base64.b64encode(bytes(range(32))).decode(),
+            "DATA_DIR": str(tmp_path / "data"),
+        }
+        env = python_environment() | {f"MODELPILOT_{name}": value for name, value in services.items()}
+        argv = [sys.executable, "-m", "cli", *arguments]
+        pipe = subprocess.PIPE
+        with (
+            subprocess.Popen(argv, env=env, stdout=pipe, stderr=pipe, text=True) as process,
+            listener.accept()[0],  # it is in the middle now
+        ):
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60.0)
+    assert "Traceback" not in out + err
+    assert process.returncode == (0 if arguments == ["gateway"] else 130), out + err
+
+
+def test_a_taken_port_is_named_with_its_variable(tmp_path: Path) -> None:
+    """A gateway of one's own beside a running ModelPilot is the usual case."""
+    with silent_server() as (address, _):
+        services = {
+            "API_PORT": address.rpartition(":")[2],
+            "DATABASE_URL": "postgresql://u@127.0.0.1:9/x",
+            "TEMPORAL_ADDRESS": "127.0.0.1:9",
+            "MILVUS_URI": "http://127.0.0.1:9",
+            "ENCRYPTION_KEYS": base64.b64encode(bytes(range(32))).decode(),
+            "DATA_DIR": str(tmp_path / "data"),
+        }
+        done = run("gateway", **{f"MODELPILOT_{name}": value for name, value in services.items()})
+        assert done.returncode == 1
+        said = f"modelpilot: cannot listen on {address}: address already in use. Stop what listens there"
+        assert said in done.stderr
+        assert "MODELPILOT_API_PORT" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stdout + done.stderr

@@ -49,7 +49,7 @@ class Up:
         self.events, self.ready = Events(), False
         self.task = asyncio.create_task(run_stack(settings, self.events, self._on_ready, planned(services)))
 
-    def _on_ready(self) -> None:
+    def _on_ready(self, _: Addresses) -> None:
         self.ready = True
 
 
@@ -96,7 +96,7 @@ async def test_the_same_directory_cannot_be_started_twice(settings: Settings, tw
     up = Up(settings, two)
     await until(lambda: up.ready)
     with pytest.raises(AlreadyRunning):
-        await run_stack(settings, Events(), lambda: None, planned(two))
+        await run_stack(settings, Events(), lambda _: None, planned(two))
     assert not up.task.done()
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(up.task, 20)
@@ -107,5 +107,5 @@ async def test_a_failed_start_stops_what_runs(settings: Settings, tmp_path: Path
     broken = service(tmp_path, "gateway", "store", code="import sys; sys.exit('no such column')")
     plan = planned([service(tmp_path, "store"), broken])
     with pytest.raises(ServiceFailed, match="no such column"):
-        await run_stack(settings, Events(), lambda: None, plan)
+        await run_stack(settings, Events(), lambda _: None, plan)
     assert (tmp_path / "ended").read_text().split() == ["store"]

@@ -60,6 +60,42 @@ async def test_services_start_after_what_they_need(tmp_path: Path) -> None:
         ]
 
 
+async def test_what_a_job_printed_is_told(tmp_path: Path) -> None:
+    """The first start's steps (schema, catalogue, keys) are `migrate`'s own lines."""
+    async with supervised(job(tmp_path, "migrate", code="print('schema: created\\ncatalogue: 3')")) as (_, events):
+        assert events.seen[-1].detail == "schema: created\ncatalogue: 3"
+
+
+async def test_what_takes_long_is_told_again(tmp_path: Path) -> None:
+    """A slow start, and a slow end, say that they go on."""
+    events = Events()
+    supervisor = Supervisor(events, QUICK, remind_seconds=0.01)
+    ready_when_told = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n" + WELL_BEHAVED
+    ends_when_told = ready_when_told.replace(
+        "    sys.exit(0)", "    while not os.path.exists('end'): time.sleep(0.01)\n    sys.exit(0)"
+    )
+    starting = asyncio.create_task(supervisor.start([service(tmp_path, "slow", code=ends_when_told)]))
+    await events.until(State.STILL_STARTING, 2)
+    (tmp_path / "go").touch()
+    await starting
+    stopping = asyncio.create_task(supervisor.stop())
+    await events.until(State.STILL_STOPPING, 2)
+    (tmp_path / "end").touch()
+    await stopping
+    states = list(dict.fromkeys(event.state for event in events.seen))
+    assert states == [
+        State.STARTING,
+        State.STILL_STARTING,
+        State.READY,
+        State.STOPPING,
+        State.STILL_STOPPING,
+        State.STOPPED,
+    ]
+    reminders = [event.seconds for event in events.seen if event.state is State.STILL_STARTING]
+    assert reminders == sorted(reminders)
+    assert reminders[0] > 0
+
+
 async def test_services_stop_in_the_reverse_order(tmp_path: Path) -> None:
     """A store ends only when everything that uses it has ended."""
     chain = [service(tmp_path, "store"), service(tmp_path, "gateway", "store"), service(tmp_path, "proxy", "gateway")]

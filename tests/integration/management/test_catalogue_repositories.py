@@ -10,6 +10,7 @@ from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.seed import seed_catalogue
 from infra.db.routing.configuration import PostgresConfiguration
 from modelpilot.errors import Conflict, NotFound, PermissionDenied
+from modelpilot.management.resources import ModelFilter
 from tests.support.samples import CANARY, keyring, sample_model, sample_provider, table_text
 
 
@@ -41,6 +42,24 @@ async def test_models_over_the_shared_catalogue(database: Database) -> None:
         await models.delete("alice", "sim/none", "k")
     with pytest.raises(PermissionDenied):
         await models.put("", sample_model("sim/a"), "k")
+
+
+async def test_filtered_pages_miss_nothing_and_repeat_nothing(database: Database) -> None:
+    """The cursor stands behind what was taken, however much was passed over; a hidden shared model stays hidden."""
+    models = PostgresModelRepository(database)
+    named = [
+        sample_model(f"sim/{n:02}", capabilities=["chat", "vision"] if n % 3 == 0 else ["chat"]) for n in range(20)
+    ]
+    await seed_catalogue(database, named)
+    await models.put("alice", sample_model("sim/03"), "k")  # hers has no eyes
+    wanted, cursor, found, pages = ModelFilter(capabilities=frozenset({"vision"})), None, [], 0
+    while cursor is not None or pages == 0:
+        page = await models.list("alice", cursor, 2, wanted)
+        assert len(page.items) <= 2
+        found += [stored.body.id for stored in page.items]
+        cursor, pages = page.next_cursor, pages + 1
+    assert found == [f"sim/{n:02}" for n in (0, 6, 9, 12, 15, 18)]
+    assert pages == 3
 
 
 async def test_seeding_is_repeatable(database: Database) -> None:

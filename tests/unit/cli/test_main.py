@@ -3,10 +3,12 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from cli import main
+from cli.__main__ import program
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -59,3 +61,26 @@ def test_a_command_that_is_not_installed_says_so(
     main.app.registered_commands.pop()
     assert caught.value.code == 1
     assert capsys.readouterr().err == "modelpilot: the command `absent` is not part of this installation\n"
+
+
+def test_a_failure_with_temporals_library_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That library's threads would otherwise abort an interpreter that ends, now and then; what was said is said."""
+    ended: list[int] = []
+
+    def failing() -> None:
+        sys.stderr.write("what went wrong\n")
+        raise SystemExit(3)
+
+    monkeypatch.setattr(main, "main", failing)
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setitem(sys.modules, "temporalio", ModuleType("temporalio"))
+    with pytest.raises(SystemExit) as caught:
+        program()
+    assert (ended, caught.value.code) == ([3], 3)
+    assert capsys.readouterr().err == "what went wrong\n"
+    monkeypatch.delitem(sys.modules, "temporalio")
+    with pytest.raises(SystemExit):
+        program()
+    assert ended == [3]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cli.client import read_documents
+from cli.explain import plain, shortened
 from infra.settings import ConfigurationError
 from tests.support.fake_gateway import Answer, FakeGateway, listing, refusal, running_gateway
 from tests.support.processes import modelpilot
@@ -95,11 +96,122 @@ def test_ids_with_slashes_are_paths_and_others_are_escaped(gateway: FakeGateway)
 
 def test_an_unknown_price_is_not_shown_as_free(gateway: FakeGateway) -> None:
     """Prices read in USD per million tokens; null is unknown."""
-    gateway.answers["GET /api/models"] = listing(MODEL, {**MODEL, "id": "x/y", "provider": "other"})
-    result = modelpilot("models", "list", "--provider", "simulator")
+    gateway.answers["GET /api/models"] = listing(MODEL)
+    result = modelpilot("models", "list")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[1].split()[:4] == ["sim/small", "simulator", "0.15", "unknown"]
-    assert "x/y" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "query"),
+    [
+        ([], ""),
+        (["--provider", "openai", "--available"], "&provider=openai&available=true"),
+        (["--capability", "vision", "--capability", "json"], "&capability=vision&capability=json"),
+        (["--search", "gpt 4&"], "&search=gpt+4%26"),
+    ],
+)
+def test_the_gateway_is_asked_for_some_models(gateway: FakeGateway, options: list[str], query: str) -> None:
+    """Of 125 models one wants a few; which can be called, only the gateway knows."""
+    gateway.answers["GET /api/models"] = listing()
+    assert modelpilot("models", "list", *options).exit_code == 0
+    assert gateway.calls == [(f"GET /api/models?limit=200{query}", None)]
+
+
+PROVIDER = {"id": "groq", "kind": "openai", "baseUrl": "https://x", "hasKey": True, "keyCount": 1, "updatedAt": "now"}
+
+
+def test_a_providers_key_comes_from_a_variable(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Or from `.env`, so that it never stands in the shell's history."""
+    gateway.answers["PUT /api/providers/groq"] = (200, PROVIDER)
+    options = ("--kind", "openai", "--base-url", "https://x", "--api-key-env", "GROQ_API_KEY")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("GROQ_API_KEY=from-file\n")
+    assert modelpilot("providers", "put", "groq", *options).stdout == "provider groq: stored, with a key\n"
+    monkeypatch.setenv("GROQ_API_KEY", "from-environment")
+    modelpilot("providers", "put", "groq", *options)
+    sent = {"kind": "openai", "baseUrl": "https://x"}
+    assert [body for _, body in gateway.calls] == [
+        {**sent, "apiKey": "from-file"},
+        {**sent, "apiKey": "from-environment"},
+    ]
+
+
+def test_a_providers_key_comes_from_standard_input(gateway: FakeGateway) -> None:
+    """`pass show groq | modelpilot providers put …`."""
+    gateway.answers["PUT /api/providers/groq"] = (200, PROVIDER)
+    options = ("--kind", "openai", "--api-key-stdin", "--json")
+    shown = modelpilot("providers", "put", "groq", *options, input="secret\n").stdout
+    assert gateway.calls[0][1] == {"kind": "openai", "apiKey": "secret"}
+    assert "secret" not in shown
+    assert json.loads(shown) == PROVIDER
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--kind", "openai", "--api-key-env", "NOT_SET"], "NOT_SET: holds no API key"),
+        (["--kind", "openai", "--api-key-stdin"], "standard input: holds no API key"),
+        (["--kind", "openai", "--api-key-stdin", "--api-key-env", "A"], "not both"),
+        (["--kind", "open"], "'open' is none of openai"),
+    ],
+)
+def test_a_provider_without_the_key_that_was_meant_is_not_stored(
+    gateway: FakeGateway, options: list[str], said: str
+) -> None:
+    """An empty variable is a slip, and would keep the old key in use."""
+    result = modelpilot("providers", "put", "groq", *options, input="")
+    assert result.exit_code != 0
+    assert said in (result.output or str(result.exception)) + str(result.exception)
+    assert gateway.calls == []
+
+
+def test_providers_are_listed_shown_applied_and_deleted(gateway: FakeGateway, tmp_path: Path) -> None:
+    """The life of a provider on the command line; a file of several says of each that it is stored."""
+    gateway.answers["GET /api/providers"] = listing(PROVIDER)
+    gateway.answers["GET /api/providers/groq"] = (200, PROVIDER)
+    gateway.answers["DELETE /api/providers/groq"] = (204, None)
+    gateway.every = lambda body: (200, body)
+    assert modelpilot("providers", "list").stdout.splitlines()[1].split()[:4] == ["groq", "openai", "https://x", "yes"]
+    assert json.loads(modelpilot("providers", "list", "--json").stdout) == [PROVIDER]
+    assert json.loads(modelpilot("providers", "show", "groq", "--json").stdout) == PROVIDER
+    path = tmp_path / "providers.yaml"
+    path.write_text("- {id: groq, kind: openai, baseUrl: 'https://x'}\n- {id: other, kind: anthropic}\n")
+    applied = modelpilot("providers", "apply", "-f", str(path))
+    assert applied.output == "provider groq: stored\nprovider other: stored\n"
+    assert modelpilot("providers", "delete", "groq").output == "provider groq: deleted\n"
+    assert gateway.calls[-2:] == [
+        ("PUT /api/providers/other", {"id": "other", "kind": "anthropic"}),
+        ("DELETE /api/providers/groq", None),
+    ]
+
+
+def test_feedback_says_what_the_answer_is_worth_now(gateway: FakeGateway) -> None:
+    """The score, a comment, and the quality that came of it."""
+    rated = {"requestId": "req_1", "score": 0.9, "quality": 0.85, "qualitySource": "feedback"}
+    gateway.answers["POST /v1/feedback"] = (200, rated)
+    shown = modelpilot("feedback", "req_1", "0.9", "--comment", "short").output
+    assert shown == "request req_1: rated 0.9; its quality is 0.85 now (from feedback)\n"
+    assert json.loads(modelpilot("feedback", "req_1", "1", "--json").stdout) == rated
+    bodies = [{"requestId": "req_1", "score": 0.9, "comment": "short"}, {"requestId": "req_1", "score": 1.0}]
+    assert [body for _, body in gateway.calls] == bodies
+
+
+def test_rollback_writes_the_old_settings_as_a_new_version(gateway: FakeGateway) -> None:
+    """Like the site's: nothing is lost, and a deleted router is not made anew."""
+    old, new = {**SUPPORT, "name": "old", "version": 1}, {**SUPPORT, "name": "new", "version": 2}
+    gateway.answers["GET /api/routers/support"] = (200, new)
+    gateway.answers["GET /api/routers/support/versions"] = listing(new, old)
+    gateway.answers["PUT /api/routers/support"] = lambda body: (200, {**body, "version": 3})
+    result = modelpilot("routers", "rollback", "support", "1")
+    assert (result.exit_code, result.output) == (0, "router support: version 3 has the settings of version 1\n")
+    assert gateway.calls[-1] == ("PUT /api/routers/support", old)
+    result = modelpilot("routers", "rollback", "support", "7")
+    assert (result.exit_code, "no version 7" in result.output) == (1, True)
+    assert modelpilot("routers", "rollback", "gone", "1").exit_code == 1
+    assert [call for call, _ in gateway.calls if call.startswith("PUT")] == ["PUT /api/routers/support"]
 
 
 def test_what_was_shown_can_be_put_again(gateway: FakeGateway, tmp_path: Path) -> None:
@@ -157,10 +269,14 @@ def test_explain_shows_the_whole_decision(gateway: FakeGateway) -> None:
     assert result.exit_code == 0, result.output
     lines = [line.split() for line in result.stdout.splitlines() if line]
     order = [line[0] for line in lines if line[0] in {"a", "b", "[c]", "req_1"}]
-    assert order == ["b", "b", "a", "[c]", "req_1"]  # the first b is the headline
+    assert order == ["b", "b", "a", "b", "a", "[c]", "req_1"]  # the first b is the headline, then come two tables
+    assert "b is chosen: of 2 models that can serve this prompt it has the highest total." in result.stdout
+    assert "Router support, version 3." in result.stdout
     assert "no provider key" in result.stdout
-    assert "unknown → 0.500 × 0.25" in result.stdout
-    assert "degraded: vector" in result.stdout
+    assert ["b", "unknown", "unknown", "unknown", "unknown", "2"] in lines
+    assert ["b", "0.50", "0.50", "0.50", "0.50", "0.700", "–"] in lines
+    assert "cost × 0.25  latency × 0.25" in result.stdout
+    assert "(degraded): vector" in result.stdout
 
 
 def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
@@ -171,9 +287,69 @@ def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
     decision = {**DECISION, "candidates": [learnt], "predictor": predictor}
     gateway.answers["POST /router/support/explain"] = (200, {"decision": decision})
     shown = modelpilot("explain", "--router", "support", "Hello").stdout
-    assert "with the fitted predictor of version 4" in shown
-    assert "0.8 ± 0.05 share → 0.800 × 1.00" in shown
+    assert "fitted to this router's past answers, version 4" in shown
+    assert "0.800 ± 0.050" in shown
+    assert "quality × 1.00" in shown
     assert "92.5%" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mode": "preferredModel"}, "b is chosen: it is the model that the router prefers."),
+        ({"explored": True}, "b is chosen: as an exploration among 2 models, so that it gets evidence as well."),
+        ({"candidates": [candidate("[c]", None, "no provider key")]}, "cannot serve this prompt"),
+        ({"neighbours": []}, "No similar past prompts: the catalogue's values decide."),
+    ],
+)
+def test_explain_says_how_it_came_to_that(gateway: FakeGateway, changes: dict[str, Any], said: str) -> None:
+    """In words, whatever the mode."""
+    gateway.answers["POST /router/demo/explain"] = (200, {"decision": {**DECISION, **changes}})
+    assert said in modelpilot("explain", "Hello").stdout
+
+
+def test_explain_fits_into_100_columns(gateway: FakeGateway) -> None:
+    """With long names, dear models and long reasons, too; names keep both ends, and stay apart."""
+    names = [f"openrouter/some-organization/instruct-preview-{size}" for size in ("small", "large")]
+    dear = {
+        name: {**component(raw, 0.123456, 0.25), "sd": raw / 7}
+        for name, raw in (("cost", 98.7654321), ("latency", 1_234_567.8), ("quality", 0.987654), ("carbon", 1_234.567))
+    }
+    candidates = [{**candidate(name, 0.123456789), **dear, "probability": 0.123456} for name in names]
+    excluded = candidate("openrouter/another/very-long-name-of-a-model", None, "it has no API key " * 20)
+    near = [
+        {"requestId": "req_" + "f" * 32, "model": name, "similarity": 0.5, "quality": 0.123456} for name in names * 6
+    ]
+    decision = {**DECISION, "candidates": [*candidates, excluded], "neighbours": near, "selectedModel": names[0]}
+    gateway.answers["POST /router/support/explain"] = (200, {"decision": decision})
+    shown = modelpilot("explain", "--router", "support", "Hello").stdout
+    assert max(map(len, shown.splitlines())) <= 100, shown
+    for name in names:
+        assert f"openroute…{name[-16:]}" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (0.0, 3, "0"),
+        (0.000123456, 3, "0.000123"),
+        (1437.5, 3, "1,440"),
+        (0.6, 2, "0.60"),
+        (-12.34, 2, "-12"),
+        (9.996, 3, "10.00"),
+    ],
+)
+def test_numbers_are_plain(value: float, digits: int, expected: str) -> None:
+    """No exponents: people read them."""
+    assert plain(value, digits) == expected
+
+
+def test_long_names_keep_both_ends_and_stay_apart() -> None:
+    """Provider and size stand there; two that would look alike are shown whole."""
+    long = "openrouter/meta-llama/llama-3.3-70b-instruct"
+    assert shortened(["sim/small", long]) == ["sim/small", "openroute…3.3-70b-instruct"]
+    alike = [long, long.replace("meta-llama", "elsewhere")]
+    assert shortened(alike) == alike
 
 
 def test_explain_says_why_no_model_is_left(gateway: FakeGateway) -> None:

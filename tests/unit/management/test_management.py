@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient
 from api.http.registry import ROUTES, RouteSpec
 from modelpilot.errors import InvalidRequest
 from modelpilot.management.resources import AuditEntry
+from modelpilot.providers.resolution import ConfiguredProvider
 from tests.support.management_fakes import NOW, Api, FakeStores, bearer
 
 Client = Callable[..., Awaitable[TestClient[web.Request, web.Application]]]
@@ -98,6 +99,50 @@ async def test_tenants_do_not_see_each_other(
     assert (await other("POST", path, body))[0] == 201
     assert (await other("DELETE", one))[0] == 204
     assert (await api("GET", one))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["a/eyes", "b/plain", "c/two", "sim/large", "sim/small"]),
+        ("?provider=openai", ["a/eyes", "c/two"]),
+        ("?capability=vision", ["a/eyes"]),
+        ("?capability=vision&capability=json", []),
+        ("?search=PLAIN", ["b/plain"]),
+        ("?search=gpt", ["a/eyes"]),
+        ("?available=true", ["b/plain", "c/two"]),
+        ("?available=true&provider=openai", ["c/two"]),
+        ("?available=false", ["a/eyes", "b/plain", "c/two", "sim/large", "sim/small"]),
+    ],
+)
+async def test_some_of_the_models(stores: FakeStores, aiohttp_client: Client, query: str, expected: list[str]) -> None:
+    """By provider, capability, name, and whether anything that serves it can be called: with a key of one's own, one of
+    the environment, or none where none is needed."""
+    environment = {
+        "openai": ConfiguredProvider("openai", "https://api.openai.com/v1"),  # without a key
+        "google": ConfiguredProvider("google", "https://generativelanguage.googleapis.com", ("key",)),
+    }
+    api = Api(await aiohttp_client(stores.app(configured=environment)), bearer(stores.keys.add("alice")))
+    assert (await api("POST", "/api/providers", PROVIDER))[0] == 201
+    for model in (
+        {"id": "a/eyes", "provider": "openai", "providerModel": "gpt-9", "capabilities": ["chat", "vision"]},
+        {"id": "b/plain", "provider": "groq", "providerModel": "llama"},
+        {
+            "id": "c/two",
+            "provider": "openai",
+            "providerModel": "x",
+            "deployments": [{"provider": "openai"}, {"provider": "google"}],
+        },
+    ):
+        assert (await api("POST", "/api/models", model))[0] == 201
+    status, page = await api("GET", f"/api/models{query}")
+    assert (status, [item["id"] for item in page["items"]]) == (200, expected)
+
+
+async def test_a_filter_that_is_none_is_refused(api: Api) -> None:
+    """A slip must not look like an empty catalogue."""
+    status, answer = await api("GET", "/api/models?available=yes")
+    assert (status, answer["error"]["param"]) == (422, "available")
 
 
 async def test_router_answers_have_all_fields_and_versions(api: Api) -> None:
