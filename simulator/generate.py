@@ -18,7 +18,7 @@ from simulator.faults import Active, SimError
 from simulator.instructions import obeyed, ordered, system_of
 from simulator.memory import recalled
 from simulator.models import SimModel
-from simulator.prose import wished, without_schemas
+from simulator.prose import wished, without_examples
 from simulator.request import ChatRequest, Tool
 from simulator.schema import Maker
 from simulator.talk import Talk, read, seen, stated
@@ -186,7 +186,7 @@ class _Answerer:
             return {"answer": text}
         try:
             maker = self._maker(schema, text, rng)
-            return replace(maker, values=Values(without_schemas(self._source()))).make(schema)
+            return replace(maker, values=Values(without_examples(self._source()))).make(schema)
         except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError):
             return {"answer": text}  # What looked like a schema was just a part of the text.
 
