@@ -68,8 +68,8 @@ class Services:
     the database. `admission` decides which requests that run a model may come in, `connections` how many connections
     there may be and how idle. `aliases` has the names that an owner's routers and models go by. `check_base_url` raises
     InvalidRequest for a provider address that may not be called. `configured` are the providers of this process's own
-    settings, by id. `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true from
-    SIGTERM on. `site_url` is where the analytics site is.
+    settings, by id. `extra_routes` register routes of other packages with `registry.add_routes`. `draining` is true
+    from SIGTERM on. `site_url` is where the analytics site is.
     """
 
     authenticator: Authenticator

@@ -5,11 +5,12 @@ from typing import Any
 
 import orjson
 
+from simulator import checks, images
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame, thought_before
 from simulator.prefix_cache import blocks_of
-from simulator.request import ChatRequest, Tool, Turn
+from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.strict import thought
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -28,17 +29,18 @@ class Anthropic:
         if not messages or limit is None:
             missing = "max_tokens" if messages else "messages"
             raise SimError(400, f"{missing}: Field required", param=missing)
-        system = _turn({"role": "system", "content": body.get("system")})
-        prompt, _, after_tool, prefilled = fields.conversation([system, *map(_turn, messages)])
+        system = Turn("system", _text(body.get("system")))
+        turns = (_turn(message, f"messages.{at}") for at, message in enumerate(messages))
+        talk = fields.conversation([system, *turns])
         blocks = blocks_of(body)
         choice = fields.mapping(body.get("tool_choice"), "tool_choice")
         kind = str(choice.get("type", "auto"))
         return ChatRequest(
             model,
-            prompt,
+            talk.prompt,
             sum(block.tokens for block in blocks),
-            after_tool,
-            prefilled,
+            talk.turns,
+            talk.prefilled,
             stream=bool(body.get("stream")),
             include_usage=True,
             max_tokens=limit,
@@ -50,6 +52,10 @@ class Anthropic:
             simulator=fields.mapping(body.get("simulator"), "simulator"),
             blocks=blocks if any(block.kept_s for block in blocks) else (),
         )
+
+    def check(self, body: Mapping[str, Any], request: ChatRequest) -> None:
+        """Raise `SimError` 400 for what Anthropic refuses in any request."""
+        checks.anthropic(body, request.turns[1:], request.tools)  # The first turn is the system prompt.
 
     def body(self, completion: Completion) -> bytes:
         """Write a message."""
@@ -86,24 +92,50 @@ def _error(error: SimError) -> dict[str, Any]:
     return {"type": "error", "error": shown, "request_id": "req_simulator"}
 
 
-def _text(content: Any) -> tuple[str, int, bool]:
-    """Return the text of a string or of content blocks, the number of media blocks, and if one is a tool result."""
+def _turn(message: Mapping[str, Any], place: str) -> Turn:
+    role, content = str(message.get("role", "")), message.get("content")
     if content is None or isinstance(content, str):
-        return content or "", 0, False
+        return Turn(role, content or "")
     blocks = fields.objects(content, "messages.content")
-    texts = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
     media = sum(block.get("type") in ("image", "document") for block in blocks)
-    return "\n".join(texts), media, any(block.get("type") == "tool_result" for block in blocks)
+    calls = (block for block in blocks if block.get("type") == "tool_use")
+    results = (block for block in blocks if block.get("type") == "tool_result")
+    return Turn(
+        role,
+        _text(blocks),
+        media,
+        tuple(_images(blocks, f"{place}.content")),
+        calls=tuple(Called(str(block.get("id", "")), str(block.get("name", ""))) for block in calls),
+        results=tuple(Called(str(each.get("tool_use_id", "")), "", _text(each.get("content"))) for each in results),
+    )
 
 
-def _turn(message: Mapping[str, Any]) -> Turn:
-    return Turn(str(message.get("role", "")), *_text(message.get("content")))
+def _images(content: Any, place: str) -> Iterator[str]:
+    """What is seen of the images, those in tools' results included."""
+    for at, block in enumerate(content if isinstance(content, list) else ()):
+        kind = block.get("type") if isinstance(block, Mapping) else None
+        source = fields.mapping(block.get("source"), f"{place}.{at}.source") if kind == "image" else {}
+        if kind == "tool_result":
+            yield from _images(block.get("content"), f"{place}.{at}.tool_result.content")
+        elif source.get("type") == "base64":
+            here, media_type = f"{place}.{at}.image.source.base64", str(source.get("media_type"))
+            yield images.described(source.get("data"), media_type, here, images.ANTHROPIC)
+        elif source:
+            yield images.of_url(source.get("url") or source.get("file_id"), f"{place}.{at}", images.ANTHROPIC)
+
+
+def _text(content: Any) -> str:
+    """The text of a string or of content blocks."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    blocks = fields.objects(content, "content")
+    return "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
     for tool in fields.objects(body.get("tools"), "tools"):
         schema = fields.mapping(tool.get("input_schema"), "tools.input_schema")
-        yield Tool(fields.text_of(tool.get("name"), "tools.name"), schema)
+        yield Tool(fields.text_of(tool.get("name"), "tools.name"), schema, str(tool.get("description") or ""))
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
