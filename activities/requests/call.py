@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
@@ -26,15 +26,17 @@ from modelpilot.providers.deployments import Deployment, ProviderFacts, deployme
 from modelpilot.providers.fitting import dishonours
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import service_of
-from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.providers.metering import Expected, believable
+from modelpilot.providers.pricing import CHARGED, bill_of, sum_of
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.providers.retries import RetryBudget
-from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
+from modelpilot.requests.outcome import Attempt, BillLine, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 from modelpilot.requests.records import RequestKey, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import Chunk
+from modelpilot.wire.usage import charged_usd, has_total_only
 
 log = structlog.get_logger(__name__)
 
@@ -139,10 +141,17 @@ class CallState:
         return (time.perf_counter() - self._began) * 1000.0
 
     def _attempt(
-        self, status: Literal["ok", "error", "canceled"], usage: Usage, error: ProviderError | None = None
+        self,
+        status: Literal["ok", "error", "canceled"],
+        counted: tuple[Usage, str | None],
+        error: ProviderError | None = None,
     ) -> Attempt:
+        usage, estimated = counted
         # Providers bill what they generated: a call that produced nothing costs nothing.
         billed = status == "ok" or usage.output_tokens > 0
+        lines = self._bill(usage) if billed else ()
+        charged = charged_usd(self._assembler.reported) if billed else None
+        own_usd = sum_of(lines)
         return Attempt(
             seq=self.seq,
             model=self.spec.id,
@@ -153,22 +162,28 @@ class CallState:
             message=error.message if error else None,
             latency_ms=self._elapsed_ms(),
             ttft_ms=self._ttft_ms,
-            cost_usd=call_cost_usd(self.spec, usage, self.context.kind(self.deployment)) if billed else 0.0,
+            cost_usd=own_usd if charged is None else charged,
             usage=usage,
             started_at=self._started_at,
             deployment=self.deployment.label,
+            bill=lines if charged is None else (BillLine(CHARGED, 1, charged),),
+            list_cost_usd=None if charged is None else own_usd,
+            estimated=estimated if charged is None else None,
         )
 
-    def _usage(self, *, whole: bool = False) -> Usage:
-        """What the provider reported, or an estimate where output came without a report. Of an answer that is not
+    def _bill(self, usage: Usage) -> tuple[BillLine, ...]:
+        tier = self.spec.known_tier(self._assembler.service_tier)
+        return bill_of(self.spec, usage, self.context.kind(self.deployment), tier)
+
+    def _usage(self, *, whole: bool = False) -> tuple[Usage, str | None]:
+        """What the provider reported, with our estimate where that cannot be, and then why. Of an answer that is not
         whole, the report may be of its beginning only."""
-        reported = self._assembler.usage
-        if not self._assembler.content_started or (whole and self._assembler.has_usage):
-            return reported
-        output = max(math.ceil(self._assembler.output_characters / CHARACTERS_PER_TOKEN), 1)
-        if self._assembler.has_usage:
-            return replace(reported, output_tokens=max(output, reported.output_tokens))
-        return Usage(self.context.profile.prompt_tokens, output)
+        assembler = self._assembler
+        written = math.ceil(assembler.output_characters / CHARACTERS_PER_TOKEN)
+        if not assembler.content_started:
+            return believable(assembler.usage, Expected(0, 0, self.spec.limits.context_window))
+        expected = Expected(self.context.profile.prompt_tokens, max(written, 1), self.spec.limits.context_window)
+        return believable(assembler.usage, expected, whole=whole, total_only=has_total_only(assembler.reported))
 
     def _quality(self, answer: dict[str, Any]) -> float | None:
         try:
@@ -181,8 +196,7 @@ class CallState:
     def completed(self) -> Outcome:
         """The whole answer arrived."""
         answer = self._assembler.result()
-        usage = self._usage(whole=True)
-        attempt = self._attempt("ok", usage)
+        attempt = self._attempt("ok", self._usage(whole=True))
         return Outcome(
             status="completed",
             model=self.spec.id,
@@ -190,8 +204,9 @@ class CallState:
             attempts=(attempt,),
             answer=answer,
             finish_reason=self._assembler.finish_reason,
-            usage=usage,
+            usage=attempt.usage,
             cost_usd=attempt.cost_usd,
+            estimated=attempt.estimated,
             ttft_ms=self._ttft_ms,
             quality=self._quality(answer),
             segments=self.context.sink.transcript.segments() if self.context.sink is not None else (),

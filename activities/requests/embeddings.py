@@ -16,12 +16,13 @@ from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import Manners
-from modelpilot.providers.pricing import call_cost_usd
-from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Usage
+from modelpilot.providers.metering import Expected, believable
+from modelpilot.providers.pricing import CHARGED, bill_of, sum_of
+from modelpilot.requests.outcome import Attempt, BillLine, Outcome, ProviderError, Usage
 from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients, Ledger
 from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot
-from modelpilot.wire.chunks import parse_usage
 from modelpilot.wire.jsonb import dump
+from modelpilot.wire.usage import charged_usd, parse_usage
 
 # Calls of one request, each at another deployment.
 MAXIMUM_CALLS = 3
@@ -175,19 +176,16 @@ class EmbeddingCaller:
             health.record(target, canceled, call.began_s)
             raise
         else:
-            usage = _usage(made.answer, asked)
-            made.attempts.append(done := call.attempt("ok", usage, _cost_usd(spec, usage)))
+            usage, estimated = _usage(made.answer, asked)
+            charged = charged_usd(made.answer.get("usage"))
+            lines = bill_of(spec, usage) if charged is None else (BillLine(CHARGED, 1, charged),)
+            made.attempts.append(done := call.attempt("ok", usage, lines, estimated))
             await self._balancer.learn(target, done, call.began_s, retry_after_s=None, refused=None, alone=alone)
 
 
-def _usage(answer: dict[str, Any], asked: EmbeddingRequest) -> Usage:
-    said = parse_usage(answer.get("usage")).input_tokens
-    return Usage(input_tokens=said or int(len(asked.text) / CHARACTERS_PER_TOKEN) + 1)
-
-
-def _cost_usd(spec: ModelSpec, usage: Usage) -> float | None:
-    # There is no output, so its price need not be known.
-    return call_cost_usd(spec.model_copy(update={"cost_per_output_token": spec.cost_per_output_token or 0.0}), usage)
+def _usage(answer: dict[str, Any], asked: EmbeddingRequest) -> tuple[Usage, str | None]:
+    said = Usage(input_tokens=parse_usage(answer.get("usage")).input_tokens)
+    return believable(said, Expected(int(len(asked.text) / CHARACTERS_PER_TOKEN) + 1, 0), whole=True)
 
 
 def _outcome(spec: ModelSpec, made: _Made) -> Outcome:
@@ -207,6 +205,7 @@ def _outcome(spec: ModelSpec, made: _Made) -> Outcome:
         finish_reason="stop",
         usage=last.usage,
         cost_usd=last.cost_usd,
+        estimated=last.estimated,
     )
 
 
@@ -224,7 +223,8 @@ class _Call:
         self,
         status: Literal["ok", "error", "canceled"],
         usage: Usage = NOTHING_USED,
-        cost_usd: float | None = 0.0,
+        bill: tuple[BillLine, ...] = (),
+        estimated: str | None = None,
         error: ProviderError | None = None,
     ) -> Attempt:
         """What became of it."""
@@ -238,7 +238,9 @@ class _Call:
             http_status=error.http_status if error else None,
             latency_ms=(time.perf_counter() - self.began) * 1_000.0,
             usage=usage,
-            cost_usd=None if status == "canceled" else cost_usd,
+            cost_usd=None if status == "canceled" else sum_of(bill),
+            bill=bill,
+            estimated=estimated,
             started_at=self.started_at,
             deployment=deployment.label,
         )

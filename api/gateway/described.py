@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from activities.requests.failures import attempt_summary
+from modelpilot.providers.pricing import merged, total_usd
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.identity import CHAT, renamed
@@ -76,6 +77,9 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
             "output": outcome.usage.output_tokens,
             "total": outcome.usage.total_tokens,
         },
+        "bill": [asdict(line) for line in merged(attempt.bill for attempt in outcome.attempts)],
+        "listCostUsd": _list_cost_usd(outcome),
+        "estimated": outcome.estimated,
         "requestType": record.request_type,
         "success": outcome.success,
         "quality": outcome.quality,
@@ -88,3 +92,14 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
     if outcome.status != "completed":
         view["error"] = {"code": outcome.error_code, "message": outcome.error_message}
     return view
+
+
+def _list_cost_usd(outcome: Outcome) -> float | None:
+    """What the catalogue's prices come to, where a provider said itself what it charged for a call."""
+    if all(attempt.list_cost_usd is None for attempt in outcome.attempts):
+        return None
+    costs = [
+        attempt.cost_usd if attempt.list_cost_usd is None else attempt.list_cost_usd for attempt in outcome.attempts
+    ]
+    known = [cost for cost in costs if cost is not None]
+    return total_usd(known) if len(known) == len(costs) else None

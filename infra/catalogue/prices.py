@@ -5,6 +5,7 @@ The data lies in those packages; nothing is downloaded.
 
 import logging
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,32 +17,65 @@ from genai_prices.types import ModelInfo, Provider, TieredPrices
 
 from infra.catalogue.limits import context_window
 from infra.catalogue.models import Listed, listed_models
+from modelpilot.providers.catalogue import Unit, UnitPrice
 
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """USD per token and the window in tokens; None is unknown."""
+    """USD per token, the further prices by unit, and the window in tokens; None is unknown."""
 
     input_usd: float | None = None
     cached_input_usd: float | None = None
     output_usd: float | None = None
-    cache_write_usd: float | None = None  # for the shortest time that the provider offers
+    prices: tuple[UnitPrice, ...] = ()
     context_window: int | None = None
 
 
+# genai-prices' names of further units, and how many of each its prices are for.
+_UNITS: Mapping[str, tuple[Unit, int]] = {
+    "input_mtok": ("input", 1_000_000),
+    "cache_read_mtok": ("cached_input", 1_000_000),
+    "output_mtok": ("output", 1_000_000),
+    "cache_write_mtok": ("cache_write_5m", 1_000_000),
+    "cache_write_1h_mtok": ("cache_write_1h", 1_000_000),
+    "input_audio_mtok": ("audio_input", 1_000_000),
+    "output_audio_mtok": ("audio_output", 1_000_000),
+    "input_image_mtok": ("image_input", 1_000_000),
+    "output_image_mtok": ("image_output", 1_000_000),
+    "requests_kcount": ("request", 1_000),
+    "web_searches_kcount": ("web_search", 1_000),
+}
+_SIMPLE = ("input", "cached_input", "output")  # their first step has a field of its own
+
+
 def pricing(model: Listed, at: datetime) -> Pricing:
-    """The model's list prices at a point in time: standard tier, and for prompts below the first price step."""
+    """The model's list prices at a point in time, at the standard tier."""
     info = _find(model.provider, model.provider_model)
     if info is None:
         return Pricing()
-    prices = info.get_prices(at)
+    listed = info.get_prices(at)
+    steps = [
+        UnitPrice(unit=unit, usd=usd, from_tokens=start)
+        for name, (unit, per) in _UNITS.items()
+        for start, usd in _steps(getattr(listed, name, None), per)
+    ]
+    simple = {each.unit: each.usd for each in steps if not each.from_tokens and each.unit in _SIMPLE}
     return Pricing(
-        input_usd=_per_token(prices.input_mtok),
-        cached_input_usd=_per_token(prices.cache_read_mtok),
-        output_usd=_per_token(prices.output_mtok),
-        cache_write_usd=_per_token(prices.cache_write_mtok),
+        input_usd=simple.get("input"),
+        cached_input_usd=simple.get("cached_input"),
+        output_usd=simple.get("output"),
+        prices=tuple(each for each in steps if each.from_tokens or each.unit not in _SIMPLE),
         context_window=context_window(model, info.context_window),
     )
+
+
+def _steps(price: Decimal | TieredPrices | None, per: int) -> Iterator[tuple[int, float]]:
+    """From how many tokens of the prompt on what one unit costs."""
+    tiers = price.tiers if isinstance(price, TieredPrices) else []
+    base = price.base if isinstance(price, TieredPrices) else price
+    # Zero marks a promotion or a gap in the data, never what a call will cost.
+    found = [(0, base), *((tier.start + 1, tier.price) for tier in tiers)]
+    yield from ((start, float(usd / per)) for start, usd in found if usd)
 
 
 def openrouter_name(model: Listed) -> str | None:
@@ -71,12 +105,6 @@ def _find(provider_id: str, name: str) -> ModelInfo | None:
     provider = _provider(provider_id)
     exact = next((info for info in provider.models if info.id == name), None)
     return exact or provider.find_model(name)
-
-
-def _per_token(price: Decimal | TieredPrices | None) -> float | None:
-    base = price.base if isinstance(price, TieredPrices) else price
-    # Zero marks a promotion or a gap in the data, never what a call will cost.
-    return float(base / 1_000_000) if base else None
 
 
 _PROVIDERS = {"google": "google_genai"}  # where it has another name for one of our kinds

@@ -19,7 +19,7 @@ from functools import lru_cache
 from infra.catalogue.limits import longest_answer
 from infra.catalogue.models import Listed, capabilities_of, listed_models
 from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, openrouter_name, pricing
-from modelpilot.providers.catalogue import ModelLimits, ModelSpec, UnitPrice
+from modelpilot.providers.catalogue import ModelLimits, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _spec(model: Listed, at: datetime) -> ModelSpec:
         cost_per_input_token=price.input_usd,
         cost_per_cached_input_token=price.cached_input_usd,
         cost_per_output_token=price.output_usd,
-        prices=[] if price.cache_write_usd is None else [UnitPrice(unit="cache_write_5m", usd=price.cache_write_usd)],
+        prices=list(price.prices),
         openrouter_model=openrouter_name(model),
         quality_score=quality,
         carbon_g_per_1k_tokens=carbon_g_per_1k_tokens(model),

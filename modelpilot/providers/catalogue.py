@@ -30,8 +30,10 @@ MAXIMUM_PRICES = 64  # per model
 
 Unit = Literal[
     "input", "output", "cached_input", "cache_write_5m", "cache_write_1h",
-    "audio_input", "audio_output", "image_input", "request",
+    "audio_input", "audio_output", "image_input", "image_output", "request", "web_search",
 ]  # fmt: skip
+# Tiers in the words of OpenAI, Anthropic and Google by which nothing but the standard price is meant.
+_STANDARD_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand", "none"})
 
 
 class UnitPrice(WireModel):
@@ -107,14 +109,30 @@ class ModelSpec(ResourceBody):
             raise ValueError("each price needs a unit, fromTokens or tier of its own")
         return prices
 
-    def price(self, unit: Unit, prompt_tokens: int = 0) -> float | None:
-        """USD per `unit` in a prompt of so many tokens, at the standard tier; None: unknown."""
+    def price(self, unit: Unit, prompt_tokens: int = 0, tier: str | None = None) -> float | None:
+        """USD per `unit` in a prompt of so many tokens, at this service tier (None: the standard one); what a tier
+        names no price for costs what it does at the standard one. None: unknown."""
         field = _SIMPLE_PRICES.get(unit)
         simple: float | None = None if field is None else getattr(self, field)
         if not self.prices:
             return simple
-        steps = [(each.from_tokens, each.usd) for each in self.prices if each.unit == unit and each.tier is None]
-        return max((step for step in steps if step[0] <= prompt_tokens), default=(0, simple))[1]
+        steps = [each for each in self.prices if each.unit == unit and each.from_tokens <= prompt_tokens]
+        for wanted in (tier, None) if tier is not None else (None,):
+            if found := [(each.from_tokens, each.usd) for each in steps if each.tier == wanted]:
+                return max(found)[1]
+        return simple
+
+    def known_tier(self, answered: object) -> str | None:
+        """The tier by which an answer with this `service_tier` is billed; None: the standard one."""
+        name = str(answered or "").lower()
+        if name in _STANDARD_TIERS or not self.prices:
+            return None
+        return next((each.tier for each in self.prices if each.tier is not None and each.tier.lower() == name), None)
+
+    @property
+    def price_steps(self) -> frozenset[int]:
+        """The sizes of prompts from which on something costs otherwise."""
+        return frozenset(each.from_tokens for each in self.prices if each.from_tokens and each.tier is None)
 
 
 _SIMPLE_PRICES: Mapping[str, str] = {
@@ -168,13 +186,13 @@ class CatalogueColumns:
     carbon_g_per_1k_tokens: Floats
 
     @classmethod
-    def of(cls, specs: Sequence[ModelSpec]) -> "CatalogueColumns":
-        """The models in this order."""
+    def of(cls, specs: Sequence[ModelSpec], prompt_tokens: int = 0) -> "CatalogueColumns":
+        """The models in this order, with their prices for a prompt of so many tokens."""
         models = tuple(spec.id for spec in specs)
-        input_price = _column([spec.price("input") for spec in specs])
-        output_price = _column([spec.price("output") for spec in specs])
+        input_price = _column([spec.price("input", prompt_tokens) for spec in specs])
+        output_price = _column([spec.price("output", prompt_tokens) for spec in specs])
         priced = ~np.isnan(input_price + output_price)
-        cached_price = _column([spec.price("cached_input") for spec in specs])
+        cached_price = _column([spec.price("cached_input", prompt_tokens) for spec in specs])
         quality = _column([spec.quality_score for spec in specs])
         latency = _column([spec.avg_latency_ms for spec in specs])
         listed = ~np.isnan(quality)

@@ -15,7 +15,8 @@ OutcomeStatus = Literal["completed", "failed", "canceled"]
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts of one provider call. Tokens read from the provider's prompt cache (`cached_tokens`) and written to
-    it, for five minutes or an hour, are part of the input."""
+    it, for five minutes or an hour, are part of the input, as are those of sound and pictures there, and in the output.
+    `web_searches` are those that the provider made."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -23,6 +24,11 @@ class Usage:
     reasoning_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    web_searches: int = 0
 
     @property
     def cache_write_tokens(self) -> int:
@@ -36,10 +42,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class BillLine:
+    """So many of one unit came to `usd`; None: its price is unknown. The unit `provider` is what the provider says
+    that it charged for everything together."""
+
+    unit: str
+    quantity: int
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One provider call. `seq` orders the calls of a request and, with its id, identifies this one.
 
     `deployment` is where it went, `provider/providerModel` and the number of the key where there are several ("#2").
+    The lines of `bill` add up to `cost_usd`. `list_cost_usd` is what the catalogue's prices come to where the provider
+    said itself what it charged. `estimated`: why the counts or the cost are an estimate; None: they are not.
     """
 
     seq: int
@@ -55,6 +73,9 @@ class Attempt:
     usage: Usage = field(default_factory=Usage)
     started_at: float = 0.0  # Unix seconds
     deployment: str = ""
+    bill: tuple[BillLine, ...] = ()
+    list_cost_usd: float | None = None
+    estimated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +129,7 @@ class Outcome:
     segments: tuple[Segment, ...] = ()  # only where more than one call wrote what the client got
     remaining_ms: float = 0.0  # what is left of the request's total time, for the fallbacks
     adjusted: tuple[Adjustment, ...] = ()  # of the request as the last call sent it
+    estimated: str | None = None  # why its counts or its cost are an estimate
 
     @property
     def latency_ms(self) -> float:

@@ -257,6 +257,23 @@ class RouterSnapshot:
         """The catalogue's columns of `models`, in their order."""
         return CatalogueColumns.of(list(self.models.values()))
 
+    def columns_at(self, prompt_tokens: int) -> CatalogueColumns:
+        """The same with the prices for a prompt of so many tokens."""
+        step = max((step for step in self._price_steps if step <= prompt_tokens), default=0)
+        if not step:
+            return self.columns
+        if step not in self._stepped:
+            self._stepped[step] = CatalogueColumns.of(list(self.models.values()), step)
+        return self._stepped[step]
+
+    @cached_property
+    def _price_steps(self) -> frozenset[int]:
+        return frozenset(step for spec in self.models.values() for step in spec.price_steps)
+
+    @cached_property
+    def _stepped(self) -> dict[int, CatalogueColumns]:
+        return {}
+
     def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
         """Why the model cannot be called at all in this format; None where it can be."""
         if model_id in self.models and call_format == "openrouter":

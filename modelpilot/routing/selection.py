@@ -165,7 +165,11 @@ def _predictions(
         cached_tokens=np.array([cached.get(model, 0) for model in snapshot.models], np.float64) if cached else 0,
         now=now,
     )
-    return dict(zip(snapshot.models, predict(snapshot.columns, facts, neighbours, fitted), strict=True))
+    return dict(
+        zip(
+            snapshot.models, predict(snapshot.columns_at(profile.prompt_tokens), facts, neighbours, fitted), strict=True
+        )
+    )
 
 
 def _deployments(snapshot: RouterSnapshot, profile: RequestProfile) -> Mapping[str, Deployments]:

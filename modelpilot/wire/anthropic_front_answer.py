@@ -4,11 +4,11 @@ from collections.abc import Collection
 from typing import Any
 
 from modelpilot.wire.anthropic import tool_use_block
-from modelpilot.wire.chunks import cache_creation, parse_usage
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.merge import is_object
 from modelpilot.wire.parts import reasoning_of, text_of
 from modelpilot.wire.thinking import in_order, signer, unplaced
+from modelpilot.wire.usage import cache_creation, parse_usage
 
 # OpenAI says `stop` for a stop sequence as well; some servers name the sequence in the choice's `stop_reason`.
 _STOP_REASONS = {

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelpilot.requests.outcome import Usage
-from modelpilot.wire.chunks import cache_counts, choice_of, chunk_of, token_count, usage_object
+from modelpilot.wire.chunks import choice_of, chunk_of
 from modelpilot.wire.failures import classify_embedded, malformed
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump
 from modelpilot.wire.thinking import placed
+from modelpilot.wire.usage import cache_counts, token_count, usage_object
 
 _FINISH_REASONS = {
     "end_turn": "stop",
@@ -211,7 +212,8 @@ class AnthropicDecoder:
 def _usage_object(raw: JsonObject) -> JsonObject:
     # Anthropic counts cached input beside the rest, OpenAI within it.
     cached, five_minutes, hour = cache_counts(raw)
-    return usage_object(
+    tier = {"service_tier": raw["service_tier"]} if raw.get("service_tier") else {}
+    counts = usage_object(
         Usage(
             input_tokens=token_count(raw.get("input_tokens")) + cached + five_minutes + hour,
             output_tokens=token_count(raw.get("output_tokens")),
@@ -219,5 +221,7 @@ def _usage_object(raw: JsonObject) -> JsonObject:
             reasoning_tokens=token_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens")),
             cache_write_5m_tokens=five_minutes,
             cache_write_1h_tokens=hour,
+            web_searches=token_count(as_object(raw.get("server_tool_use")).get("web_search_requests")),
         )
     )
+    return {**counts, **tier}

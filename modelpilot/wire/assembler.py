@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from modelpilot.requests.outcome import Usage
-from modelpilot.wire.chunks import Chunk, parse_usage
+from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.jsonb import JsonObject, as_object
 from modelpilot.wire.merge import CallPositions, merge_name, merge_object
 from modelpilot.wire.parts import media_of, text_of, thinking_of
+from modelpilot.wire.usage import parse_usage, token_count, usage_in
 
 _CHUNK_ONLY = frozenset({"choices", "usage", "object", "obfuscation"})
 _CHOICE_KNOWN = frozenset({"index", "delta", "finish_reason", "logprobs"})
@@ -59,9 +60,14 @@ class ChunkAssembler:
         return parse_usage(self._usage)
 
     @property
-    def has_usage(self) -> bool:
-        """Whether the provider reported token counts at all."""
-        return self._usage is not None
+    def reported(self) -> JsonObject | None:
+        """The provider's report as it came; None: there was none."""
+        return self._usage
+
+    @property
+    def service_tier(self) -> Any:
+        """The tier that the provider says it served at."""
+        return self._top.get("service_tier") or as_object(self._usage).get("service_tier")
 
     @property
     def finish_reason(self) -> str | None:
@@ -93,7 +99,8 @@ class ChunkAssembler:
             # The first id, model and time stand (Azure's first chunk has empty ones); of anything else, the last.
             if value is not None and (key not in ("id", "created", "model") or not self._top[key]):
                 self._top[key] = value
-        if isinstance(usage := chunk.get("usage"), dict):
+        usage = usage_in(chunk)
+        if usage is not None and (self._usage is None or any(map(token_count, usage.values()))):
             self._usage = usage
 
 

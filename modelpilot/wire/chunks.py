@@ -1,9 +1,8 @@
-"""Chunks on their way to a client; building them, one by one and from a whole completion; reading token counts."""
+"""Chunks on their way to a client; building them, one by one and from a whole completion."""
 
 import re
 from typing import Any
 
-from modelpilot.requests.outcome import Usage
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, parse_object
 
 # These identify the stream, so every chunk has them; all else of a completion's top level goes out once.
@@ -143,75 +142,3 @@ def _message_choice(choice: JsonObject) -> JsonObject:
 def _finish_choice(choice: JsonObject) -> JsonObject:
     rest = {key: value for key, value in choice.items() if key not in ("message", "logprobs")}
     return {"index": 0, "finish_reason": None, **rest, "delta": {}}
-
-
-def token_count(value: Any) -> int:
-    """`value` where it is a plausible count, else 0: a provider's nonsense must not become a negative cost."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-# Names of the tokens read from a prompt cache: OpenAI's, Anthropic's (LiteLLM keeps them), DeepSeek's.
-_READ = ("cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens")
-# Of those written to it: OpenRouter's, Anthropic's and Alibaba's, LiteLLM's.
-_WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
-
-
-def cache_counts(raw: JsonObject) -> tuple[int, int, int]:
-    """Tokens read from a prompt cache, written to it for five minutes, and written for an hour, under whichever names
-    the provider has for them; without a word on the time they were written for five minutes, as is Anthropic's rule."""
-    split = as_object(raw.get("cache_creation") or raw.get("cache_creation_token_details"))
-    hour = token_count(split.get("ephemeral_1h_input_tokens"))
-    five = token_count(split.get("ephemeral_5m_input_tokens"))
-    written = max(hour + five, *(token_count(raw.get(name)) for name in _WRITTEN))
-    return max(token_count(raw.get(name)) for name in _READ), written - hour, hour
-
-
-def parse_usage(usage: Any) -> Usage:
-    """The counts in an OpenAI-shaped `usage` object; anything missing or absurd counts as 0.
-
-    Cached tokens, read and written, are part of the input and reasoning tokens part of the output, as OpenAI defines
-    them. Some compatible servers count them beside it: their own total gives that away.
-    """
-    raw = as_object(usage)
-    prompt, completion = token_count(raw.get("prompt_tokens")), token_count(raw.get("completion_tokens"))
-    reasoning = token_count(as_object(raw.get("completion_tokens_details")).get("reasoning_tokens"))
-    if reasoning and raw.get("total_tokens") == prompt + completion + reasoning:
-        completion += reasoning
-    # Moonshot has the name of OpenAI's detail at the top, LiteLLM and Portkey Anthropic's names.
-    cached, five, hour = cache_counts({**raw, **as_object(raw.get("prompt_tokens_details"))})
-    beside = cached + five + hour
-    if beside and raw.get("total_tokens") == prompt + completion + beside:
-        prompt += beside
-    cached = min(cached, prompt)
-    hour = min(hour, prompt - cached)
-    return Usage(
-        input_tokens=prompt,
-        output_tokens=completion,
-        cached_tokens=cached,
-        reasoning_tokens=min(reasoning, completion),
-        cache_write_5m_tokens=min(five, prompt - cached - hour),
-        cache_write_1h_tokens=hour,
-    )
-
-
-def usage_object(usage: Usage) -> JsonObject:
-    """`usage` as OpenAI's `usage` object. What was written to a cache is there where anything was: the sum under
-    OpenRouter's name, how much for how long under Anthropic's."""
-    details: JsonObject = {"cached_tokens": usage.cached_tokens}
-    if usage.cache_write_tokens:
-        details |= {"cache_write_tokens": usage.cache_write_tokens, "cache_creation": cache_creation(usage)}
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": details,
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
-
-
-def cache_creation(usage: Usage) -> JsonObject:
-    """What was written to a prompt cache for how long, in Anthropic's words."""
-    return {
-        "ephemeral_5m_input_tokens": usage.cache_write_5m_tokens,
-        "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
-    }

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from modelpilot.providers.manners import Manners, manners_of
 from modelpilot.requests.outcome import Usage
-from modelpilot.wire.chunks import choice_of, chunk_of, token_count, usage_object
+from modelpilot.wire.chunks import choice_of, chunk_of
 from modelpilot.wire.failures import classify_embedded, filtered, malformed
 from modelpilot.wire.formats import WireFormat, join_url, versioned_url
 from modelpilot.wire.history import NO_TEXT, fitted_history, target_of
@@ -22,6 +22,7 @@ from modelpilot.wire.support import (
     untranslatable_messages,
     untranslatable_tools,
 )
+from modelpilot.wire.usage import token_count, usage_object
 
 _API_VERSION = "v1beta"
 # Gemini's own fields, for clients that know whom they talk to.
@@ -320,8 +321,16 @@ def _usage_object(raw: JsonObject) -> JsonObject:
             output_tokens=token_count(raw.get("candidatesTokenCount")) + thoughts,
             cached_tokens=token_count(raw.get("cachedContentTokenCount")),
             reasoning_tokens=thoughts,
+            audio_input_tokens=_of_modality(raw.get("promptTokensDetails"), "AUDIO"),
+            audio_output_tokens=_of_modality(raw.get("candidatesTokensDetails"), "AUDIO"),
+            image_input_tokens=_of_modality(raw.get("promptTokensDetails"), "IMAGE"),
+            image_output_tokens=_of_modality(raw.get("candidatesTokensDetails"), "IMAGE"),
         )
     )
+
+
+def _of_modality(details: Any, modality: str) -> int:
+    return sum(token_count(each.get("tokenCount")) for each in as_objects(details) if each.get("modality") == modality)
 
 
 def _logprobs(result: JsonObject) -> list[JsonObject]:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.chunks import Chunk, parse_usage
+from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, object_of
 from modelpilot.wire.parts import reasoning_of, text_of
+from modelpilot.wire.usage import parse_usage
 
 # Google has no reason of its own for calls.
 _FINISH_REASONS = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}

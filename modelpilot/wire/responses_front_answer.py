@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelpilot.wire.chunks import parse_usage, token_count
 from modelpilot.wire.identity import RESPONSE
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects, dump, object_of
 from modelpilot.wire.parts import reasoning_of, text_of
 from modelpilot.wire.responses_chain import item_id
 from modelpilot.wire.responses_front import LOGPROBS, SEALED_REASONING, includes
 from modelpilot.wire.responses_tools import ClientTool, Toolbox, custom_input
+from modelpilot.wire.usage import parse_usage, token_count
 
 Seal = Callable[[JsonObject], str]
 

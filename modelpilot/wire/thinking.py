@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from modelpilot.wire.chunks import token_count
 from modelpilot.wire.jsonb import JsonObject, as_object, as_objects
+from modelpilot.wire.usage import token_count
 
 _PLACE = frozenset({"index", "after"})
 # Who signs thinking in Anthropic's format; other names say nothing about who is behind them.

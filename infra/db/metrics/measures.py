@@ -21,6 +21,12 @@ Key = TypeVar("Key")
 _COMPLETED = "status = 'completed'"
 _HOURLY_COMPLETED = "(requests - failed_count - canceled_count)"
 
+
+def _sum_of_tokens(name: str) -> str:
+    # Rows of before may hold what a provider claimed, up to 2^62: no sum of those fits into a column.
+    return f"coalesce(sum(least({name}, 1000000000000)), 0)"
+
+
 # Columns of the hourly rows that can be added up, over the requests of a group. An unknown cost is counted where an
 # answer was delivered: a request that failed before any call has none.
 ADDED: Mapping[str, str] = {
@@ -28,10 +34,10 @@ ADDED: Mapping[str, str] = {
     "success_count": "count(*) FILTER (WHERE success)",
     "total_latency_ms": "coalesce(sum(latency_ms), 0)",
     "total_cost_usd": "coalesce(sum(cost_usd), 0)",
-    "input_tokens": "coalesce(sum(input_tokens), 0)",
-    "output_tokens": "coalesce(sum(output_tokens), 0)",
-    "cached_tokens": "coalesce(sum(cached_tokens), 0)",
-    "reasoning_tokens": "coalesce(sum(reasoning_tokens), 0)",
+    "input_tokens": _sum_of_tokens("input_tokens"),
+    "output_tokens": _sum_of_tokens("output_tokens"),
+    "cached_tokens": _sum_of_tokens("cached_tokens"),
+    "reasoning_tokens": _sum_of_tokens("reasoning_tokens"),
     "failed_count": "count(*) FILTER (WHERE status = 'failed')",
     "canceled_count": "count(*) FILTER (WHERE status = 'canceled')",
     "fallback_count": "count(*) FILTER (WHERE fallback_used)",

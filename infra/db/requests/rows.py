@@ -13,7 +13,7 @@ from infra.crypto.keyring import Keyring, associate
 from infra.db.schema.requests import AttemptRow, RequestRow
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.metrics.savings import NOTHING_KNOWN, Alternative, counterfactuals
-from modelpilot.requests.outcome import Adjustment, Attempt, Outcome, Segment, Usage
+from modelpilot.requests.outcome import Adjustment, Attempt, BillLine, Outcome, Segment, Usage
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, RequestRecord
 from modelpilot.wire.jsonb import load
 
@@ -32,7 +32,7 @@ _EMBEDDING_DTYPE = np.dtype("<f4")
 
 _REPLACEMENT = "\ufffd"
 _TOKENS = tuple(Usage.__dataclass_fields__)
-_MOST_TOKENS = 2**62
+_MOST_TOKENS = 10**12  # of which nine million rows fit into a sum
 # Times beyond what a calendar can hold come from a broken clock; they are clamped rather than lost.
 _EARLIEST_S, _LATEST_S = 0.0, 253_402_300_799.0
 
@@ -98,9 +98,12 @@ def _usage(plain: Mapping[str, Any]) -> Usage:
     return Usage(**{name: plain[name] or 0 for name in _TOKENS if name in plain})  # null: a row of before
 
 
+_BUILT = ("usage", "bill")
+
+
 def _attempt(plain: Mapping[str, Any], usage: Usage) -> Attempt:
-    known = {name: plain[name] for name in Attempt.__dataclass_fields__ if name in plain and name != "usage"}
-    return Attempt(**known, usage=usage)
+    known = {name: plain[name] for name in Attempt.__dataclass_fields__ if name in plain and name not in _BUILT}
+    return Attempt(**known, usage=usage, bill=tuple(BillLine(**line) for line in plain.get("bill") or ()))
 
 
 def _token_columns(usage: Usage) -> dict[str, int]:

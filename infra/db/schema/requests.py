@@ -77,6 +77,12 @@ class RequestRow(OfRequest, table=True):
     predicted_carbon_g: float | None
     cache_write_5m_tokens: int | None = big()
     cache_write_1h_tokens: int | None = big()
+    audio_input_tokens: int | None = big()
+    audio_output_tokens: int | None = big()
+    image_input_tokens: int | None = big()
+    image_output_tokens: int | None = big()
+    web_searches: int | None = big()
+    estimated: str | None  # why counts or cost are an estimate
 
 
 class AttemptRow(OfRequest, table=True):
@@ -101,6 +107,14 @@ class AttemptRow(OfRequest, table=True):
     deployment: str = Field(sa_column_kwargs={"server_default": ""})
     cache_write_5m_tokens: int | None = big()
     cache_write_1h_tokens: int | None = big()
+    audio_input_tokens: int | None = big()
+    audio_output_tokens: int | None = big()
+    image_input_tokens: int | None = big()
+    image_output_tokens: int | None = big()
+    web_searches: int | None = big()
+    bill: list[dict[str, Any]] | None = json()
+    list_cost_usd: float | None  # by the catalogue, where `cost_usd` is what the provider charged
+    estimated: str | None
 
 
 class OpenRequestRow(OfRequest, table=True):

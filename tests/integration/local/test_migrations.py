@@ -86,8 +86,12 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     changed = {table for table in before if after[table] != before[table]}
     assert changed == {"alembic_version", "requests", "attempts", "providers"}
     assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
-    writes = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens"))
-    added = {"requests": {**writes, "end_user": None, "purpose": "request"}, "attempts": writes}
+    modalities = ("audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens")
+    counts = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens", *modalities, "web_searches"))
+    added: dict[str, dict[str, Any]] = {
+        "requests": {**counts, "end_user": None, "purpose": "request", "estimated": None},
+        "attempts": {**counts, "bill": None, "list_cost_usd": None, "estimated": None},
+    }
     for table, columns in added.items():
         for old, new in zip(before[table], after[table], strict=True):
             assert new == {column: value for column, value in old.items() if column != "features"} | columns

@@ -28,7 +28,7 @@ async def test_an_open_connection_does_not_hold_up_a_whole_answer(
 
     async with scripted(script) as base:
         answer = await ask(registry, call(base, idle_ms=idle_ms))
-    assert (answer.text, answer.finish_reason, answer.has_usage) == ("Hi", "stop", bool(events))
+    assert (answer.text, answer.finish_reason, answer.reported is not None) == ("Hi", "stop", bool(events))
 
 
 @pytest.mark.parametrize("usage", [{}, {"usage": USAGE["usage"]}], ids=["bare", "counted"])

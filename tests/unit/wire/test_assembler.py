@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from modelpilot.requests.outcome import Usage
 from modelpilot.wire.assembler import ChunkAssembler
-from modelpilot.wire.chunks import as_chunks, usage_object
+from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.openai import checked_chunk
+from modelpilot.wire.usage import usage_object
 from tests.support.samples import chunk, delta
 
 

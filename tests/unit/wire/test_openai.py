@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from modelpilot.providers.manners import Manners
 from modelpilot.requests.outcome import ProviderError, Usage
-from modelpilot.wire.chunks import as_chunks, parse_usage, usage_object
+from modelpilot.wire.chunks import as_chunks
 from modelpilot.wire.events import ServerSentEvent
 from modelpilot.wire.openai import OpenAIDecoder, chat_request, completion_chunks
 from modelpilot.wire.reader import AnswerReader
+from modelpilot.wire.usage import parse_usage, usage_object
 from tests.support.samples import chunk, delta, event
 
 
@@ -101,8 +102,15 @@ def test_an_error_event_is_that_error(item: ServerSentEvent) -> None:
             },
             Usage(1, 9, 0, 7),
         ),
-        ({"prompt_tokens": -5, "completion_tokens": "3", "prompt_tokens_details": []}, Usage()),
-        ({"prompt_tokens": True, "completion_tokens": 1.5}, Usage()),
+        ({"prompt_tokens": -5, "completion_tokens": "3", "prompt_tokens_details": []}, Usage(0, 3)),
+        ({"prompt_tokens": True, "completion_tokens": float("inf")}, Usage()),
+        ({"prompt_tokens": 12.0, "completion_tokens": "3.0", "total_tokens": "x"}, Usage(12, 3)),
+        ({"prompt_tokens": "many", "completion_tokens": None}, Usage()),
+        ({"input_tokens": 5, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 2}}, Usage(5, 3, 0, 2)),
+        ({"promptTokens": 5, "completionTokens": 3}, Usage(5, 3)),
+        ({"prompt_tokens": 5, "total_tokens": 8}, Usage(5, 3)),
+        ({"total_tokens": 8}, Usage(8)),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"audio_tokens": 7}}, Usage(9, audio_input_tokens=7)),
         ({"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 50}}, Usage(5, 0, 5)),
     ],
 )
