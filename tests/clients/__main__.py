@@ -1,0 +1,118 @@
+"""`make clients`: real clients, with nothing changed but base URL and key, against a gateway over the simulator.
+
+`python -m tests.clients [NAME ...]` installs each client of clients.toml (or those named) into an environment of its
+own, runs its program, and writes what worked into docs/clients.md. It ends with 1 if something did not.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.clients import report
+from tests.clients.environments import Client, InstallError, client_of, installed
+from tests.clients.site import Site
+from tests.support.world import running_world
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "clients.md"
+RUN_TIMEOUT_S = 600.0
+
+Results = dict[str, Mapping[str, str]]
+
+
+def clients() -> dict[str, Client]:
+    """Every client of the table, by name."""
+    rows = tomllib.loads(Path(__file__).with_name("clients.toml").read_text(encoding="utf-8"))
+    return {name: client_of(name, row) for name, row in rows.items()}
+
+
+def main() -> int:
+    """Run it; the exit code."""
+    known = clients()
+    options = _options(known)
+    chosen = [known[name] for name in options.clients or known]
+    options.cache.mkdir(parents=True, exist_ok=True)
+    table = report.read(DOCUMENT.read_text(encoding="utf-8"))
+    with (
+        tempfile.TemporaryDirectory(prefix="modelpilot-clients-") as made,
+        running_world(Path(made)) as world,
+        world.gateway() as gateway,
+    ):
+        site = Site(world, gateway)
+        site.prepare()
+        for client in chosen:
+            table[client.title] = _row(client, _tried(client, site, options.cache))
+    order = [client.title for client in known.values()]
+    DOCUMENT.write_text(report.written(DOCUMENT.read_text(encoding="utf-8"), table, order), encoding="utf-8")
+    failed = [client.name for client in chosen if _fails(table[client.title])]
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} clients work", *failed)
+    return 1 if failed else 0
+
+
+def _options(known: Mapping[str, Client]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.clients", description=__doc__)
+    parser.add_argument("clients", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; none: all")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".modelpilot-clients", help="where environments are kept")
+    options = parser.parse_args()
+    if unknown := set(options.clients) - set(known):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _tried(client: Client, site: Site, cache: Path) -> Results:
+    print(f"{client.name}: installing", flush=True)
+    try:
+        command = installed(client, cache)
+    except InstallError as error:
+        print(error)
+        return {"chat": {"failure": f"not installed: {error}"}}
+    visitor = site.admit(client.name)
+    results = _run(command, site, visitor.key)
+    for feature, check in (("tools", site.check_turns), ("cancel", site.check_canceled)):
+        if results.get(feature) == {} and (wrong := check(visitor)):
+            results[feature] = {"failure": wrong}
+    for feature, result in results.items():
+        if "failure" in result:
+            print(f"{client.name}: {feature}: {result.get('trace', result['failure'])}")
+    return results
+
+
+def _run(command: tuple[str, ...], site: Site, key: str) -> Results:
+    """The lines that the program prints, by feature."""
+    names = ("MODELPILOT_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "CLAUDE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
+    environment |= {"MODELPILOT_API_URL": site.gateway.url, "MODELPILOT_API_KEY": key, "PYTHONDONTWRITEBYTECODE": "1"}
+    with tempfile.TemporaryDirectory(prefix="modelpilot-client-") as home:
+        done = subprocess.run(
+            command,
+            cwd=home,
+            env={**environment, "HOME": home},
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"feature"')]
+    if done.returncode != 0 or not lines:
+        print(done.stdout[-4000:], done.stderr[-4000:])
+    return {line.pop("feature"): line for line in lines}
+
+
+def _fails(row: report.Row) -> bool:
+    return any(text.startswith(report.FAILS) for text in row.values())
+
+
+def _row(client: Client, results: Results) -> report.Row:
+    packages = {**client.python, **client.node}
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    return {"versions": versions, **{name: report.cell(name, results.get(name)) for name in report.FEATURES}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What the clients' programs share: questions, a picture, tools, and how a program says which features work.
+
+Runs in each client's own environment, so it needs nothing but the standard library.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import secrets
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+SUM = "What is 12 * 7?"
+NOTE = secrets.token_hex(4)  # makes prompts new to the simulator, whose `x1` faults count by prompt
+QUESTION = f"Use get_weather and get_time for Paris, note {NOTE}"
+TOOLS = ("get_weather", "get_time")
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WRONG_KEY = "mp_" + "0" * 64
+
+# Each feature is tried with these models; what is not listed, with one of each provider's format.
+EACH = ("router/openai", "router/claude", "router/gemini")
+MODELS = {
+    "tools": ("router/turns-1", "router/turns-2", "router/turns-3"),
+    "embeddings": ("sim/embed",),
+    "unknown model": ("router/none",),
+    "wrong key": ("router/openai",),
+    "cancel": ("router/long",),
+}
+
+
+def run(features: dict[str, Callable[[str], Any] | str]) -> None:
+    """Try every feature (a function of the model's name, or why the client has none), and print a line for each."""
+    for name, feature in features.items():
+        print(json.dumps({"feature": name, **_tried(name, feature)}), flush=True)
+    os._exit(0)  # some clients leave threads behind that would keep the program
+
+
+def _tried(name: str, feature: Callable[[str], Any] | str) -> dict[str, str]:
+    if isinstance(feature, str):
+        return {"none": feature}
+    for model in MODELS.get(name, EACH):
+        try:
+            result = feature(model)
+            if inspect.isawaitable(result):
+                asyncio.run(_awaited(result))
+        except Exception as error:
+            return {"failure": f"{model}: {type(error).__name__}: {error}", "trace": traceback.format_exc()}
+    return {}
+
+
+async def _awaited(result: Any) -> None:
+    await result
+
+
+def refused(kind: type[Exception], asking: Callable[[], Any]) -> None:
+    """Pass if `asking` ends with this kind of error."""
+    try:
+        asking()
+    except kind:
+        return
+    raise AssertionError(f"no {kind.__name__} was raised")
+
+
+def weather(city: str) -> str:
+    """What the tools answer."""
+    return f"12 in {city}"
