@@ -2,8 +2,8 @@
 import { randomBytes } from "node:crypto";
 
 export const SUM = "What is 12 * 7?";
-export const NOTE = randomBytes(4).toString("hex");
-export const QUESTION = `Use get_weather and get_time for Paris, note ${NOTE}`;
+/** A question for both tools. It is a new one each time: the simulator's faults count by prompt. */
+export const question = () => `Use get_weather and get_time for Paris, note ${randomBytes(4).toString("hex")}`;
 export const TOOLS = ["get_weather", "get_time"];
 export const PIXEL =
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII=";

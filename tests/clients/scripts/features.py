@@ -13,8 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 SUM = "What is 12 * 7?"
-NOTE = secrets.token_hex(4)  # makes prompts new to the simulator, whose `x1` faults count by prompt
-QUESTION = f"Use get_weather and get_time for Paris, note {NOTE}"
 TOOLS = ("get_weather", "get_time")
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
 CITY = {
@@ -67,6 +65,11 @@ def refused(kind: type[Exception], asking: Callable[[], Any]) -> None:
     except kind:
         return
     raise AssertionError(f"no {kind.__name__} was raised")
+
+
+def question() -> str:
+    """A question for both tools. It is a new one each time: the simulator's faults count by prompt."""
+    return f"Use get_weather and get_time for Paris, note {secrets.token_hex(4)}"
 
 
 def weather(city: str) -> str:

@@ -9,7 +9,7 @@ client = Anthropic(base_url=os.environ["MODELPILOT_API_URL"], api_key=os.environ
 # --- end of setup
 
 import anthropic
-from features import CITY, PIXEL, QUESTION, SUM, TOOLS, WRONG_KEY, refused, run, weather
+from features import CITY, PIXEL, SUM, TOOLS, WRONG_KEY, question, refused, run, weather
 from pydantic import BaseModel
 
 OFFERED = [{"name": name, "input_schema": CITY} for name in TOOLS]
@@ -34,7 +34,7 @@ def stream(model):
 
 
 def tools(model):
-    messages = [{"role": "user", "content": QUESTION}]
+    messages = [{"role": "user", "content": question()}]
     first = client.messages.create(model=model, max_tokens=500, messages=messages, tools=OFFERED)
     calls = [block for block in first.content if block.type == "tool_use"]
     assert [call.name for call in calls] == list(TOOLS)

@@ -9,7 +9,7 @@ const client = new OpenAI({
 });
 // --- end of setup
 
-import { CITY, PIXEL, QUESTION, SUM, TOOLS, WRONG_KEY, assert, refused, run } from "./features.mjs";
+import { CITY, PIXEL, SUM, TOOLS, WRONG_KEY, assert, question, refused, run } from "./features.mjs";
 
 const tools = TOOLS.map((name) => ({ type: "function", function: { name, parameters: CITY, strict: true } }));
 const ask = (model, content = SUM, more = {}, from = client) =>
@@ -25,7 +25,7 @@ await run({
     assert(text.includes("84"), text);
   },
   async tools(model) {
-    const messages = [{ role: "user", content: QUESTION }];
+    const messages = [{ role: "user", content: question() }];
     const { message } = (await client.chat.completions.create({ model, messages, tools })).choices[0];
     assert(message.tool_calls.map((call) => call.function.name).join() === TOOLS.join(), "both tools are called");
     messages.push(message);

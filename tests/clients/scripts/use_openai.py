@@ -11,7 +11,7 @@ client = OpenAI(base_url=os.environ["MODELPILOT_API_URL"] + "/v1", api_key=os.en
 import json
 
 import openai
-from features import CITY, PIXEL, QUESTION, SUM, TOOLS, WRONG_KEY, refused, run, weather
+from features import CITY, PIXEL, SUM, TOOLS, WRONG_KEY, question, refused, run, weather
 from pydantic import BaseModel
 
 FUNCTIONS = [{"type": "function", "function": {"name": name, "parameters": CITY, "strict": True}} for name in TOOLS]
@@ -36,7 +36,7 @@ def stream(model):
 
 
 def tools(model):
-    messages = [{"role": "user", "content": QUESTION}]
+    messages = [{"role": "user", "content": question()}]
     first = client.chat.completions.create(model=model, messages=messages, tools=FUNCTIONS).choices[0].message
     assert [call.function.name for call in first.tool_calls] == list(TOOLS)
     messages.append(first)
