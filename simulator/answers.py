@@ -91,6 +91,11 @@ def _sum(match: re.Match[str]) -> Solution:
     return Solution(f"{shown} = {value}.", f"{shown} = {value + 1 + int(digest(shown)[:2], 16)}.")
 
 
+def echoes(prompt: str) -> bool:
+    """Whether `prompt` asks for an exact answer."""
+    return _ECHO.search(prompt) is not None
+
+
 def solve(prompt: str) -> Solution | None:
     """Return the answers to a prompt of a known shape: a sum, a capital, `reply with exactly: …`; else None."""
     if match := _ECHO.search(prompt):

@@ -7,17 +7,39 @@ from typing import Any, NamedTuple
 from simulator.faults import SimError
 from simulator.text import count_tokens
 
-MEDIA_TOKENS = 85  # OpenAI's price of a low-detail image; the simulator does not look at media.
+MEDIA_TOKENS = 85  # OpenAI's price of a low-detail image, whatever its size
 MAX_CHOICES = 128
-_OWN_ROLES = ("assistant", "model")  # "model" is Gemini's word
+OWN_ROLES = ("assistant", "model")  # "model" is Gemini's word
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call: its name and the JSON schema of its arguments."""
+    """A function the model may call: its name, the JSON schema of its arguments, and what it is for."""
 
     name: str
     parameters: Mapping[str, Any]
+    description: str = ""
+
+
+class Called(NamedTuple):
+    """A call of a tool in the history, or its result. `name` is empty where a result names the call alone."""
+
+    id: str
+    name: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message: who speaks, its text, how many images or files it has and what is known of the images, the tools it
+    calls and the results it brings."""
+
+    role: str
+    text: str
+    media: int = 0
+    images: tuple[str, ...] = ()
+    calls: tuple[Called, ...] = ()
+    results: tuple[Called, ...] = ()
 
 
 class Block(NamedTuple):
@@ -43,16 +65,17 @@ NOT_CACHED = CacheUse()
 class ChatRequest:
     """What a client asked for.
 
-    `model` still carries its fault suffix; `prompt` is the last user message's text; `prefilled` says that the last
-    message is the assistant's own, which the answer is to continue; `tool_choice` is `auto`, `none`,
-    `required` or a tool's name; `schema` is the JSON schema the answer must satisfy ({}: any object, None: text);
-    `top_logprobs` is None where no log probabilities are wanted; `blocks` are there where some are to be cached.
+    `model` still carries its fault suffix; `prompt` is the last user message's text; `turns` are all messages, the
+    system's included; `prefilled` says that the last message is the assistant's own, which the answer is to continue;
+    `tool_choice` is `auto`, `none`, `required` or a tool's name; `schema` is the JSON schema the answer must satisfy
+    ({}: any object, None: text); `top_logprobs` is None where no log probabilities are wanted; `blocks` are there where
+    some are to be cached.
     """
 
     model: str
     prompt: str
     prompt_tokens: int
-    after_tool: bool = False
+    turns: tuple[Turn, ...] = ()
     prefilled: bool = False
     stream: bool = False
     include_usage: bool = False
@@ -70,23 +93,21 @@ class ChatRequest:
     cached: CacheUse = NOT_CACHED
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message: who speaks, its text, how many images or files it has, whether it brings a tool's result."""
+class Conversation(NamedTuple):
+    """The messages, the last user text, the tokens of all, and whether the last message is the assistant's own."""
 
-    role: str
-    text: str
-    media: int = 0
-    tool_result: bool = False
+    turns: tuple[Turn, ...]
+    prompt: str
+    tokens: int
+    prefilled: bool
 
 
-def conversation(turns: Iterable[Turn]) -> tuple[str, int, bool, bool]:
-    """Return the last user text, the prompt's tokens, and whether the last message is a tool's result or a prefill."""
-    known = list(turns)
+def conversation(turns: Iterable[Turn]) -> Conversation:
+    """Read the messages of a request."""
+    known = tuple(turns)
     prompt = next((turn.text for turn in reversed(known) if turn.role == "user" and turn.text), "")
     tokens = sum(count_tokens(turn.text) + MEDIA_TOKENS * turn.media for turn in known)
-    last = known[-1] if known else Turn("", "")
-    return prompt, tokens, last.tool_result, last.role in _OWN_ROLES
+    return Conversation(known, prompt, tokens, bool(known) and known[-1].role in OWN_ROLES)
 
 
 def text_of(value: Any, name: str) -> str:

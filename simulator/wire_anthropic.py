@@ -9,7 +9,7 @@ from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame, thought_before
 from simulator.prefix_cache import blocks_of
-from simulator.request import ChatRequest, Tool, Turn
+from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.strict import thought
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -29,16 +29,16 @@ class Anthropic:
             missing = "max_tokens" if messages else "messages"
             raise SimError(400, f"{missing}: Field required", param=missing)
         system = _turn({"role": "system", "content": body.get("system")})
-        prompt, _, after_tool, prefilled = fields.conversation([system, *map(_turn, messages)])
+        talk = fields.conversation([system, *map(_turn, messages)])
         blocks = blocks_of(body)
         choice = fields.mapping(body.get("tool_choice"), "tool_choice")
         kind = str(choice.get("type", "auto"))
         return ChatRequest(
             model,
-            prompt,
+            talk.prompt,
             sum(block.tokens for block in blocks),
-            after_tool,
-            prefilled,
+            talk.turns,
+            talk.prefilled,
             stream=bool(body.get("stream")),
             include_usage=True,
             max_tokens=limit,
@@ -86,24 +86,35 @@ def _error(error: SimError) -> dict[str, Any]:
     return {"type": "error", "error": shown, "request_id": "req_simulator"}
 
 
-def _text(content: Any) -> tuple[str, int, bool]:
-    """Return the text of a string or of content blocks, the number of media blocks, and if one is a tool result."""
-    if content is None or isinstance(content, str):
-        return content or "", 0, False
-    blocks = fields.objects(content, "messages.content")
-    texts = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
-    media = sum(block.get("type") in ("image", "document") for block in blocks)
-    return "\n".join(texts), media, any(block.get("type") == "tool_result" for block in blocks)
-
-
 def _turn(message: Mapping[str, Any]) -> Turn:
-    return Turn(str(message.get("role", "")), *_text(message.get("content")))
+    role, content = str(message.get("role", "")), message.get("content")
+    if content is None or isinstance(content, str):
+        return Turn(role, content or "")
+    blocks = fields.objects(content, "messages.content")
+    media = sum(block.get("type") in ("image", "document") for block in blocks)
+    calls = (block for block in blocks if block.get("type") == "tool_use")
+    results = (block for block in blocks if block.get("type") == "tool_result")
+    return Turn(
+        role,
+        _text(blocks),
+        media,
+        calls=tuple(Called(str(block.get("id", "")), str(block.get("name", ""))) for block in calls),
+        results=tuple(Called(str(each.get("tool_use_id", "")), "", _text(each.get("content"))) for each in results),
+    )
+
+
+def _text(content: Any) -> str:
+    """The text of a string or of content blocks."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    blocks = fields.objects(content, "content")
+    return "\n".join(str(block.get("text", "")) for block in blocks if block.get("type") == "text")
 
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
     for tool in fields.objects(body.get("tools"), "tools"):
         schema = fields.mapping(tool.get("input_schema"), "tools.input_schema")
-        yield Tool(fields.text_of(tool.get("name"), "tools.name"), schema)
+        yield Tool(fields.text_of(tool.get("name"), "tools.name"), schema, str(tool.get("description") or ""))
 
 
 def _schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

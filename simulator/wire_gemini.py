@@ -8,7 +8,7 @@ import orjson
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, data_frame, thought_before
-from simulator.request import ChatRequest, Tool, Turn
+from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.strict import call_signature
 
 # Gemini has no reason of its own for tool calls: they end with STOP.
@@ -30,19 +30,17 @@ class Gemini:
         if not contents:
             raise SimError(400, "contents is not specified", param="contents")
         system = fields.mapping(body.get("systemInstruction"), "systemInstruction")
-        prompt, tokens, after_tool, prefilled = fields.conversation(
-            [_turn(system, "system"), *(_turn(each) for each in contents)]
-        )
+        talk = fields.conversation([_turn({**system, "role": "system"}), *map(_turn, contents)])
         config = fields.mapping(body.get("generationConfig"), "generationConfig")
         calling = fields.mapping(body.get("toolConfig"), "toolConfig").get("functionCallingConfig")
         calling = fields.mapping(calling, "functionCallingConfig")
         allowed = fields.strings(calling.get("allowedFunctionNames"), "allowedFunctionNames")
         return ChatRequest(
             path["model"],
-            prompt,
-            tokens,
-            after_tool,
-            prefilled,
+            talk.prompt,
+            talk.tokens,
+            talk.turns,
+            talk.prefilled,
             stream=stream,
             include_usage=True,
             n=fields.whole(config, "candidateCount", 1, fields.MAX_CHOICES) or 1,
@@ -90,18 +88,36 @@ def _error(error: SimError) -> dict[str, Any]:
     return {"error": {"code": error.status, "message": error.message, "status": names(error.status)[3]}}
 
 
-def _turn(content: Mapping[str, Any], role: str = "user") -> Turn:
+def _turn(content: Mapping[str, Any]) -> Turn:
     parts = fields.objects(content.get("parts"), "contents.parts")
-    text = "\n".join(str(part["text"]) for part in parts if "text" in part)
+    text = "\n".join(str(part["text"]) for part in parts if "text" in part and not part.get("thought"))
     media = sum("inlineData" in part or "fileData" in part for part in parts)
-    return Turn(str(content.get("role", role)), text, media, any("functionResponse" in part for part in parts))
+    calls = (fields.mapping(part["functionCall"], "functionCall") for part in parts if "functionCall" in part)
+    answers = (fields.mapping(part["functionResponse"], "name") for part in parts if "functionResponse" in part)
+    return Turn(
+        str(content.get("role", "user")),
+        text,
+        media,
+        calls=tuple(_called(call, "args") for call in calls),
+        results=tuple(_called(answer, "response") for answer in answers),
+    )
+
+
+def _called(part: Mapping[str, Any], content: str) -> Called:
+    """A call or its result; a result that is wrapped in one property, as Google's SDKs do it, is that property's."""
+    value = part.get(content)
+    if isinstance(value, Mapping) and len(value) == 1 and content == "response":
+        (value,) = value.values()
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return Called(str(part.get("id") or ""), str(part.get("name", "")), text)
 
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
     for group in fields.objects(body.get("tools"), "tools"):
         for function in fields.objects(group.get("functionDeclarations"), "functionDeclarations"):
             schema = function.get("parameters") or function.get("parametersJsonSchema")
-            yield Tool(fields.text_of(function.get("name"), "name"), fields.mapping(schema, "parameters"))
+            name, about = fields.text_of(function.get("name"), "name"), str(function.get("description") or "")
+            yield Tool(name, fields.mapping(schema, "parameters"), about)
 
 
 def _schema(config: Mapping[str, Any]) -> Mapping[str, Any] | None:

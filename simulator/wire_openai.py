@@ -9,7 +9,7 @@ import orjson
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, data_frame, thought_before
-from simulator.request import ChatRequest, Tool, Turn
+from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.text import digest
 
 _SLOT = "\x00"  # Stands for the token in a chunk that is serialized once; no JSON text contains it unescaped.
@@ -27,15 +27,15 @@ class OpenAI:
         messages = fields.objects(body.get("messages"), "messages")
         if not messages:
             raise SimError(400, "messages must not be empty", param="messages")
-        prompt, tokens, after_tool, prefilled = fields.conversation(map(_turn, messages))
+        talk = fields.conversation(map(_turn, messages))
         options = fields.mapping(body.get("stream_options"), "stream_options")
         limit = fields.whole(body, "max_completion_tokens", 1) or fields.whole(body, "max_tokens", 1)
         return ChatRequest(
             model,
-            prompt,
-            tokens,
-            after_tool,
-            prefilled,
+            talk.prompt,
+            talk.tokens,
+            talk.turns,
+            talk.prefilled,
             stream=bool(body.get("stream")),
             include_usage=bool(options.get("include_usage")),
             n=fields.whole(body, "n", 1, fields.MAX_CHOICES) or 1,
@@ -67,8 +67,8 @@ class OpenAI:
         """Write `chat.completion.chunk` events, then `[DONE]`; choices are interleaved token by token."""
         usage = completion.request.include_usage
         found = [
-            Frame(_chunk(completion, index, {"role": "assistant", "content": "", "refusal": None}))
-            for index in range(len(completion.choices))
+            Frame(_chunk(completion, index, {"role": "assistant", "content": _begun(choice), "refusal": None}))
+            for index, choice in enumerate(completion.choices)
         ]
         streams = [_deltas(completion, index, choice) for index, choice in enumerate(completion.choices)]
         while streams:
@@ -103,11 +103,25 @@ def _error(error: SimError) -> dict[str, Any]:
 def _turn(message: Mapping[str, Any]) -> Turn:
     role = str(message.get("role", ""))
     content = message.get("content")
+    calls = tuple(_calls(message)) if role == "assistant" else ()
     if content is None or isinstance(content, str):
-        return Turn(role, content or "", tool_result=role == "tool")
+        return Turn(role, content or "", calls=calls, results=_results(message, role, content or ""))
     parts = fields.objects(content, "messages.content")
     text = "\n".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
-    return Turn(role, text, sum(part.get("type") != "text" for part in parts), role == "tool")
+    media = sum(part.get("type") != "text" for part in parts)
+    return Turn(role, text, media, calls=calls, results=_results(message, role, text))
+
+
+def _results(message: Mapping[str, Any], role: str, text: str) -> tuple[Called, ...]:
+    if role not in ("tool", "function"):
+        return ()
+    return (Called(str(message.get("tool_call_id", "")), str(message.get("name") or ""), text),)
+
+
+def _calls(message: Mapping[str, Any]) -> Iterator[Called]:
+    for call in fields.objects(message.get("tool_calls"), "messages.tool_calls"):
+        function = fields.mapping(call.get("function"), "messages.tool_calls.function")
+        yield Called(str(call.get("id", "")), str(function.get("name", "")), str(function.get("arguments", "")))
 
 
 def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
@@ -115,7 +129,8 @@ def _tools(body: Mapping[str, Any]) -> Iterator[Tool]:
         function = fields.mapping(tool.get("function"), "tools.function")
         if tool.get("type", "function") == "function":
             name = fields.text_of(function.get("name"), "tools.function.name")
-            yield Tool(name, fields.mapping(function.get("parameters"), "tools.function.parameters"))
+            schema = fields.mapping(function.get("parameters"), "tools.function.parameters")
+            yield Tool(name, schema, str(function.get("description") or ""))
 
 
 def _tool_choice(value: Any) -> str:
@@ -195,6 +210,11 @@ def _chunk(
     choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
     usage = {"usage": None} if completion.request.include_usage else {}
     return data_frame({**_head(completion, "chat.completion.chunk"), "choices": [choice], **usage})
+
+
+def _begun(choice: Choice) -> str | None:
+    """The content beside tool calls is null."""
+    return None if choice.tool_calls else ""
 
 
 def _deltas(completion: Completion, index: int, choice: Choice) -> Iterator[bytes]:

@@ -353,6 +353,7 @@ async def test_fault_thinks_in_other_dialects(http: aiohttp.ClientSession) -> No
         message = (await answer.json())["choices"][0]["message"]
     assert message["reasoning_content"] == message["reasoning_details"][0]["text"] == "I can answer that."
     declared = {"functionDeclarations": [{"name": "clock", "parameters": {"type": "OBJECT"}}]}
-    async with http.post(PATHS["gemini"].format(model="small+thinks"), json=_body("", tools=[declared])) as answer:
+    asked = _body("", tools=[declared], toolConfig={"functionCallingConfig": {"mode": "ANY"}})
+    async with http.post(PATHS["gemini"].format(model="small+thinks"), json=asked) as answer:
         text = await answer.text()
     assert (text.count('"thought":true'), text.count('"thoughtSignature"')) == (1, 1)

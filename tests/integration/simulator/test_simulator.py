@@ -102,14 +102,15 @@ async def test_openai_parallel_tools(oai: Any) -> None:
 
 
 async def test_openai_answers_after_a_tool_result(oai: Any) -> None:
-    """Once the tool has answered, the model talks."""
+    """Once the tool has answered, the model says what came back."""
     messages = [
-        *TWO_CITIES,
+        {"role": "user", "content": "What is the weather in Paris?"},
         {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "get_weather"}}]},
         {"role": "tool", "tool_call_id": "c", "content": "sunny"},
     ]
     answer = await oai.chat.completions.create(model="small", messages=messages, tools=TOOLS)
     assert answer.choices[0].finish_reason == "stop"
+    assert answer.choices[0].message.content == "get_weather returned sunny"
 
 
 class Place(BaseModel):

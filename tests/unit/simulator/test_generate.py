@@ -13,7 +13,7 @@ from simulator.calls import Call, excerpt
 from simulator.faults import Active, SimError, parse_faults
 from simulator.generate import Completion, Dialect, generate
 from simulator.models import MODELS
-from simulator.request import ChatRequest, Tool
+from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.wire_anthropic import Anthropic
 from simulator.wire_gemini import Gemini
 from simulator.wire_openai import OpenAI
@@ -23,6 +23,12 @@ PATH = {"model": "small", "method": "streamGenerateContent", "alt": "sse"}
 ASK = ChatRequest("small", "Explain how a router picks a model", 7)
 WEATHER = Tool("get_weather", {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
 CLOCK = Tool("clock", {})
+CALL = Called("c", "get_weather")
+AFTER_TOOL = (
+    Turn("user", "Weather in Paris"),
+    Turn("assistant", "", calls=(CALL,)),
+    Turn("tool", "12 degrees", results=(CALL,)),
+)
 
 
 def _answer(request: ChatRequest, faults: str = "", tokens: int | None = None, model: str = "small") -> Completion:
@@ -63,11 +69,12 @@ def test_cut_answers_are_longer_than_the_cut() -> None:
         ("Weather in Paris and Rome", (WEATHER,), {}, ["get_weather", "get_weather"]),
         ("Weather in Paris and Rome", (WEATHER,), {"parallel_tools": False}, ["get_weather"]),
         ("Weather and clock please", (WEATHER, CLOCK), {}, ["get_weather", "clock"]),
-        ("Hello", (WEATHER, CLOCK), {}, ["get_weather"]),
+        ("Hello", (WEATHER, CLOCK), {}, []),
+        ("Hello", (WEATHER, CLOCK), {"tool_choice": "required"}, ["get_weather"]),
         ("Hello", (WEATHER, CLOCK), {"tool_choice": "clock"}, ["clock"]),
         ("Hello", (WEATHER,), {"tool_choice": "none"}, []),
-        ("Hello", (WEATHER,), {"after_tool": True}, []),
-        ("Hello", (WEATHER,), {"after_tool": True, "tool_choice": "required"}, ["get_weather"]),
+        ("Weather in Paris", (WEATHER,), {"turns": AFTER_TOOL}, []),
+        ("Weather in Paris", (WEATHER,), {"turns": AFTER_TOOL, "tool_choice": "required"}, ["get_weather"]),
     ],
 )
 def test_which_tools_are_called(prompt: str, tools: tuple[Tool, ...], change: Any, called: list[str]) -> None:

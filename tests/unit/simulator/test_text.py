@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 
 from simulator import answers
 from simulator.answers import embed
-from simulator.generate import Maker
 from simulator.models import DEFAULT, MODELS, find
+from simulator.schema import Maker
 from simulator.text import chunks, count_tokens, cut_at_stop, filler, pieces, resize, seeded
 
 
