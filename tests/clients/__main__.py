@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.clients import report
-from tests.clients.environments import Client, InstallError, client_of, installed
+from tests.clients.environments import Client, InstallError, client_of, installed, path_of
 from tests.clients.site import Site
 from tests.support.world import running_world
 
@@ -73,21 +73,22 @@ def _tried(client: Client, site: Site, cache: Path) -> Results:
         print(error)
         return {"chat": {"failure": f"not installed: {error}"}}
     visitor = site.admit(client.name)
-    results = _run(command, site, visitor.key)
+    results = _run(command, site, visitor.key, path_of(client, cache))
     for feature, check in (("tools", site.check_turns), ("cancel", site.check_canceled)):
         if results.get(feature) == {} and (wrong := check(visitor)):
             results[feature] = {"failure": wrong}
     for feature, result in results.items():
         if "failure" in result:
-            print(f"{client.name}: {feature}: {result.get('trace', result['failure'])}")
+            print(f"{client.name}: {feature}: {result['failure']}\n{result.get('trace', '')[-700:]}")
     return results
 
 
-def _run(command: tuple[str, ...], site: Site, key: str) -> Results:
+def _run(command: tuple[str, ...], site: Site, key: str, path: str) -> Results:
     """The lines that the program prints, by feature."""
     names = ("MODELPILOT_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "CLAUDE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     environment |= {"MODELPILOT_API_URL": site.gateway.url, "MODELPILOT_API_KEY": key, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["PATH"] = path
     with tempfile.TemporaryDirectory(prefix="modelpilot-client-") as home:
         done = subprocess.run(
             command,

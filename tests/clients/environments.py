@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -53,12 +54,20 @@ def installed(client: Client, cache: Path) -> tuple[str, ...]:
         if client.node:
             _install_node(client, home)
         done.touch()
-    if not client.run.endswith(".mjs"):
+    if client.run.endswith(".sh"):
+        return "bash", str(SCRIPTS / client.run)
+    if client.run.endswith(".py"):
         return str(home / "bin" / "python"), str(SCRIPTS / client.run)
     # Node looks for packages from a program's own place on, so the program moves to them.
     for script in ("features.mjs", client.run):
         (home / script).write_text((SCRIPTS / script).read_text())
     return "node", str(home / client.run)
+
+
+def path_of(client: Client, cache: Path) -> str:
+    """`PATH` with the commands of its environment first."""
+    home = client.directory(cache)
+    return os.pathsep.join([str(home / "bin"), str(home / "node_modules" / ".bin"), os.environ["PATH"]])
 
 
 def _install_python(client: Client, home: Path) -> None:

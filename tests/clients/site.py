@@ -18,7 +18,7 @@ from tests.support.world import Gateway, World, wait_until
 FORMATS = {
     "openai": ("openai", "gpt-4.1"),
     "claude": ("anthropic", "claude-sonnet-4-5"),
-    "gemini": ("google", "gemini-2.5-pro"),
+    "gemini": ("google", "gemini-3-pro-preview"),
 }
 # Name → who answers the second turn, who answers the first because that one fails then.
 TURNS = {"turns-1": ("openai", "claude"), "turns-2": ("claude", "gemini"), "turns-3": ("gemini", "openai")}
@@ -64,7 +64,7 @@ class Site:
         """Whether every conversation had its turns at two providers; None, or what was wrong."""
         for router, (second, first) in TURNS.items():
             providers = [row["provider"] for row in self._rows(visitor, router, 2)]
-            if providers[:2] != [f"at-{first}", f"at-{second}"]:
+            if providers[:1] != [f"at-{first}"] or f"at-{second}" not in providers[1:]:
                 return f"{router} was answered by {providers}"
         return None
 

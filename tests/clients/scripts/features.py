@@ -36,26 +36,23 @@ MODELS = {
 
 def run(features: dict[str, Callable[[str], Any] | str]) -> None:
     """Try every feature (a function of the model's name, or why the client has none), and print a line for each."""
-    for name, feature in features.items():
-        print(json.dumps({"feature": name, **_tried(name, feature)}), flush=True)
-    os._exit(0)  # some clients leave threads behind that would keep the program
+    with asyncio.Runner() as runner:  # one loop for all: some clients keep their connections in it
+        for name, feature in features.items():
+            print(json.dumps({"feature": name, **_tried(name, feature, runner)}), flush=True)
+        os._exit(0)  # some clients leave threads behind that would keep the program
 
 
-def _tried(name: str, feature: Callable[[str], Any] | str) -> dict[str, str]:
+def _tried(name: str, feature: Callable[[str], Any] | str, runner: asyncio.Runner) -> dict[str, str]:
     if isinstance(feature, str):
         return {"none": feature}
     for model in MODELS.get(name, EACH):
         try:
             result = feature(model)
-            if inspect.isawaitable(result):
-                asyncio.run(_awaited(result))
+            if inspect.iscoroutine(result):
+                runner.run(result)
         except Exception as error:
             return {"failure": f"{model}: {type(error).__name__}: {error}", "trace": traceback.format_exc()}
     return {}
-
-
-async def _awaited(result: Any) -> None:
-    await result
 
 
 def refused(kind: type[Exception], asking: Callable[[], Any]) -> None:

@@ -16,8 +16,7 @@ def embedder(model):
     return dspy.Embedder(f"openai/{model}", api_base=url, api_key=key, caching=False, encoding_format="float")
 # --- end of setup
 
-import litellm
-from features import PIXEL, SUM, WRONG_KEY, question, refused, run, weather
+from features import PIXEL, SUM, TOOLS, WRONG_KEY, question, refused, run, weather
 
 
 def get_weather(city: str) -> str:
@@ -57,11 +56,11 @@ def embeddings(model):
 
 
 def unknown_model(model):
-    refused(litellm.NotFoundError, lambda: lm(model)(SUM))
+    refused(dspy.LMInvalidRequestError, lambda: lm(model)(SUM))
 
 
 def wrong_key(model):
-    refused(litellm.AuthenticationError, lambda: lm(model, WRONG_KEY)(SUM))
+    refused(dspy.LMAuthError, lambda: lm(model, WRONG_KEY)(SUM))
 
 
 def usage(model):

@@ -54,12 +54,12 @@ async def tools(model):
         agent = Agent(made(model))
 
         @agent.tool_plain
-        def get_weather(city: str, used=used) -> str:
+        def get_weather(city: str) -> str:
             used.append("get_weather")
             return weather(city)
 
         @agent.tool_plain
-        def get_time(city: str, used=used) -> str:
+        def get_time(city: str) -> str:
             used.append("get_time")
             return weather(city)
 

@@ -58,6 +58,9 @@ def tools(model):
     agent = ToolCallingAgent([get_weather, get_time], made(model), max_steps=2, verbosity_level=0)
     assert agent.run(question())
     assert set(TOOLS) <= set(USED)
+    # It tells calls and results as text, so that every step is another prompt; the same one again is the second turn.
+    assert agent.model.generate(agent.write_memory_to_messages())
+    assert agent.model.generate(agent.write_memory_to_messages())
 
 
 def structured(model):
