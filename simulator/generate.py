@@ -6,19 +6,20 @@
 
 import json
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
-from simulator import answers
+from simulator import answers, codes, markers
 from simulator.agent import Planned, next_calls
 from simulator.faults import Active, SimError
 from simulator.instructions import obeyed, ordered, system_of
 from simulator.memory import recalled
 from simulator.models import SimModel
-from simulator.request import ChatRequest
+from simulator.prose import wished, without_schemas
+from simulator.request import ChatRequest, Tool
 from simulator.schema import Maker
 from simulator.talk import Talk, read, stated
 from simulator.text import chunks, cut_at_stop, digest, pieces, resize, seeded
@@ -140,42 +141,93 @@ class _Answerer:
             return ""
         if "refuse" in self.faults:
             return answers.REFUSAL
-        request, talk = self.request, self.talk
         text = self._said(rng)
-        if request.schema:
-            return json.dumps(self._maker(request.schema, text, rng).make(request.schema), ensure_ascii=False)
-        if request.schema is not None:
-            return json.dumps({"answer": text}, ensure_ascii=False)
-        if not answers.echoes(talk.task):
-            text = obeyed(text, talk, system_of(talk, bool(request.tools)))
-        return resize(text, self.length, rng) if self.length is not None else text
+        if self.request.schema:
+            schema = self.request.schema
+            return json.dumps(self._maker(schema, text, rng).make(schema), ensure_ascii=False)
+        return self._shaped(text, rng) or (resize(text, self.length, rng) if self.length is not None else text)
+
+    def _shaped(self, text: str, rng: random.Random) -> str | None:
+        """The answer in the form that the request asks for in words, or None if it is plain text."""
+        talk, system = self.talk, system_of(self.talk, bool(self.request.tools))
+        if form := markers.wanted(talk.asked, talk.system):
+            return form.written(self._fields(form, text, rng))
+        if codes.wants_code(system):
+            return codes.written(
+                [(call.tool.name, made) for call, made in self._calls(codes.tools_in(system), rng)], text
+            )
+        if self.request.schema is None and answers.echoes(talk.task):
+            return None
+        if wish := wished(talk.asked, system, anyway=self.request.schema is not None):
+            return wish.written(self._wished(wish.schema, text, rng))
+        return None
+
+    def _fields(self, form: markers.Form, text: str, rng: random.Random) -> dict[str, Any]:
+        """The values of the fields between markers; those of an agent's next step are a call of its tools."""
+        names = list(form.fields)
+        texts = [name for name in names if form.fields[name].get("type") == "string"]
+        maker = self._maker({}, text, rng)  # Each field's schema has definitions of its own.
+        values = {name: replace(maker, root=schema).make(schema, name) for name, schema in form.fields.items()}
+        values |= {texts[0]: text} if len(texts) == 1 else {}
+        tools = markers.tools_in(f"{self.talk.system}\n{self.talk.asked}")
+        if tools and "next_tool_name" in form.fields:
+            call, arguments = self._calls(tools, rng, "required")[0]
+            thought = f"I need {call.tool.name}."
+            values |= {"next_thought": thought, "next_tool_name": call.tool.name, "next_tool_args": arguments}
+        for name in names if tools else ():
+            if form.fields[name].get("title") == "ToolCalls":
+                made = self._calls(tools, rng)
+                values[name] = {"tool_calls": [{"name": call.tool.name, "args": given} for call, given in made]}
+        return values
+
+    def _wished(self, schema: Mapping[str, Any] | None, text: str, rng: random.Random) -> Any:
+        if schema is None:
+            return {"answer": text}
+        try:
+            maker = self._maker(schema, text, rng)
+            return replace(maker, values=Values(without_schemas(self._source()))).make(schema)
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError):
+            return {"answer": text}  # What looked like a schema was just a part of the text.
 
     def _said(self, rng: random.Random) -> str:
         """The answer as plain text."""
-        talk = self.talk
+        talk, system = self.talk, system_of(self.talk, bool(self.request.tools))
         own = rng.randint(*self.model.answer_tokens)
-        if (exact := ordered(system_of(talk, bool(self.request.tools)))) is not None:
+        if (exact := ordered(system)) is not None:
             return exact
-        if not answers.echoes(talk.task) and (known := stated(talk.results) or recalled(talk)):
-            return known if self.right else f"{answers.WRONG_MARKER} {known}"
-        return answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)
+        if answers.echoes(talk.task):
+            return answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)
+        if known := stated(talk.results) or recalled(talk):
+            text = known if self.right else f"{answers.WRONG_MARKER} {known}"
+        else:
+            text = answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)
+        return obeyed(text, talk, system)
 
     def _maker(self, root: Mapping[str, Any], text: str, rng: random.Random) -> Maker:
-        task = self.talk.task
-        return Maker(rng, root, Values(task), text, low_scores=answers.WRONG_MARKER in task)
+        low = answers.WRONG_MARKER in self.talk.task
+        return Maker(rng, root, Values(self._source()), text, low_scores=low)
+
+    def _source(self) -> str:
+        """Where values are found: in what the tools returned, and in the task."""
+        return "\n".join([*(result.text for result in self.talk.results), self.talk.task])
 
     def _tool_calls(self, rng: random.Random) -> tuple[ToolCall, ...]:
         request, talk = self.request, self.talk
-        if not request.tools:
-            return ()
-        names = frozenset(tool.name for tool in request.tools)
         found = []
-        planned = next_calls(talk, request.tools, request.tool_choice, parallel=request.parallel_tools)
-        for position, call in enumerate(planned):
-            arguments = self._arguments(call, names, rng) if call.arguments is None else call.arguments
+        for position, (call, arguments) in enumerate(self._calls(request.tools, rng, request.tool_choice)):
             name = f"call_{digest(talk.task, len(talk.done), position, call.tool.name)}"
             found.append(ToolCall(name, call.tool.name, json.dumps(arguments, ensure_ascii=False)))
         return tuple(found)
+
+    def _calls(self, tools: Sequence[Tool], rng: random.Random, choice: str = "auto") -> list[tuple[Planned, Any]]:
+        """The calls to make now, with their arguments."""
+        if not tools:
+            return []
+        names = frozenset(tool.name for tool in tools)
+        planned = next_calls(self.talk, tools, choice, parallel=self.request.parallel_tools)
+        return [
+            (call, self._arguments(call, names, rng) if call.arguments is None else call.arguments) for call in planned
+        ]
 
     def _arguments(self, call: Planned, names: frozenset[str], rng: random.Random) -> Any:
         maker = Maker(rng, call.tool.parameters, Values(call.about, names), self._said(rng), sparse=True)

@@ -1,6 +1,5 @@
 """Simple instructions about the answer's form, in the system prompt or the task: obeyed to the letter. Pure."""
 
-import json
 import re
 
 from simulator.talk import Talk
@@ -19,10 +18,6 @@ _ONLY = re.compile(
 _ENDS = re.compile(
     _START + r"(?P<where>end|finish|begin|start) (?:every|each|all(?: of)?|your) (?:your )?(?:answers?|repl(?:y|ies)|"
     r"responses?|messages?) with (?:the words? )?(?:" + _QUOTE + r"|([^.!?\n]{1,100}[.!?]?))",
-    re.IGNORECASE,
-)
-_JSON = re.compile(
-    _START + r"(?:answer|reply|respond)(?: only)? (?:in|with|as) (?:valid )?json(?: only)?\s*(?:[.!\n]|$)",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -50,8 +45,6 @@ def obeyed(text: str, talk: Talk, system: str) -> str:
             for match in _ENDS.finditer(source):
                 wanted = _given(match)
                 text = f"{text} {wanted}" if match["where"].lower() in ("end", "finish") else f"{wanted} {text}"
-        if "json" in lower and _JSON.search(source):
-            text = json.dumps({"answer": text}, ensure_ascii=False)
     return text
 
 

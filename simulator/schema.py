@@ -65,7 +65,8 @@ class Maker:
             return schema["const"]
         if options := schema.get("enum"):
             return self._option(list(options), name)
-        if self.sparse and "default" in schema and not self._said(schema, name):
+        plain = "default" in schema and (self.sparse or schema["default"] is None)
+        if plain and not self._said(schema, name):
             return schema["default"]
         for key in ("anyOf", "oneOf"):
             if branches := schema.get(key):

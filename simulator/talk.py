@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from simulator.request import OWN_ROLES, ChatRequest, Turn
+from simulator import codes, markers
+from simulator.request import OWN_ROLES, Called, ChatRequest, Turn
 
 # Blocks that agents put around what their user wrote.
 _HARNESS = (
@@ -51,7 +52,7 @@ class Talk:
 
 def read(request: ChatRequest) -> Talk:
     """Return what the conversation of `request` is about."""
-    turns = request.turns
+    turns = codes.translated(request.turns)
     system = "\n".join(turn.text for turn in turns if turn.role in ("system", "developer") and turn.text)
     at = next((at for at in range(len(turns) - 1, -1, -1) if _asks(turns[at])), None)
     if at is None:
@@ -61,14 +62,18 @@ def read(request: ChatRequest) -> Talk:
         first -= 1
     together = [turn for turn in turns[first : at + 1] if turn.role == "user"]
     calls = [call for turn in turns[at:] for call in turn.calls]
+    results = [result for turn in turns[at + 1 :] for result in turn.results]
+    task = without_harness(turns[at].text)
+    if marked := markers.given(task):
+        task, calls, results = marked.task, [*calls, *marked.calls], [*results, *marked.results]
     return Talk(
         system,
-        without_harness(turns[at].text),
+        task,
         "\n".join(filter(None, (without_harness(turn.text) for turn in together))),
         tuple(image for turn in together for image in turn.images),
         turns[:first],
         tuple(call.name for call in calls),
-        _results(turns[at + 1 :], {call.id: call.name for call in calls}),
+        _named(results, calls),
     )
 
 
@@ -76,9 +81,9 @@ def _asks(turn: Turn) -> bool:
     return turn.role == "user" and bool(turn.text) and bool(without_harness(turn.text).strip())
 
 
-def _results(turns: Sequence[Turn], names: dict[str, str]) -> tuple[Result, ...]:
-    found = [result for turn in turns for result in turn.results]
-    return tuple(Result(each.name or names.get(each.id, "The tool"), each.text) for each in found)
+def _named(results: Sequence[Called], calls: Sequence[Called]) -> tuple[Result, ...]:
+    names = {call.id: call.name for call in calls}
+    return tuple(Result(each.name or names.get(each.id, "The tool"), each.text) for each in results)
 
 
 def without_harness(text: str) -> str:

@@ -17,6 +17,7 @@ _PATH = re.compile(
     r"(?<![\w/.@:-])(?:(?:~|\.{1,2})?/)?(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.[A-Za-z]\w{0,7}(?![\w/@])"
     r"|(?<![\w/.@:<-])(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]*)*|(?<![\w/.@:-])[\w.-]+/(?=[\s,;.!?\"'`)]|$)"
 )
+_NO_NAMES = frozenset({"JSON", "XML", "YAML", "HTML", "CSV"})
 _NO_PATHS = frozenset({"e.g", "i.e"})
 _SUM = re.compile(r"(?<![\w.])[-(]*\d[\d.() ]{0,40}(?:[-+*/x\u00d7\u00f7^][-\d.() ]{0,40}\d\)*\s*)+")
 _PLACE = re.compile(r"\b(?:in|for|at|near|of) ([a-z]{3,})\b")
@@ -51,7 +52,9 @@ _QUESTIONS = frozenset(
         "description",
     ]
 )
-_ANSWERS = frozenset(_WORDS.findall("answer result response reply output summary"))
+_ANSWERS = frozenset(
+    _WORDS.findall("answer result response reply output summary reasoning rationale thought explanation reason")
+)
 _FORMULAS = frozenset(_WORDS.findall("expression expr formula equation calculation"))
 
 
@@ -112,7 +115,7 @@ class Values:
     @cached_property
     def proper(self) -> list[str]:
         """Names: words with capitals within a sentence."""
-        return [name for name in _NAME.findall(self._text) if name not in self._names]
+        return [name for name in _NAME.findall(self._text) if name not in self._names and name not in _NO_NAMES]
 
     @cached_property
     def numbers(self) -> list[str]:
