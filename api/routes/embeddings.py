@@ -72,7 +72,11 @@ def routes() -> list[RouteSpec]:
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
-    body = await read_body(request, EmbeddingsBody)
+    return json_response(await embedded(request, await read_body(request, EmbeddingsBody)))
+
+
+async def embedded(request: web.Request, body: EmbeddingsBody) -> dict[str, Any]:
+    """The answer to `body` in OpenAI's shape, with our object. Raises ModelPilotError."""
     check_allowed(request[PRINCIPAL], None)
     access, request_id = request.app[EMBEDDINGS], f"emb_{secrets.token_hex(16)}"
     request[REQUEST_ID] = request_id
@@ -85,7 +89,7 @@ async def _create(request: web.Request) -> web.StreamResponse:
     if ended.answer is None:
         raise _refusal(ended, request_id)
     described = _described(spec, ended.attempts, ended.answer, _since_ms(started))
-    return json_response({**ended.answer, "modelpilot": {"requestId": request_id, **described}})
+    return {**ended.answer, "modelpilot": {"requestId": request_id, **described}}
 
 
 def _checked(snapshot: RouterSnapshot, model_id: str) -> ModelSpec:

@@ -14,6 +14,8 @@ def lm(model, api_key=key):
 
 def embedder(model):
     return dspy.Embedder(f"openai/{model}", api_base=url, api_key=key, caching=False, encoding_format="float")
+
+
 # --- end of setup
 
 from features import PIXEL, SUM, TOOLS, WRONG_KEY, question, refused, run, weather
@@ -41,8 +43,12 @@ def structured(model):
 def tools(model):
     asked = lm(model)
     functions = [dspy.Tool(used).format_as_litellm_function_call() for used in (get_weather, get_time)]
-    answer = asked(question(), tools=functions)[0]
-    assert [call["function"]["name"] for call in answer["tool_calls"]] == ["get_weather", "get_time"]
+    messages = [{"role": "user", "content": question()}]
+    calls = asked(messages=messages, tools=functions)[0]["tool_calls"]
+    assert [call["function"]["name"] for call in calls] == list(TOOLS)
+    messages.append({"role": "assistant", "content": None, "tool_calls": calls})
+    messages += [{"role": "tool", "tool_call_id": call["id"], "content": weather("Paris")} for call in calls]
+    assert asked(messages=messages, tools=functions)[0]
 
 
 def image(model):

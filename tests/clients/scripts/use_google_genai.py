@@ -44,13 +44,15 @@ def chat(model):
 
 
 def stream(model):
-    assert "84" in "".join(chunk.text or "" for chunk in client.models.generate_content_stream(model=model, contents=SUM))
+    assert "84" in "".join(
+        chunk.text or "" for chunk in client.models.generate_content_stream(model=model, contents=SUM)
+    )
 
 
 def tools(model):
     USED.clear()
     assert ask(model, question(), tools=[get_weather, get_time]).text
-    assert USED == list(TOOLS)
+    assert list(TOOLS) == USED
 
 
 def structured(model):

@@ -16,6 +16,8 @@ def generator(model, api_key=key, **more):
 
 def embedder(model):
     return OpenAIDocumentEmbedder(model=model, api_base_url=url, api_key=Secret.from_token(key))
+
+
 # --- end of setup
 
 import openai

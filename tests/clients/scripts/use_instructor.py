@@ -59,7 +59,9 @@ def refused(kind, asking):
     except kind:
         return
     except InstructorRetryException as error:
-        assert isinstance(error.__cause__, kind) or any(isinstance(tried.exception, kind) for tried in error.failed_attempts)
+        assert isinstance(error.__cause__, kind) or any(
+            isinstance(tried.exception, kind) for tried in error.failed_attempts
+        )
         return
     raise AssertionError(f"no {kind.__name__} was raised")
 

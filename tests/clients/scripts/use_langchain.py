@@ -20,6 +20,8 @@ def chat_anthropic(model, api_key=key):
 
 def embedder(model):
     return OpenAIEmbeddings(model=model, base_url=url + "/v1", api_key=key, check_embedding_ctx_length=False)
+
+
 # --- end of setup
 
 import anthropic

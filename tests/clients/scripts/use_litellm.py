@@ -18,6 +18,8 @@ def anthropic_format(model, **fields):
 
 def embed(model, texts):
     return litellm.embedding(f"openai/{model}", input=texts, api_base=url + "/v1", api_key=key, encoding_format="float")
+
+
 # --- end of setup
 
 import json
@@ -82,8 +84,10 @@ def unknown_model(model):
 
 def wrong_key(model):
     for complete in BOTH:
-        asking = lambda complete=complete: complete(model, messages=SAID, api_key=WRONG_KEY)
-        refused(litellm.AuthenticationError, asking)
+        refused(
+            litellm.AuthenticationError,
+            lambda complete=complete: complete(model, messages=SAID, api_key=WRONG_KEY),
+        )
 
 
 def usage(model):

@@ -16,6 +16,8 @@ def llm(model, api_key=key):
 
 def embedder(model):
     return OpenAILikeEmbedding(model_name=model, api_base=url, api_key=key)
+
+
 # --- end of setup
 
 import openai

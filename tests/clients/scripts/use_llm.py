@@ -22,6 +22,8 @@ def set_up(names=ROUTERS, url=os.environ["MODELPILOT_API_URL"]):
     models = "".join(MODEL.format(name=name, url=url) for name in names)
     llm.user_dir().mkdir(parents=True, exist_ok=True)
     (llm.user_dir() / "extra-openai-models.yaml").write_text(models)
+
+
 # --- end of setup
 
 import base64
@@ -68,7 +70,7 @@ def tools(model):
     USED.clear()
     chain = llm.get_model(model).chain(question(), tools=[get_weather, get_time], key=KEY)
     assert chain.text()
-    assert USED == list(TOOLS)
+    assert list(TOOLS) == USED
 
 
 def structured(model):
@@ -76,7 +78,9 @@ def structured(model):
 
 
 def image(model):
-    answer = ask(model, "What is this?", attachments=[llm.Attachment(content=base64.b64decode(PIXEL), type="image/png")])
+    answer = ask(
+        model, "What is this?", attachments=[llm.Attachment(content=base64.b64decode(PIXEL), type="image/png")]
+    )
     assert answer.text()
     assert answer.usage().input > 80
 

@@ -1,4 +1,4 @@
-"""Mirascope, which takes the first part of a model's name for the provider."""
+"""Mirascope, with its provider for servers of OpenAI's format that takes models' names as they are."""
 
 # --- setup
 import os
@@ -6,11 +6,7 @@ import os
 from mirascope import llm
 
 url, key = os.environ["MODELPILOT_API_URL"] + "/v1", os.environ["MODELPILOT_API_KEY"]
-llm.register_provider("openai", scope="openai/", base_url=url, api_key=key)
-
-
-def made(model):
-    return llm.Model(f"openai/{model}")
+llm.register_provider("together", scope="router/", base_url=url, api_key=key)
 # --- end of setup
 
 import base64
@@ -36,50 +32,50 @@ def get_time(city: str) -> str:
 
 
 def chat(model):
-    assert "84" in made(model).call(SUM).text()
+    assert "84" in llm.Model(model).call(SUM).text()
 
 
 def stream(model):
-    assert "84" in "".join(made(model).stream(SUM).text_stream())
+    assert "84" in "".join(llm.Model(model).stream(SUM).text_stream())
 
 
 def tools(model):
-    first = made(model).call(question(), tools=[get_weather, get_time])
+    first = llm.Model(model).call(question(), tools=[get_weather, get_time])
     assert [call.name for call in first.tool_calls] == list(TOOLS)
     assert first.resume(first.execute_tools()).text()
 
 
 def structured(model):
-    assert made(model).call("A city, please", format=City).parse().city
+    assert llm.Model(model).call("A city, please", format=City).parse().city
 
 
 def image(model):
     picture = llm.Image.from_bytes(base64.b64decode(PIXEL))
-    answer = made(model).call([llm.messages.user(["What is this?", picture])])
+    answer = llm.Model(model).call([llm.messages.user(["What is this?", picture])])
     assert answer.usage.input_tokens > 80
 
 
 def unknown_model(model):
-    refused(llm.NotFoundError, lambda: made(model).call(SUM))
+    refused(llm.NotFoundError, lambda: llm.Model(model).call(SUM))
 
 
 def wrong_key(model):
-    llm.register_provider("openai", scope="openai/", base_url=url, api_key=WRONG_KEY)
+    llm.register_provider("together", scope="router/", base_url=url, api_key=WRONG_KEY)
     try:
-        refused(llm.AuthenticationError, lambda: made(model).call(SUM))
+        refused(llm.AuthenticationError, lambda: llm.Model(model).call(SUM))
     finally:
-        llm.register_provider("openai", scope="openai/", base_url=url, api_key=key)
+        llm.register_provider("together", scope="router/", base_url=url, api_key=key)
 
 
 def usage(model):
-    assert made(model).call(SUM).usage.total_tokens > 0
-    answer = made(model).stream(SUM)
+    assert llm.Model(model).call(SUM).usage.total_tokens > 0
+    answer = llm.Model(model).stream(SUM)
     answer.finish()
     assert answer.usage.total_tokens > 0
 
 
 def cancel(model):
-    for _ in made(model).stream(SUM).text_stream():
+    for _ in llm.Model(model).stream(SUM).text_stream():
         break
 
 

@@ -11,6 +11,8 @@ set_tracing_disabled(True)  # traces go to OpenAI
 
 def run_config(api_key=key):
     return RunConfig(model_provider=OpenAIProvider(base_url=url, api_key=api_key))
+
+
 # --- end of setup
 
 import openai

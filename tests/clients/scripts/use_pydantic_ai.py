@@ -4,7 +4,6 @@
 import os
 
 from anthropic import AsyncAnthropic
-from openai import AsyncOpenAI
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
@@ -20,6 +19,8 @@ def openai_model(model, api_key=key):
 def anthropic_model(model, api_key=key):
     client = AsyncAnthropic(base_url=url, api_key=api_key)
     return AnthropicModel(model, provider=AnthropicProvider(anthropic_client=client))
+
+
 # --- end of setup
 
 import base64
@@ -37,6 +38,21 @@ class City(BaseModel):
     city: str
 
 
+USED = []
+
+
+def get_weather(city: str) -> str:
+    """The weather of a city."""
+    USED.append("get_weather")
+    return weather(city)
+
+
+def get_time(city: str) -> str:
+    """The time in a city."""
+    USED.append("get_time")
+    return weather(city)
+
+
 async def chat(model):
     for made in BOTH:
         assert "84" in (await Agent(made(model)).run(SUM)).output
@@ -50,21 +66,10 @@ async def stream(model):
 
 async def tools(model):
     for made in BOTH:
-        used = []
-        agent = Agent(made(model))
-
-        @agent.tool_plain
-        def get_weather(city: str) -> str:
-            used.append("get_weather")
-            return weather(city)
-
-        @agent.tool_plain
-        def get_time(city: str) -> str:
-            used.append("get_time")
-            return weather(city)
-
+        USED.clear()
+        agent = Agent(made(model), tools=[get_weather, get_time])
         assert (await agent.run(question())).output
-        assert sorted(used) == sorted(TOOLS)
+        assert sorted(USED) == sorted(TOOLS)
 
 
 async def structured(model):

@@ -10,6 +10,8 @@ url, key = os.environ["MODELPILOT_API_URL"] + "/v1", os.environ["MODELPILOT_API_
 
 def made(model, api_key=key):
     return OpenAIModel(model_id=model, api_base=url, api_key=api_key)
+
+
 # --- end of setup
 
 import openai
