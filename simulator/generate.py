@@ -21,7 +21,7 @@ from simulator.models import SimModel
 from simulator.prose import wished, without_schemas
 from simulator.request import ChatRequest, Tool
 from simulator.schema import Maker
-from simulator.talk import Talk, read, stated
+from simulator.talk import Talk, read, seen, stated
 from simulator.text import chunks, cut_at_stop, digest, pieces, resize, seeded
 from simulator.values import Values
 
@@ -197,7 +197,7 @@ class _Answerer:
             return exact
         if answers.echoes(talk.task):
             return answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)
-        if known := stated(talk.results) or recalled(talk):
+        if known := stated(talk.results) or recalled(talk) or seen(talk, answers.solve(talk.task) is not None):
             text = known if self.right else f"{answers.WRONG_MARKER} {known}"
         else:
             text = answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)
@@ -261,6 +261,9 @@ class Dialect(Protocol):
 
     def parse(self, body: Mapping[str, Any], path: Mapping[str, str]) -> ChatRequest:
         """Read a request body; `path` holds the URL's variables and query. Raises `SimError` 400 naming the field."""
+
+    def check(self, body: Mapping[str, Any], request: ChatRequest) -> None:
+        """Raise `SimError` 400 for what the provider refuses in any request; `request` is the parsed `body`."""
 
     def body(self, completion: Completion) -> bytes:
         """Write a whole answer."""

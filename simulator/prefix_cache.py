@@ -1,8 +1,12 @@
-"""Anthropic's prompt cache: what a request with `cache_control` reads from it and writes to it.
+"""Prompt caches: what a request reads from them and, at Anthropic, writes to them.
 
-As documented: a prompt is tools, system, messages, in this order. Each marked block ends a prefix that is kept for five
-minutes or an hour since it was used last, from 1,024 tokens on. A mark finds what ends at one of the twenty blocks up
-to it. What follows the longest prefix found is written up to the last mark: for an hour up to the last mark for one.
+Anthropic, as documented: a prompt is tools, system, messages, in this order. Each marked block ends a prefix that is
+kept for five minutes or an hour since it was used last, from 1,024 tokens on. A mark finds what ends at one of the
+twenty blocks up to it. What follows the longest prefix found is written up to the last mark: for an hour up to the last
+mark for one.
+
+OpenAI and Gemini keep every prefix from 1,024 tokens on by themselves; what is read counts in steps of 128 tokens. Here
+a prefix ends with a message.
 """
 
 import time
@@ -15,10 +19,11 @@ import orjson
 
 from simulator import request as fields
 from simulator.faults import SimError
-from simulator.request import Block, CacheUse
+from simulator.request import Block, CacheUse, Turn
 from simulator.text import count_tokens, digest
 
 LEAST_TOKENS = 1_024
+_STEP = 128
 _LOOKED_BACK = 20
 _MOST_MARKS = 4
 _HOUR_S = 3_600.0
@@ -93,6 +98,15 @@ def _tokens(raw: Mapping[str, Any]) -> int:
     return 1 + count_tokens(str(raw.get("description", "")))
 
 
+def plain_blocks(head: Any, messages: Sequence[Mapping[str, Any]], turns: Sequence[Turn]) -> tuple[Block, ...]:
+    """Return the blocks of a prompt that is cached without marks, () if it is too short; `head` comes before them."""
+    tokens = [fields.tokens_of(turn) for turn in turns]
+    if sum(tokens) < LEAST_TOKENS:
+        return ()
+    digests = (digest(orjson.dumps(message)) for message in messages)
+    return (Block(digest(orjson.dumps(head)), 0), *map(Block, digests, tokens))
+
+
 class PrefixCache:
     """The prefixes that are kept, apart for every scope (API key and model). `clock` gives seconds."""
 
@@ -104,6 +118,8 @@ class PrefixCache:
         """Return what a request reads, and keep what it writes."""
         prefixes = list(accumulate((block.digest for block in blocks), digest, initial=scope))[1:]
         ends = list(accumulate(block.tokens for block in blocks))
+        if all(block.kept_s is None for block in blocks):
+            return CacheUse(self._automatic(prefixes, ends))
         marks = [at for at, block in enumerate(blocks) if block.kept_s is not None and ends[at] >= LEAST_TOKENS]
         hit = self._longest(prefixes, marks)
         for at in marks:
@@ -112,6 +128,16 @@ class PrefixCache:
         hour = max((ends[at] for at in marks if blocks[at].kept_s == _HOUR_S), default=0)
         last = ends[marks[-1]] if marks else 0
         return CacheUse(read, max(last - max(hour, read), 0), max(hour - read, 0))
+
+    def _automatic(self, prefixes: Sequence[str], ends: Sequence[int]) -> int:
+        """Keep every prefix that is long enough; return the tokens of the longest that was kept before."""
+        now, read = self._clock(), 0
+        for prefix, end in zip(prefixes, ends, strict=True):
+            if end >= LEAST_TOKENS:
+                if self._until.get(prefix, (now, 0.0))[0] > now:
+                    read = end
+                self._keep(prefix, _KEPT_S["5m"])
+        return read // _STEP * _STEP
 
     def _longest(self, prefixes: Sequence[str], marks: Sequence[int]) -> int | None:
         now = self._clock()

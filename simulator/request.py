@@ -69,7 +69,7 @@ class ChatRequest:
     system's included; `prefilled` says that the last message is the assistant's own, which the answer is to continue;
     `tool_choice` is `auto`, `none`, `required` or a tool's name; `schema` is the JSON schema the answer must satisfy
     ({}: any object, None: text); `top_logprobs` is None where no log probabilities are wanted; `blocks` are there where
-    some are to be cached.
+    some may be cached.
     """
 
     model: str
@@ -93,6 +93,11 @@ class ChatRequest:
     cached: CacheUse = NOT_CACHED
 
 
+def tokens_of(turn: Turn) -> int:
+    """Return the tokens of a message."""
+    return count_tokens(turn.text) + MEDIA_TOKENS * turn.media
+
+
 class Conversation(NamedTuple):
     """The messages, the last user text, the tokens of all, and whether the last message is the assistant's own."""
 
@@ -106,7 +111,7 @@ def conversation(turns: Iterable[Turn]) -> Conversation:
     """Read the messages of a request."""
     known = tuple(turns)
     prompt = next((turn.text for turn in reversed(known) if turn.role == "user" and turn.text), "")
-    tokens = sum(count_tokens(turn.text) + MEDIA_TOKENS * turn.media for turn in known)
+    tokens = sum(map(tokens_of, known))
     return Conversation(known, prompt, tokens, bool(known) and known[-1].role in OWN_ROLES)
 
 

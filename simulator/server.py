@@ -103,6 +103,7 @@ async def _chat(request: web.Request, dialect: Dialect) -> web.StreamResponse:
         chat = dialect.parse(body, {**request.query, **request.match_info})
         sim.calls.describe(call, chat)
         active = _active(sim, request, chat, call)
+        dialect.check(body, chat)
         if (server := active.text("strict")) is not None:
             strict.check(dialect.name, server, body, split_model(chat.model)[0])
         steps = early_steps(active) or _answer_steps(sim, request, dialect, chat, active, call)

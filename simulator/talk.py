@@ -112,6 +112,11 @@ def stated(results: Sequence[Result]) -> str:
     return "\n".join(f"{each.tool} returned {_short(each.text)}" for each in results[-_MOST_RESULTS:])
 
 
+def seen(talk: Talk, known: bool) -> str | None:
+    """Say what can be seen of the images of the task, unless the answer is `known` without them."""
+    return None if known or not talk.images else f"I see {' and '.join(talk.images)}."
+
+
 def _short(text: str) -> str:
     text = text.strip()
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from simulator import checks, images
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, ToolCall, named_frame, thought_before
@@ -28,8 +29,9 @@ class Anthropic:
         if not messages or limit is None:
             missing = "max_tokens" if messages else "messages"
             raise SimError(400, f"{missing}: Field required", param=missing)
-        system = _turn({"role": "system", "content": body.get("system")})
-        talk = fields.conversation([system, *map(_turn, messages)])
+        system = Turn("system", _text(body.get("system")))
+        turns = (_turn(message, f"messages.{at}") for at, message in enumerate(messages))
+        talk = fields.conversation([system, *turns])
         blocks = blocks_of(body)
         choice = fields.mapping(body.get("tool_choice"), "tool_choice")
         kind = str(choice.get("type", "auto"))
@@ -50,6 +52,10 @@ class Anthropic:
             simulator=fields.mapping(body.get("simulator"), "simulator"),
             blocks=blocks if any(block.kept_s for block in blocks) else (),
         )
+
+    def check(self, body: Mapping[str, Any], request: ChatRequest) -> None:
+        """Raise `SimError` 400 for what Anthropic refuses in any request."""
+        checks.anthropic(body, request.turns[1:], request.tools)  # The first turn is the system prompt.
 
     def body(self, completion: Completion) -> bytes:
         """Write a message."""
@@ -86,7 +92,7 @@ def _error(error: SimError) -> dict[str, Any]:
     return {"type": "error", "error": shown, "request_id": "req_simulator"}
 
 
-def _turn(message: Mapping[str, Any]) -> Turn:
+def _turn(message: Mapping[str, Any], place: str) -> Turn:
     role, content = str(message.get("role", "")), message.get("content")
     if content is None or isinstance(content, str):
         return Turn(role, content or "")
@@ -98,9 +104,24 @@ def _turn(message: Mapping[str, Any]) -> Turn:
         role,
         _text(blocks),
         media,
+        tuple(_images(blocks, f"{place}.content")),
         calls=tuple(Called(str(block.get("id", "")), str(block.get("name", ""))) for block in calls),
         results=tuple(Called(str(each.get("tool_use_id", "")), "", _text(each.get("content"))) for each in results),
     )
+
+
+def _images(content: Any, place: str) -> Iterator[str]:
+    """What is seen of the images, those in tools' results included."""
+    for at, block in enumerate(content if isinstance(content, list) else ()):
+        kind = block.get("type") if isinstance(block, Mapping) else None
+        source = fields.mapping(block.get("source"), f"{place}.{at}.source") if kind == "image" else {}
+        if kind == "tool_result":
+            yield from _images(block.get("content"), f"{place}.{at}.tool_result.content")
+        elif source.get("type") == "base64":
+            here, media_type = f"{place}.{at}.image.source.base64", str(source.get("media_type"))
+            yield images.described(source.get("data"), media_type, here, images.ANTHROPIC)
+        elif source:
+            yield images.of_url(source.get("url") or source.get("file_id"), f"{place}.{at}", images.ANTHROPIC)
 
 
 def _text(content: Any) -> str:

@@ -5,14 +5,17 @@ from typing import Any
 
 import orjson
 
+from simulator import checks, images
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, data_frame, thought_before
+from simulator.prefix_cache import plain_blocks
 from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.strict import call_signature
 
 # Gemini has no reason of its own for tool calls: they end with STOP.
 _REASONS = {"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"}
+_PLAIN_ALPHABET = str.maketrans("-_", "+/")
 _MODES = {"NONE": "none", "ANY": "required"}
 
 
@@ -30,7 +33,8 @@ class Gemini:
         if not contents:
             raise SimError(400, "contents is not specified", param="contents")
         system = fields.mapping(body.get("systemInstruction"), "systemInstruction")
-        talk = fields.conversation([_turn({**system, "role": "system"}), *map(_turn, contents)])
+        turns = (_turn(content, f"contents[{at}]") for at, content in enumerate(contents))
+        talk = fields.conversation([_turn({**system, "role": "system"}, "system"), *turns])
         config = fields.mapping(body.get("generationConfig"), "generationConfig")
         calling = fields.mapping(body.get("toolConfig"), "toolConfig").get("functionCallingConfig")
         calling = fields.mapping(calling, "functionCallingConfig")
@@ -51,7 +55,12 @@ class Gemini:
             tool_choice=_MODES.get(str(calling.get("mode", "")).upper(), "auto"),
             schema=_schema(config),
             simulator=fields.mapping(body.get("simulator"), "simulator"),
+            blocks=plain_blocks(body.get("tools"), [system, *contents], talk.turns),
         )
+
+    def check(self, body: Mapping[str, Any], request: ChatRequest) -> None:
+        """Raise `SimError` 400 for what Gemini refuses in any request."""
+        checks.gemini(body, request.turns[1:], tuple(_tools(body)))  # The first turn is the system prompt.
 
     def body(self, completion: Completion) -> bytes:
         """Write a GenerateContentResponse."""
@@ -88,7 +97,7 @@ def _error(error: SimError) -> dict[str, Any]:
     return {"error": {"code": error.status, "message": error.message, "status": names(error.status)[3]}}
 
 
-def _turn(content: Mapping[str, Any]) -> Turn:
+def _turn(content: Mapping[str, Any], place: str) -> Turn:
     parts = fields.objects(content.get("parts"), "contents.parts")
     text = "\n".join(str(part["text"]) for part in parts if "text" in part and not part.get("thought"))
     media = sum("inlineData" in part or "fileData" in part for part in parts)
@@ -98,9 +107,23 @@ def _turn(content: Mapping[str, Any]) -> Turn:
         str(content.get("role", "user")),
         text,
         media,
+        tuple(_images(parts, place)),
         calls=tuple(_called(call, "args") for call in calls),
         results=tuple(_called(answer, "response") for answer in answers),
     )
+
+
+def _images(parts: list[Mapping[str, Any]], place: str) -> Iterator[str]:
+    for at, part in enumerate(parts):
+        inline = fields.mapping(part.get("inlineData"), "inlineData")
+        media_type = str(inline.get("mimeType") or inline.get("mime_type") or "")
+        if media_type.startswith("image/"):
+            data = inline.get("data")  # in either alphabet, with or without its end, as in all of Google's JSON
+            text = data.translate(_PLAIN_ALPHABET) if isinstance(data, str) else ""
+            here = f"{place}.parts[{at}].inline_data"
+            yield images.described(text + "=" * (-len(text) % 4), media_type, here, images.GEMINI)
+        elif "fileData" in part:
+            yield images.of_url(fields.mapping(part["fileData"], "fileData").get("fileUri"), place, images.GEMINI)
 
 
 def _called(part: Mapping[str, Any], content: str) -> Called:
@@ -158,14 +181,15 @@ def _candidate(index: int, parts: list[dict[str, Any]], reason: str | None) -> d
     return {**shown, "finishReason": reason} if reason else shown
 
 
-def _usage(prompt: int, answer: int) -> dict[str, int]:
-    return {"promptTokenCount": prompt, "candidatesTokenCount": answer, "totalTokenCount": prompt + answer}
+def _usage(prompt: int, answer: int, cached: int = 0) -> dict[str, int]:
+    counts = {"promptTokenCount": prompt, "candidatesTokenCount": answer, "totalTokenCount": prompt + answer}
+    return {**counts, "cachedContentTokenCount": cached} if cached else counts
 
 
 def _response(completion: Completion, candidates: list[dict[str, Any]], sent: int) -> dict[str, Any]:
     return {
         "candidates": candidates,
-        "usageMetadata": _usage(completion.request.prompt_tokens, sent),
+        "usageMetadata": _usage(completion.request.prompt_tokens, sent, completion.request.cached.read),
         "modelVersion": completion.request.model,
         "responseId": completion.id,
     }

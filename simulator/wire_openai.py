@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 
+from simulator import checks, images
 from simulator import request as fields
 from simulator.faults import SimError, names
 from simulator.generate import Choice, Completion, Frame, data_frame, thought_before
+from simulator.prefix_cache import plain_blocks
 from simulator.request import Called, ChatRequest, Tool, Turn
 from simulator.text import digest
 
@@ -27,7 +29,7 @@ class OpenAI:
         messages = fields.objects(body.get("messages"), "messages")
         if not messages:
             raise SimError(400, "messages must not be empty", param="messages")
-        talk = fields.conversation(map(_turn, messages))
+        talk = fields.conversation(_turn(message, f"messages[{at}]") for at, message in enumerate(messages))
         options = fields.mapping(body.get("stream_options"), "stream_options")
         limit = fields.whole(body, "max_completion_tokens", 1) or fields.whole(body, "max_tokens", 1)
         return ChatRequest(
@@ -48,7 +50,12 @@ class OpenAI:
             schema=_schema(body),
             top_logprobs=(fields.whole(body, "top_logprobs", 0, 20) or 0) if body.get("logprobs") else None,
             simulator=fields.mapping(body.get("simulator"), "simulator"),
+            blocks=plain_blocks(body.get("tools"), messages, talk.turns),
         )
+
+    def check(self, body: Mapping[str, Any], request: ChatRequest) -> None:
+        """Raise `SimError` 400 for what OpenAI refuses in any request."""
+        checks.openai(body, request.turns, request.tools)
 
     def body(self, completion: Completion) -> bytes:
         """Write a `chat.completion`."""
@@ -100,7 +107,7 @@ def _error(error: SimError) -> dict[str, Any]:
     return {"error": shown}
 
 
-def _turn(message: Mapping[str, Any]) -> Turn:
+def _turn(message: Mapping[str, Any], place: str) -> Turn:
     role = str(message.get("role", ""))
     content = message.get("content")
     calls = tuple(_calls(message)) if role == "assistant" else ()
@@ -109,7 +116,15 @@ def _turn(message: Mapping[str, Any]) -> Turn:
     parts = fields.objects(content, "messages.content")
     text = "\n".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
     media = sum(part.get("type") != "text" for part in parts)
-    return Turn(role, text, media, calls=calls, results=_results(message, role, text))
+    return Turn(role, text, media, tuple(_images(parts, place)), calls, _results(message, role, text))
+
+
+def _images(parts: list[Mapping[str, Any]], place: str) -> Iterator[str]:
+    for at, part in enumerate(parts):
+        if part.get("type") == "image_url":
+            here = f"{place}.content[{at}].image_url"
+            shown = part.get("image_url")
+            yield images.of_url(shown.get("url") if isinstance(shown, Mapping) else shown, here, images.OPENAI)
 
 
 def _results(message: Mapping[str, Any], role: str, text: str) -> tuple[Called, ...]:
@@ -165,7 +180,7 @@ def _usage(completion: Completion) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": answer,
         "total_tokens": prompt + answer,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": completion.request.cached.read, "audio_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
     }
 

@@ -17,6 +17,7 @@ from simulator.state import SimulatorConfig
 
 pytestmark = pytest.mark.asyncio
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
 SUM = [{"role": "user", "content": "What is 12 * 7?"}]
 ASK = [{"role": "user", "content": "Explain how a router picks a model"}]
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -153,12 +154,76 @@ async def test_openai_vision_and_unknown_fields(oai: Any) -> None:
     """Image parts and fields nobody knows are accepted; an image costs tokens."""
     parts = [
         {"type": "text", "text": "What is 12 * 7?"},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
     ]
     answer = await oai.chat.completions.create(
         model="small", messages=[{"role": "user", "content": parts}], extra_body={"brand_new": {"field": 1}}
     )
     assert (answer.choices[0].message.content, answer.usage.prompt_tokens) == ("12 * 7 = 84.", 90)
+
+
+async def test_repeated_prefixes_are_counted_as_cached(oai: Any, http: aiohttp.ClientSession) -> None:
+    """A long prompt that comes again, with more behind it, is read from the cache; another key has its own."""
+    long = {"role": "user", "content": "handbook " * 1_500}
+    counts = []
+    for turns in ([long], [long, {"role": "assistant", "content": "ok"}, *SUM]):
+        usage = (await oai.chat.completions.create(model="large", messages=turns)).usage
+        counts.append(usage.prompt_tokens_details.cached_tokens)
+    assert counts == [0, 1_408]
+    other = oai.with_options(api_key="sk-other")
+    usage = (await other.chat.completions.create(model="large", messages=[long])).usage
+    assert usage.prompt_tokens_details.cached_tokens == 0
+    body = {"contents": [{"role": "user", "parts": [{"text": long["content"]}]}]}
+    found = [(await _gemini(http, "generateContent", body, "large"))[1]["usageMetadata"] for _ in range(2)]
+    assert [usage.get("cachedContentTokenCount") for usage in found] == [None, 1_408]
+
+
+async def test_content_beside_tool_calls_is_null(oai: Any) -> None:
+    """As at OpenAI, whole and streamed: some clients take an empty text for an answer."""
+    asked = {"model": "small", "messages": TWO_CITIES, "tools": TOOLS}
+    whole = await oai.chat.completions.create(**asked)
+    assert whole.choices[0].message.content is None
+    chunks = [chunk async for chunk in await oai.chat.completions.create(**asked, stream=True)]
+    assert chunks[0].choices[0].delta.content is None
+
+
+async def test_tools_and_results_in_every_dialect(claude: Any, http: aiohttp.ClientSession) -> None:
+    """A step after the other, until the text states what came back, at Anthropic's and Gemini's endpoints as well."""
+    task = 'call get_weather {"city": "Oslo"}\nReply with exactly: done'
+    tools = [{"name": "get_weather", "input_schema": PARAMETERS}]
+    asked: list[Any] = [{"role": "user", "content": [{"type": "text", "text": task}]}]
+    first = await claude.messages.create(model="small", max_tokens=99, messages=asked, tools=tools)
+    use = first.content[0]
+    assert (use.name, use.input) == ("get_weather", {"city": "Oslo"})
+    reminder = {"type": "text", "text": "<system-reminder>Be kind</system-reminder>"}
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": [{"type": "text", "text": "12 degrees"}]}
+    asked += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result, reminder]}]
+    assert (await claude.messages.create(model="small", max_tokens=99, messages=asked, tools=tools)).content[
+        0
+    ].text == ("done")
+    declared = {"name": "get_weather", "parameters": PARAMETERS}
+    turns = [{"role": "user", "parts": [{"text": "Weather in Rome?"}]}]
+    body = {"contents": turns, "tools": [{"functionDeclarations": [declared]}]}
+    _, called = await _gemini(http, "generateContent", body)
+    turns += [called["candidates"][0]["content"]]
+    answer = {"name": "get_weather", "response": {"result": "20 degrees"}}
+    turns += [{"role": "user", "parts": [{"functionResponse": answer}]}]
+    _, last = await _gemini(http, "generateContent", body)
+    assert last["candidates"][0]["content"]["parts"] == [{"text": "get_weather returned 20 degrees"}]
+
+
+async def test_refusals_in_each_envelope(oai: Any, claude: Any, http: aiohttp.ClientSession) -> None:
+    """The SDKs raise what they raise for the real providers; the log shows the refused call."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        await oai.chat.completions.create(model="small", messages=SUM, tool_choice="auto")
+    assert (caught.value.param, caught.value.type) == ("tool_choice", "invalid_request_error")
+    with pytest.raises(anthropic.BadRequestError, match=r"range: 0\.\.1"):
+        await claude.messages.create(model="small", max_tokens=9, messages=SUM, extra_body={"temperature": 2})
+    body = {"contents": [{"role": "robot", "parts": [{"text": "x"}]}]}
+    status, error = await _gemini(http, "generateContent", body)
+    assert (status, error["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    async with http.get("/_sim/calls", params={"tag": "12 * 7", "outcome": "failed"}) as seen:
+        assert (await seen.json())["counts"]["total"] == 2
 
 
 async def test_echo_is_byte_exact(oai: Any) -> None:

@@ -143,6 +143,15 @@ _KEYS = [
     "systemInstruction",
     "toolConfig",
     "output_config",
+    "tool_calls",
+    "tool_call_id",
+    "functionCall",
+    "functionResponse",
+    "functionCallingConfig",
+    "image_url",
+    "inlineData",
+    "source",
+    "temperature",
 ]
 BODIES = st.dictionaries(st.sampled_from(_KEYS), JSON_VALUES | st.dictionaries(st.sampled_from(_KEYS), JSON_VALUES))
 GOOD = {
@@ -159,7 +168,9 @@ def test_any_body_is_answered_or_refused(dialect: Dialect, body: dict[str, Any])
     """Whatever the JSON, the answer is an answer or a 400 that names the field; both can be written."""
     for merged in (body, {**GOOD, **body}, {**body, **GOOD}):
         try:
-            completion = _answer(dialect.parse(merged, PATH))
+            request = dialect.parse(merged, PATH)
+            dialect.check(merged, request)
+            completion = _answer(request)
         except SimError as error:
             status, data = dialect.error(error)
             assert status == 400

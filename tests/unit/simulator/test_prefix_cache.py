@@ -1,12 +1,12 @@
-"""The simulator's prompt cache: what Anthropic documents of its own."""
+"""The simulator's prompt caches: what Anthropic documents of its own, and those that keep prefixes by themselves."""
 
 from typing import Any
 
 import pytest
 
 from simulator.faults import SimError
-from simulator.prefix_cache import PrefixCache, blocks_of
-from simulator.request import CacheUse
+from simulator.prefix_cache import PrefixCache, blocks_of, plain_blocks
+from simulator.request import Block, CacheUse, Turn
 from tests.support.core import ManualClock
 
 FIVE, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
@@ -87,3 +87,23 @@ def test_what_anthropic_refuses(body: dict[str, Any]) -> None:
     with pytest.raises(SimError) as refused:
         blocks_of(body)
     assert refused.value.status == 400
+
+
+def plain(*words: int, tools: Any = None) -> tuple[Block, ...]:
+    turns = [Turn("user", f"w{count} " * count) for count in words]
+    return plain_blocks(tools, [{"role": turn.role, "content": turn.text} for turn in turns], turns)
+
+
+def test_prefixes_are_kept_without_marks() -> None:
+    """OpenAI's and Gemini's way: from 1,024 tokens on, in steps of 128, by key and model, for the same tools only."""
+    clock = ManualClock()
+    cache = PrefixCache(clock)
+    assert plain(1_000, 23) == ()
+    assert cache.use("a", plain(1_000, 100)).read == 0
+    assert cache.use("a", plain(1_000, 100, 500)).read == 1_024  # of 1,100
+    assert cache.use("a", plain(1_000, 100, 500, 7)).read == 1_536  # of 1,600
+    assert cache.use("a", plain(1_000, 101, 500)).read == 0
+    assert cache.use("b", plain(1_000, 100)).read == 0
+    assert cache.use("a", plain(1_000, 100, tools=[{"name": "x"}])).read == 0
+    clock.now_s += 301.0
+    assert cache.use("a", plain(1_000, 100)).read == 0
