@@ -50,7 +50,7 @@ def main() -> int:
             table[client.title] = _row(client, _tried(client, site, options.cache))
     order = [client.title for client in known.values()]
     DOCUMENT.write_text(report.written(DOCUMENT.read_text(encoding="utf-8"), table, order), encoding="utf-8")
-    failed = [client.name for client in chosen if _fails(table[client.title])]
+    failed = [client.name for client in chosen if report.fails(table[client.title])]
     print(f"{len(chosen) - len(failed)} of {len(chosen)} clients work", *failed)
     return 1 if failed else 0
 
@@ -105,14 +105,8 @@ def _run(command: tuple[str, ...], site: Site, key: str, path: str) -> Results:
     return {line.pop("feature"): line for line in lines}
 
 
-def _fails(row: report.Row) -> bool:
-    return any(text.startswith(report.FAILS) for text in row.values())
-
-
 def _row(client: Client, results: Results) -> report.Row:
-    packages = {**client.python, **client.node}
-    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
-    return {"versions": versions, **{name: report.cell(name, results.get(name)) for name in report.FEATURES}}
+    return {"versions": client.versions, **{name: report.cell(name, results.get(name)) for name in report.FEATURES}}
 
 
 if __name__ == "__main__":

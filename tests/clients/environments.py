@@ -32,6 +32,11 @@ class Client:
     node: Mapping[str, str] = field(default_factory=dict)
     install_scripts: bool = False
 
+    @property
+    def versions(self) -> str:
+        """Its packages with their versions, for a reader."""
+        return ", ".join(f"{name} {version}" for name, version in {**self.python, **self.node}.items())
+
     def directory(self, cache: Path) -> Path:
         """Where its environment is: another one for other versions or another Python."""
         versions = json.dumps([dict(self.python), dict(self.node), self.install_scripts, sys.version])

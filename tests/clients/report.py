@@ -25,6 +25,11 @@ def cell(feature: str, result: Mapping[str, str] | None) -> str:
     return f"{NONE} {result['none']}".rstrip() if "none" in result else WORKS
 
 
+def fails(row: Row) -> bool:
+    """Whether something in a row does not work."""
+    return any(text.startswith(FAILS) for text in row.values())
+
+
 def read(document: str) -> dict[str, Row]:
     """The rows that a document has between its marks."""
     lines = document.partition(BEGIN)[2].partition(END)[0].strip().splitlines()[2:]
