@@ -7,6 +7,7 @@ own, runs its program, and writes what worked into docs/clients.md. It ends with
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,19 +91,30 @@ def _run(command: tuple[str, ...], site: Site, key: str, path: str) -> Results:
     environment |= {"MODELPILOT_API_URL": site.gateway.url, "MODELPILOT_API_KEY": key, "PYTHONDONTWRITEBYTECODE": "1"}
     environment["PATH"] = path
     with tempfile.TemporaryDirectory(prefix="modelpilot-client-") as home:
-        done = subprocess.run(
-            command,
-            cwd=home,
-            env={**environment, "HOME": home},
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT_S,
-            check=False,
-        )
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"feature"')]
-    if done.returncode != 0 or not lines:
-        print(done.stdout[-4000:], done.stderr[-4000:])
+        output = _output(command, {**environment, "HOME": home}, home)
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith('{"feature"')]
     return {line.pop("feature"): line for line in lines}
+
+
+def _output(command: tuple[str, ...], environment: Mapping[str, str], directory: str) -> str:
+    """What the program printed, up to its end or until it takes too long."""
+    running = subprocess.Popen(
+        command,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that what it started ends with it
+    )
+    try:
+        output, errors = running.communicate(timeout=RUN_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        output, errors = running.communicate()
+    if running.returncode != 0:
+        print(output[-4000:], errors[-4000:])
+    return output
 
 
 def _row(client: Client, results: Results) -> report.Row:
