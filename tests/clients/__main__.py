@@ -67,7 +67,7 @@ def _options(known: Mapping[str, Client]) -> argparse.Namespace:
 
 
 def _tried(client: Client, site: Site, cache: Path) -> Results:
-    print(f"{client.name}: installing", flush=True)
+    print(client.name, flush=True)
     try:
         command = installed(client, cache)
     except InstallError as error:

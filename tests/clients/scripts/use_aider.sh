@@ -31,11 +31,14 @@ the secret is 7124
 
 usage() { ask "$1" "$SUM" --chat-mode ask | has "Tokens: "; }
 
-unknown_model() { ask "$1" "$SUM" --chat-mode ask 2>&1 | has "does not exist"; }
+unknown_model() { ask "$1" "$SUM" --chat-mode ask 2>&1 | has NotFoundError; }
 
 wrong_key() { OPENAI_API_KEY=$WRONG_KEY ask "$1" "$SUM" --chat-mode ask 2>&1 | has AuthenticationError; }
 
-cancel() { interrupt_at "Added" 3 aider --model "openai/$1" --no-git --yes-always --no-pretty --chat-mode ask --message "$SUM"; }
+cancel() {
+  PYTHONUNBUFFERED=1 interrupt_at Repo-map 5 aider --model "openai/$1" --no-git --yes-always --no-pretty \
+    --chat-mode ask --message "$SUM"
+}
 
 run chat stream "tools=edits are text" "structured=has none" "image=pictures of a chat only" "embeddings=has none" \
   unknown_model wrong_key usage cancel task
