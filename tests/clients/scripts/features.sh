@@ -48,13 +48,14 @@ has() {
   [[ $said == *"$1"* ]] || { echo "no '$1' in: $said"; return 1; }
 }
 
-# Run a command until it has printed a line with this text, then interrupt it, as a person would by Ctrl-C.
+# Run a command until it has printed this text, then interrupt it, as a person would by Ctrl-C.
 interrupt_at() { # text, seconds to go on after it, command
-  local line
+  local said="" piece ended
   coproc running { trap - INT; exec "${@:3}" < /dev/null; }
   local pid=$running_PID
-  while read -r line <&"${running[0]}"; do
-    [[ $line == *"$1"* ]] && break
+  until [[ $said == *"$1"* || ${ended:-} == 1 ]]; do # a status over 128: nothing more for now
+    IFS= read -r -t 0.2 -N 65536 piece <&"${running[0]}" || ended=$?
+    said+=$piece
   done
   sleep "$2"
   kill -INT "$pid"

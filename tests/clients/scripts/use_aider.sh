@@ -36,7 +36,7 @@ unknown_model() { ask "$1" "$SUM" --chat-mode ask 2>&1 | has NotFoundError; }
 wrong_key() { OPENAI_API_KEY=$WRONG_KEY ask "$1" "$SUM" --chat-mode ask 2>&1 | has AuthenticationError; }
 
 cancel() {
-  PYTHONUNBUFFERED=1 interrupt_at Repo-map 5 aider --model "openai/$1" --no-git --yes-always --no-pretty \
+  PYTHONUNBUFFERED=1 interrupt_at "= 84" 0 aider --model "openai/$1" --no-git --yes-always --no-pretty \
     --chat-mode ask --message "$SUM"
 }
 
