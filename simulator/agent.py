@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from simulator.request import Tool
@@ -18,6 +19,7 @@ from simulator.values import Values, kind_of, words_of
 FEW_TOOLS = 8  # Up to so many, one word of a tool's name is enough; agents send more, and mean all of its words.
 _MOST_AT_ONCE = 8
 _MOST_STEPS = 50
+_MOST_LINES = 200  # that begin like one of a script
 _SCRIPT = re.compile(r"^[ \t>*-]*call[ \t]+(?=[\w-])", re.MULTILINE)
 _SCRIPTED = re.compile(r"(?:call[ \t]+)?([\w.:/-]+)[ \t]*")
 _ALSO = re.compile(r"[ \t]*&[ \t]*(?=[\w-])")
@@ -112,12 +114,8 @@ def scripted(text: str, tools: Sequence[Tool]) -> list[Step]:
     """Return the steps of the script in `text`: one for each line `call TOOL {…}`, whose calls ` & ` joins."""
     if "call" not in text:
         return []
-    steps: list[Step] = []
-    for match in _SCRIPT.finditer(text):
-        step = list(_line(text, match.end(), tools))
-        if step and len(steps) < _MOST_STEPS:
-            steps.append(step)
-    return steps
+    lines = islice(_SCRIPT.finditer(text), _MOST_LINES)
+    return [step for match in lines if (step := list(_line(text, match.end(), tools)))][:_MOST_STEPS]
 
 
 def _line(text: str, at: int, tools: Sequence[Tool]) -> Iterator[Planned]:

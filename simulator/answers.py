@@ -65,7 +65,7 @@ def difficulty(prompt: str) -> float:
     for marker, value in _MARKERS.items():
         if marker in prompt:
             return value
-    if _ECHO.search(prompt):
+    if echoes(prompt):
         return 0.05
     if match := _SUM.search(prompt):
         digits_in_sum: int = len(match[1].lstrip("-")) + len(match[3].lstrip("-"))
@@ -93,16 +93,20 @@ def _sum(match: re.Match[str]) -> Solution:
 
 def echoes(prompt: str) -> bool:
     """Whether `prompt` asks for an exact answer."""
-    return _ECHO.search(prompt) is not None
+    return _echo(prompt) is not None
+
+
+def _echo(prompt: str) -> re.Match[str] | None:
+    return _ECHO.search(prompt) if "with exactly:" in prompt.lower() else None
 
 
 def solve(prompt: str) -> Solution | None:
     """Return the answers to a prompt of a known shape: a sum, a capital, `reply with exactly: …`; else None."""
-    if match := _ECHO.search(prompt):
+    if match := _echo(prompt):
         return Solution(match[1], match[1])
     if match := _SUM.search(prompt):
         return _sum(match)
-    if match := _CAPITAL.search(prompt):
+    if "capital" in prompt.lower() and (match := _CAPITAL.search(prompt)):
         country = match[1].strip()
         if capital := _CAPITALS.get(country.lower()):
             other = "Atlantis"

@@ -129,10 +129,11 @@ def _openai_tools(body: Json, tools: Sequence[Tool]) -> None:
 def anthropic(body: Json, turns: Sequence[Turn], tools: Sequence[Tool]) -> None:
     """Raise `SimError` for what Anthropic refuses in a messages request."""
     for at, turn in enumerate(turns):
-        if turn.role == "system":
+        # Claude takes instructions behind a user's turn since Opus 4.8; Claude Code sends them.
+        if turn.role == "system" and (not at or turns[at - 1].role == "assistant"):
             text = 'The Messages API accepts a top-level `system` parameter, not "system" as an input message role.'
             raise refused(f'messages: Unexpected role "system". {text}')
-        if turn.role not in ("user", "assistant"):
+        if turn.role not in ("user", "assistant", "system"):
             raise refused(f"messages.{at}.role: Input should be 'user' or 'assistant'")
     _anthropic_pairs(turns)
     for name in ("temperature", "top_p"):

@@ -18,7 +18,7 @@ from simulator.faults import Active, SimError
 from simulator.instructions import obeyed, ordered, system_of
 from simulator.memory import recalled
 from simulator.models import SimModel
-from simulator.prose import wished, without_schemas
+from simulator.prose import wished, without_examples
 from simulator.request import ChatRequest, Tool
 from simulator.schema import Maker
 from simulator.talk import Talk, read, seen, stated
@@ -90,7 +90,7 @@ def generate(
     """
     talk = read(request)
     right = "wrong" not in faults and answers.difficulty(talk.task) <= model.quality
-    maker = _Answerer(request, talk, model, faults, right, wanted_length(faults, tokens))
+    maker = _Answerer(request, talk, model, faults, right, wanted_length(faults, tokens), answers.echoes(talk.task))
     try:
         choices = tuple(maker.choice(index) for index in range(request.n))
     except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError):
@@ -118,6 +118,7 @@ class _Answerer:
     faults: Active
     right: bool
     length: int | None
+    echoes: bool  # the task asks for an exact answer
 
     def choice(self, index: int) -> Choice:
         """Make choice number `index`."""
@@ -156,7 +157,7 @@ class _Answerer:
             return codes.written(
                 [(call.tool.name, made) for call, made in self._calls(codes.tools_in(system), rng)], text
             )
-        if self.request.schema is None and answers.echoes(talk.task):
+        if self.request.schema is None and self.echoes:
             return None
         if wish := wished(talk.asked, system, anyway=self.request.schema is not None):
             return wish.written(self._wished(wish.schema, text, rng))
@@ -185,7 +186,7 @@ class _Answerer:
             return {"answer": text}
         try:
             maker = self._maker(schema, text, rng)
-            return replace(maker, values=Values(without_schemas(self._source()))).make(schema)
+            return replace(maker, values=Values(without_examples(self._source()))).make(schema)
         except (TypeError, ValueError, AttributeError, KeyError, IndexError, RecursionError):
             return {"answer": text}  # What looked like a schema was just a part of the text.
 
@@ -195,9 +196,12 @@ class _Answerer:
         own = rng.randint(*self.model.answer_tokens)
         if (exact := ordered(system)) is not None:
             return exact
-        if answers.echoes(talk.task):
+        if self.echoes:
             return answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)
-        if known := stated(talk.results) or recalled(talk) or seen(talk, answers.solve(talk.task) is not None):
+        known = stated(talk.results) or recalled(talk)
+        if not known and talk.images and answers.solve(talk.task) is None:
+            known = seen(talk)
+        if known:
             text = known if self.right else f"{answers.WRONG_MARKER} {known}"
         else:
             text = answers.answer(talk.task, right=self.right, length=self.length or own, rng=rng)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from simulator.request import OWN_ROLES
 from simulator.talk import Talk, without_harness
 
+_MOST_SEARCHED = 20_000  # characters of a message, from its end
 _FACT = re.compile(
     r"\b(my|the) ([a-z][\w -]{0,40}?) (?:is|are) ([^!?\n]{1,200}?)(?=[!?\n,;]|\.(?:\s|$)| and (?:my|the|i)\b|$)",
     re.IGNORECASE,
@@ -45,9 +46,10 @@ def _said(talk: Talk) -> Iterator[str]:
 
 def _fact(talk: Talk, whose: str, name: str) -> str | None:
     for text in _said(talk):
-        if name not in text.lower():
+        said = text[-_MOST_SEARCHED:]
+        if f"{whose} {name}" not in said.lower():
             continue
-        found = [match[3] for match in _FACT.finditer(text) if (match[1].lower(), match[2].lower()) == (whose, name)]
+        found = [match[3] for match in _FACT.finditer(said) if (match[1].lower(), match[2].lower()) == (whose, name)]
         if found:
             return f"{'Your' if whose == 'my' else 'The'} {name} is {found[-1].strip()}."
     return f"You have not told me your {name}." if whose == "my" else None

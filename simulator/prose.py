@@ -83,15 +83,17 @@ def _is_schema(found: Mapping[str, Any]) -> bool:
     return bool(found.keys() & _SCHEMA_WORDS) or found.keys() >= {"type", "items"}
 
 
-def without_schemas(text: str) -> str:
-    """Return `text` without the JSON of a text that explains its schema: what stands there is no value."""
+def without_examples(text: str) -> str:
+    """Return `text` without the JSON that explains what is wanted: all of it beside a schema, else what comes after the
+    order. What stands there is no value."""
     objects = list(_objects(text))
-    if not any(_is_schema(found) for _, _, found in objects):
-        return text
+    match = _WISH.search(text) if objects else None
+    explained = any(_is_schema(found) for _, _, found in objects)
     kept, start = [], 0
     for at, end, _ in objects:
-        kept.append(text[start:at])
-        start = end
+        if explained or (match and at > match.start()):
+            kept.append(text[start:at])
+            start = end
     return "".join([*kept, text[start:]])
 
 

@@ -112,9 +112,9 @@ def stated(results: Sequence[Result]) -> str:
     return "\n".join(f"{each.tool} returned {_short(each.text)}" for each in results[-_MOST_RESULTS:])
 
 
-def seen(talk: Talk, known: bool) -> str | None:
-    """Say what can be seen of the images of the task, unless the answer is `known` without them."""
-    return None if known or not talk.images else f"I see {' and '.join(talk.images)}."
+def seen(talk: Talk) -> str | None:
+    """Say what can be seen of the images of the task."""
+    return f"I see {' and '.join(talk.images)}." if talk.images else None
 
 
 def _short(text: str) -> str:

@@ -53,7 +53,7 @@ _QUESTIONS = frozenset(
     ]
 )
 _ANSWERS = frozenset(
-    _WORDS.findall("answer result response reply output summary reasoning rationale thought explanation reason")
+    _WORDS.findall("answer result response reply output summary reasoning rationale thought explanation")
 )
 _FORMULAS = frozenset(_WORDS.findall("expression expr formula equation calculation"))
 

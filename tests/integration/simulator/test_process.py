@@ -1,6 +1,7 @@
 """The simulator as a process: starting, stopping, and the examples of its documentation."""
 
 import asyncio
+import json
 import re
 import signal
 import sys
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import aiohttp
 import pytest
@@ -105,3 +107,77 @@ async def test_curl_examples_are_true() -> None:
             out, _ = await shell.communicate()
             assert shell.returncode == 0, command
             assert [line for line in expected.splitlines() if line not in out.decode()] == [], command
+
+
+def table(*head: str) -> list[list[str]]:
+    """The cells of the rows of all documented tables with this head."""
+    first = re.escape(f"| {' | '.join(head)} |")
+    tables = re.findall(rf"^{first}\n\| ---.*\n((?:\|.*\n)+)", DOC, re.MULTILINE)
+    rows = [line for found in tables for line in found.splitlines()]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def code(cell: str) -> str:
+    """What stands between a cell's backticks."""
+    return cell.strip("` ") if "⏎" not in cell else "\n".join(code(line) for line in cell.split(" ⏎ "))
+
+
+def _tool(name: str, *required: str, **properties: str) -> dict[str, Any]:
+    typed = {key: {"type": kind} for key, kind in properties.items()}
+    parameters = {"type": "object", "properties": typed, "required": list(required)}
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+TOOLS = [
+    _tool("get_weather", "city", city="string"),
+    _tool("add", "a", "b", a="integer", b="integer"),
+    _tool("read_file", "file_path", file_path="string", limit="integer"),
+    _tool("write_file", "file_path", "content", file_path="string", content="string"),
+    _tool("bash", "command", command="string"),
+]
+
+
+async def _message(url: str, turns: list[Any], **fields: Any) -> dict[str, Any]:
+    body = {"model": "large", "messages": turns, **fields}
+    async with aiohttp.ClientSession(url) as http, http.post("/v1/chat/completions", json=body) as answer:
+        found: dict[str, Any] = (await answer.json())["choices"][0]["message"]
+        return found
+
+
+async def test_documented_calls_are_made() -> None:
+    """Each task of the tables gets its calls, turn by turn, and then text."""
+    rows = table("task", "calls")
+    assert len(rows) >= 8
+    async with running(SimulatorConfig(latency_ms=0)) as url:
+        for task, expected in rows:
+            turns: list[Any] = [{"role": "user", "content": code(task)}]
+            made = []
+            while calls := (message := await _message(url, turns, tools=TOOLS)).get("tool_calls"):
+                made.append(" & ".join(f"{call['function']['name']} {call['function']['arguments']}" for call in calls))
+                turns += [message, *({"role": "tool", "tool_call_id": call["id"], "content": "x"} for call in calls)]
+            assert made == [code(cell) for cell in expected.split(" → ") if cell != "`none`"], task
+
+
+async def test_documented_answers_are_given() -> None:
+    """What was said before, instructions and JSON in prose: the answers of the tables, to the letter."""
+    rows = [("user", *row) for row in table("the user said before", "task", "answer")]
+    rows += [("system", *row) for row in table("system prompt", "task", "answer")]
+    rows += [("", "", *row) for row in table("task", "answer")]
+    assert len(rows) >= 17
+    async with running(SimulatorConfig(latency_ms=0)) as url:
+        for role, before, task, expected in rows:
+            turns: list[Any] = [{"role": role, "content": code(before)}] if role else []
+            turns += [await _message(url, turns)] if role == "user" else []
+            message = await _message(url, [*turns, {"role": "user", "content": code(task)}])
+            assert message["content"] == code(expected), task
+
+
+async def test_documented_refusals_are_made() -> None:
+    """Each request of the table is refused with these words."""
+    rows = table("a request with", "is refused with")
+    assert len(rows) >= 5
+    async with running(SimulatorConfig(latency_ms=0)) as url, aiohttp.ClientSession(url) as http:
+        for change, said in rows:
+            body = {"model": "small", **ASK, **json.loads(code(change))}
+            async with http.post("/v1/chat/completions", json=body) as answer:
+                assert (answer.status, code(said) in (await answer.json())["error"]["message"]) == (400, True), change

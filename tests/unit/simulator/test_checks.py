@@ -18,6 +18,7 @@ CALLING: Json = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT: Json = {"role": "tool", "tool_call_id": "c1", "content": "12:00"}
 USE: Json = {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "clock", "input": {}}]}
 USED: Json = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "12:00"}]}
+NOTE: Json = {"role": "system", "content": "Be brief"}
 PARTS: Json = {"role": "user", "parts": [{"text": "Hi"}]}
 FUNCTION: Json = {"role": "model", "parts": [{"functionCall": {"name": "clock", "args": {}}}]}
 RESPONSE: Json = {"role": "user", "parts": [{"functionResponse": {"name": "clock", "response": {"now": "12:00"}}}]}
@@ -73,6 +74,7 @@ ANTHROPIC = [
     ({"max_tokens": None}, "max_tokens: Field required"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"messages": [{"role": "system", "content": "x"}]}, "top-level `system` parameter"),
+    ({"messages": [ASK, {"role": "assistant", "content": "Hi"}, NOTE, ASK]}, "top-level `system` parameter"),
     ({"messages": [{"role": "robot", "content": "x"}]}, "Input should be 'user' or 'assistant'"),
     ({"messages": [ASK, USED]}, "unexpected `tool_use_id` found in `tool_result` blocks: c1"),
     ({"messages": [ASK, USE]}, "messages.1: `tool_use` ids were found without `tool_result` blocks"),
@@ -126,6 +128,7 @@ GOOD: list[tuple[int, Json]] = [
     (1, {"temperature": 1, "messages": [ASK, USE, USED, {"role": "assistant", "content": "It is"}]}),
     (1, {"messages": [ASK, USE, USED, ASK], "tools": [claude_tool()], "tool_choice": {"type": "any"}}),
     (1, {"messages": [ASK, {"role": "assistant", "content": "Wait"}, USE, USED]}),
+    (1, {"messages": [ASK, NOTE, USE, USED, NOTE]}),
     (2, {"contents": [PARTS, FUNCTION, RESPONSE], "generationConfig": {"temperature": 2}}),
     (2, {"contents": [PARTS, FUNCTION, RESPONSE, FUNCTION, RESPONSE, PARTS], "tools": declared("a.b:c")}),
     (2, {"tools": declared("a"), "toolConfig": calling(mode="ANY", allowedFunctionNames=["a"])}),
