@@ -9,7 +9,7 @@ CODE := $(wildcard modelpilot activities workflows api dashboard infra processes
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install up test lint types imports unit tests fmt bench clean
+.PHONY: help install up test lint types imports unit tests fmt bench clients clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ fmt: install ## Format, and fix what can be fixed by machine
 
 bench: install ## Run the gateway benchmark
 	$(BIN)/modelpilot bench gateway
+
+clients: install ## Run real clients and coding agents against the gateway (CLIENTS="openai litellm": only these)
+	$(BIN)/python -m tests.clients $(CLIENTS)
 
 clean: ## Remove what tools left behind (not .venv, not .modelpilot)
 	rm -rf build dist *.egg-info .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from activities.requests.embeddings import EmbeddingCaller, EmbeddingRequest
 from activities.requests.failures import outcome_error
 from api.gateway.admission import TICKET, admitted
-from api.gateway.described import answer_headers, modelpilot_object, with_cost
+from api.gateway.described import Headers, answer_headers, modelpilot_object, with_cost
 from api.gateway.receive import check_allowed, target_of
 from api.http.bodies import read_body
 from api.http.middleware import PRINCIPAL, REQUEST_ID
@@ -74,7 +74,13 @@ def routes() -> list[RouteSpec]:
 
 
 async def _create(request: web.Request) -> web.StreamResponse:
-    received_at, body = time.monotonic(), await read_body(request, EmbeddingsBody)
+    answer, headers = await embedded(request, await read_body(request, EmbeddingsBody))
+    return json_response(answer, headers=headers)
+
+
+async def embedded(request: web.Request, body: EmbeddingsBody) -> tuple[dict[str, Any], Headers]:
+    """The answer to `body` in OpenAI's shape, with our object, and its headers. Raises ModelPilotError."""
+    received_at = time.monotonic()
     access, principal = request.app[EMBEDDINGS], request[PRINCIPAL]
     router_id, snapshot, spec = await _target(access.configuration, request, body.model)
     key = RequestKey(principal.user_id, f"emb_{secrets.token_hex(16)}")
@@ -89,7 +95,7 @@ async def _create(request: web.Request) -> web.StreamResponse:
         raise outcome_error(record.outcome, key.request_id)
     described = modelpilot_object(record, record.outcome, explain=False)
     answer = {**with_cost(record.outcome.answer, described), "modelpilot": described}
-    return json_response(answer, headers=answer_headers(record, record.outcome))
+    return answer, answer_headers(record, record.outcome)
 
 
 async def _target(

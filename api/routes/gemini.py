@@ -1,5 +1,5 @@
 """Google's Gemini API over the same submissions, for google-genai: `generateContent`, `streamGenerateContent` (events
-with `?alt=sse`, else a JSON array), `countTokens`, and the list of models.
+with `?alt=sse`, else a JSON array), `countTokens`, embeddings, and the list of models.
 """
 
 import time
@@ -17,9 +17,16 @@ from api.http.bodies import parse_object, read_with, validate
 from api.http.errors import ErrorView
 from api.http.registry import QueryParam, RouteSpec
 from api.http.responses import json_response
+from api.routes.embeddings import EmbeddingsBody, embedded
 from api.routes.model_list import GoogleModel, GoogleModelList, google_model, google_models
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import Chunk
+from modelpilot.wire.gemini_embeddings import (
+    BatchEmbedContentsBody,
+    EmbedContentBody,
+    embeddings_of,
+    embeddings_request_of,
+)
 from modelpilot.wire.gemini_front import (
     CountTokensBody,
     GenerateContentBody,
@@ -54,6 +61,15 @@ class GenerateContentResponse(BaseModel):
     usageMetadata: dict[str, Any]  # noqa: N815 - Google's name
     modelVersion: str  # noqa: N815
     responseId: str  # noqa: N815
+    modelpilot: dict[str, Any]
+
+
+class GoogleEmbeddings(BaseModel):
+    """Google's embeddings, `embedding` of one text or `embeddings` of several, with our `modelpilot` object."""
+
+    embedding: dict[str, Any] | None = None
+    embeddings: list[dict[str, Any]] | None = None
+    usageMetadata: dict[str, Any]  # noqa: N815
     modelpilot: dict[str, Any]
 
 
@@ -92,6 +108,21 @@ def routes() -> list[RouteSpec]:
             request=CountTokensBody,
             response=TokenTotal,
             query=(_KEY,),
+        ),
+        *(
+            google(
+                "POST",
+                f"{model}:{name}",
+                admitted(partial(_embed, kind=kind)),
+                summary=f"Embeddings of {said}, in Gemini's format",
+                request=kind,
+                response=GoogleEmbeddings,
+                query=(_KEY,),
+            )
+            for name, kind, said in (
+                ("embedContent", EmbedContentBody, "one text"),
+                ("batchEmbedContents", BatchEmbedContentsBody, "several texts"),
+            )
         ),
         google("GET", "/v1beta/models", google_models, summary="List models and routers", response=GoogleModelList),
         google("GET", one, google_model, summary="Read a model or router", response=GoogleModel),
@@ -141,6 +172,16 @@ async def _count(request: web.Request) -> web.StreamResponse:
     _, translated = await read_with(request, partial(_counted, model=_model(request)))
     received = await translated.received(request, received_at)
     return json_response({"totalTokens": await request.app[SUBMISSIONS].prompt_tokens(received)})
+
+
+async def _embed(request: web.Request, kind: type[EmbedContentBody | BatchEmbedContentsBody]) -> web.StreamResponse:
+    def translated(raw: bytes) -> EmbeddingsBody:
+        body = parse_object(raw)
+        validate(body, kind)
+        return validate(embeddings_request_of(body, _model(request)), EmbeddingsBody)
+
+    made, headers = await embedded(request, await read_with(request, translated))
+    return json_response(embeddings_of(made, batch=kind is BatchEmbedContentsBody), headers=headers)
 
 
 def _model(request: web.Request) -> str:

@@ -92,6 +92,7 @@ class MessageEncoder:
         self._signer: JsonObject = {}
         self._blocks = 0
         self._open: str | None = None  # type of the newest block while it is open
+        self._signed = False  # whether the newest block of thinking has had its signature
         self._calls: dict[int, tuple[int, Any]] = {}  # OpenAI's index of a call → index of its block, id
         self._arguments: list[str] = []  # of the newest call, which `_newest` is the index of
         self._newest = 0
@@ -182,8 +183,12 @@ class MessageEncoder:
             # A signed block comes behind its text, or instead of it where the answer was stored.
             if self._open != "thinking":
                 self._continue_thinking({"type": "thinking_delta", "thinking": block.get("thinking") or ""})
-            self._continue_thinking({"type": "signature_delta", "signature": block.get("signature") or ""})
+            self._sign(block.get("signature") or "")
         self._close()
+
+    def _sign(self, signature: str) -> None:
+        self._continue_thinking({"type": "signature_delta", "signature": signature})
+        self._signed = True
 
     def _continue_thinking(self, delta: JsonObject) -> None:
         empty = {"type": "thinking", "thinking": "", "signature": "", **self._signer}
@@ -221,12 +226,14 @@ class MessageEncoder:
     def _begin(self, kind: str, block: JsonObject) -> None:
         self._close()
         self._events.append({"type": "content_block_start", "index": self._blocks, "content_block": block})
-        self._open, self._blocks = kind, self._blocks + 1
+        self._open, self._blocks, self._signed = kind, self._blocks + 1, False
 
     def _delta(self, index: int, delta: JsonObject) -> None:
         self._events.append({"type": "content_block_delta", "index": index, "delta": delta})
 
     def _close(self) -> None:
+        if self._open == "thinking" and not self._signed:
+            self._sign("")  # clients wait for one, and models of other providers make none
         if self._open is not None:
             self._events.append({"type": "content_block_stop", "index": self._blocks - 1})
             self._open = None

@@ -25,7 +25,7 @@ _SAFE = str.maketrans("-_", "+/")
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
-class _Open(BaseModel):
+class Open(BaseModel):
     """camelCase outside, snake_case as well; the translation names the fields that have no counterpart."""
 
     model_config = ConfigDict(
@@ -33,7 +33,7 @@ class _Open(BaseModel):
     )
 
 
-class GenerateContentBody(_Open):
+class GenerateContentBody(Open):
     """A generateContent request; the model is in the path."""
 
     contents: Annotated[Objects, Field(min_length=1, max_length=MAX_MESSAGES)] | dict[str, Any]
@@ -44,7 +44,7 @@ class GenerateContentBody(_Open):
     modelpilot: RequestOptions | None = None
 
 
-class CountTokensBody(_Open):
+class CountTokensBody(Open):
     """A countTokens request: the contents alone, or a whole request."""
 
     contents: Objects | dict[str, Any] | None = None

@@ -179,6 +179,19 @@ async def test_a_google_client_counts_and_lists(google: aiohttp.ClientSession) -
         assert models[name]["inputTokenLimit"] > models[name]["outputTokenLimit"] > 0
 
 
+async def test_a_google_client_gets_embeddings(google: aiohttp.ClientSession) -> None:
+    """One text and several, in Google's shapes; a model without embeddings is refused in its words."""
+    batch = {"requests": [{"model": "models/sim/embed", "content": {"parts": [{"text": text}]}} for text in "ab"]}
+    async with google.post("/v1beta/models/sim/embed:batchEmbedContents", json=batch) as response:
+        answer = await response.json()
+    assert [len(each["values"]) for each in answer["embeddings"]] == [256, 256]
+    one = {"content": {"parts": [{"text": "a"}]}, "outputDimensionality": 8}
+    async with google.post("/v1beta/models/sim/embed:embedContent", json=one) as response:
+        assert len((await response.json())["embedding"]["values"]) == 8
+    async with google.post("/v1beta/models/sim/small:embedContent", json=one) as response:
+        assert (await response.json())["error"]["status"] == "INVALID_ARGUMENT"
+
+
 async def test_a_key_in_a_query_stays_out_of_the_log(world: World, gateway: Gateway) -> None:
     """The gateway writes no access log, whatever happens to the request."""
     path = f"/v1beta/models/router/demo:generateContent?key={world.admin_key}"

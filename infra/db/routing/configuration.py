@@ -15,6 +15,8 @@ from modelpilot.requests.records import ProviderEndpoint, RouterSnapshot
 from modelpilot.routing.aliases import KnownAliases, Target
 from modelpilot.routing.router import Router
 
+_UNKNOWN = "model_not_found"  # OpenAI's word for it, which clients look for
+
 # "Descending by owner" prefers the owner's own model over the shared one, whose owner is the empty string.
 _MODELS_AND_PROVIDERS = """
     (SELECT coalesce(jsonb_object_agg(id, body), '{}') FROM (
@@ -75,7 +77,7 @@ class PostgresConfiguration:
         """The router with the models it names, at its newest version. Raises NotFound, DependencyUnavailable."""
         row = await self._fetch(_ROUTER, {"user_id": user_id, "router_id": router_id})
         if row is None:
-            raise NotFound(f"router {router_id!r} does not exist")
+            raise NotFound(f"router {router_id!r} does not exist", code=_UNKNOWN)
         return self._snapshot(user_id, Router.model_validate(row["body"]), row["version"], row)
 
     async def direct_snapshot(self, user_id: str, model_id: str, *fallbacks: str) -> RouterSnapshot:
@@ -84,7 +86,7 @@ class PostgresConfiguration:
         row = await self._fetch(_MODEL, {"user_id": user_id, "model_ids": [model_id, *fallbacks]})
         if row is None or model_id not in row["models"]:
             advice = "an alias of a router or of a model makes it known"
-            raise NotFound(f"model {model_id!r} does not exist; {advice}", param="model")
+            raise NotFound(f"model {model_id!r} does not exist; {advice}", param="model", code=_UNKNOWN)
         named = Router(id="direct", mode="preferredModel", preferred_model=model_id)
         return self._snapshot(user_id, named.model_copy(update={"id": ""}), 0, row)
 

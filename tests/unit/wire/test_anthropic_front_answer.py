@@ -65,6 +65,16 @@ def test_a_stream_adds_up_to_the_whole_message(
     assert used == calls
 
 
+def test_streamed_thinking_ends_with_a_signature() -> None:
+    """Clients wait for one before the block's end; a model that signs nothing has an empty one."""
+    encoder = MessageEncoder(with_thinking=True)
+    deltas: list[dict[str, Any]] = [{"reasoning_content": "Hm."}, {"content": "Yes."}]
+    events = [event for delta in deltas for event in encoder.take(chunk_of({}, [choice_of(delta)]))]
+    kinds = [event.get("delta", event)["type"] for event in events]
+    assert kinds[1:5] == ["content_block_start", "thinking_delta", "signature_delta", "content_block_stop"]
+    assert events[3]["delta"]["signature"] == ""
+
+
 def test_a_stream_in_pieces_adds_up() -> None:
     """Words and pieces of arguments arrive one by one from a real provider."""
     found = accumulated(stream("one two three"))
