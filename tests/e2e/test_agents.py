@@ -57,7 +57,7 @@ async def test_claude_code_gets_its_first_call(site: Site, router: str) -> None:
     started = next(event for event in found if event["type"] == "content_block_start")["content_block"]
     assert (started["type"], started["name"]) == ("tool_use", "Read")
     pieces = [event["delta"]["partial_json"] for event in found if event["type"] == "content_block_delta"]
-    assert json.loads("".join(pieces)) == {"file_path": "/work/project/input.txt"}
+    assert json.loads("".join(pieces)) == {"file_path": "/home/dev/project/input.txt"}
     assert found[-2]["delta"]["stop_reason"] == "tool_use"
 
 

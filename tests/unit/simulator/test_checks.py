@@ -110,7 +110,7 @@ BASES: list[tuple[Dialect, Json, Any]] = [
 CASES = [(dialect, {**base, **change}, said) for dialect, base, cases in BASES for change, said in cases]
 
 
-@pytest.mark.parametrize(("dialect", "body", "said"), CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("dialect", "body", "said"), CASES, ids=lambda value: getattr(value, "name", str(value)[:60]))
 def test_bad_requests_are_refused(dialect: Dialect, body: Json, said: str) -> None:
     """With 400, in the provider's envelope, and naming what is wrong."""
     with pytest.raises(SimError) as caught:
