@@ -52,7 +52,7 @@ async def stream_csv(
     while True:
         shown = page.items[: max_rows - rows]
         rows += len(shown)
-        await response.write(_lines([_cells(flattened(view(row)), columns) for row in shown]))
+        await response.write(_lines([_cells(view(row), columns) for row in shown]))
         if page.next_cursor is None or rows >= max_rows:
             break
         page = await pages(page.next_cursor, page_rows)
@@ -84,9 +84,12 @@ def flattened(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """A value as text: null is empty, lists are joined by blanks, and what looks like a formula gets an apostrophe."""
-    if value is None:
+    """A value as text: null is empty, lists are joined by blanks, an object is JSON (one without names is empty), and
+    what looks like a formula gets an apostrophe."""
+    if value is None or value == {}:
         return ""
+    if isinstance(value, Mapping):
+        return dump(value).decode()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -96,7 +99,8 @@ def cell(value: Any) -> str:
 
 
 def _cells(item: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    return [cell(item.get(name)) for name in columns]
+    flat = {**item, **flattened(item)}
+    return [cell(flat.get(name)) for name in columns]
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> bytes:

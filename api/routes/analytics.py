@@ -1,6 +1,5 @@
-"""`/api/analytics/*`: single requests, hourly metrics and totals of one's own routers, as JSON or CSV.
-
-Views first (the fields of an item, and their values from a row), then the routes, then their query parameters.
+"""`/api/analytics/*`: single requests, hourly metrics and totals of one's own routers, as JSON or CSV; the routes, and
+then their query parameters.
 """
 
 import re
@@ -8,208 +7,29 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from aiohttp import web
-from pydantic import AwareDatetime, Field
 
 from api.http.middleware import PRINCIPAL
 from api.http.registry import Handler, QueryParam, RouteSpec, add_routes
 from api.http.responses import columns_of, stream_csv
-from api.routes.resource import PageView, listed, paging, paging_params, shown
+from api.routes.analytics_views import (
+    HourlyItem,
+    HourlyListing,
+    RequestItem,
+    RequestListing,
+    Summary,
+    group_view,
+    hourly_view,
+    request_view,
+    summary_view,
+)
+from api.routes.resource import listed, paging, paging_params, shown
 from modelpilot.errors import InvalidRequest, PermissionDenied
 from modelpilot.management.resources import Page
-from modelpilot.metrics.ports import MetricsReader, Row, Totals
+from modelpilot.metrics.ports import DIMENSIONS, Group, MetricsReader, Row
 from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
-from modelpilot.metrics.savings import STATEMENT, Saving, prediction_ratio, savings
 from modelpilot.wire.json_model import WireModel
-
-
-class Tokens(WireModel):
-    """Token counts; cached and reasoning tokens are parts of input and output."""
-
-    input: int
-    output: int
-    total: int
-    cached: int
-    reasoning: int
-
-
-class RequestItem(WireModel):
-    """One request. `routerId` is null where a model was named directly; `costUsd` null is unknown, never free."""
-
-    request_id: str
-    router_id: str | None
-    timestamp: AwareDatetime
-    model: str
-    provider: str
-    latency_ms: float
-    ttft_ms: float | None
-    overhead_ms: float
-    cost_usd: float | None
-    tokens: Tokens
-    success: bool
-    request_type: str
-    quality: float | None
-    attempts: int
-    degraded: list[str]
-    status: str
-    finish_reason: str | None
-    error_code: str | None
-    fallback_used: bool
-    explored: bool
-    propensity: float
-    config_version: int
-    quality_source: str | None
-    carbon_g: float | None
-    stream: bool
-    session_id: str | None
-    api_key_id: str | None
-    prompt_hash: str
-
-
-class HourlyItem(WireModel):
-    """One hour (UTC) of one router, model and provider. Percentiles and times to first token are of completed requests;
-    `routerId` is empty for requests that named a model directly."""
-
-    hour: AwareDatetime
-    router_id: str
-    model: str
-    provider: str
-    requests: int
-    success_count: int
-    success_rate: float
-    total_latency_ms: float
-    avg_latency_ms: float
-    total_cost_usd: float
-    avg_cost_usd: float | None
-    p50_latency_ms: float | None
-    p95_latency_ms: float | None
-    input_tokens: int
-    output_tokens: int
-    updated_at: AwareDatetime
-    p99_latency_ms: float | None
-    p50_ttft_ms: float | None
-    p50_overhead_ms: float | None
-    cached_tokens: int
-    reasoning_tokens: int
-    failed_count: int
-    canceled_count: int
-    fallback_count: int
-    degraded_count: int
-    explored_count: int
-    attempt_count: int
-    known_cost_count: int
-    unknown_cost_count: int
-    total_carbon_g: float
-    unknown_carbon_count: int
-    quality_count: int
-    avg_quality: float | None
-
-
-class SavingView(Saving):
-    """Baseline less actual over the same requests; shares are of the baseline, null where nothing is known."""
-
-
-class Savings(WireModel):
-    """Savings against each baseline. `completed`: what there was to compare. `actualByPredictedCost`: how far the
-    predictions were off for the models that answered."""
-
-    completed: int
-    baselines: list[SavingView]
-    actual_by_predicted_cost: float | None
-    statement: str
-
-
-class Summary(WireModel):
-    """Totals of a range. What was recorded after `aggregatedThrough` may be missing from hours that are long over."""
-
-    from_: AwareDatetime | None = Field(alias="from")
-    to: AwareDatetime | None
-    requests: int
-    success_count: int
-    success_rate: float | None
-    failed_count: int
-    canceled_count: int
-    fallback_count: int
-    degraded_count: int
-    explored_count: int
-    attempt_count: int
-    total_latency_ms: float
-    avg_latency_ms: float | None
-    total_cost_usd: float
-    avg_cost_usd: float | None
-    unknown_cost_count: int
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    total_carbon_g: float
-    unknown_carbon_count: int
-    quality_count: int
-    avg_quality: float | None
-    savings: Savings
-    hours_from_metrics: int
-    aggregated_through: AwareDatetime | None
-
-
-class RequestListing(PageView[RequestItem]):
-    """Requests, newest first."""
-
-
-class HourlyListing(PageView[HourlyItem]):
-    """Hourly metrics, newest first."""
-
-
-def request_view(row: Row) -> RequestItem:
-    """A request out of its row."""
-    same = {name: row[name] for name in RequestItem.model_fields if name in row}
-    inp, out, cached, reasoning = (row[f"{kind}_tokens"] for kind in ("input", "output", "cached", "reasoning"))
-    tokens = Tokens(input=inp, output=out, total=inp + out, cached=cached, reasoning=reasoning)
-    return RequestItem(**same, timestamp=_utc(row["created_at"]), tokens=tokens)
-
-
-def hourly_view(row: Row) -> HourlyItem:
-    """An hourly row."""
-    same = {name: row[name] for name in HourlyItem.model_fields}
-    return HourlyItem(**{**same, "hour": _utc(row["hour"]), "updated_at": _utc(row["updated_at"])})
-
-
-def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -> Summary:
-    """Totals from `start` to `end` (None: open), with what follows from them."""
-    sums = totals.sums
-    reals = ("total_latency_ms", "total_cost_usd", "total_carbon_g")
-    shown = [name for name in Summary.model_fields if name in sums]
-    values: dict[str, Any] = {name: float(sums[name]) if name in reals else int(sums[name]) for name in shown}
-    completed = int(sums["requests"] - sums["failed_count"] - sums["canceled_count"])
-    return Summary(
-        **values,
-        from_=start,
-        to=end,
-        total_tokens=int(sums["input_tokens"] + sums["output_tokens"]),
-        success_rate=_ratio(sums["success_count"], sums["requests"]),
-        avg_latency_ms=_ratio(sums["total_latency_ms"], sums["requests"]),
-        avg_cost_usd=_ratio(sums["total_cost_usd"], sums["known_cost_count"]),
-        avg_quality=_ratio(sums["quality_sum"], sums["quality_count"]),
-        savings=Savings(
-            completed=completed,
-            baselines=[SavingView(**dict(saving)) for saving in savings(totals.baselines)],
-            actual_by_predicted_cost=prediction_ratio(totals.baselines),
-            statement=STATEMENT,
-        ),
-        hours_from_metrics=totals.hours_from_metrics,
-        aggregated_through=None if totals.aggregated_through is None else _utc(totals.aggregated_through),
-    )
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return float(part / whole) if whole else None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
-
 
 METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
 ReadPage = Callable[[AnalyticsScope, RequestFilter, str | None, int], Awaitable[Page[Row]]]
@@ -223,6 +43,17 @@ FILTERS = (
     QueryParam("from", "Beginning of the range, inclusive: ISO 8601 (UTC where it names no offset) or Unix seconds."),
     QueryParam("to", "End of the range, exclusive; written like `from`."),
 )
+# Whose requests; the hourly rows do not have these.
+WHOSE = (
+    QueryParam("userId", "Only requests with this `user`; empty for those without."),
+    QueryParam("keyId", "Only requests with this API key."),
+    QueryParam("sessionId", "Only this session; empty for requests without."),
+    QueryParam("purpose", "Only what was paid for this: `request` or `embedding`."),
+    QueryParam("tag.NAME", "Only requests whose tag NAME has this value; several must all be there."),
+)
+GROUP_BY = QueryParam("groupBy", f"`groups` by {', '.join(DIMENSIONS)}, or `tag.NAME`.")
+_TAG = "tag."
+_MOST_GROUPS = 1_000
 PAGING = (
     *paging_params(MAX_LIMIT),
     QueryParam("format", "`json` (the default) or `csv`: all pages from the cursor on, as one file."),
@@ -237,13 +68,13 @@ _LONGEST_NAME = 256
 def register(app: web.Application, metrics: MetricsReader) -> None:
     """Add the routes over `metrics`."""
     app[METRICS] = metrics
-    of_lists = (*FILTERS, *PAGING)
+    of_lists, of_sums = (*FILTERS, *PAGING), (*FILTERS, *WHOSE, GROUP_BY)
     add_routes(
         app,
         [
-            _spec("requests", _requests, "Single requests, newest first", RequestListing, of_lists),
+            _spec("requests", _requests, "Single requests, newest first", RequestListing, (*WHOSE, *of_lists)),
             _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, of_lists),
-            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, FILTERS),
+            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, of_sums),
         ],
     )
 
@@ -266,7 +97,7 @@ def _spec(
 
 
 async def _requests(request: web.Request) -> web.StreamResponse:
-    return await _list(request, "requests", request.app[METRICS].requests, RequestItem, request_view)
+    return await _list(request, "requests", request.app[METRICS].requests, RequestItem, request_view, WHOSE)
 
 
 async def _hourly(request: web.Request) -> web.StreamResponse:
@@ -274,10 +105,15 @@ async def _hourly(request: web.Request) -> web.StreamResponse:
 
 
 async def _list(
-    request: web.Request, name: str, read: ReadPage, item: type[WireModel], view: Callable[[Row], WireModel]
+    request: web.Request,
+    name: str,
+    read: ReadPage,
+    item: type[WireModel],
+    view: Callable[[Row], WireModel],
+    also: Sequence[QueryParam] = (),
 ) -> web.StreamResponse:
     """One page as JSON, or all of them as CSV."""
-    asked = _asked(request, PAGING)
+    asked = _asked(request, (*PAGING, *also))
     cursor, limit = paging(request, MAX_LIMIT)
     pages = partial(read, asked.scope, asked.wanted)
     if _wants_csv(request):
@@ -286,9 +122,24 @@ async def _list(
 
 
 async def _summary(request: web.Request) -> web.StreamResponse:
-    asked = _asked(request)
-    totals = await request.app[METRICS].totals(asked.scope, asked.wanted)
-    return shown(summary_view(asked.start, asked.end, totals))
+    asked, metrics = _asked(request, (*WHOSE, GROUP_BY)), request.app[METRICS]
+    group = _group(request)
+    summary = summary_view(asked.start, asked.end, await metrics.totals(asked.scope, asked.wanted))
+    if group is not None:
+        found = await metrics.groups(asked.scope, asked.wanted, group, _MOST_GROUPS)
+        summary = summary.model_copy(update={"groups": [group_view(key, sums) for key, sums in found]})
+    return shown(summary)
+
+
+def _group(request: web.Request) -> Group | None:
+    wanted = _name(request, GROUP_BY.name)
+    if wanted is None:
+        return None
+    if wanted.startswith(_TAG) and len(wanted) > len(_TAG):
+        return Group("tag", wanted.removeprefix(_TAG))
+    if wanted not in DIMENSIONS:
+        raise InvalidRequest.at(GROUP_BY.name, f"{', '.join(DIMENSIONS)} or tag.NAME was expected")
+    return Group(wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +167,17 @@ def _asked(request: web.Request, also: Collection[QueryParam] = ()) -> _Asked:
         raise InvalidRequest("from: it must not be after `to`", param="from")
     begin_s, end_s = (start or _EARLIEST).timestamp(), (end or _LATEST).timestamp()
     scope = AnalyticsScope(principal.user_id, begin_s, end_s, principal.allowed_routers)
-    wanted = RequestFilter(router_id, _name(request, "model"), _name(request, "provider"))
+    tags = {name.removeprefix(_TAG): _name(request, name) or "" for name in request.query if name.startswith(_TAG)}
+    wanted = RequestFilter(
+        router_id,
+        _name(request, "model"),
+        _name(request, "provider"),
+        end_user=_name(request, "userId"),
+        key=_name(request, "keyId"),
+        session=_name(request, "sessionId"),
+        purpose=_name(request, "purpose"),
+        tags=tags or None,
+    )
     return _Asked(scope, wanted, start, end)
 
 
@@ -329,7 +190,8 @@ def _wants_csv(request: web.Request) -> bool:
 
 def _refuse_unknown(request: web.Request, known: Collection[str]) -> None:
     for name in request.query:
-        if name not in known:
+        is_tag = name.startswith(_TAG) and name != _TAG and "tag.NAME" in known
+        if name not in known and not is_tag:
             raise InvalidRequest.at(name[:100], "there is no such parameter")
         if len(request.query.getall(name)) > 1:
             raise InvalidRequest.at(name, "it was given more than once")

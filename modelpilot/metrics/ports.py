@@ -32,6 +32,17 @@ class Totals:
     aggregated_through: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What sums are grouped by: a dimension of `DIMENSIONS`, or the values of a tag."""
+
+    dimension: str
+    tag: str = ""
+
+
+DIMENSIONS = ("model", "provider", "routerId", "userId", "keyId", "sessionId", "purpose", "requestType")
+
+
 class MetricsReader(Protocol):
     """What the analytics API reads, of one owner. Lists raise InvalidRequest for a cursor that is none of ours."""
 
@@ -45,6 +56,12 @@ class MetricsReader(Protocol):
 
     async def totals(self, scope: AnalyticsScope, wanted: RequestFilter) -> Totals:
         """Sums over all requests of the range."""
+        ...
+
+    async def groups(
+        self, scope: AnalyticsScope, wanted: RequestFilter, group: Group, most: int
+    ) -> list[tuple[str, Mapping[str, float]]]:
+        """The same sums by a dimension: up to `most` groups by their values ("": none), the dearest first."""
         ...
 
 

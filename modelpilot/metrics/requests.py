@@ -26,6 +26,7 @@ class RequestFilter:
     """Which requests; None does not narrow. "" of a name: those that have none.
 
     `request_id` is the beginning of an id. `fallback` True: only those that were not answered by the first choice.
+    `end_user` is whom the client asked for; all of `tags` must be there; `purpose` is what was paid for.
     """
 
     router: str | None = None
@@ -35,6 +36,11 @@ class RequestFilter:
     request_type: str | None = None
     fallback: bool | None = None
     request_id: str | None = None
+    end_user: str | None = None
+    key: str | None = None
+    session: str | None = None
+    purpose: str | None = None
+    tags: Mapping[str, str] | None = None
 
 
 NO_FILTER = RequestFilter()

@@ -90,8 +90,8 @@ _OF_HOUR = "created_at >= %(hour)s AND created_at < %(hour)s + interval '1 hour'
 _COLUMNS: Mapping[str, str] = {
     **ADDED,
     **PERCENTILES,
-    "success_rate": "avg(success::int)",
-    "avg_latency_ms": "avg(latency_ms)",
+    "success_rate": "coalesce(avg(success::int) FILTER (WHERE purpose = 'request'), 0)",
+    "avg_latency_ms": "coalesce(avg(latency_ms) FILTER (WHERE purpose = 'request'), 0)",
     "avg_cost_usd": "avg(cost_usd)",
     "avg_quality": "avg(quality)",
 }

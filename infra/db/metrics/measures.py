@@ -15,10 +15,13 @@ from infra.db.metrics.hour_parts import OF_HOURS, Parts
 from modelpilot.metrics.explore import METRIC_OF, GroupBy
 from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
 from modelpilot.metrics.savings import AS_PREDICTED, BaselineSums, added_up
+from modelpilot.wire.jsonb import dump
 
 Key = TypeVar("Key")
 
-_COMPLETED = "status = 'completed'"
+# Costs count whatever they were paid for; numbers and rates are about requests.
+_REQUEST = "purpose = 'request'"
+_COMPLETED = f"status = 'completed' AND {_REQUEST}"
 _HOURLY_COMPLETED = "(requests - failed_count - canceled_count)"
 
 
@@ -30,22 +33,22 @@ def _sum_of_tokens(name: str) -> str:
 # Columns of the hourly rows that can be added up, over the requests of a group. An unknown cost is counted where an
 # answer was delivered: a request that failed before any call has none.
 ADDED: Mapping[str, str] = {
-    "requests": "count(*)",
-    "success_count": "count(*) FILTER (WHERE success)",
-    "total_latency_ms": "coalesce(sum(latency_ms), 0)",
+    "requests": f"count(*) FILTER (WHERE {_REQUEST})",
+    "success_count": f"count(*) FILTER (WHERE success AND {_REQUEST})",
+    "total_latency_ms": f"coalesce(sum(latency_ms) FILTER (WHERE {_REQUEST}), 0)",
     "total_cost_usd": "coalesce(sum(cost_usd), 0)",
     "input_tokens": _sum_of_tokens("input_tokens"),
     "output_tokens": _sum_of_tokens("output_tokens"),
     "cached_tokens": _sum_of_tokens("cached_tokens"),
     "reasoning_tokens": _sum_of_tokens("reasoning_tokens"),
-    "failed_count": "count(*) FILTER (WHERE status = 'failed')",
-    "canceled_count": "count(*) FILTER (WHERE status = 'canceled')",
-    "fallback_count": "count(*) FILTER (WHERE fallback_used)",
-    "degraded_count": "count(*) FILTER (WHERE cardinality(degraded) > 0)",
-    "explored_count": "count(*) FILTER (WHERE explored)",
-    "attempt_count": "coalesce(sum(attempts), 0)",
+    "failed_count": f"count(*) FILTER (WHERE status = 'failed' AND {_REQUEST})",
+    "canceled_count": f"count(*) FILTER (WHERE status = 'canceled' AND {_REQUEST})",
+    "fallback_count": f"count(*) FILTER (WHERE fallback_used AND {_REQUEST})",
+    "degraded_count": f"count(*) FILTER (WHERE cardinality(degraded) > 0 AND {_REQUEST})",
+    "explored_count": f"count(*) FILTER (WHERE explored AND {_REQUEST})",
+    "attempt_count": f"coalesce(sum(attempts) FILTER (WHERE {_REQUEST}), 0)",
     "known_cost_count": "count(cost_usd)",
-    "unknown_cost_count": f"count(*) FILTER (WHERE cost_usd IS NULL AND {_COMPLETED})",
+    "unknown_cost_count": "count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed')",
     "total_carbon_g": "coalesce(sum(carbon_g), 0)",
     "unknown_carbon_count": f"count(*) FILTER (WHERE carbon_g IS NULL AND {_COMPLETED})",
     "quality_count": "count(quality)",
@@ -145,6 +148,18 @@ GROUPS: Mapping[GroupBy, Expression] = {
     "router": Expression("coalesce(router_id, '')", "router_id"),
     "type": Expression("request_type", "NULL"),
 }
+# What the API groups by, `%(group_tag)s` being a tag's name; NULL: the hourly rows do not have it.
+DIMENSION_SQL: Mapping[str, Expression] = {
+    "model": Expression("model", "model"),
+    "provider": Expression("provider", "provider"),
+    "routerId": Expression("coalesce(router_id, '')", "router_id"),
+    "userId": Expression("coalesce(end_user, '')", "NULL"),
+    "keyId": Expression("coalesce(api_key_id, '')", "NULL"),
+    "sessionId": Expression("coalesce(session_id, '')", "NULL"),
+    "purpose": Expression("purpose", "NULL"),
+    "requestType": Expression("request_type", "NULL"),
+    "tag": Expression("coalesce(tags ->> %(group_tag)s, '')", "NULL"),
+}
 # %(bucket_s)s seconds. Weeks begin on Monday; every other width divides a day.
 _BUCKET = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, '1970-01-05Z'::timestamptz)"
 BUCKET = Expression(_BUCKET.format(moment="created_at"), _BUCKET.format(moment="hour"))
@@ -157,8 +172,8 @@ def moments(scope: AnalyticsScope) -> tuple[datetime, datetime]:
 
 def is_in_hours(wanted: RequestFilter) -> bool:
     """Whether hourly rows can be narrowed to these requests."""
-    narrower = (wanted.status, wanted.request_type, wanted.fallback, wanted.request_id)
-    return all(value is None for value in narrower)
+    in_hours = ("router", "model", "provider")
+    return all(getattr(wanted, name) is None for name in RequestFilter.__dataclass_fields__ if name not in in_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +185,23 @@ class Selection:
     parameters: Mapping[str, Any]
 
 
+# Columns that may be null, by the filter's name for them; "" asks for the rows that have none.
+_NAMED: Mapping[str, str] = {"end_user": "end_user", "key": "api_key_id", "session": "session_id"}
+
+
+def _has(column: str, name: str) -> str:
+    return f"coalesce({column}, '') = %({name})s"
+
+
 def select(scope: AnalyticsScope, wanted: RequestFilter) -> Selection:
     """Whose requests, and which of them. Only conditions on what is asked: one plan for all filters would suit none."""
     common = [f"{name} = %({name})s" for name in ("model", "provider") if getattr(wanted, name) is not None]
     common += ["user_id = %(user_id)s"] if scope.user_id is not None else []
     common += ["router_id = ANY (%(routers)s)"] if scope.routers is not None else []
-    only = [f"{name} = %({name})s" for name in ("status", "request_type") if getattr(wanted, name) is not None]
+    exact = ("status", "request_type", "purpose")
+    only = [f"{name} = %({name})s" for name in exact if getattr(wanted, name) is not None]
+    only += [_has(column, name) for name, column in _NAMED.items() if getattr(wanted, name) is not None]
+    only += ["tags @> %(tags)s::jsonb AND tags <> '{}'::jsonb"] if wanted.tags else []
     only += ["fallback_used = %(fallback)s"] if wanted.fallback is not None else []
     only += ["starts_with(request_id, %(request_id)s)"] if wanted.request_id else []
     hours = list(common)
@@ -185,7 +211,8 @@ def select(scope: AnalyticsScope, wanted: RequestFilter) -> Selection:
     parameters = {
         "user_id": scope.user_id,
         "routers": None if scope.routers is None else sorted(scope.routers),
-        **{name: getattr(wanted, name) for name in RequestFilter.__dataclass_fields__},
+        **{name: getattr(wanted, name) for name in RequestFilter.__dataclass_fields__ if name != "tags"},
+        "tags": None if wanted.tags is None else dump(wanted.tags).decode(),
     }
     return Selection(" AND ".join(["true", *common, *only]), " AND ".join(["true", *hours]), parameters)
 

@@ -21,6 +21,13 @@ class RequestRow(OfRequest, table=True):
         Index("requests_by_arrival", "recorded_at", postgresql_using="brin"),
         Index("requests_by_prompt", "prompt_hash"),
         Index(
+            "requests_by_tag",
+            "tags",
+            postgresql_using="gin",
+            postgresql_ops={"tags": "jsonb_path_ops"},
+            postgresql_where=text("tags <> '{}'::jsonb"),
+        ),
+        Index(
             "requests_quality_pending", "user_id", "created_at", "request_id", postgresql_where=text("quality_pending")
         ),
     )

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from api.http import responses
 from api.routes import analytics
+from api.routes.analytics_views import RequestItem
 from infra.db.engine import Database
 from infra.db.metrics.aggregation import PostgresAggregator
 from infra.db.metrics.analytics import PostgresMetrics
@@ -190,12 +191,105 @@ async def test_csv_is_the_list(site: Site) -> None:
     _, page = await site.get("requests")
     assert [row["requestId"] for row in rows] == [item["requestId"] for item in page["items"]]
     (first, *_), last = page["items"], rows[-1]
-    assert list(rows[0]) == list(responses.flattened(first))
+    assert list(rows[0]) == list(responses.columns_of(RequestItem))
+    assert first.keys() == {name.partition(".")[0] for name in rows[0]}
     assert (rows[0]["sessionId"], rows[0]["degraded"]) == ("'@cmd", "vector x")
     assert (last["sessionId"], last["costUsd"]) == ('\'=HYPERLINK("x"), "quoted"', "")
     assert (last["tokens.total"], last["success"], float(last["latencyMs"])) == ("46", "true", 800.0)
     await site.aggregate()
     assert [row["requests"] for row in await site.csv("hourly")] == ["6"]
+
+
+async def spent(site: Site) -> None:
+    """Requests of two people and teams, and embeddings, all of one hour."""
+    await site.requests.add(HOUR, end_user="ann", tags={"team": "red", "env": "test"}, cost_usd=0.25, session_id="of-ann")
+    await site.requests.add(HOUR, end_user="ann", tags={"team": "blue"}, cost_usd=0.5, api_key_id="k2")
+    await site.requests.add(HOUR, count=2, tags={"team": "blue", "customer": "é"}, cost_usd=1.0)
+    await site.requests.add(HOUR, purpose="embedding", decision={}, tags={"team": "red"}, cost_usd=0.125)
+
+
+@pytest.mark.parametrize(
+    ("filters", "requests", "usd"),
+    [
+        ({}, 4, 2.875),
+        ({"tag.team": "red"}, 1, 0.375),
+        ({"tag.team": "blue", "tag.customer": "é"}, 2, 2.0),
+        ({"tag.team": "green"}, 0, 0.0),
+        ({"userId": "ann"}, 2, 0.75),
+        ({"userId": ""}, 2, 2.125),
+        ({"keyId": "k2"}, 1, 0.5),
+        ({"sessionId": "of-ann"}, 1, 0.25),
+        ({"purpose": "embedding"}, 0, 0.125),
+        ({"purpose": "request"}, 4, 2.75),
+        ({"routerId": "support", "tag.team": "red", "purpose": "request"}, 1, 0.25),
+    ],
+)
+async def test_whose_spend(site: Site, filters: dict[str, str], requests: int, usd: float) -> None:
+    """By user, key, session, tags and purpose: sums, list and CSV agree; costs count whatever they were paid for."""
+    await spent(site)
+    await site.aggregate()
+    _, summary = await site.get("summary", **filters)
+    assert (summary["requests"], summary["totalCostUsd"]) == (requests, usd)
+    _, page = await site.get("requests", **filters)
+    assert sum(item["costUsd"] for item in page["items"]) == usd
+    assert sum(item["purpose"] == "request" for item in page["items"]) == requests
+    assert sum(float(row["costUsd"]) for row in await site.csv("requests", **filters)) == usd
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("tag.team", {"blue": (3, 2.5), "red": (1, 0.375)}),
+        ("tag.customer", {"": (2, 0.875), "é": (2, 2.0)}),
+        ("userId", {"": (2, 2.125), "ann": (2, 0.75)}),
+        ("purpose", {"request": (4, 2.75), "embedding": (0, 0.125)}),
+        ("model", {"sim/small": (4, 2.875)}),
+        ("routerId", {"support": (4, 2.875)}),
+    ],
+)
+@pytest.mark.parametrize("aggregated", [False, True])
+async def test_spend_by_dimension(site: Site, by: str, groups: dict[str, tuple[int, float]], aggregated: bool) -> None:
+    """The groups add up to the whole, from single requests as from hours; the dearest come first."""
+    await spent(site)
+    if aggregated:
+        await site.aggregate()
+    _, summary = await site.get("summary", groupBy=by)
+    assert {each["key"]: (each["requests"], each["totalCostUsd"]) for each in summary["groups"]} == groups
+    assert sum(each["totalCostUsd"] for each in summary["groups"]) == summary["totalCostUsd"]
+    costs = [each["totalCostUsd"] for each in summary["groups"]]
+    assert costs == sorted(costs, reverse=True)
+
+
+async def test_rates_and_hours_are_about_requests(site: Site) -> None:
+    """Embeddings cost something, and are neither quick answers nor successes."""
+    await spent(site)
+    await site.requests.add(HOUR, status="failed", finish_reason=None, cost_usd=0.0)
+    for aggregated in (False, True):
+        if aggregated:
+            await site.aggregate()
+        _, summary = await site.get("summary")
+        assert (summary["requests"], summary["successRate"], summary["totalCostUsd"]) == (5, 0.8, 2.875)
+    _, page = await site.get("hourly")
+    assert sum(item["totalCostUsd"] for item in page["items"]) == 2.875
+    assert [item["successRate"] for item in page["items"]] == [0.8]
+
+
+@pytest.mark.parametrize("by", ["", "tag.", "team", "user_id", "tag"])
+async def test_unknown_groups_are_refused(site: Site, by: str) -> None:
+    """And not taken for something else."""
+    status, answer = await site.get("summary", groupBy=by)
+    assert (status, answer["error"]["param"]) == (422, "groupBy")
+
+
+async def test_counts_of_before_break_no_hour(site: Site) -> None:
+    """Rows that hold what a provider claimed once, beyond what a sum of three can hold, cost only themselves."""
+    ids = await site.requests.add(HOUR, count=3)
+    await site.requests.add(HOUR, user="bob")
+    await site.database.fetch_all("UPDATE requests SET input_tokens = %s WHERE request_id = ANY (%s)", (2**62, ids))
+    await site.aggregate()
+    assert [item["requests"] for item in (await site.get("hourly"))[1]["items"]] == [3]
+    assert [item["requests"] for item in (await site.get("hourly", user="bob"))[1]["items"]] == [1]
+    assert (await site.get("summary"))[0] == 200
 
 
 async def test_csv_has_every_page(site: Site) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.http.responses import cell, columns_of, flattened, stream_csv
-from api.routes.analytics import HourlyItem, RequestItem
+from api.routes.analytics_views import HourlyItem, RequestItem
 from modelpilot.management.resources import Page
 
 
