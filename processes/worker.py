@@ -29,6 +29,7 @@ from infra.db.learning.rescoring import PostgresRescoring
 from infra.db.learning.stored_texts import StoredTexts
 from infra.db.metrics.aggregation import PostgresAggregator
 from infra.db.requests.housekeeping import Housekeeping, Outbox, PostgresRetention
+from infra.db.requests.ledger import PostgresLedger
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.fitting import ProcessFitter
 from infra.local.data_dir import DataDir
@@ -99,7 +100,9 @@ async def rescoring_steps(
     rescoring = RescoreActivities(jobs, rows, texts, history)
     caller = ModelCaller(clients, configuration)
     judgements = PostgresJudgements(database, keyring)
-    judging = JudgeActivities(jobs, judgements, texts, caller, configuration, judge_round_s)
+    ledger = PostgresLedger(database, keyring, retention_hours=settings.result_retention_hours)
+    stack.push_async_callback(ledger.close)
+    judging = JudgeActivities(jobs, judgements, texts, caller, configuration, ledger, judge_round_s)
     return [rescoring.open_rescore, rescoring.rescore_slice, rescoring.close_rescore, judging.judge_slice]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from temporalio import activity
@@ -31,9 +31,9 @@ from modelpilot.learning.judge import (
 from modelpilot.learning.rescoring import JudgeReport, RescoreInput, RescoreJobs, SliceInput
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
-from modelpilot.requests.outcome import Usage
-from modelpilot.requests.ports import ConfigurationSource
-from modelpilot.requests.records import RequestKey, RouterSnapshot
+from modelpilot.requests.outcome import Outcome, Usage
+from modelpilot.requests.ports import ConfigurationSource, Ledger
+from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan
 
 log = structlog.get_logger(__name__)
@@ -86,8 +86,8 @@ class Judge:
                 self._own[task.model] = task.model == self._model
         return self._own[task.model]
 
-    async def ask(self, question: Question) -> JudgeOutcome:
-        """Call the judge once. Every end is an outcome, cancellation included, so that its cost can be recorded."""
+    async def ask(self, question: Question) -> tuple[JudgeOutcome, RequestRecord]:
+        """Call the judge once. Every end is an outcome, cancellation included, with the row that has its cost."""
         plan = CallPlan(model=self._model, specs={self._model: self.spec.to_wire()}, total_ms=CALL_TOTAL_MS)
         task = question.task
         context = CallContext(
@@ -99,10 +99,34 @@ class Judge:
             sink=None,
             providers=self._snapshot.providers,
         )
+        began = time.time()
         outcome = await self._caller.first_phase(context)
         verdict = read_verdict(outcome.answer) if outcome.answer is not None else None
         error_type = outcome.error_code or ("unreadable_verdict" if verdict is None else None)
-        return JudgeOutcome(verdict, outcome.cost_usd, error_type)
+        return JudgeOutcome(verdict, outcome.cost_usd, error_type), _row(task.user_id, outcome, began)
+
+
+def _row(user_id: str, outcome: Outcome, began: float) -> RequestRecord:
+    """What the call cost, among everything else that did. Its question and answer are no one's to read there."""
+    return RequestRecord(
+        # One for each call: one that a crash made us repeat was paid twice.
+        key=RequestKey(user_id, f"judge_{secrets.token_hex(16)}"),
+        router_id=None,
+        api_key_id=None,
+        config_version=0,
+        created_at=began,
+        completed_at=time.time(),
+        outcome=replace(outcome, answer=None, quality=None),
+        overhead_ms=0.0,
+        request_type="judge",
+        stream=False,
+        decision={},
+        propensity=1.0,
+        explored=False,
+        fallback_used=False,
+        prompt_hash="",
+        purpose="judge",
+    )
 
 
 async def open_judge(caller: ModelCaller, configuration: ConfigurationSource, user_id: str, model: str) -> Judge | None:
@@ -125,9 +149,10 @@ class JudgeActivities:
         texts: TextStore,
         caller: ModelCaller,
         configuration: ConfigurationSource,
+        rows: Ledger,
         round_s: float = ROUND_S,
     ) -> None:
-        self._jobs, self._ledger, self._texts = jobs, ledger, texts
+        self._jobs, self._ledger, self._texts, self._rows = jobs, ledger, texts, rows
         self._caller, self._configuration = caller, configuration
         self._round_s = round_s
 
@@ -148,7 +173,7 @@ class JudgeActivities:
         tasks = await self._ledger.tasks(job, state, ROUND_ROWS)
         spent = await self._ledger.spent(job)
         pacer = Pacer(job.spec.judge_rate_per_minute, spent.since_last_s, time.monotonic())
-        round_ = Round(job, judge, self._ledger, self._texts, pacer, spent.cost_usd, self._round_s)
+        round_ = Round(job, judge, self._ledger, self._texts, self._rows, pacer, spent.cost_usd, self._round_s)
         await round_.run(tasks)
         if len(round_.handled) == len(tasks) < ROUND_ROWS or round_.stopped is not None:
             until = None
@@ -166,11 +191,12 @@ class Round:
         judge: Judge,
         ledger: JudgementLedger,
         texts: TextStore,
+        rows: Ledger,
         pacer: Pacer,
         spent_usd: float,
         seconds: float,
     ) -> None:
-        self._job, self._judge, self._ledger, self._texts = job, judge, ledger, texts
+        self._job, self._judge, self._ledger, self._texts, self._rows = job, judge, ledger, texts, rows
         self._pacer, self._spent_usd = pacer, spent_usd
         self._free = asyncio.Semaphore(CONCURRENCY)
         self._calls: set[asyncio.Task[None]] = set()
@@ -240,11 +266,13 @@ class Round:
 
     async def _call(self, question: Question) -> None:
         try:
-            outcome = await self._judge.ask(question)
+            outcome, row = await self._judge.ask(question)
             if outcome.cost_usd is not None:
                 self._spent_usd += outcome.cost_usd - question.estimated_usd
             self._failures = 0 if outcome.verdict is not None else self._failures + 1
             self.judged += outcome.verdict is not None
+            if row.outcome.attempts:
+                await self._rows.record(row)
             await self._ledger.record(self._job, question.task, outcome)
         finally:
             self._free.release()

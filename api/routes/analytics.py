@@ -48,7 +48,7 @@ WHOSE = (
     QueryParam("userId", "Only requests with this `user`; empty for those without."),
     QueryParam("keyId", "Only requests with this API key."),
     QueryParam("sessionId", "Only this session; empty for requests without."),
-    QueryParam("purpose", "Only what was paid for this: `request` or `embedding`."),
+    QueryParam("purpose", "Only what was paid for this: `request`, `embedding` or `judge`."),
     QueryParam("tag.NAME", "Only requests whose tag NAME has this value; several must all be there."),
 )
 GROUP_BY = QueryParam("groupBy", f"`groups` by {', '.join(DIMENSIONS)}, or `tag.NAME`.")

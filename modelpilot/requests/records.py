@@ -45,7 +45,7 @@ class RequestKey:
 
 
 # What a row was paid for. Rates and counts of requests are about the first; sums of money about all.
-Purpose = Literal["request", "embedding"]
+Purpose = Literal["request", "embedding", "judge"]
 
 
 @dataclass(frozen=True, slots=True)

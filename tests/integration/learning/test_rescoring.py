@@ -128,6 +128,9 @@ async def test_judging_is_paid_and_recorded_once(worked: Learning) -> None:
     assert {(row["status"], row["calls"]) for row in rows} == {("done", 1)}
     assert first.judge_cost_usd == pytest.approx(sum(row["cost_usd"] for row in rows))
     assert first.judge_cost_usd > 0.0
+    paid = await worked.database.fetch_all("SELECT cost_usd, model FROM requests WHERE purpose = 'judge'")
+    assert [row["model"] for row in paid] == ["sim/large"] * len(rows)
+    assert sum(row["cost_usd"] for row in paid) == pytest.approx(first.judge_cost_usd)
     assert (second.judged, second.judge_cost_usd, second.progress.scored) == (0, 0.0, 5)
 
 
