@@ -60,6 +60,34 @@ async def test_failures_open_and_a_probe_closes() -> None:
     assert core.health.why_not(AT_A) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [("timeout_connect", "connect_ms"), ("timeout_first_token", "first_token_ms"), ("timeout_idle", "idle_ms")],
+)
+@pytest.mark.parametrize("hasty", [True, False])
+async def test_a_router_s_short_limits_open_nobody_s_breaker(kind: str, limit: str, hasty: bool) -> None:
+    """However often it gives a call up early; the default limits speak, since they are long enough for anybody."""
+    router_changes = {"timeouts": {limit: 100}} if hasty else {}
+    core = Core(routed(**router_changes))
+    core.providers.will(A, *([failure(kind)] for _ in range(6)))
+    for _ in range(5):
+        await core.answer()
+    (seen,) = core.health.snapshot(OWNER)
+    assert (seen.state, seen.calls, seen.failures) == (("closed", 0, 0) if hasty else ("open", 5, 5))
+
+
+async def test_a_probe_that_was_given_up_early_makes_room_for_another() -> None:
+    """It neither closes the breaker nor lengthens its time."""
+    core = Core(routed(timeouts={"first_token_ms": 100}))
+    break_down(core)
+    core.clock.now_s += 5.0
+    core.providers.will(A, [failure("timeout_first_token")], stream())
+    assert (await core.answer()).status == "failed"
+    assert (core.health.snapshot(OWNER)[0].state, core.health.why_not(AT_A)) == ("half_open", None)
+    assert (await core.answer()).model == "sim/a"
+    assert core.health.snapshot(OWNER)[0].state == "closed"
+
+
 async def test_one_probe_at_a_time() -> None:
     """While a request probes, others go elsewhere; they are told apart before any call has begun."""
     core = Core(routed())
