@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from activities.requests.refusals import Refusals
+from modelpilot.management.resources import HealthScope
 from modelpilot.providers.breaker import Breaker, BreakerRules, State, is_healthy
 from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.outcome import Attempt, Refused
@@ -184,19 +185,19 @@ class DeploymentHealth:
         everyone = kind is None or not user_id
         self._forget(lambda owner, provider, _: everyone or (owner, provider) == (user_id, item_id))
 
-    def reset(self, user_id: str, provider: str | None = None, model: str | None = None) -> int:
-        """Let the owner's deployments begin again as healthy, those of `provider` and of `model` where they are named;
-        how many of them were skipped until now. The key of a provider is of all models that were called with it."""
+    def reset(self, user_id: str, scope: HealthScope) -> int:
+        """Let the owner's deployments of this scope begin again as healthy; how many of them were skipped until now. A
+        refused key is one of every model that was called with it."""
 
-        def meant(owner: str, at: str, name: str) -> bool:
-            return owner == user_id and provider in (None, at) and model in (None, name)
+        def meant(owner: str, provider: str, model: str) -> bool:
+            return owner == user_id and scope.has(provider, model)
 
         targets = [each for each in self._breakers if meant(each.user_id, each.provider, each.model)]
         skipped = sum(self.why_not(each) is not None for each in targets)
         for target in targets:
             self._refused.pop(target.key, None)
         self._forget(meant)
-        log.info("deployments_reset", user_id=user_id, provider=provider, model=model, skipped=skipped)
+        log.info("deployments_reset", user_id=user_id, scope=scope.subject, skipped=skipped)
         return skipped
 
     def _forget(self, touched: Callable[[str, str, str], bool]) -> None:

@@ -227,3 +227,27 @@ async def test_nobody_else_is_sent_to_a_resting_model(world: World, gateway: Gat
         assert found_out >= 1
         assert await statuses(client, "crowded") == [200] * 6
         assert (await world.provider_calls("crowded"))["byStatus"]["429"] == found_out
+
+
+async def test_a_reset_reaches_every_gateway(world: World, gateway: Gateway) -> None:
+    """Two gateways let a model rest; one is told to forget that, and both call it again."""
+    with world.gateway() as second:
+        async with world.client(gateway) as here, world.client(second) as there:
+            await limited_router(here, "reset")
+            for client in (here, there):
+                assert 502 in await statuses(client, "reset")
+                assert not await well(client, "reset")
+            async with here.post("/api/health/deployments/reset", json={"model": "my/reset-a"}) as answer:
+                assert await answer.json() == {"provider": None, "model": "my/reset-a", "skipped": 1}
+            assert await well(here, "reset")
+
+            async def forgotten() -> bool:
+                return await well(there, "reset")
+
+            await eventually(forgotten, "the other gateway never hears of the reset")
+            assert 502 in await statuses(there, "reset")
+
+
+async def well(client: aiohttp.ClientSession, name: str) -> bool:
+    """Whether the gateway has nothing against the first model."""
+    return all(item["excludedBecause"] is None for item in (await health(client, f"{name}-a")).values())

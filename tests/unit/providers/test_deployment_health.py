@@ -7,6 +7,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.requests.call import ModelCaller
 from activities.requests.deployments import KEY_COOL_DOWN_S, DeploymentHealth, Target
+from modelpilot.management.resources import HealthScope
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.retries import BudgetRules, RetryBudget
@@ -147,6 +148,47 @@ async def test_a_refused_key_is_skipped_until_it_changes(kind: str | None) -> No
     assert core.health.unhealthy_keys(OWNER) == ("simulator",)
     core.cache.drop(kind, OWNER, "simulator")
     assert core.health.why_not(AT_B) is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "well"),
+    [
+        (HealthScope(), {"a", "b"}),
+        (HealthScope(provider="simulator"), {"a", "b"}),
+        (HealthScope(model="sim/a"), {"a"}),
+        (HealthScope("simulator", "sim/b"), {"b"}),
+        (HealthScope("elsewhere"), set()),
+        (HealthScope("simulator", "sim/c"), set()),
+    ],
+)
+@pytest.mark.parametrize("ill", ["broken", "resting", "refused"])
+def test_a_reset_lets_deployments_begin_again(scope: HealthScope, well: set[str], ill: str) -> None:
+    """Breakers, rests and refused models of the scope are forgotten, and nothing of another tenant's."""
+    core = Core()
+    others = Target("bob", "sim/a", Deployment("simulator", "a"))
+    for target in (AT_A, AT_B, others):
+        core.health.record(target, Attempt(0, target.model, target.provider, "error", "rate_limited"), core.clock())
+        if ill == "broken":
+            break_down(core, target)
+        elif ill == "resting":
+            core.health.cool_down(target, 30.0, core.clock())
+        else:
+            core.health.refuse(target, "model", core.clock())
+    assert core.health.reset(OWNER, HealthScope.of(scope.subject)) == len(well)
+    assert {target.deployment.provider_model for target in (AT_A, AT_B) if core.health.why_not(target) is None} == well
+    assert core.health.why_not(others) is not None
+
+
+async def test_a_reset_of_a_model_frees_its_refused_key() -> None:
+    """Whoever asks for the model again asks with that key."""
+    core = Core(routed())
+    core.providers.will(A, [failure("authentication", refused="key")], stream())
+    await core.answer()
+    core.health.reset(OWNER, HealthScope(model="sim/b"))
+    assert core.health.unhealthy_keys(OWNER) == ("simulator",)
+    core.health.reset(OWNER, HealthScope(model="sim/a"))
+    assert core.health.unhealthy_keys(OWNER) == ()
+    assert (await core.answer()).model == "sim/a"
 
 
 async def test_a_refused_key_is_tried_again_after_its_cool_down() -> None:
