@@ -53,7 +53,7 @@ from infra.db.learning.feedback import PostgresFeedback
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.rescore_jobs import PostgresRescoreJobs
 from infra.db.learning.stored_texts import StoredTexts
-from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.changes import PostgresAuditRepository, PostgresHealthResets
 from infra.db.management.models import PostgresModelRepository
 from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
@@ -157,7 +157,7 @@ def _register(
     background: BackgroundTasks,
 ) -> None:
     app[SUBMISSIONS], app[requests.REGISTRY], app[requests.LEDGER] = submissions, registry, adapters.ledger
-    app[health.HEALTH] = adapters.deployments
+    app[health.HEALTH], app[health.RESETS] = adapters.deployments, PostgresHealthResets(adapters.database)
     health.publish(adapters.deployments)
     app[codec.CODEC] = codec.CodecAccess(EncryptionCodec(adapters.keyring), _ui_origins(settings))
     embedder = EmbeddingCaller(

@@ -32,6 +32,7 @@ from infra.vectors.embedders import ClosableEmbedder, EmbedderConfig, create_emb
 from infra.vectors.hot_history import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.management.resources import HealthScope
 from processes.parts import keep_up, open_leases, open_ledger
 
 
@@ -82,7 +83,7 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     configuration = RouterCache(source, settings.router_cache_seconds, deployments.configuration_changed)
     predictors = PredictorCache(PostgresPredictors(database))
     stack.push_async_callback(predictors.close)
-    await _listen(database, configuration, authenticator, predictors, stack)
+    await _listen(database, configuration, authenticator, predictors, deployments, stack)
     return Adapters(
         keyring=keyring,
         database=database,
@@ -132,6 +133,7 @@ async def _listen(
     configuration: RouterCache,
     authenticator: CachedAuthenticator,
     predictors: PredictorCache,
+    deployments: DeploymentHealth,
     stack: AsyncExitStack,
 ) -> None:
     drop = cache_dropper(configuration, authenticator)
@@ -139,7 +141,9 @@ async def _listen(
     def heard(kind: str | None, user_id: str = "", subject: str = "") -> None:
         if kind in (None, "predictor"):
             predictors.announced(user_id, subject)
-        if kind != "predictor":
+        if kind == "health":
+            deployments.reset(user_id, HealthScope.of(subject))
+        elif kind != "predictor":
             drop(kind, user_id, subject)
 
     listener = ConfigurationListener(database.url, heard)

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import structlog
 
+from activities.requests.balancer import LoadBalancer
 from activities.requests.delivery import Delivery, can_go_on
-from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target
+from activities.requests.deployments import DeploymentHealth, Target
 from activities.requests.failures import canceled_outcome, failed_outcome, with_earlier
 from activities.requests.first_phase import FirstPhase
 from activities.requests.manners import LearntManners, Prepared
@@ -309,10 +310,16 @@ class ModelCaller:
         if attempt.status == "ok" and context.profile.prefix:
             place, kind = (target.model, target.deployment), context.kind(target.deployment)
             self._caches.note(context.key.user_id, place, kind, context.profile.prefix, attempt.usage)
-        alone = len(context.deployments(target.model)) == 1
         try:
-            wait_s, refused = outcome.retry_after_s, outcome.refused
-            await self.balancer.learn(target, attempt, began_s, retry_after_s=wait_s, refused=refused, alone=alone)
+            await self.balancer.learn(
+                target,
+                attempt,
+                began_s,
+                retry_after_s=outcome.retry_after_s,
+                refused=outcome.refused,
+                alone=len(context.deployments(target.model)) == 1,
+                hasty=context.plan.is_hasty(attempt.error_type),
+            )
         except asyncio.CancelledError:
             _go_on()
             return with_earlier(canceled_outcome((), outcome.model, outcome.provider), outcome.attempts)

@@ -1,22 +1,19 @@
-"""Which deployment of a model is called: what this process has seen of each (breaker, refused key, rate limit), and
-the choice among them.
-"""
+"""What this process has seen of the deployments of models: breakers, refused keys and models, rate limits."""
 
 import math
-import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import structlog
 
 from activities.requests.refusals import Refusals
-from modelpilot.errors import ModelPilotError
+from modelpilot.management.resources import HealthScope
 from modelpilot.providers.breaker import Breaker, BreakerRules, State, is_healthy
-from modelpilot.providers.deployments import Deployment, choice, healthy_choice
+from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.outcome import Attempt, Refused
-from modelpilot.requests.ports import ConfigurationSource
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +22,12 @@ log = structlog.get_logger(__name__)
 KEY_COOL_DOWN_S = 300.0
 # A provider's Retry-After is believed up to this.
 LONGEST_COOL_DOWN_S = 600.0
+# Why a deployment rests.
+RATE_LIMITED, TOLD_TO_WAIT = "rate limited", "its provider asked for a pause"
 
 _Key = tuple[str, str, int]  # owner, provider, index of the key
+_Place = TypeVar("_Place")
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class DeploymentHealth:
         # Keys that were refused or have no credit: until when, what to call them, and what was said of them.
         self._refused: dict[_Key, tuple[float, str, str]] = {}
         self._closed: dict[Target, float] = {}  # models that their provider refuses to this key: until when
-        self._cooling: dict[Target, tuple[float, float]] = {}  # from when to when
+        self._cooling: dict[Target, tuple[float, float]] = {}  # our own guess at how long: from when to when
+        self._asked: dict[Target, tuple[float, str]] = {}  # providers that named a time: until when, and why
         self._changed_at = -math.inf
         self.refusals = Refusals(clock, maximum)
 
@@ -97,7 +99,7 @@ class DeploymentHealth:
 
     def why_none(self, user_id: str, model: str, deployments: Sequence[Deployment]) -> str | None:
         """Why the model should not be called now, at any of its deployments; None where one may be."""
-        if not (self._tripped or self._refused or self._closed or self._cooling):
+        if not (self._tripped or self._refused or self._closed or self._cooling or self._asked):
             return None  # as mostly, and this is asked about every candidate of every request
         reasons: dict[str, str] = {}
         for deployment in deployments:
@@ -113,9 +115,12 @@ class DeploymentHealth:
         """Seconds until the deployment may be called; 0 where it may be now."""
         now, breaker = self.clock(), self._breakers.get(target)
         refused_until = max(self._refused.get(target.key, (now, "", ""))[0], self._closed.get(target, now))
-        _, cool_at = self._cooling.get(target, (now, now))
         probe_s = breaker.next_probe_s if breaker is not None else 0.0
-        return max(refused_until - now, cool_at - now, probe_s, 0.0)
+        return max(refused_until - now, self._rests_until(target) - now, probe_s, 0.0)
+
+    def asked_until(self, target: Target) -> float:
+        """Until when, of `clock`, the provider has asked not to be called there; -inf where it has not."""
+        return self._asked.get(target, (-math.inf, ""))[0]
 
     def reserve(self, target: Target) -> None:
         """Note that a call is about to be made; a deployment that is being probed gets no other one meanwhile."""
@@ -123,8 +128,9 @@ class DeploymentHealth:
         if breaker is not None:
             breaker.reserve()
 
-    def record(self, target: Target, attempt: Attempt, began_s: float) -> None:
-        """Note how a call ended that began at `began_s` of `clock`."""
+    def record(self, target: Target, attempt: Attempt, began_s: float, *, hasty: bool = False) -> None:
+        """Note how a call ended that began at `began_s` of `clock`. `hasty`: it failed at a limit of its caller that
+        is too short to say anything."""
         breaker = self._breakers.get(target) or self._add(target)
         before = breaker.state
         if attempt.status == "ok":
@@ -132,7 +138,9 @@ class DeploymentHealth:
             self._closed.pop(target, None)
             if began_s >= self._cooling.get(target, (math.inf, 0.0))[0]:
                 del self._cooling[target]
-        breaker.record(is_healthy(attempt.status, attempt.error_type), began_s)
+            if self.clock() >= self.asked_until(target):
+                self._asked.pop(target, None)
+        breaker.record(None if hasty else is_healthy(attempt.status, attempt.error_type), began_s)
         if breaker.state != before:
             self._tripped = any(each.state != "closed" for each in self._breakers.values())
             log.warning("breaker", deployment=target.deployment.label, model=target.model, state=breaker.state)
@@ -144,9 +152,7 @@ class DeploymentHealth:
             return
         until = self.clock() + KEY_COOL_DOWN_S
         if refused == "model":
-            if len(self._closed) >= self._maximum:
-                del self._closed[next(iter(self._closed))]
-            self._closed[target] = until
+            self._keep(self._closed, target, until)
             log.warning("model_refused", deployment=target.deployment.label, model=target.model)
             return
         deployment = target.deployment
@@ -155,14 +161,19 @@ class DeploymentHealth:
         self._refused[target.key] = until, name, said
         log.warning("provider_key_refused", provider=name, refused=refused)
 
-    def cool_down(self, target: Target, retry_after_s: float | None, began_s: float) -> None:
-        """A 429 of a call that began at `began_s`: others are preferred for as long as it says, or else as long as
-        the deployment is configured to rest."""
-        wait_s = target.deployment.cooldown_s if retry_after_s is None else min(retry_after_s, LONGEST_COOL_DOWN_S)
-        if began_s >= self._changed_at and wait_s > 0.0:
-            if len(self._cooling) >= self._maximum:
-                del self._cooling[next(iter(self._cooling))]
-            self._cooling[target] = self.clock(), self.clock() + wait_s
+    def cool_down(self, target: Target, retry_after_s: float | None, began_s: float, why: str = RATE_LIMITED) -> None:
+        """A 429, or another `why`, of a call that began at `began_s`: others are preferred for as long as the provider
+        asks, of several wishes the longest, or else as long as the deployment is configured to rest.
+
+        What the provider asked for is kept, whatever other calls bring; our own guess ends with a success.
+        """
+        now, wait_s = self.clock(), target.deployment.cooldown_s if retry_after_s is None else retry_after_s
+        if began_s < self._changed_at or wait_s <= 0.0:
+            return
+        if retry_after_s is None:
+            self._keep(self._cooling, target, (now, now + wait_s))
+        elif (until := now + min(wait_s, LONGEST_COOL_DOWN_S)) > self.asked_until(target):
+            self._keep(self._asked, target, (until, why))
 
     def configuration_changed(self, kind: str | None, user_id: str | None, item_id: str | None) -> None:
         """Forget what was seen of a changed provider; kind None: any may have changed."""
@@ -172,18 +183,33 @@ class DeploymentHealth:
             return
         self._changed_at = self.clock()
         everyone = kind is None or not user_id
+        self._forget(lambda owner, provider, _: everyone or (owner, provider) == (user_id, item_id))
 
-        def touched(owner: str, provider: str) -> bool:
-            return everyone or (owner, provider) == (user_id, item_id)
+    def reset(self, user_id: str, scope: HealthScope) -> int:
+        """Let the owner's deployments of this scope begin again as healthy; how many of them were skipped until now. A
+        refused key is one of every model that was called with it."""
 
-        def kept(targets: Iterable[Target]) -> list[Target]:
-            return [each for each in targets if not touched(each.user_id, each.provider)]
+        def meant(owner: str, provider: str, model: str) -> bool:
+            return owner == user_id and scope.has(provider, model)
 
-        self.refusals.forget(lambda owner, provider, _: touched(owner, provider))
-        self._refused = {key: until for key, until in self._refused.items() if not touched(*key[:2])}
-        self._closed = {each: self._closed[each] for each in kept(self._closed)}
-        self._cooling = {each: self._cooling[each] for each in kept(self._cooling)}
-        self._breakers = {each: self._breakers[each] for each in kept(self._breakers)}
+        targets = [each for each in self._breakers if meant(each.user_id, each.provider, each.model)]
+        skipped = sum(self.why_not(each) is not None for each in targets)
+        for target in targets:
+            self._refused.pop(target.key, None)
+        self._forget(meant)
+        log.info("deployments_reset", user_id=user_id, scope=scope.subject, skipped=skipped)
+        return skipped
+
+    def _forget(self, touched: Callable[[str, str, str], bool]) -> None:
+        """Forget what was seen where (owner, provider, model) are `touched`; keys have no model, "" instead."""
+
+        def kept(seen: dict[Target, _Seen]) -> dict[Target, _Seen]:
+            return {each: seen[each] for each in seen if not touched(each.user_id, each.provider, each.model)}
+
+        self.refusals.forget(touched)
+        self._refused = {key: said for key, said in self._refused.items() if not touched(*key[:2], "")}
+        self._closed, self._cooling, self._asked = kept(self._closed), kept(self._cooling), kept(self._asked)
+        self._breakers = kept(self._breakers)
 
     def unhealthy_keys(self, user_id: str) -> tuple[str, ...]:
         """The owner's providers whose key was refused or has no credit left, with the number of the key (`#2`) where
@@ -210,10 +236,14 @@ class DeploymentHealth:
         return sum(now < until for until, *_ in self._refused.values())
 
     def _add(self, target: Target) -> Breaker:
-        if len(self._breakers) >= self._maximum:
-            del self._breakers[next(iter(self._breakers))]
-        breaker = self._breakers[target] = Breaker(self._rules, self.clock)
+        breaker = Breaker(self._rules, self.clock)
+        self._keep(self._breakers, target, breaker)
         return breaker
+
+    def _keep(self, seen: dict[_Place, _Seen], place: _Place, what: _Seen) -> None:
+        if place not in seen and len(seen) >= self._maximum:
+            del seen[next(iter(seen))]
+        seen[place] = what
 
     def _refused_key(self, target: Target) -> str | None:
         until, name, said = self._refused.get(target.key, (-math.inf, "", ""))
@@ -229,10 +259,16 @@ class DeploymentHealth:
             return None
         return f"provider {target.provider} refused this model, next try in {math.ceil(left_s)} s"
 
-    def _rested(self, target: Target) -> str | None:
+    def _rests_until(self, target: Target) -> float:
         _, until = self._cooling.get(target, (0.0, -math.inf))
-        left_s = until - self.clock()
-        return f"rate limited, next try in {math.ceil(left_s)} s" if left_s > 0.0 else None
+        return max(until, self.asked_until(target))
+
+    def _rested(self, target: Target) -> str | None:
+        left_s = self._rests_until(target) - self.clock()
+        if left_s <= 0.0:
+            return None
+        _, why = self._asked.get(target, (0.0, RATE_LIMITED))
+        return f"{why}, next try in {math.ceil(left_s)} s"
 
     def _broken(self, target: Target) -> str | None:
         breaker = self._breakers.get(target)
@@ -261,84 +297,3 @@ class DeploymentHealth:
 
 def _opened_at(breaker: Breaker) -> float | None:
     return None if breaker.open_for_s is None else time.time() - breaker.open_for_s
-
-
-class LoadBalancer:
-    """Shares the load among the healthy deployments of a model, and learns from the end of each call.
-
-    What is chosen is reserved in the same turn of the event loop, so that two requests cannot both become a probe.
-    """
-
-    def __init__(
-        self, configuration: ConfigurationSource, health: DeploymentHealth, draw: random.Random | None = None
-    ) -> None:
-        self._configuration, self.health = configuration, health
-        # Sharing the load is statistics, not secrecy.
-        self._draw = draw or random.Random()  # noqa: S311
-
-    def choose(
-        self, user_id: str, model: str, deployments: Sequence[Deployment], warm: Mapping[Deployment, int] | None = None
-    ) -> Target:
-        """A healthy deployment, a `warm` one first, or the one that is soonest well again. `deployments` must not be
-        empty."""
-        blocked = self._blocked_s(user_id, model, deployments)
-        return self._reserved(Target(user_id, model, choice(deployments, blocked, self._draw, warm or {})))
-
-    def elsewhere(
-        self, failed: Target, deployments: Sequence[Deployment], tried: Collection[Deployment]
-    ) -> Target | None:
-        """A healthy deployment of the same model that was not `tried`; None where there is none."""
-        untried = [deployment for deployment in deployments if deployment not in tried]
-        blocked = self._blocked_s(failed.user_id, failed.model, untried)
-        deployment = healthy_choice(untried, blocked, self._draw)
-        return None if deployment is None else self._reserved(Target(failed.user_id, failed.model, deployment))
-
-    def may_be_called(self, user_id: str, model: str, deployments: Sequence[Deployment]) -> bool:
-        """Whether any of the deployments is healthy."""
-        return len(self._blocked_s(user_id, model, deployments)) < len(deployments)
-
-    async def learn(
-        self,
-        target: Target,
-        attempt: Attempt,
-        began_s: float,
-        *,
-        retry_after_s: float | None,
-        refused: Refused | None,
-        alone: bool,
-    ) -> None:
-        """Update what is known of the deployment by how a call ended that began at `began_s` of the health's clock.
-
-        `refused` is what the provider refused. `alone`: the model can be called nowhere else, so a 429 sends nobody
-        away from it.
-        """
-        self.health.record(target, attempt, began_s)
-        if attempt.error_type == "rate_limited" and not alone:
-            self.health.cool_down(target, retry_after_s, began_s)
-        if refused == "model" or (refused in ("key", "credit") and await self._has_key(target)):
-            self.health.refuse(target, refused, began_s)
-
-    async def _has_key(self, target: Target) -> bool:
-        """A server that needs no key cannot have refused one, whatever its status says."""
-        deployment = target.deployment
-        try:
-            endpoint = await self._configuration.endpoint(target.user_id, deployment.provider, deployment.key_index)
-        except ModelPilotError:
-            return False
-        return endpoint.api_key is not None
-
-    def _reserved(self, target: Target) -> Target:
-        self.health.reserve(target)
-        return target
-
-    def _blocked_s(self, user_id: str, model: str, deployments: Sequence[Deployment]) -> dict[Deployment, float]:
-        targets = [Target(user_id, model, deployment) for deployment in deployments]
-        return {each.deployment: self.health.wait_s(each) for each in targets if self.health.why_not(each) is not None}
-
-
-def speaks_of_deployment(attempt: Attempt) -> bool:
-    """Whether another deployment of the same model may do better than this call did."""
-    # A model that one provider does not know may well be known to another one, and one that has no usable key here
-    # says nothing about the others.
-    elsewhere = attempt.error_type in ("not_found", "configuration")
-    return is_healthy(attempt.status, attempt.error_type) is False or elsewhere

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from activities.requests.deployments import DeploymentHealth, LoadBalancer, Target, speaks_of_deployment
+from activities.requests.balancer import LoadBalancer, speaks_of_deployment
+from activities.requests.deployments import DeploymentHealth, Target
 from activities.requests.failures import failed_outcome
 from activities.requests.flight import BackgroundTasks
 from activities.requests.recording import Mac, prompt_hash

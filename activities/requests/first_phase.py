@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from activities.requests.deployments import Target, speaks_of_deployment
+from activities.requests.balancer import speaks_of_deployment
+from activities.requests.deployments import Target
 from activities.requests.failures import is_refusal, refusing_models, spent_usd, telling
 from modelpilot.providers.retries import same_model_wait_s
 from modelpilot.requests.outcome import Attempt, Outcome
@@ -105,14 +106,22 @@ class FirstPhase:
         other = self._elsewhere(tried, outcome)
         if other is not None:
             return other
-        wait_s = self._wait_s(outcome, retry)
-        caller = self._caller
+        wait_s, health = self._wait_s(outcome, retry), self._caller.health
         # Its rate limit is what the wait is for; a broken one or a refused key is not called again.
-        may_repeat = wait_s is not None and caller.health.why_not(failed, cooling=False) is None
-        if wait_s is None or not may_repeat or not caller.budget.try_spend() or not await caller.sleep(wait_s):
+        if wait_s is None or health.why_not(failed, cooling=False) is not None:
             return None
-        caller.health.reserve(failed)
+        if not await self._waited(failed, wait_s):
+            return None
+        health.reserve(failed)
         return failed
+
+    async def _waited(self, target: Target, wait_s: float) -> bool:
+        """Wait before a repeat; false where none may be made, or where another call was asked for a longer wait."""
+        caller, health = self._caller, self._caller.health
+        until = health.asked_until(target)
+        if until > health.clock() + wait_s or not caller.budget.try_spend() or not await caller.sleep(wait_s):
+            return False
+        return health.asked_until(target) <= until
 
     def _elsewhere(self, tried: Sequence[Target], outcome: Outcome) -> Target | None:
         failed, context, caller = tried[-1], self._context, self._caller

@@ -1,9 +1,12 @@
 """How this gateway is: `/healthz` (the process runs), `/readyz` (it can serve), `/metrics` (Prometheus), and
-`/api/health/deployments`, what its breakers have seen of the models that it calls.
+`/api/health/deployments`, what its breakers have seen of the models that it calls, and how to make them forget it.
 """
 
 import asyncio
+import time
+from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Literal, get_args
 
 from aiohttp import web
@@ -14,9 +17,11 @@ from activities.requests.deployments import DeploymentHealth, DeploymentReport
 from api.http.middleware import PRINCIPAL
 from api.http.registry import RouteSpec, Scope
 from api.http.responses import json_response
-from api.routes.resource import Time, view_of
+from api.routes.resource import Time, actor_of, owner_of, read_new, utc, view_of
 from api.services import SERVICES, HealthCheck, Services
+from modelpilot.management.resources import HealthResets, HealthScope
 from modelpilot.providers.breaker import State
+from modelpilot.routing.router import ModelId, RouterId
 from modelpilot.wire.json_model import WireModel
 
 # Shorter than the timeout of common health checkers (Kubernetes: usually set to a few seconds).
@@ -109,6 +114,7 @@ async def _is_up(check: HealthCheck) -> bool:
 
 
 HEALTH: web.AppKey[DeploymentHealth] = web.AppKey("deployments", DeploymentHealth)
+RESETS: web.AppKey[HealthResets] = web.AppKey("health_resets", HealthResets)
 
 # Without names: they are the tenants' own, and /metrics may be public.
 DEPLOYMENTS = Gauge(
@@ -131,20 +137,49 @@ class DeploymentView(WireModel):
     failures: int
 
 
+class ProviderHealthView(WireModel):
+    """All deployments at one provider. `state` is that of the best of them; `restsUntil` is when the first one may be
+    called again where none may be now."""
+
+    provider: str
+    state: State
+    deployments: int
+    open_deployments: int
+    rests_until: Time | None
+
+
 class DeploymentListing(WireModel):
     """The deployments of the caller, as the gateway that answers has seen them; other gateways have their own view."""
 
     items: list[DeploymentView]
+    providers: list[ProviderHealthView]
     next_cursor: str | None
     refused_keys: list[str]
 
 
+class ResetBody(WireModel):
+    """Which of one's deployments begin again as healthy; left out: those of any provider, of any model."""
+
+    provider: RouterId | None = None
+    model: ModelId | None = None
+
+
+class ResetView(ResetBody):
+    """What was reset; `skipped` says how many of these deployments this gateway had skipped until then."""
+
+    skipped: int
+
+
 def deployment_routes() -> list[RouteSpec]:
-    """The route of this module. Its application has `HEALTH`."""
+    """The routes of deployments. Their application has `HEALTH` and `RESETS`."""
     summary = "Circuit breakers and refused provider keys, as this gateway sees them"
     path = "/api/health/deployments"
     also: frozenset[Scope] = frozenset({"analytics"})
-    return [RouteSpec("GET", path, _list, "admin", summary, "health", response=DeploymentListing, also=also)]
+    reset = "Close breakers, rests and refused keys of your deployments, at all gateways"
+    return [
+        RouteSpec("GET", path, _list, "admin", summary, "health", response=DeploymentListing, also=also),
+        RouteSpec("POST", f"{path}/reset", _reset, "admin", reset, "health", ResetBody, ResetView),
+    ]
 
 
 def publish(health: DeploymentHealth) -> None:
@@ -156,9 +191,38 @@ def publish(health: DeploymentHealth) -> None:
 
 async def _list(request: web.Request) -> web.StreamResponse:
     health, user_id = request.app[HEALTH], request[PRINCIPAL].user_id
-    items = [_view(report) for report in health.snapshot(user_id)]
-    listing = DeploymentListing(items=items, next_cursor=None, refused_keys=list(health.unhealthy_keys(user_id)))
+    reports = health.snapshot(user_id)
+    listing = DeploymentListing(
+        items=[_view(report) for report in reports],
+        providers=[
+            _provider_view(provider, list(its)) for provider, its in groupby(reports, lambda report: report.provider)
+        ],
+        next_cursor=None,
+        refused_keys=list(health.unhealthy_keys(user_id)),
+    )
     return json_response(listing.to_wire())
+
+
+async def _reset(request: web.Request) -> web.StreamResponse:
+    body = await read_new(request, ResetBody)
+    scope, owner = HealthScope(body.provider, body.model), owner_of(request)
+    # Here at once; the others, and this gateway once more, when they hear of it.
+    skipped = request.app[HEALTH].reset(owner, scope)
+    await request.app[RESETS].announce(owner, scope, actor_of(request))
+    return json_response(view_of(ResetView, body, skipped=skipped).to_wire())
+
+
+def _provider_view(provider: str, reports: Sequence[DeploymentReport]) -> ProviderHealthView:
+    states = [report.state for report in reports]
+    best: tuple[State, ...] = ("closed", "half_open", "open")
+    rests = all(report.excluded_because is not None for report in reports)
+    return ProviderHealthView(
+        provider=provider,
+        state=min(states, key=best.index),
+        deployments=len(reports),
+        open_deployments=sum(state != "closed" for state in states),
+        rests_until=utc(time.time() + min(report.next_probe_s for report in reports)) if rests else None,
+    )
 
 
 def _view(report: DeploymentReport) -> DeploymentView:

@@ -22,6 +22,7 @@ T = TypeVar("T")
 Call = Callable[[MilvusClient], T]
 
 _OPEN_TIMEOUT_S = 5.0
+_CREATED_WITHIN_S = 2.0
 # gRPC's own reconnect back-off grows to two minutes; a restarted Milvus should be found sooner than that.
 _GRPC_OPTIONS = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 2_000}
 
@@ -193,9 +194,12 @@ def _create(client: MilvusClient, config: MilvusConfig) -> None:
             timeout=_OPEN_TIMEOUT_S,
         )
     except MilvusException:
-        # Another process may have been quicker; anything else is an error.
-        if not client.has_collection(config.collection, timeout=_OPEN_TIMEOUT_S):
-            raise
+        # Another process may have been quicker, whose collection shows a moment later; anything else is an error.
+        given_up_at = time.monotonic() + _CREATED_WITHIN_S
+        while not client.has_collection(config.collection, timeout=_OPEN_TIMEOUT_S):
+            if time.monotonic() > given_up_at:
+                raise
+            time.sleep(0.05)
 
 
 def _check_embedder(found: RecordedEmbedder, config: MilvusConfig) -> None:

@@ -123,8 +123,8 @@ class AuditEntry:
     at: float
     user_id: str
     actor: str
-    action: str  # create, update, delete or rotate
-    kind: str  # router, model, provider, api_key, user, site_user
+    action: str  # create, update, delete, rotate or reset
+    kind: str  # router, model, provider, api_key, user, site_user, health
     subject: str  # the thing's id
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
@@ -242,6 +242,37 @@ class ApiKeyRepository(Protocol):
 
     def touch(self, api_key_id: str) -> None:
         """Note that the key was used now; written in batches. For callers that cache `authenticate`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HealthScope:
+    """Which of an owner's deployments are meant: those of one provider, of one model; None: of any."""
+
+    provider: str | None = None
+    model: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """As the audit log and notifications name it: provider and model, `*` for any."""
+        return f"{self.provider or '*'} {self.model or '*'}"
+
+    @classmethod
+    def of(cls, subject: str) -> "HealthScope":
+        """What `subject` was made of."""
+        provider, _, model = subject.partition(" ")
+        return cls(None if provider == "*" else provider, None if model == "*" else model)
+
+    def has(self, provider: str, model: str) -> bool:
+        """Whether a deployment is meant."""
+        return self.provider in (None, provider) and self.model in (None, model)
+
+
+class HealthResets(Protocol):
+    """Tells all gateways to let deployments of an owner begin again as healthy."""
+
+    async def announce(self, user_id: str, scope: HealthScope, actor: str) -> None:
+        """Raises DependencyUnavailable."""
         ...
 
 

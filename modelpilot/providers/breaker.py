@@ -44,7 +44,8 @@ class RollingCount:
 State = Literal["closed", "open", "half_open"]
 
 # Failures that speak of the deployment, not of the request. A total timeout is the request's own limit, and may have
-# left this call no time at all; the deployment's silence is what the other two time.
+# left this call no time at all; the deployment's silence is what the other three time, where their limits were not
+# chosen too short for it (`CallPlan.is_hasty`).
 _SPEAKING = frozenset(
     {"connection_error", "timeout_connect", "timeout_first_token", "timeout_idle", "stream_cut", "malformed_response"}
     | {"rate_limited", "server_error", "overloaded", "authentication", "permission"}

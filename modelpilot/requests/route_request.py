@@ -12,7 +12,10 @@ from pydantic import TypeAdapter
 from modelpilot import names
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey
+from modelpilot.routing.router import Timeouts
 from modelpilot.wire.jsonb import load
+
+_DEFAULTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,18 @@ class CallPlan:
     # Where a model's refusal goes on to: the fallbacks, then the decision's next candidates.
     next_models: tuple[str, ...] = ()
     strict_parameters: bool = False  # a model that cannot take a hint as it is, is not asked
+
+    def is_hasty(self, error_type: str | None) -> bool:
+        """Whether a call that failed so ran into a limit below the default one: such a failure tells how long this
+        router waits, and nothing of who was called."""
+        match error_type:
+            case "timeout_connect":
+                return self.connect_ms < _DEFAULTS.connect_ms
+            case "timeout_first_token":
+                return self.first_token_ms < _DEFAULTS.first_token_ms
+            case "timeout_idle":
+                return self.idle_ms < _DEFAULTS.idle_ms
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,10 +86,12 @@ class AnswerReader:
         self._answered = False  # text, a call, a picture ... was seen; reasoning alone is no answer
         self._doubted = False  # output came behind the finish reasons, so that they say nothing of the end
         self._reasons: set[str] = set()
+        self._spoke = False  # any event but pings
         self.started = False
         """Whether output of the model was seen."""
         self.progressed = False
-        """Whether the last piece held more than comments and pings."""
+        """Whether the last piece brought the answer on: by output, finish reasons, or an event of a provider's own
+        tools. Comments, pings, roles and empty deltas say that a server runs, and not that its model works."""
         self.ended = False
         """Whether the answer is whole."""
         self.failure: ProviderError | None = None
@@ -171,7 +173,7 @@ class AnswerReader:
     def _why_not(self) -> ProviderError | None:
         """Why an answer that ends here is none."""
         if not self._decoder.complete:
-            nothing = not (self.started or self.progressed)
+            nothing = not self._spoke and self._mode != "whole"
             return malformed("the provider's answer holds nothing") if nothing else stream_cut()
         for data in self._decoder.closing():
             chunk = Chunk(data)
@@ -210,7 +212,7 @@ class AnswerReader:
                     self.progressed = True
                     chunks.append(Chunk(None, data, text))
                 elif name != "ping":
-                    self.progressed = True
+                    self._spoke = True
                     chunks += self._decode_one(event)
                     if self._decoder.ended:
                         return self._end(chunks)
@@ -229,8 +231,10 @@ class AnswerReader:
         ready: list[Chunk] = []
         for chunk in chunks:
             output = self._see(chunk)
+            self.progressed = self.progressed or output
             self._doubted = self._doubted or (complete and output)
             ready += self._tail.take(chunk, output=output) if self._decoder.complete else (chunk,)
+        self.progressed = self.progressed or self._decoder.complete is not complete
         return ready
 
     def _see(self, chunk: Chunk) -> bool:
@@ -262,6 +266,7 @@ class AnswerReader:
         if (error := classify_embedded(value)) is not None:
             raise error
         self._count(len(data))
+        self.progressed = self.progressed or not (self._decoder.native or _is_sign_of_life(value))
         return [chunk if taken is value else Chunk(taken) for taken in self._decoder.take(value)]
 
     def _likeness(self, known: Likeness | None, raw: bytes, text: str) -> Likeness | None:
@@ -289,3 +294,12 @@ class AnswerReader:
         for chunk in chunks:
             self._see(chunk)
         return chunks
+
+
+def _is_sign_of_life(event: JsonObject) -> bool:
+    """Whether an event of a format other than OpenAI's is a ping or an empty delta. Any other one tells of work, also
+    where no chunk says so: searches and code that the provider runs."""
+    if event.get("type") == "ping":
+        return True
+    delta = event.get("delta")
+    return isinstance(delta, dict) and not any(value for key, value in delta.items() if key != "type")

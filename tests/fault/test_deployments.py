@@ -175,3 +175,79 @@ async def test_embeddings_go_to_another_deployment_too(world: World, gateway: Ga
         assert (await health(client, "embed"))["nowhere/embed"]["state"] != "closed"
         async with client.post("/v1/embeddings", json=body) as answer:
             assert (await answer.json())["modelpilot"]["provider"] == "simulator"
+
+
+async def test_a_router_s_short_limits_leave_others_alone(world: World, gateway: Gateway) -> None:
+    """Six requests give a model up after 100 ms; that opens no breaker, and a patient router gets its answers."""
+    async with world.client(gateway) as client:
+        await put_model(client, "my/slow", "slow+firsttoken1500")
+        await put_router(client, "hasty", ["my/slow"], timeouts={"firstTokenMs": 100})
+        await put_router(client, "patient", ["my/slow"])
+        for _ in range(6):
+            async with client.post("/router/hasty", json=chat("hasty")) as answer:
+                assert answer.status == 504, await answer.text()
+        (seen,) = (await health(client, "slow")).values()
+        assert (seen["state"], seen["failures"], seen["excludedBecause"]) == ("closed", 0, None)
+        assert (await ask(client, "patient"))["selectedModel"] == "my/slow"
+
+
+async def limited_router(client: aiohttp.ClientSession, name: str) -> None:
+    """A router whose cheapest model, with one deployment, is asked to rest for 30 s; the other one serves."""
+    cheap = {"costPerInputToken": 1e-9, "costPerOutputToken": 1e-9}
+    await put_model(client, f"my/{name}-a", f"{name}-a+429+retryafter30", **cheap)
+    await put_model(client, f"my/{name}-b", f"{name}-b+latency5")
+    await put_router(client, name, [f"my/{name}-a", f"my/{name}-b"])
+
+
+async def statuses(client: aiohttp.ClientSession, name: str) -> list[int]:
+    """Of six requests at once."""
+
+    async def one() -> int:
+        async with client.post(f"/router/{name}", json=chat(name)) as answer:
+            return answer.status
+
+    return await asyncio.gather(*(one() for _ in range(6)))
+
+
+async def test_a_model_with_one_deployment_rests_as_asked(world: World, gateway: Gateway) -> None:
+    """429 with Retry-After 30: one call, then the router's other model serves."""
+    async with world.client(gateway) as client:
+        await limited_router(client, "resting")
+        async with client.post("/router/resting", json=chat("resting")) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (502, "30")
+        assert [(await ask(client, "resting"))["selectedModel"] for _ in range(8)] == ["my/resting-b"] * 8
+        assert (await world.provider_calls("resting"))["byStatus"] == {"429": 1, "200": 8}
+
+
+async def test_nobody_else_is_sent_to_a_resting_model(world: World, gateway: Gateway) -> None:
+    """Of requests at once each may find out by itself; after their answers none calls the model."""
+    async with world.client(gateway) as client:
+        await limited_router(client, "crowded")
+        found_out = (await statuses(client, "crowded")).count(502)
+        assert found_out >= 1
+        assert await statuses(client, "crowded") == [200] * 6
+        assert (await world.provider_calls("crowded"))["byStatus"]["429"] == found_out
+
+
+async def test_a_reset_reaches_every_gateway(world: World, gateway: Gateway) -> None:
+    """Two gateways let a model rest; one is told to forget that, and both call it again."""
+    with world.gateway() as second:
+        async with world.client(gateway) as here, world.client(second) as there:
+            await limited_router(here, "reset")
+            for client in (here, there):
+                assert 502 in await statuses(client, "reset")
+                assert not await well(client, "reset")
+            async with here.post("/api/health/deployments/reset", json={"model": "my/reset-a"}) as answer:
+                assert await answer.json() == {"provider": None, "model": "my/reset-a", "skipped": 1}
+            assert await well(here, "reset")
+
+            async def forgotten() -> bool:
+                return await well(there, "reset")
+
+            await eventually(forgotten, "the other gateway never hears of the reset")
+            assert 502 in await statuses(there, "reset")
+
+
+async def well(client: aiohttp.ClientSession, name: str) -> bool:
+    """Whether the gateway has nothing against the first model."""
+    return all(item["excludedBecause"] is None for item in (await health(client, f"{name}-a")).values())

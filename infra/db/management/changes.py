@@ -17,7 +17,7 @@ from infra.db.engine import Connection, Database
 from infra.db.management.paging import decode_cursor, encode_cursor, make_page
 from infra.db.routing.notifications import CHANNEL
 from modelpilot.errors import InvalidRequest
-from modelpilot.management.resources import AuditEntry, Page
+from modelpilot.management.resources import AuditEntry, HealthScope, Page
 
 # User ids appear in workflow ids and notifications, where ":" and "/" separate.
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -112,3 +112,16 @@ class PostgresAuditRepository:
         params = {"user_id": user_id, "limit": limit, "before_id": before_id}
         rows = await self._database.fetch_all(_LIST, params)
         return make_page(rows, limit, _entry, lambda row: encode_cursor(row["id"]))
+
+
+class PostgresHealthResets:
+    """Implements `modelpilot.management.resources.HealthResets`: audited and announced like a change, which it is of
+    nothing that is stored."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def announce(self, user_id: str, scope: HealthScope, actor: str) -> None:
+        """Every gateway that listens hears of it. Raises DependencyUnavailable."""
+        async with changing(self._database, "health", user_id, scope.subject) as change:
+            await change.done("reset", actor, None, None)

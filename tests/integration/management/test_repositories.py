@@ -9,14 +9,14 @@ from pydantic import SecretStr
 
 from infra.db.engine import Database
 from infra.db.management.api_keys import PostgresApiKeyRepository
-from infra.db.management.changes import PostgresAuditRepository
+from infra.db.management.changes import PostgresAuditRepository, PostgresHealthResets
 from infra.db.management.models import PostgresModelRepository
 from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.management.seed import seed_catalogue
 from infra.db.routing.notifications import ConfigurationListener
 from modelpilot.errors import Conflict, InvalidRequest, NotFound
-from modelpilot.management.resources import ApiKeyChange, NewApiKey
+from modelpilot.management.resources import ApiKeyChange, HealthScope, NewApiKey
 from tests.support.samples import CANARY, keyring, sample_model, sample_provider, sample_router
 
 
@@ -177,6 +177,10 @@ async def test_changes_are_announced(database: Database) -> None:
     assert await heard.get() == ("model", "alice", "vendor/a:b")
     await seed_catalogue(database, [sample_model()])
     assert await heard.get() == ("model", "", "*")
+    await PostgresHealthResets(database).announce("alice", HealthScope("openai"), "k")
+    assert await heard.get() == ("health", "alice", "openai *")
+    (entry,) = (await PostgresAuditRepository(database).list("alice", None, 1)).items
+    assert (entry.actor, entry.action, entry.kind, entry.subject) == ("k", "reset", "health", "openai *")
     await database.fetch_all(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND query LIKE 'LISTEN%%'"

@@ -148,6 +148,22 @@ async def test_comments_do_not_keep_a_stalled_stream_alive(registry: ProviderReg
     assert error.error_type == "timeout_first_token"
 
 
+@pytest.mark.parametrize("sign", [part(), part(role="assistant", content=""), {"choices": []}])
+async def test_empty_deltas_do_not_keep_a_stalled_stream_alive(registry: ProviderRegistry, sign: Any) -> None:
+    """Idle is who sends no output, however many chunks without any come."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sse(part(content="Hi")))
+        gone = asyncio.create_task(reader.read())
+        while not gone.done():
+            writer.write(sse(sign).partition(b"\r\n\r\n")[2])
+            await asyncio.wait([gone], timeout=0.01)
+
+    async with scripted(script) as base:
+        error = await failure(registry, call(base, idle_ms=100))
+    assert error.error_type == "timeout_idle"
+
+
 @pytest.mark.parametrize("gather_ms", [0, 5])
 async def test_a_stream_that_falls_silent_is_given_up(registry: ProviderRegistry, gather_ms: int) -> None:
     """The idle limit holds from the first token on, and begins anew with every chunk: together they take longer."""

@@ -1,10 +1,13 @@
 """The circuit breaker's state machine."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.providers.breaker import Breaker, BreakerRules, is_healthy
+from modelpilot.requests.route_request import CallPlan
 from tests.support.core import ManualClock
 
 RULES = BreakerRules(failures_in_a_row=3, minimum_calls=6, first_open_s=5.0, longest_open_s=20.0)
@@ -153,3 +156,23 @@ def test_its_invariants_hold_whatever_happens(steps: list[str | float]) -> None:
 def test_which_failures_speak_of_the_deployment(status: str, error_type: str | None, healthy: bool | None) -> None:
     """The request's own faults open nobody's breaker."""
     assert is_healthy(status, error_type) is healthy
+
+
+@pytest.mark.parametrize(
+    ("limits", "error_type", "hasty"),
+    [
+        ({"first_token_ms": 100}, "timeout_first_token", True),
+        ({"first_token_ms": 29_999}, "timeout_first_token", True),
+        ({}, "timeout_first_token", False),
+        ({"first_token_ms": 60_000, "idle_ms": 1}, "timeout_first_token", False),
+        ({"idle_ms": 100}, "timeout_idle", True),
+        ({}, "timeout_idle", False),
+        ({"connect_ms": 50}, "timeout_connect", True),
+        ({"first_token_ms": 100}, "timeout_connect", False),
+        ({"first_token_ms": 1, "idle_ms": 1, "connect_ms": 1, "total_ms": 1}, "server_error", False),
+        ({"first_token_ms": 1, "idle_ms": 1, "connect_ms": 1, "total_ms": 1}, None, False),
+    ],
+)
+def test_which_timeouts_are_of_the_caller(limits: dict[str, Any], error_type: str | None, hasty: bool) -> None:
+    """A limit below the default one says nothing; one as long, or any other failure, does."""
+    assert CallPlan("sim/a", **limits).is_hasty(error_type) is hasty

@@ -7,6 +7,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities.requests.balancer import LoadBalancer
 from activities.requests.call import ModelCaller
 from activities.requests.deployments import Target
 from modelpilot.providers.deployments import Deployment, ProviderFacts
@@ -102,12 +103,71 @@ async def test_how_long_it_rests(retry_after_s: float | None, rests_s: float) ->
     assert core.health.snapshot(OWNER)[0].next_probe_s == rests_s
 
 
-async def test_an_only_deployment_never_rests() -> None:
-    """One deployment is nothing to be chosen from: the breaker alone decides, as it always did."""
+@pytest.mark.parametrize(
+    ("kind", "retry_after_s", "next_one"),
+    [("rate_limited", None, "sim/a"), ("rate_limited", 30.0, "sim/b"), ("overloaded", 30.0, "sim/b")],
+)
+async def test_an_only_deployment_rests_where_it_is_asked_to(
+    kind: str, retry_after_s: float | None, next_one: str
+) -> None:
+    """One deployment is nothing to be chosen from, but another model is; without a word of the provider it goes on."""
     core = core_of(A)
-    core.providers.will(A, [LIMITED], stream())
+    core.providers.will(A, [failure(kind, retry_after_s=retry_after_s)], stream())
     await core.answer()
-    assert (await core.answer()).attempts[0].deployment == "simulator/a"
+    assert [(await core.answer()).model for _ in range(3)] == [next_one] * 3
+    core.clock.now_s += 30.0
+    assert (await core.answer()).model == "sim/a"
+
+
+@pytest.mark.parametrize(
+    ("later", "began_s"),
+    [("ok", -1.0), ("ok", 1.0), ("shorter", -1.0), ("shorter", 1.0), ("unasked", 1.0), ("other", 1.0)],
+)
+async def test_what_a_provider_asked_for_is_kept(later: str, began_s: float) -> None:
+    """Neither a success, begun before or after, nor a 429 that asks for less, nor another failure makes it shorter."""
+    health, target, clock = Core().health, Target(OWNER, "sim/a", Deployment("simulator", "a")), ManualClock()
+    health.clock = clock
+    balancer = LoadBalancer(Core().cache, health)
+    limited, other = (Attempt(0, "sim/a", "simulator", "error", kind) for kind in ("rate_limited", "server_error"))
+    await balancer.learn(target, limited, clock(), retry_after_s=30.0, refused=None, alone=False)
+    clock.now_s += 2.0
+    attempt = {"ok": Attempt(0, "sim/a", "simulator", "ok"), "other": other}.get(later, limited)
+    asked_s = 3.0 if later == "shorter" else None
+    began = clock() - 2.0 + began_s
+    await balancer.learn(target, attempt, began, retry_after_s=asked_s, refused=None, alone=True)
+    assert health.why_not(target) == "rate limited, next try in 28 s"
+    clock.now_s += 28.0
+    assert health.why_not(target) is None
+
+
+async def test_our_own_guess_ends_with_a_success() -> None:
+    """Nobody asked for the configured rest: a call that began in it and succeeded ends it, one from before does not."""
+    core = core_of()
+    target = Target(OWNER, "sim/a", Deployment("east", "a"))
+    core.health.cool_down(target, None, core.clock())
+    answered = Attempt(0, "sim/a", "east", "ok")
+    core.health.record(target, answered, core.clock() - 1.0)
+    assert core.health.why_not(target) is not None
+    core.health.record(target, answered, core.clock())
+    assert core.health.why_not(target) is None
+
+
+@pytest.mark.parametrize("during_the_wait", [False, True])
+async def test_a_repeat_keeps_to_the_longest_wish(during_the_wait: bool) -> None:
+    """Before or while a request waits for its short Retry-After, another call is asked for half a minute."""
+    core = core_of(A)
+    target = Target(OWNER, "sim/a", Deployment("simulator", "a"))
+
+    async def waited(_: float) -> bool:
+        core.health.cool_down(target, 30.0, core.clock())
+        return True
+
+    core.sleep = waited if during_the_wait else no_waiting
+    core.providers.will(A, [failure("rate_limited", Remedy.RETRY_SAME, retry_after_s=1.0)])
+    if not during_the_wait:
+        core.health.cool_down(target, 30.0, core.clock())
+        core.health.cool_down(Target(OWNER, "sim/b", Deployment("simulator", "b")), 60.0, core.clock())
+    assert len((await core.answer()).attempts) == 1
 
 
 async def test_a_model_is_left_out_when_all_its_deployments_rest() -> None:

@@ -7,6 +7,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.requests.call import ModelCaller
 from activities.requests.deployments import KEY_COOL_DOWN_S, DeploymentHealth, Target
+from modelpilot.management.resources import HealthScope
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.retries import BudgetRules, RetryBudget
@@ -58,6 +59,34 @@ async def test_failures_open_and_a_probe_closes() -> None:
     core.clock.now_s += 5.0
     assert (await core.answer()).model == "sim/a"
     assert core.health.why_not(AT_A) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"),
+    [("timeout_connect", "connect_ms"), ("timeout_first_token", "first_token_ms"), ("timeout_idle", "idle_ms")],
+)
+@pytest.mark.parametrize("hasty", [True, False])
+async def test_a_router_s_short_limits_open_nobody_s_breaker(kind: str, limit: str, hasty: bool) -> None:
+    """However often it gives a call up early; the default limits speak, since they are long enough for anybody."""
+    router_changes = {"timeouts": {limit: 100}} if hasty else {}
+    core = Core(routed(**router_changes))
+    core.providers.will(A, *([failure(kind)] for _ in range(6)))
+    for _ in range(5):
+        await core.answer()
+    (seen,) = core.health.snapshot(OWNER)
+    assert (seen.state, seen.calls, seen.failures) == (("closed", 0, 0) if hasty else ("open", 5, 5))
+
+
+async def test_a_probe_that_was_given_up_early_makes_room_for_another() -> None:
+    """It neither closes the breaker nor lengthens its time."""
+    core = Core(routed(timeouts={"first_token_ms": 100}))
+    break_down(core)
+    core.clock.now_s += 5.0
+    core.providers.will(A, [failure("timeout_first_token")], stream())
+    assert (await core.answer()).status == "failed"
+    assert (core.health.snapshot(OWNER)[0].state, core.health.why_not(AT_A)) == ("half_open", None)
+    assert (await core.answer()).model == "sim/a"
+    assert core.health.snapshot(OWNER)[0].state == "closed"
 
 
 async def test_one_probe_at_a_time() -> None:
@@ -119,6 +148,47 @@ async def test_a_refused_key_is_skipped_until_it_changes(kind: str | None) -> No
     assert core.health.unhealthy_keys(OWNER) == ("simulator",)
     core.cache.drop(kind, OWNER, "simulator")
     assert core.health.why_not(AT_B) is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "well"),
+    [
+        (HealthScope(), {"a", "b"}),
+        (HealthScope(provider="simulator"), {"a", "b"}),
+        (HealthScope(model="sim/a"), {"a"}),
+        (HealthScope("simulator", "sim/b"), {"b"}),
+        (HealthScope("elsewhere"), set()),
+        (HealthScope("simulator", "sim/c"), set()),
+    ],
+)
+@pytest.mark.parametrize("ill", ["broken", "resting", "refused"])
+def test_a_reset_lets_deployments_begin_again(scope: HealthScope, well: set[str], ill: str) -> None:
+    """Breakers, rests and refused models of the scope are forgotten, and nothing of another tenant's."""
+    core = Core()
+    others = Target("bob", "sim/a", Deployment("simulator", "a"))
+    for target in (AT_A, AT_B, others):
+        core.health.record(target, Attempt(0, target.model, target.provider, "error", "rate_limited"), core.clock())
+        if ill == "broken":
+            break_down(core, target)
+        elif ill == "resting":
+            core.health.cool_down(target, 30.0, core.clock())
+        else:
+            core.health.refuse(target, "model", core.clock())
+    assert core.health.reset(OWNER, HealthScope.of(scope.subject)) == len(well)
+    assert {target.deployment.provider_model for target in (AT_A, AT_B) if core.health.why_not(target) is None} == well
+    assert core.health.why_not(others) is not None
+
+
+async def test_a_reset_of_a_model_frees_its_refused_key() -> None:
+    """Whoever asks for the model again asks with that key."""
+    core = Core(routed())
+    core.providers.will(A, [failure("authentication", refused="key")], stream())
+    await core.answer()
+    core.health.reset(OWNER, HealthScope(model="sim/b"))
+    assert core.health.unhealthy_keys(OWNER) == ("simulator",)
+    core.health.reset(OWNER, HealthScope(model="sim/a"))
+    assert core.health.unhealthy_keys(OWNER) == ()
+    assert (await core.answer()).model == "sim/a"
 
 
 async def test_a_refused_key_is_tried_again_after_its_cool_down() -> None:

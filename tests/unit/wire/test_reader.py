@@ -84,14 +84,52 @@ def test_a_whole_answer_may_have_fewer_choices_than_asked_for() -> None:
     assert read(WHOLE, decoder=OpenAIDecoder(3)) == "Hi"
 
 
-def test_pings_and_comments_are_no_progress() -> None:
-    """A provider that only says that it is alive still runs into the idle timeout."""
+KEPT_ALIVE = [
+    pytest.param(b": alive\n\n", id="comment"),
+    pytest.param(b"event: ping\ndata: {}\n\n", id="ping"),
+    pytest.param(part(), id="empty delta"),
+    pytest.param(part(role="assistant", content=""), id="role"),
+    pytest.param(part(reasoning_content=None, tool_calls=[]), id="empty fields"),
+    pytest.param(data({"choices": []}), id="no choices"),
+]
+
+
+@pytest.mark.parametrize("kept_alive", KEPT_ALIVE)
+def test_signs_of_life_are_no_progress(kept_alive: bytes) -> None:
+    """A provider that only says that it is alive still runs into its timeout, before and within the answer."""
     reader = AnswerReader(OpenAIDecoder())
     seen = []
-    for piece in (b": alive\n\n", b"event: ping\ndata: {}\n\n", TEXT, b": alive\n\n"):
+    for piece in (kept_alive, TEXT, kept_alive, kept_alive, TEXT + kept_alive, STOP, kept_alive):
         reader.feed(piece)
         seen.append((reader.begun, reader.progressed))
-    assert seen == [(False, False), (False, False), (True, True), (True, False)]
+    assert [begun for begun, _ in seen] == [False] + [True] * 6
+    assert [progressed for _, progressed in seen] == [False, True, False, False, True, True, False]
+
+
+def anthropic(kind: str, **fields: Any) -> bytes:
+    return f"event: {kind}\n".encode() + data({"type": kind, **fields})
+
+
+CLAUDE = [
+    (anthropic("message_start", message={"id": "m", "model": "c", "usage": {"input_tokens": 1}}), True),
+    (anthropic("content_block_start", index=0, content_block={"type": "thinking", "thinking": ""}), True),
+    (anthropic("ping"), False),
+    (anthropic("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "Well"}), True),
+    (data({"type": "ping"}), False),
+    (anthropic("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": ""}), False),
+    (
+        anthropic("content_block_start", index=1, content_block={"type": "server_tool_use", "id": "s"}),
+        True,
+    ),
+]
+
+
+def test_thoughts_and_searches_are_progress_and_pings_are_not() -> None:
+    """Claude may think aloud or use its own tools for long; its pings alone, with or without a name, are idleness."""
+    reader = AnswerReader(AnthropicDecoder(0))
+    for piece, progressed in CLAUDE:
+        reader.feed(piece)
+        assert reader.progressed is progressed, piece
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", b"data: ", TEXT, b"{", b'data: {"choices": [']))
