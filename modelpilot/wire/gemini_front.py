@@ -334,6 +334,7 @@ def _generation(config: JsonObject) -> JsonObject:
     if {each.upper() for each in modalities} - {"TEXT", "MODALITY_UNSPECIFIED"}:
         raise InvalidRequest.at(f"{place}.responseModalities", "only TEXT can be routed")
     logprobs = config.get("responseLogprobs") or None
+    thinking = camel(config.get("thinkingConfig"))
     return {
         "temperature": number(config, "temperature", place, 0.0, 2.0),
         "top_p": number(config, "topP", place, 0.0, 1.0),
@@ -348,7 +349,8 @@ def _generation(config: JsonObject) -> JsonObject:
         "logprobs": logprobs,
         "top_logprobs": number(config, "logprobs", place, 0, 20, whole=True) if logprobs else None,
         "response_format": _response_format(config, place),
-        "reasoning_effort": _effort(camel(config.get("thinkingConfig")), f"{place}.thinkingConfig"),
+        "reasoning_effort": _effort(thinking, f"{place}.thinkingConfig"),
+        "thinking": _budget(thinking),
     }
 
 
@@ -362,6 +364,12 @@ def _response_format(config: JsonObject, place: str) -> JsonObject | None:
     if schema is not None:
         return {"type": "json_schema", "json_schema": {"name": "response", "schema": schema}}
     return {"type": "json_object"} if mime == "application/json" else None
+
+
+def _budget(config: JsonObject) -> JsonObject | None:
+    """The number itself, beside the effort, for models that take one."""
+    budget = config.get("thinkingBudget")
+    return {"type": "enabled", "budget_tokens": budget} if isinstance(budget, int) and budget > 0 else None
 
 
 def _effort(config: JsonObject, place: str) -> str | None:

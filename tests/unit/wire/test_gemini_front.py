@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from modelpilot.chat.body import ChatBody
 from modelpilot.errors import InvalidRequest
+from modelpilot.providers.fitting import fit
+from modelpilot.providers.manners import manners_of
 from modelpilot.wire.gemini import generate_request
 from modelpilot.wire.gemini_front import chat_request_of, counted
 from modelpilot.wire.gemini_schema import json_schema
@@ -76,6 +78,7 @@ EXPECTED = {
         "json_schema": {"name": "response", "schema": {"type": ["string", "null"]}},
     },
     "reasoning_effort": "medium",
+    "thinking": {"type": "enabled", "budget_tokens": 7_000},
 }
 
 
@@ -218,6 +221,15 @@ def test_which_functions_may_be_called(config: dict[str, Any], names: str, choic
 def test_thinking_is_an_effort(config: dict[str, Any], effort: str | None) -> None:
     """The level, or the nearest budget."""
     assert chat(generationConfig={"thinkingConfig": config}).get("reasoning_effort") == effort
+
+
+@pytest.mark.parametrize(("model", "budget"), [("gemini-2.5-pro", 7_001), ("gemini-2.5-flash", 7_001)])
+def test_a_budget_keeps_its_number(model: str, budget: int) -> None:
+    """On its way to a model that takes one."""
+    made = chat(generationConfig={"thinkingConfig": {"thinkingBudget": budget}})
+    assert (made["reasoning_effort"], made["thinking"]["budget_tokens"]) == ("medium", budget)
+    sent = generate_request(fit(made, "google", manners_of("google", "", model)).body, model)
+    assert sent["generationConfig"]["thinkingConfig"]["thinkingBudget"] == budget
 
 
 def test_json_without_a_schema() -> None:
