@@ -33,6 +33,7 @@ from infra.vectors.hot_history import HotHistory
 from infra.vectors.milvus import MilvusHistory
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.resources import HealthScope
+from modelpilot.requests.records import HistoryScope
 from processes.parts import keep_up, open_leases, open_ledger
 
 
@@ -83,7 +84,7 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     configuration = RouterCache(source, settings.router_cache_seconds, deployments.configuration_changed)
     predictors = PredictorCache(PostgresPredictors(database))
     stack.push_async_callback(predictors.close)
-    await _listen(database, configuration, authenticator, predictors, deployments, stack)
+    await _listen(database, configuration, authenticator, predictors, deployments, history, stack)
     return Adapters(
         keyring=keyring,
         database=database,
@@ -134,6 +135,7 @@ async def _listen(
     authenticator: CachedAuthenticator,
     predictors: PredictorCache,
     deployments: DeploymentHealth,
+    history: HotHistory,
     stack: AsyncExitStack,
 ) -> None:
     drop = cache_dropper(configuration, authenticator)
@@ -141,7 +143,10 @@ async def _listen(
     def heard(kind: str | None, user_id: str = "", subject: str = "") -> None:
         if kind in (None, "predictor"):
             predictors.announced(user_id, subject)
-        if kind == "health":
+        if kind == "history":
+            history.drop(HistoryScope(user_id, subject))
+            predictors.forget(user_id, subject)
+        elif kind == "health":
             deployments.reset(user_id, HealthScope.of(subject))
         elif kind != "predictor":
             drop(kind, user_id, subject)

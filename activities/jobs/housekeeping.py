@@ -12,7 +12,7 @@ from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
 from modelpilot.requests.ports import HistoryWriter
-from modelpilot.requests.records import HistoryPoint
+from modelpilot.requests.records import HistoryPoint, HistoryScope
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +37,23 @@ class Sweeper(Protocol):
 class Outbox(Protocol):
     """History points that wait until the vector store is back."""
 
-    async def replay(self, replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]], limit: int) -> int:
-        """Hand up to `limit` points over and drop them; how many there were. They stay where `replay` raises."""
+    async def replay(
+        self,
+        replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]],
+        forget: Callable[[HistoryScope], Awaitable[None]],
+        limit: int,
+    ) -> int:
+        """Hand up to `limit` points over, and what is to be forgotten, and drop them; how many there were. They stay
+        where one raises."""
         ...
 
 
 class VectorHistory(HistoryWriter, Protocol):
-    """A history that can be made to index what was written."""
+    """A history that can be made to index what was written, and to forget."""
+
+    async def delete_scope(self, scope: HistoryScope) -> None:
+        """Raises DependencyUnavailable."""
+        ...
 
     async def flush(self) -> None:
         """Raises DependencyUnavailable."""
@@ -71,7 +81,7 @@ class MaintenanceActivities:
         """Store waiting history points, at least once each. Raises DependencyUnavailable; then the rest waits on."""
 
         async def replay() -> tuple[int, bool]:
-            replayed = await self._outbox.replay(self._store, limit.rows)
+            replayed = await self._outbox.replay(self._store, self._history.delete_scope, limit.rows)
             return replayed, replayed == limit.rows
 
         return await _in_batches(replay, limit)
@@ -80,7 +90,7 @@ class MaintenanceActivities:
         """Take what was learnt from the outbox to the vector store until canceled: no request waits for that."""
         while True:
             try:
-                while await self._outbox.replay(self._store, rows) == rows:
+                while await self._outbox.replay(self._store, self._history.delete_scope, rows) == rows:
                     pass
             except DependencyUnavailable as error:
                 log.warning("outbox_waits", error=error.message)

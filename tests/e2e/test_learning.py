@@ -168,6 +168,38 @@ async def test_a_replay_says_what_would_have_been(client: aiohttp.ClientSession,
     assert sum(row["proposedShare"] for row in found["models"]) == pytest.approx(1.0)
 
 
+async def test_what_was_learnt_goes_with_the_router(world: World, client: aiohttp.ClientSession) -> None:
+    """Points, copies in memory and predictors: one that is made anew under the name knows nothing."""
+    scope = HistoryScope("admin", "forgets")
+    embedder = WordLlamaEmbedder()
+    history = MilvusHistory(world.milvus_uri, embedder=embedder.name, dimension=embedder.dimension)
+
+    async def counted(points: int) -> None:
+        async def has() -> bool:
+            return await history.count(scope) == points
+
+        await eventually(has, f"the vector store does not have {points} points")
+
+    async def neighbours() -> int:
+        async with client.post("/router/forgets/explain", json=body("poem", 3)) as answer:
+            return len((await answer.json())["decision"]["neighbours"])
+
+    async def none_left() -> bool:
+        return await neighbours() == 0
+
+    await put_router(client, "forgets", [ALPHA])
+    for number in range(4):
+        assert (await ask(client, "forgets", body("poem", number)))[0] == 200
+    await counted(4)
+    assert await neighbours() > 0
+    async with client.delete("/api/routers/forgets") as answer:
+        assert answer.status == 204
+    await counted(0)
+    await put_router(client, "forgets", [ALPHA])
+    await eventually(none_left, "the new router has the old one's neighbours")
+    await history.close()
+
+
 async def test_the_command_line_shows_the_same(world: World, gateway: Gateway, taught: None) -> None:
     """`modelpilot routers refit | predictor | replay` against the running gateway."""
 

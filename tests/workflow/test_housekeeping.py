@@ -46,7 +46,12 @@ class FakeStores:
         self.expired -= gone
         return Deleted(gone)
 
-    async def replay(self, replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]], limit: int) -> int:
+    async def replay(
+        self,
+        replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]],
+        forget: Callable[[HistoryScope], Awaitable[None]],
+        limit: int,
+    ) -> int:
         batch = self.waiting[:limit]
         await replay(batch)
         del self.waiting[:limit]
@@ -61,6 +66,9 @@ class FakeStores:
         if point.request_id == self.refused:
             raise InvalidRequest("a history point must have finite numbers only")
         self.stored.append(point.request_id)
+
+    async def delete_scope(self, scope: HistoryScope) -> None:
+        self.stored.clear()
 
     async def flush(self) -> None:
         if self.away:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from infra.db.engine import Database
+from infra.db.engine import Connection, Database
 from infra.db.requests.rows import point_from_row
-from modelpilot.requests.records import HistoryPoint
+from infra.db.routing.notifications import CHANNEL
+from modelpilot.requests.records import HistoryPoint, HistoryScope
 
 # One day after its last heartbeat nobody can mistake an instance for a living one, whatever the clocks did.
 _DEAD_INSTANCE_HOURS = 24.0
@@ -80,29 +81,58 @@ class Housekeeping:
 
 
 Replay = Callable[[Sequence[HistoryPoint]], Awaitable[None]]
+Forget = Callable[[HistoryScope], Awaitable[None]]
 
 _REPLAY_LIMIT_S = 60.0
 # Several maintenance workers may replay at once: each takes rows that no other holds.
-_TAKE = "SELECT id, point, embedding FROM outbox ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+_TAKE = "SELECT id, user_id, point, embedding FROM outbox ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
 _DROP = "DELETE FROM outbox WHERE id = ANY(%s)"
 
 
+# Points that wait are not worth storing any more; one that a worker is just storing is waited for.
+_FORGET = (
+    "DELETE FROM outbox WHERE user_id = %(user_id)s AND point -> 'scope' ->> 'router_id' = %(router_id)s",
+    """INSERT INTO outbox (user_id, point, embedding)
+    VALUES (%(user_id)s, jsonb_build_object('forget', %(router_id)s::text), '')""",
+)
+_TELL = "SELECT pg_notify(%s, %s)"
+
+
+async def forget_history(connection: Connection, user_id: str, router_id: str) -> None:
+    """Have the vectors of a router deleted, within the transaction that deletes the router: nobody who makes one of
+    the same name inherits them."""
+    for statement in _FORGET:
+        await connection.execute(statement, {"user_id": user_id, "router_id": router_id})
+
+
 class Outbox:
-    """History points that wait for the vector store; they go in the order in which they came."""
+    """History points that wait for the vector store, and routers whose points are to go from it; in the order in which
+    they came."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def replay(self, replay: Replay, limit: int = 500) -> int:
-        """Hand up to `limit` points to `replay` and delete them once it returns; how many there were.
+    async def replay(self, replay: Replay, forget: Forget, limit: int = 500) -> int:
+        """Hand up to `limit` points to `replay`, and scopes to `forget`, and delete them once these return; how many
+        there were. Gateways hear of what was forgotten.
 
-        They stay where `replay` raises. A crash in between repeats them: at least once. Raises DependencyUnavailable.
+        They stay where one raises. A crash in between repeats them: at least once. Raises DependencyUnavailable.
         """
         async with self._database.transaction(_REPLAY_LIMIT_S) as connection:
             cursor = await connection.execute(_TAKE, (limit,))
             rows = await cursor.fetchall()
+            points: list[HistoryPoint] = []
+            for row in rows:
+                if "forget" not in row["point"]:
+                    points.append(point_from_row(row))
+                    continue
+                scope = HistoryScope(row["user_id"], row["point"]["forget"])
+                await replay(points)
+                points = []
+                await forget(scope)
+                await connection.execute(_TELL, (CHANNEL, f"history:{scope.user_id}:{scope.router_id}"))
             if rows:
-                await replay([point_from_row(row) for row in rows])
+                await replay(points)
                 await connection.execute(_DROP, ([row["id"] for row in rows],))
         return len(rows)
 

@@ -17,7 +17,8 @@ _LOG = logging.getLogger(__name__)
 
 
 class ConfigurationCallback(Protocol):
-    """Called for each change with its kind (router, model, provider, api_key, user, predictor, health), owner and id.
+    """Called for each change with its kind (router, model, provider, api_key, user, predictor, history, health), owner
+    and id.
 
     Owner "" and id "*" mean the shared catalogue, hence everybody. Kind None: changes may have been missed, so whatever
     is cached must go.
