@@ -113,7 +113,8 @@ def test_an_interrupt_ends_a_command_that_waits(arguments: list[str], tmp_path: 
             "DATA_DIR": str(tmp_path / "data"),
         }
         env = python_environment() | {f"MODELPILOT_{name}": value for name, value in services.items()}
-        argv = [sys.executable, "-m", "cli", *arguments]
+        # A shell starts what it puts into the background with the interrupt ignored, and so all that is below it.
+        argv = ["env", "--default-signal=INT", sys.executable, "-m", "cli", *arguments]
         pipe = subprocess.PIPE
         with (
             subprocess.Popen(argv, env=env, stdout=pipe, stderr=pipe, text=True) as process,

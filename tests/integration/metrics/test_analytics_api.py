@@ -220,7 +220,7 @@ async def spent(site: Site) -> None:
         ({"userId": "ann"}, 2, 0.75),
         ({"userId": ""}, 2, 2.125),
         ({"keyId": "k2"}, 1, 0.5),
-        ({"sessionId": "ann"}, 1, 0.25),
+        ({"sessionId": "of-ann"}, 1, 0.25),
         ({"purpose": "embedding"}, 0, 0.125),
         ({"purpose": "request"}, 4, 2.75),
         ({"routerId": "support", "tag.team": "red", "purpose": "request"}, 1, 0.25),
