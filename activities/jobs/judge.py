@@ -11,6 +11,7 @@ from temporalio import activity
 
 from activities.jobs.heartbeats import heartbeats
 from activities.requests.call import CallContext, ModelCaller
+from activities.requests.recording import paid_record
 from modelpilot import names
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
@@ -31,7 +32,7 @@ from modelpilot.learning.judge import (
 from modelpilot.learning.rescoring import JudgeReport, RescoreInput, RescoreJobs, SliceInput
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.pricing import call_cost_usd
-from modelpilot.requests.outcome import Outcome, Usage
+from modelpilot.requests.outcome import Usage
 from modelpilot.requests.ports import ConfigurationSource, Ledger
 from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan
@@ -103,30 +104,10 @@ class Judge:
         outcome = await self._caller.first_phase(context)
         verdict = read_verdict(outcome.answer) if outcome.answer is not None else None
         error_type = outcome.error_code or ("unreadable_verdict" if verdict is None else None)
-        return JudgeOutcome(verdict, outcome.cost_usd, error_type), _row(task.user_id, outcome, began)
-
-
-def _row(user_id: str, outcome: Outcome, began: float) -> RequestRecord:
-    """What the call cost, among everything else that did. Its question and answer are no one's to read there."""
-    return RequestRecord(
-        # One for each call: one that a crash made us repeat was paid twice.
-        key=RequestKey(user_id, f"judge_{secrets.token_hex(16)}"),
-        router_id=None,
-        api_key_id=None,
-        config_version=0,
-        created_at=began,
-        completed_at=time.time(),
-        outcome=replace(outcome, answer=None, quality=None),
-        overhead_ms=0.0,
-        request_type="judge",
-        stream=False,
-        decision={},
-        propensity=1.0,
-        explored=False,
-        fallback_used=False,
-        prompt_hash="",
-        purpose="judge",
-    )
+        # A row for each call: one that a crash made us repeat was paid twice. What was said is no one's to read there.
+        key = RequestKey(task.user_id, f"judge_{secrets.token_hex(16)}")
+        paid = replace(outcome, answer=None, quality=None)
+        return JudgeOutcome(verdict, outcome.cost_usd, error_type), paid_record(key, "judge", paid, began)
 
 
 async def open_judge(caller: ModelCaller, configuration: ConfigurationSource, user_id: str, model: str) -> Judge | None:

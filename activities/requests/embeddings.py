@@ -10,7 +10,7 @@ from activities.requests.balancer import LoadBalancer, speaks_of_deployment
 from activities.requests.deployments import DeploymentHealth, Target
 from activities.requests.failures import failed_outcome
 from activities.requests.flight import BackgroundTasks
-from activities.requests.recording import Mac, prompt_hash
+from activities.requests.recording import Mac, paid_record, prompt_hash
 from modelpilot.chat.text import CHARACTERS_PER_TOKEN
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, Overloaded
 from modelpilot.providers.catalogue import ModelSpec
@@ -118,26 +118,19 @@ class EmbeddingCaller:
 
     def _record(self, snapshot: RouterSnapshot, spec: ModelSpec, asked: EmbeddingRequest, made: _Made) -> RequestRecord:
         outcome = _outcome(spec, made)
-        elapsed_ms, now = (time.monotonic() - asked.received_at) * 1_000.0, time.time()
-        return RequestRecord(
-            key=asked.key,
+        elapsed_ms = (time.monotonic() - asked.received_at) * 1_000.0
+        return paid_record(
+            asked.key,
+            "embedding",
+            outcome,
+            time.time() - elapsed_ms / 1_000.0,
+            overhead_ms=max(elapsed_ms - outcome.latency_ms, 0.0),
             router_id=asked.router_id,
             api_key_id=asked.api_key_id,
             config_version=snapshot.version,
-            created_at=now - elapsed_ms / 1_000.0,
-            completed_at=now,
-            outcome=outcome,
-            overhead_ms=max(elapsed_ms - outcome.latency_ms, 0.0),
-            request_type="embedding",
-            stream=False,
-            decision={},
-            propensity=1.0,
-            explored=False,
-            fallback_used=False,
             prompt_hash=prompt_hash(self._mac, asked.key.user_id, asked.router_id, asked.text),
             tags=dict(asked.tags),
             end_user=asked.end_user,
-            purpose="embedding",
         )
 
     async def _commit(self, record: RequestRecord) -> None:

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.chat.text import normalized_prompt
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.providers.pricing import carbon_g
 from modelpilot.requests.outcome import Attempt, Outcome
-from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestRecord, Vector
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Purpose, RequestKey, RequestRecord, Vector
 from modelpilot.requests.route_request import RouteRequestInput
 
 # Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
@@ -54,6 +55,33 @@ def build_record(
         end_user=request.end_user,
         carbon_g=carbon_g(outcome.attempts, request.plan.specs),
         stored_body=profile.body if request.store_prompts else None,
+    )
+
+
+def paid_record(
+    key: RequestKey, purpose: Purpose, outcome: Outcome, created_at: float, *, overhead_ms: float = 0.0, **more: Any
+) -> RequestRecord:
+    """The row of what was paid for and is no routed request: nothing was decided. `more` are further fields of it."""
+    plain: dict[str, Any] = {
+        "router_id": None,
+        "api_key_id": None,
+        "config_version": 0,
+        "request_type": purpose,
+        "stream": False,
+        "decision": {},
+        "propensity": 1.0,
+        "explored": False,
+        "fallback_used": False,
+        "prompt_hash": "",
+    }
+    return RequestRecord(
+        key=key,
+        created_at=created_at,
+        completed_at=time.time(),
+        outcome=outcome,
+        overhead_ms=overhead_ms,
+        purpose=purpose,
+        **{**plain, **more},
     )
 
 

@@ -21,7 +21,7 @@ from modelpilot.errors import ModelPilotError, NotFound
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestKey, RequestRecord
 from modelpilot.wire.chunks import Chunk, as_chunks
-from modelpilot.wire.identity import CHAT, Renamed
+from modelpilot.wire.identity import CHAT, Renamed, names
 from modelpilot.wire.jsonb import dump
 
 SUBMISSIONS: web.AppKey[Submissions] = web.AppKey("submissions", Submissions)
@@ -298,7 +298,7 @@ class Format:
 
     whole: Callable[[dict[str, Any]], dict[str, Any]]
     stream: StreamMaker
-    names: Callable[[str, str], dict[str, Any]] = lambda request_id, model: {"id": CHAT + request_id, "model": model}
+    names: Callable[[str, str], dict[str, Any]] = lambda request_id, model: names(CHAT, request_id, model)
     headers: Callable[[str], Headers] = lambda request_id: {}
     begun: Callable[[RequestKey], Awaitable[None]] | None = None
     described: Callable[[dict[str, Any]], dict[str, Any]] = lambda described: described
@@ -337,8 +337,8 @@ async def _whole(request: web.Request, submission: Submission, form: Format) -> 
     outcome = record.outcome
     described = form.described(modelpilot_object(record, outcome, explain=_wants_explanation(request)))
     headers = {**answer_headers(record, outcome), **form.headers(record.key.request_id)}
-    names = form.names(record.key.request_id, outcome.model)
-    body = {**with_cost(form.whole(completion), described), **names, "modelpilot": described}
+    own = form.names(record.key.request_id, outcome.model)
+    body = {**with_cost(form.whole(completion), described), **own, "modelpilot": described}
     return json_response(body, headers=headers)
 
 

@@ -7,7 +7,7 @@ from activities.requests.failures import attempt_summary
 from modelpilot.providers.pricing import merged, total_usd
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
-from modelpilot.wire.identity import CHAT, renamed
+from modelpilot.wire.identity import CHAT, names
 
 Headers = dict[str, str]
 
@@ -87,7 +87,7 @@ def request_view(record: RequestRecord) -> dict[str, Any]:
         "userId": record.end_user,
         "sessionId": record.session_id,
         "purpose": record.purpose,
-        "answer": outcome.answer and renamed(outcome.answer, CHAT + record.key.request_id, outcome.model),
+        "answer": outcome.answer and {**outcome.answer, **names(CHAT, record.key.request_id, outcome.model)},
     }
     if outcome.status != "completed":
         view["error"] = {"code": outcome.error_code, "message": outcome.error_message}

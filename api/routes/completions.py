@@ -30,7 +30,7 @@ from modelpilot.wire.completions_front import (
     merged,
     prompts_of,
 )
-from modelpilot.wire.identity import TEXT
+from modelpilot.wire.identity import TEXT, names
 from modelpilot.wire.jsonb import as_object
 
 
@@ -59,7 +59,9 @@ async def _create(request: web.Request) -> web.StreamResponse:
         return await _answer_all(request, received, echoes)
     include_usage = bool(as_object(body.get("stream_options")).get("include_usage"))
     stream = partial(TextStream, chunks=TextChunks(echoes[0]), include_usage=include_usage)
-    return await answer(request, received[0], Format(partial(completion_of, echo=echoes[0]), stream, _names))
+    return await answer(
+        request, received[0], Format(partial(completion_of, echo=echoes[0]), stream, partial(names, TEXT))
+    )
 
 
 def _translated(raw: bytes) -> tuple[dict[str, Any], list[tuple[str, Translated]]]:
@@ -89,13 +91,9 @@ async def _answer_all(
     ]
     headers = answer_headers(records[0], records[0].outcome)
     described = _described(records)
-    names = _names(records[0].key.request_id, records[0].outcome.model)
-    answer = {**with_cost(merged(texts), described), **names, "modelpilot": described}
-    return json_response(answer, headers=headers)
-
-
-def _names(request_id: str, model: str) -> dict[str, Any]:
-    return {"id": TEXT + request_id, "model": model}
+    own = names(TEXT, records[0].key.request_id, records[0].outcome.model)
+    body = {**with_cost(merged(texts), described), **own, "modelpilot": described}
+    return json_response(body, headers=headers)
 
 
 def _named(received: ReceivedRequest, number: int) -> ReceivedRequest:

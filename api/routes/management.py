@@ -86,7 +86,8 @@ async def check_router(routers: RouterRepository, models: ModelRepository, owner
         except NotFound as error:
             raise InvalidRequest.at(field, f"there is no model '{model}'; see /api/models") from error
         known.add(model)
-    await _check_aliases(routers, models, owner, Target("router", router.id), router.aliases)
+    if router.aliases:
+        await _check_aliases(routers, models, owner, Target("router", router.id), router.aliases)
 
 
 async def _check_router(services: Services, owner: str, router: Router) -> None:

@@ -24,7 +24,7 @@ from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.anthropic_front import CountTokensBody, MessagesBody, chat_request_of, wants_thinking
 from modelpilot.wire.anthropic_front_answer import PING, MessageEncoder, message_of
 from modelpilot.wire.chunks import Chunk
-from modelpilot.wire.identity import MESSAGE
+from modelpilot.wire.identity import MESSAGE, names
 
 # Anthropic's own words, by status; the SDKs choose their exception by the status alone.
 _ERROR_TYPES = {
@@ -112,10 +112,6 @@ def _translated(
     return body, Translated.of(chat_request_of({**defaults, **body}, betas))
 
 
-def _names(request_id: str, model: str) -> dict[str, Any]:
-    return {"id": MESSAGE + request_id, "model": model}
-
-
 def _format(body: dict[str, Any]) -> Format:
     shown: dict[str, Any] = {
         "with_thinking": wants_thinking(body),
@@ -124,7 +120,7 @@ def _format(body: dict[str, Any]) -> Format:
     return Format(
         whole=partial(message_of, **shown),
         stream=partial(MessagesStream, encoder=MessageEncoder(**shown)),
-        names=_names,
+        names=partial(names, MESSAGE),
         headers=lambda request_id: {"request-id": request_id},  # the name by which Anthropic's SDKs read it
     )
 
@@ -147,7 +143,7 @@ class MessagesStream(AnswerStream):
     def _renamed(self, event: dict[str, Any]) -> dict[str, Any]:
         if event["type"] != "message_start":
             return event
-        return {**event, "message": {**event["message"], **_names(self.request_id, self.model)}}
+        return {**event, "message": {**event["message"], **names(MESSAGE, self.request_id, self.model)}}
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """`message_delta` with our object, and `message_stop`."""

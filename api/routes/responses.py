@@ -29,7 +29,7 @@ from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound, O
 from modelpilot.requests.ports import ReasoningSeal, ResponseStore
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
 from modelpilot.wire.chunks import Chunk
-from modelpilot.wire.identity import RESPONSE, request_id_of
+from modelpilot.wire.identity import RESPONSE, names, request_id_of
 from modelpilot.wire.jsonb import JsonObject
 from modelpilot.wire.responses_chain import (
     KeptResponse,
@@ -126,7 +126,9 @@ async def _create(request: web.Request) -> web.StreamResponse:
     received = await translated.request.received(request, received_at)
     seal = partial(request.app[REASONING].seal, received.principal.user_id)
     exchange = Exchange(request.app[RESPONSES], seal, translated.kept, translated.tools)
-    form = Format(exchange.whole, exchange.stream, _names, begun=exchange.begun, described=exchange.described)
+    form = Format(
+        exchange.whole, exchange.stream, partial(names, RESPONSE), begun=exchange.begun, described=exchange.described
+    )
     return await answer(request, received, form)
 
 
@@ -234,31 +236,30 @@ class ResponsesStream(AnswerStream):
 
     def encode(self, chunks: list[Chunk]) -> bytes:
         """Every event of the chunks."""
-        return b"".join(_named(map(self._renamed, self.encoder.take(chunk.data))) for chunk in chunks)
+        return b"".join(self._owned(self.encoder.take(chunk.data)) for chunk in chunks)
 
-    def _renamed(self, event: JsonObject) -> JsonObject:
-        response = event.get("response")
-        return {**event, "response": {**response, **_names(self.request_id, self.model)}} if response else event
+    def _owned(self, events: Iterable[JsonObject], described: JsonObject | None = None) -> bytes:
+        """The events with our names in their responses, and what these cost where that is `described`."""
+
+        def owned(event: JsonObject) -> JsonObject:
+            response = event.get("response")
+            if not response:
+                return event
+            priced = response if described is None else with_cost(response, described)
+            return {**event, "response": {**priced, **names(RESPONSE, self.request_id, self.model)}}
+
+        return _named(map(owned, events))
 
     def ending(self, record: RequestRecord, described: dict[str, Any]) -> bytes:
         """What ends the items, and the whole Response with our object."""
         described = self.described(described)
         events = self.encoder.end(int(time.time()), modelpilot=described)
-        return _named(self._renamed(_with_cost(each, described)) for each in events) + _DONE
+        return self._owned(events, described) + _DONE
 
     def failing(self, view: ErrorView, described: dict[str, Any]) -> bytes:
         """An `error` event and `response.failed`."""
         error = {"type": view.type, "code": view.code, "message": view.message, "param": view.param}
-        return _named(map(self._renamed, self.encoder.fail(error, _failure_code(view.status), modelpilot=described)))
-
-
-def _names(request_id: str, model: str) -> JsonObject:
-    return {"id": RESPONSE + request_id, "model": model}
-
-
-def _with_cost(event: JsonObject, described: JsonObject) -> JsonObject:
-    response = event.get("response")
-    return {**event, "response": with_cost(response, described)} if isinstance(response, dict) else event
+        return self._owned(self.encoder.fail(error, _failure_code(view.status), modelpilot=described))
 
 
 def _named(events: Iterable[JsonObject]) -> bytes:
@@ -293,8 +294,8 @@ def _shown(asked: Asked, record: RequestRecord) -> JsonObject:
         return response_object(asked, "failed", [], error=error, **described)
     if outcome.answer is None:
         raise _unknown(asked.request_id)
-    names = _names(record.key.request_id, outcome.model)
-    return {**with_cost(response_of(asked, outcome.answer, record.completed_at), own), **names, **described}
+    known = names(RESPONSE, record.key.request_id, outcome.model)
+    return {**with_cost(response_of(asked, outcome.answer, record.completed_at), own), **known, **described}
 
 
 async def _kept(request: web.Request) -> tuple[RequestKey, KeptResponse]:

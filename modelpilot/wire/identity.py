@@ -19,6 +19,11 @@ def request_id_of(answer_id: str) -> str | None:
     return None if prefix is None else answer_id.removeprefix(prefix)
 
 
+def names(prefix: str, request_id: str, model: str) -> JsonObject:
+    """The fields by which an answer is known, in the formats whose ids begin with a prefix."""
+    return {"id": prefix + request_id, "model": model}
+
+
 class Renamed:
     """The chunks of one stream in OpenAI's format under our own id and model.
 
@@ -70,8 +75,3 @@ def _object(head: bytes) -> JsonObject:
         return parse_object(head.rstrip().removesuffix(b",") + b"}")
     except ValueError:
         return {}
-
-
-def renamed(completion: JsonObject, answer_id: str, model: str) -> JsonObject:
-    """The whole answer likewise."""
-    return {**completion, "id": answer_id, "model": model}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from infra.db.engine import Connection, Database
-from infra.db.metrics.measures import ADDED, BASELINE_COLUMNS, PERCENTILES, TOTALS, baselines_over_requests
+from infra.db.metrics.measures import ADDED, BASELINE_COLUMNS, PERCENTILES, REQUEST, TOTALS, baselines_over_requests
 from modelpilot.metrics.aggregation import PlanReport
 
 # Rows carry the time at which they were written, but become visible when their transaction commits. Looking back to
@@ -90,8 +90,8 @@ _OF_HOUR = "created_at >= %(hour)s AND created_at < %(hour)s + interval '1 hour'
 _COLUMNS: Mapping[str, str] = {
     **ADDED,
     **PERCENTILES,
-    "success_rate": "coalesce(avg(success::int) FILTER (WHERE purpose = 'request'), 0)",
-    "avg_latency_ms": "coalesce(avg(latency_ms) FILTER (WHERE purpose = 'request'), 0)",
+    "success_rate": f"coalesce(avg(success::int) FILTER (WHERE {REQUEST}), 0)",
+    "avg_latency_ms": f"coalesce(avg(latency_ms) FILTER (WHERE {REQUEST}), 0)",
     "avg_cost_usd": "avg(cost_usd)",
     "avg_quality": "avg(quality)",
 }

@@ -1,6 +1,7 @@
 """What the analytics API reads: `modelpilot.metrics.ports.MetricsReader` on Postgres."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ from psycopg.rows import DictRow
 
 from infra.db.engine import Connection, Database
 from infra.db.management.paging import decode_cursor, decode_moment_cursor, encode_cursor, make_page, moment_cursor
-from infra.db.metrics.hour_parts import HOURS_KNOWN, only_raw, split
+from infra.db.metrics.hour_parts import HOURS_KNOWN, Parts, only_raw, split
 from infra.db.metrics.measures import (
     ADDED,
     DIMENSION_SQL,
@@ -75,35 +76,41 @@ class PostgresMetrics:
     async def totals(self, scope: AnalyticsScope, wanted: RequestFilter) -> Totals:
         """From hourly rows where whole hours are up to date, from single requests otherwise: a million requests are
         some hundred hourly rows. All as of one moment."""
-        start, end = moments(scope)
         selected = select(scope, wanted)
-        async with self._database.transaction(_READ_S) as connection:
-            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            (known,) = await _rows(connection, HOURS_KNOWN, {"start": start, "end": end})
-            parts = split(start, end, known) if is_in_hours(wanted) else only_raw(start, end)
+        async with self._one_moment() as connection:
+            parts, through = await _parts(connection, scope, in_hours=is_in_hours(wanted))
             given = {**selected.parameters, **parts.parameters}
             sums = await _rows(connection, over_both(sums_of(_SUMS), {}, selected, parts), given)
             baselines = await _rows(connection, baselines_over_both(selected, parts), given)
-        through = split(start, end, known).through
         return Totals(add_up(sums, _SUMS, lambda _: "")[""], by_baseline(baselines), parts.hours, through)
 
     async def groups(
         self, scope: AnalyticsScope, wanted: RequestFilter, group: Group, most: int
     ) -> list[tuple[str, Mapping[str, float]]]:
         """As `totals`, by a dimension; what the hourly rows do not have is read from single requests."""
-        start, end = moments(scope)
         selected, key = select(scope, wanted), DIMENSION_SQL[group.dimension]
-        async with self._database.transaction(_READ_S) as connection:
-            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            (known,) = await _rows(connection, HOURS_KNOWN, {"start": start, "end": end})
-            in_hours = is_in_hours(wanted) and key.hours != "NULL"
-            parts = split(start, end, known) if in_hours else only_raw(start, end)
+        async with self._one_moment() as connection:
+            parts, _ = await _parts(connection, scope, in_hours=is_in_hours(wanted) and key.hours != "NULL")
             given = {**selected.parameters, **parts.parameters, "group_tag": group.tag}
-            query = over_both(sums_of(_SUMS), {"grouped": key}, selected, parts)
-            rows = await _rows(connection, query, given)
+            rows = await _rows(connection, over_both(sums_of(_SUMS), {"grouped": key}, selected, parts), given)
         found = add_up(rows, _SUMS, lambda row: str(row["grouped"]))
         dearest = sorted(found.items(), key=lambda each: (-each[1]["total_cost_usd"], -each[1]["requests"], each[0]))
         return list(dearest[:most])
+
+    @asynccontextmanager
+    async def _one_moment(self) -> AsyncIterator[Connection]:
+        """A connection on which everything is read as of one moment."""
+        async with self._database.transaction(_READ_S) as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield connection
+
+
+async def _parts(connection: Connection, scope: AnalyticsScope, *, in_hours: bool) -> tuple[Parts, datetime | None]:
+    """The parts of the range, and how far the aggregation has come; all from single requests unless `in_hours`."""
+    start, end = moments(scope)
+    (known,) = await _rows(connection, HOURS_KNOWN, {"start": start, "end": end})
+    parts = split(start, end, known)
+    return parts if in_hours else only_raw(start, end), parts.through
 
 
 async def _rows(connection: Connection, query: str, given: Mapping[str, Any]) -> list[DictRow]:

@@ -20,8 +20,8 @@ from modelpilot.wire.jsonb import dump
 Key = TypeVar("Key")
 
 # Costs count whatever they were paid for; numbers and rates are about requests.
-_REQUEST = "purpose = 'request'"
-_COMPLETED = f"status = 'completed' AND {_REQUEST}"
+REQUEST = "purpose = 'request'"
+_COMPLETED = f"status = 'completed' AND {REQUEST}"
 _HOURLY_COMPLETED = "(requests - failed_count - canceled_count)"
 
 
@@ -33,20 +33,20 @@ def _sum_of_tokens(name: str) -> str:
 # Columns of the hourly rows that can be added up, over the requests of a group. An unknown cost is counted where an
 # answer was delivered: a request that failed before any call has none.
 ADDED: Mapping[str, str] = {
-    "requests": f"count(*) FILTER (WHERE {_REQUEST})",
-    "success_count": f"count(*) FILTER (WHERE success AND {_REQUEST})",
-    "total_latency_ms": f"coalesce(sum(latency_ms) FILTER (WHERE {_REQUEST}), 0)",
+    "requests": f"count(*) FILTER (WHERE {REQUEST})",
+    "success_count": f"count(*) FILTER (WHERE success AND {REQUEST})",
+    "total_latency_ms": f"coalesce(sum(latency_ms) FILTER (WHERE {REQUEST}), 0)",
     "total_cost_usd": "coalesce(sum(cost_usd), 0)",
     "input_tokens": _sum_of_tokens("input_tokens"),
     "output_tokens": _sum_of_tokens("output_tokens"),
     "cached_tokens": _sum_of_tokens("cached_tokens"),
     "reasoning_tokens": _sum_of_tokens("reasoning_tokens"),
-    "failed_count": f"count(*) FILTER (WHERE status = 'failed' AND {_REQUEST})",
-    "canceled_count": f"count(*) FILTER (WHERE status = 'canceled' AND {_REQUEST})",
-    "fallback_count": f"count(*) FILTER (WHERE fallback_used AND {_REQUEST})",
-    "degraded_count": f"count(*) FILTER (WHERE cardinality(degraded) > 0 AND {_REQUEST})",
-    "explored_count": f"count(*) FILTER (WHERE explored AND {_REQUEST})",
-    "attempt_count": f"coalesce(sum(attempts) FILTER (WHERE {_REQUEST}), 0)",
+    "failed_count": f"count(*) FILTER (WHERE status = 'failed' AND {REQUEST})",
+    "canceled_count": f"count(*) FILTER (WHERE status = 'canceled' AND {REQUEST})",
+    "fallback_count": f"count(*) FILTER (WHERE fallback_used AND {REQUEST})",
+    "degraded_count": f"count(*) FILTER (WHERE cardinality(degraded) > 0 AND {REQUEST})",
+    "explored_count": f"count(*) FILTER (WHERE explored AND {REQUEST})",
+    "attempt_count": f"coalesce(sum(attempts) FILTER (WHERE {REQUEST}), 0)",
     "known_cost_count": "count(cost_usd)",
     "unknown_cost_count": "count(*) FILTER (WHERE cost_usd IS NULL AND status = 'completed')",
     "total_carbon_g": "coalesce(sum(carbon_g), 0)",
@@ -150,14 +150,14 @@ GROUPS: Mapping[GroupBy, Expression] = {
 }
 # What the API groups by, `%(group_tag)s` being a tag's name; NULL: the hourly rows do not have it.
 DIMENSION_SQL: Mapping[str, Expression] = {
-    "model": Expression("model", "model"),
-    "provider": Expression("provider", "provider"),
-    "routerId": Expression("coalesce(router_id, '')", "router_id"),
+    "model": GROUPS["model"],
+    "provider": GROUPS["provider"],
+    "routerId": GROUPS["router"],
+    "requestType": GROUPS["type"],
     "userId": Expression("coalesce(end_user, '')", "NULL"),
     "keyId": Expression("coalesce(api_key_id, '')", "NULL"),
     "sessionId": Expression("coalesce(session_id, '')", "NULL"),
     "purpose": Expression("purpose", "NULL"),
-    "requestType": Expression("request_type", "NULL"),
     "tag": Expression("coalesce(tags ->> %(group_tag)s, '')", "NULL"),
 }
 # %(bucket_s)s seconds. Weeks begin on Monday; every other width divides a day.
