@@ -27,8 +27,8 @@ from modelpilot.providers.deployments import Deployment, ProviderFacts, deployme
 from modelpilot.providers.fitting import dishonours
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import service_of
-from modelpilot.providers.metering import Expected, believable
-from modelpilot.providers.pricing import CHARGED, bill_of, sum_of
+from modelpilot.providers.metering import NO_CHARGE, Expected, believable, charge
+from modelpilot.providers.pricing import bill_of
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.providers.retries import RetryBudget
 from modelpilot.requests.outcome import Attempt, BillLine, Outcome, ProviderError, Remedy, Usage
@@ -37,7 +37,7 @@ from modelpilot.requests.records import RequestKey, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import Chunk
-from modelpilot.wire.usage import charged_usd, has_total_only
+from modelpilot.wire.usage import has_total_only
 
 log = structlog.get_logger(__name__)
 
@@ -150,9 +150,7 @@ class CallState:
         usage, estimated = counted
         # Providers bill what they generated: a call that produced nothing costs nothing.
         billed = status == "ok" or usage.output_tokens > 0
-        lines = self._bill(usage) if billed else ()
-        charged = charged_usd(self._assembler.reported) if billed else None
-        own_usd = sum_of(lines)
+        charged = charge(self._bill(usage), self._assembler.reported, estimated) if billed else NO_CHARGE
         return Attempt(
             seq=self.seq,
             model=self.spec.id,
@@ -163,13 +161,10 @@ class CallState:
             message=error.message if error else None,
             latency_ms=self._elapsed_ms(),
             ttft_ms=self._ttft_ms,
-            cost_usd=own_usd if charged is None else charged,
             usage=usage,
             started_at=self._started_at,
             deployment=self.deployment.label,
-            bill=lines if charged is None else (BillLine(CHARGED, 1, charged),),
-            list_cost_usd=None if charged is None else own_usd,
-            estimated=estimated if charged is None else None,
+            **charged._asdict(),
         )
 
     def _bill(self, usage: Usage) -> tuple[BillLine, ...]:

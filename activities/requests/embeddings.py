@@ -17,17 +17,18 @@ from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import Manners
-from modelpilot.providers.metering import Expected, believable
-from modelpilot.providers.pricing import CHARGED, bill_of, sum_of
-from modelpilot.requests.outcome import Attempt, BillLine, Outcome, ProviderError, Usage
+from modelpilot.providers.metering import NO_CHARGE, Charge, Expected, believable, charge
+from modelpilot.providers.pricing import bill_of
+from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Usage
 from modelpilot.requests.ports import ConfigurationSource, EmbeddingClients, Ledger
 from modelpilot.requests.records import RequestKey, RequestRecord, RouterSnapshot
 from modelpilot.wire.jsonb import dump
-from modelpilot.wire.usage import charged_usd, parse_usage
+from modelpilot.wire.usage import parse_usage
 
 # Calls of one request, each at another deployment.
 MAXIMUM_CALLS = 3
 NOTHING_USED = Usage()
+_UNKNOWN = Charge(cost_usd=None)  # of a call whose end nobody saw
 
 
 # A paid answer waits no longer for its row, which is then written behind it.
@@ -166,14 +167,13 @@ class EmbeddingCaller:
             wait_s, refused = error.retry_after_s, error.refused
             await self._balancer.learn(target, failed, call.began_s, retry_after_s=wait_s, refused=refused, alone=alone)
         except asyncio.CancelledError:
-            made.attempts.append(canceled := call.attempt("canceled"))
+            made.attempts.append(canceled := call.attempt("canceled", charged=_UNKNOWN))
             health.record(target, canceled, call.began_s)
             raise
         else:
             usage, estimated = _usage(made.answer, asked)
-            charged = charged_usd(made.answer.get("usage"))
-            lines = bill_of(spec, usage) if charged is None else (BillLine(CHARGED, 1, charged),)
-            made.attempts.append(done := call.attempt("ok", usage, lines, estimated))
+            charged = charge(bill_of(spec, usage), made.answer.get("usage"), estimated)
+            made.attempts.append(done := call.attempt("ok", usage, charged))
             await self._balancer.learn(target, done, call.began_s, retry_after_s=None, refused=None, alone=alone)
 
 
@@ -217,8 +217,7 @@ class _Call:
         self,
         status: Literal["ok", "error", "canceled"],
         usage: Usage = NOTHING_USED,
-        bill: tuple[BillLine, ...] = (),
-        estimated: str | None = None,
+        charged: Charge = NO_CHARGE,
         error: ProviderError | None = None,
     ) -> Attempt:
         """What became of it."""
@@ -232,9 +231,7 @@ class _Call:
             http_status=error.http_status if error else None,
             latency_ms=(time.perf_counter() - self.began) * 1_000.0,
             usage=usage,
-            cost_usd=None if status == "canceled" else sum_of(bill),
-            bill=bill,
-            estimated=estimated,
+            **charged._asdict(),
             started_at=self.started_at,
             deployment=deployment.label,
         )

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from activities.requests.failures import attempt_summary
-from modelpilot.providers.pricing import merged, total_usd
+from modelpilot.providers.pricing import merged, sum_of_known
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.identity import CHAT, names
@@ -101,5 +101,4 @@ def _list_cost_usd(outcome: Outcome) -> float | None:
     costs = [
         attempt.cost_usd if attempt.list_cost_usd is None else attempt.list_cost_usd for attempt in outcome.attempts
     ]
-    known = [cost for cost in costs if cost is not None]
-    return total_usd(known) if len(known) == len(costs) else None
+    return sum_of_known(costs)

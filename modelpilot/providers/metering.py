@@ -1,10 +1,11 @@
-"""Which token counts a call is billed by: the provider's report, or our estimate where that cannot be."""
+"""What a call is billed by: the provider's report, or our estimate where that cannot be."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from modelpilot.requests.outcome import Usage
-from modelpilot.wire.usage import MOST_TOKENS
+from modelpilot.providers.pricing import CHARGED, sum_of
+from modelpilot.requests.outcome import BillLine, Usage
+from modelpilot.wire.usage import MOST_TOKENS, charged_usd
 
 # Providers that loop through tools of their own count a prompt once for each turn.
 _WINDOWS = 20
@@ -18,6 +19,27 @@ class Expected(NamedTuple):
     input_tokens: int
     output_tokens: int
     context_window: int | None = None
+
+
+class Charge(NamedTuple):
+    """What a call costs, as an `Attempt` says it."""
+
+    bill: tuple[BillLine, ...] = ()
+    cost_usd: float | None = 0.0
+    list_cost_usd: float | None = None
+    estimated: str | None = None
+
+
+NO_CHARGE = Charge()
+
+
+def charge(lines: tuple[BillLine, ...], report: Any, estimated: str | None) -> Charge:
+    """What a call costs by its `lines` at our prices and its provider's `report` (None: there is none): what the
+    provider charged itself is the bill, and no estimate."""
+    own_usd, charged = sum_of(lines), charged_usd(report)
+    if charged is None:
+        return Charge(lines, own_usd, None, estimated)
+    return Charge((BillLine(CHARGED, 1, charged),), charged, own_usd)
 
 
 def believable(

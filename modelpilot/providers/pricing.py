@@ -59,7 +59,12 @@ def total_usd(amounts: Iterable[float]) -> float:
 
 def sum_of(lines: Iterable[BillLine]) -> float | None:
     """What a bill comes to; None where one of its lines is unknown."""
-    amounts = [line.usd for line in lines]
+    return sum_of_known(line.usd for line in lines)
+
+
+def sum_of_known(costs: Iterable[float | None]) -> float | None:
+    """What costs come to; None where one of them is unknown."""
+    amounts = list(costs)
     known = [usd for usd in amounts if usd is not None]
     return total_usd(known) if len(known) == len(amounts) else None
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelpilot.providers.metering import Expected, believable
-from modelpilot.requests.outcome import Usage
+from modelpilot.providers.metering import Charge, Expected, believable, charge
+from modelpilot.requests.outcome import BillLine, Usage
 
 OURS = Expected(100, 20, 1_000)
 
@@ -62,3 +62,12 @@ def test_no_report_is_beyond_bounds(reported: Usage, whole: bool, total_only: bo
     assert within <= found.input_tokens
     assert max(found.reasoning_tokens, found.audio_output_tokens + found.image_output_tokens) <= found.output_tokens
     assert found.web_searches <= 1_000
+
+
+def test_what_the_provider_charged_is_the_bill_and_no_estimate() -> None:
+    """Also where our prices or counts are unknown; without its word the lines are the bill."""
+    lines = (BillLine("input", 10, 1e-5), BillLine("output", 5, 2e-5))
+    assert charge(lines, {"prompt_tokens": 10}, "why") == Charge(lines, 3e-5, None, "why")
+    paid = (BillLine("provider", 1, 0.5),)
+    assert charge(lines, {"cost": 0.5}, "why") == Charge(paid, 0.5, 3e-5, None)
+    assert charge((BillLine("input", 10, None),), {"cost": 0.5}, None) == Charge(paid, 0.5, None, None)
