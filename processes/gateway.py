@@ -58,6 +58,7 @@ from infra.db.management.models import PostgresModelRepository
 from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
+from infra.db.metrics.dimensions import PostgresDimensions
 from infra.logs import configure_logging
 from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import Settings, load_settings
@@ -172,7 +173,7 @@ def _register(
     _set_learning(app, adapters)
     app[responses.RESPONSES] = adapters.responses
     app[responses.REASONING] = SealedReasoning(adapters.keyring)
-    analytics.register(app, PostgresMetrics(adapters.database))
+    analytics.register(app, PostgresMetrics(adapters.database), PostgresDimensions(adapters.database))
     add_routes(app, health.deployment_routes())
     for module in _ROUTES:
         add_routes(app, module.routes())

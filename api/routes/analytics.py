@@ -3,34 +3,43 @@ then their query parameters.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 from api.http.middleware import PRINCIPAL
 from api.http.registry import Handler, QueryParam, RouteSpec, add_routes
-from api.http.responses import columns_of, stream_csv
+from api.http.responses import columns_of, json_response, stream_csv
 from api.routes.analytics_views import (
+    DimensionsBody,
+    DimensionsView,
+    HourlyGroupItem,
     HourlyItem,
     HourlyListing,
     RequestItem,
     RequestListing,
     Summary,
+    dimensions_view,
     group_view,
+    hourly_group_view,
     hourly_view,
     request_view,
     summary_view,
 )
-from api.routes.resource import listed, paging, paging_params, shown
+from api.routes.resource import actor_of, owner_of, paging, paging_params, read_new, shown
+from modelpilot.chat.body import MAX_TAG_VALUE
 from modelpilot.errors import InvalidRequest, PermissionDenied
 from modelpilot.management.resources import Page
+from modelpilot.metrics.dimensions import TAG, Dimensions, hourly_for
 from modelpilot.metrics.ports import DIMENSIONS, Group, MetricsReader, Row
 from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
 from modelpilot.wire.json_model import WireModel
 
+CHOSEN: web.AppKey[Dimensions] = web.AppKey("dimensions", Dimensions)
 METRICS: web.AppKey[MetricsReader] = web.AppKey("metrics", MetricsReader)
 ReadPage = Callable[[AnalyticsScope, RequestFilter, str | None, int], Awaitable[Page[Row]]]
 
@@ -43,16 +52,20 @@ FILTERS = (
     QueryParam("from", "Beginning of the range, inclusive: ISO 8601 (UTC where it names no offset) or Unix seconds."),
     QueryParam("to", "End of the range, exclusive; written like `from`."),
 )
-# Whose requests; the hourly rows do not have these.
+# Whose requests; the hourly rows know one of these at once, and no sessions.
 WHOSE = (
     QueryParam("userId", "Only requests with this `user`; empty for those without."),
     QueryParam("keyId", "Only requests with this API key."),
     QueryParam("sessionId", "Only this session; empty for requests without."),
     QueryParam("purpose", "Only what was paid for this: `request`, `embedding` or `judge`."),
-    QueryParam("tag.NAME", "Only requests whose tag NAME has this value; several must all be there."),
+    QueryParam(
+        "tag.NAME", "Only requests with this value of the tag NAME (empty: without it); several must all be there."
+    ),
 )
 GROUP_BY = QueryParam("groupBy", f"`groups` by {', '.join(DIMENSIONS)}, or `tag.NAME`.")
-_TAG = "tag."
+BY_HOUR = QueryParam(
+    "groupBy", "By one of routerId, model, provider, userId, keyId, purpose, or the dimension `tag.NAME`."
+)
 _MOST_GROUPS = 1_000
 PAGING = (
     *paging_params(MAX_LIMIT),
@@ -63,20 +76,27 @@ _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 # Also the bounds of a range that is left open.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _LONGEST_NAME = 256
+# What was read of the dimensions may be written back.
+_READ_ONLY = ("builtIn", "pendingHours", "mostValues")
 
 
-def register(app: web.Application, metrics: MetricsReader) -> None:
-    """Add the routes over `metrics`."""
-    app[METRICS] = metrics
-    of_lists, of_sums = (*FILTERS, *PAGING), (*FILTERS, *WHOSE, GROUP_BY)
+def register(app: web.Application, metrics: MetricsReader, dimensions: Dimensions) -> None:
+    """Add the routes over `metrics`, of which owners choose `dimensions`."""
+    app[METRICS], app[CHOSEN] = metrics, dimensions
+    filters, title = (*FILTERS, *WHOSE), "Hourly metrics per router, model and provider, or by a dimension"
     add_routes(
         app,
         [
-            _spec("requests", _requests, "Single requests, newest first", RequestListing, (*WHOSE, *of_lists)),
-            _spec("hourly", _hourly, "Hourly metrics per router, model and provider", HourlyListing, of_lists),
-            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, of_sums),
+            _spec("requests", _requests, "Single requests, newest first", RequestListing, (*filters, *PAGING)),
+            _spec("hourly", _hourly, title, HourlyListing, (*filters, BY_HOUR, *PAGING)),
+            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, (*filters, GROUP_BY)),
+            _spec("dimensions", _dimensions, "The dimensions of the hourly metrics", DimensionsView, ()),
+            RouteSpec(
+                "PUT", "/api/analytics/dimensions", _choose, "admin", "Choose the tags that are dimensions",
+                "analytics", DimensionsBody, DimensionsView,
+            ),
         ],
-    )
+    )  # fmt: skip
 
 
 def _spec(
@@ -97,28 +117,76 @@ def _spec(
 
 
 async def _requests(request: web.Request) -> web.StreamResponse:
-    return await _list(request, "requests", request.app[METRICS].requests, RequestItem, request_view, WHOSE)
+    tags = (await request.app[CHOSEN].chosen(owner_of(request))).tags if _wants_csv(request) else ()
+
+    def view(row: Row) -> dict[str, Any]:
+        named = row["tags"]
+        return {**request_view(row).to_wire(), **{TAG + name: named.get(name) for name in tags}}
+
+    columns = (*columns_of(RequestItem), *(TAG + name for name in tags))
+    listing = _Listing("requests", request.app[METRICS].requests, columns, view)
+    return await _list(request, listing, _asked(request, (*PAGING, *WHOSE)))
 
 
 async def _hourly(request: web.Request) -> web.StreamResponse:
-    return await _list(request, "hourly", request.app[METRICS].hourly, HourlyItem, hourly_view)
+    asked, metrics = _asked(request, (*PAGING, *WHOSE, BY_HOUR)), request.app[METRICS]
+    group = _group(request)
+    await _check_hours(request, asked, group)
+    if group is None:
+        listing = _Listing("hourly", metrics.hourly, columns_of(HourlyItem), lambda row: hourly_view(row).to_wire())
+        return await _list(request, listing, asked)
+
+    async def read(scope: AnalyticsScope, wanted: RequestFilter, cursor: str | None, limit: int) -> Page[Row]:
+        return await metrics.hourly_groups(scope, wanted, group, cursor, limit)
+
+    columns = columns_of(HourlyGroupItem)
+    return await _list(request, _Listing("hourly", read, columns, lambda row: hourly_group_view(row).to_wire()), asked)
 
 
-async def _list(
-    request: web.Request,
-    name: str,
-    read: ReadPage,
-    item: type[WireModel],
-    view: Callable[[Row], WireModel],
-    also: Sequence[QueryParam] = (),
-) -> web.StreamResponse:
+async def _check_hours(request: web.Request, asked: "_Asked", group: Group | None) -> None:
+    """Raises InvalidRequest for what hourly rows do not tell apart: to show none would say that there was none."""
+    by = None if group is None else TAG + group.tag if group.dimension == "tag" else group.dimension
+    named = [name for name in request.query if name.startswith(TAG)]
+    chosen = (await request.app[CHOSEN].chosen(owner_of(request))).tags if named or by else ()
+    for name, param in ((by, GROUP_BY.name), *((name, name) for name in named)):
+        if name and name.startswith(TAG) and name.removeprefix(TAG) not in chosen:
+            raise InvalidRequest.at(param, f"{name} is no dimension; choose it with PUT /api/analytics/dimensions")
+    if hourly_for(asked.scope, asked.wanted, by) is None:
+        whose = [item.name for item in WHOSE if item.name in request.query]
+        param = "sessionId" if "sessionId" in whose else GROUP_BY.name if group else [*whose, *named][-1]
+        raise InvalidRequest.at(
+            param, "an hourly row knows one of userId, keyId, purpose and tags at once, and no sessions or types"
+        )
+
+
+async def _dimensions(request: web.Request) -> web.StreamResponse:
+    return shown(dimensions_view(await request.app[CHOSEN].chosen(owner_of(request))))
+
+
+async def _choose(request: web.Request) -> web.StreamResponse:
+    body = await read_new(request, DimensionsBody, _READ_ONLY)
+    chosen = await request.app[CHOSEN].choose(owner_of(request), body.tags, actor_of(request))
+    return shown(dimensions_view(chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A list: how its pages are read, the columns of its CSV, and its rows as JSON."""
+
+    name: str
+    read: ReadPage
+    columns: Sequence[str]
+    view: Callable[[Row], Mapping[str, Any]]
+
+
+async def _list(request: web.Request, listing: _Listing, asked: "_Asked") -> web.StreamResponse:
     """One page as JSON, or all of them as CSV."""
-    asked = _asked(request, (*PAGING, *also))
     cursor, limit = paging(request, MAX_LIMIT)
-    pages = partial(read, asked.scope, asked.wanted)
+    pages = partial(listing.read, asked.scope, asked.wanted)
     if _wants_csv(request):
-        return await stream_csv(request, name, columns_of(item), pages, lambda row: view(row).to_wire(), cursor)
-    return listed(await pages(cursor, limit), view)
+        return await stream_csv(request, listing.name, listing.columns, pages, listing.view, cursor)
+    page = await pages(cursor, limit)
+    return json_response({"items": [listing.view(row) for row in page.items], "nextCursor": page.next_cursor})
 
 
 async def _summary(request: web.Request) -> web.StreamResponse:
@@ -127,7 +195,9 @@ async def _summary(request: web.Request) -> web.StreamResponse:
     summary = summary_view(asked.start, asked.end, await metrics.totals(asked.scope, asked.wanted))
     if group is not None:
         found = await metrics.groups(asked.scope, asked.wanted, group, _MOST_GROUPS)
-        summary = summary.model_copy(update={"groups": [group_view(key, sums) for key, sums in found]})
+        groups = [group_view(key, sums) for key, sums in found.groups]
+        told = {"groups": groups, "group_hours_from_metrics": found.hours_from_metrics}
+        summary = summary.model_copy(update=told)
     return shown(summary)
 
 
@@ -135,8 +205,8 @@ def _group(request: web.Request) -> Group | None:
     wanted = _name(request, GROUP_BY.name)
     if wanted is None:
         return None
-    if wanted.startswith(_TAG) and len(wanted) > len(_TAG):
-        return Group("tag", wanted.removeprefix(_TAG))
+    if wanted.startswith(TAG) and len(wanted) > len(TAG):
+        return Group("tag", wanted.removeprefix(TAG))
     if wanted not in DIMENSIONS:
         raise InvalidRequest.at(GROUP_BY.name, f"{', '.join(DIMENSIONS)} or tag.NAME was expected")
     return Group(wanted)
@@ -167,14 +237,14 @@ def _asked(request: web.Request, also: Collection[QueryParam] = ()) -> _Asked:
         raise InvalidRequest("from: it must not be after `to`", param="from")
     begin_s, end_s = (start or _EARLIEST).timestamp(), (end or _LATEST).timestamp()
     scope = AnalyticsScope(principal.user_id, begin_s, end_s, principal.allowed_routers)
-    tags = {name.removeprefix(_TAG): _name(request, name) or "" for name in request.query if name.startswith(_TAG)}
+    tags = {name.removeprefix(TAG): _said(request, name) or "" for name in request.query if name.startswith(TAG)}
     wanted = RequestFilter(
         router_id,
         _name(request, "model"),
         _name(request, "provider"),
-        end_user=_name(request, "userId"),
+        end_user=_said(request, "userId"),
         key=_name(request, "keyId"),
-        session=_name(request, "sessionId"),
+        session=_said(request, "sessionId"),
         purpose=_name(request, "purpose"),
         tags=tags or None,
     )
@@ -190,7 +260,7 @@ def _wants_csv(request: web.Request) -> bool:
 
 def _refuse_unknown(request: web.Request, known: Collection[str]) -> None:
     for name in request.query:
-        is_tag = name.startswith(_TAG) and name != _TAG and "tag.NAME" in known
+        is_tag = name.startswith(TAG) and name != TAG and "tag.NAME" in known
         if name not in known and not is_tag:
             raise InvalidRequest.at(name[:100], "there is no such parameter")
         if len(request.query.getall(name)) > 1:
@@ -203,6 +273,14 @@ def _name(request: web.Request, name: str) -> str | None:
         return None
     if len(text) > _LONGEST_NAME or "\0" in text or not text.isprintable():
         raise InvalidRequest.at(name, "it is not a name that anything here has")
+    return text
+
+
+def _said(request: web.Request, name: str) -> str | None:
+    """What clients call their users, sessions and tags: any text that they may send."""
+    text = request.query.get(name)
+    if text is not None and (len(text) > MAX_TAG_VALUE or "\0" in text):
+        raise InvalidRequest.at(name[:100], "it is not a value that anything here has")
     return text
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, field_validator
 
 from api.routes.resource import PageView
+from modelpilot.chat.body import TagName
+from modelpilot.metrics.dimensions import BUILT_IN, MOST_TAGS, MOST_VALUES, ChosenTags
 from modelpilot.metrics.ports import Row, Totals
 from modelpilot.metrics.savings import STATEMENT, Saving, prediction_ratio, savings
 from modelpilot.wire.json_model import WireModel
@@ -99,6 +102,38 @@ class HourlyItem(WireModel):
     avg_quality: float | None
 
 
+class HourlyGroupItem(WireModel):
+    """One hour (UTC) of one value of what was grouped by; "" stands for the requests that have none, `(other)` for
+    those of values that an hour has no room for. Costs count whatever they were paid for, the rest only requests."""
+
+    hour: AwareDatetime
+    key: str
+    requests: int
+    success_count: int
+    success_rate: float
+    total_latency_ms: float
+    avg_latency_ms: float
+    total_cost_usd: float
+    avg_cost_usd: float | None
+    input_tokens: int
+    output_tokens: int
+    updated_at: AwareDatetime
+    cached_tokens: int
+    reasoning_tokens: int
+    failed_count: int
+    canceled_count: int
+    fallback_count: int
+    degraded_count: int
+    explored_count: int
+    attempt_count: int
+    known_cost_count: int
+    unknown_cost_count: int
+    total_carbon_g: float
+    unknown_carbon_count: int
+    quality_count: int
+    avg_quality: float | None
+
+
 class SavingView(Saving):
     """Baseline less actual over the same requests; shares are of the baseline, null where nothing is known."""
 
@@ -131,7 +166,9 @@ class GroupView(WireModel):
 
 class Summary(WireModel):
     """Totals of a range; with `groupBy` its `groups` as well, the dearest first. What was recorded after
-    `aggregatedThrough` may be missing from hours that are long over."""
+    `aggregatedThrough` may be missing from hours that are long over. Of `hoursFromMetrics` and
+    `groupHoursFromMetrics` whole hours, totals and groups come from hourly metrics, else from the single requests that
+    are still there."""
 
     from_: AwareDatetime | None = Field(alias="from")
     to: AwareDatetime | None
@@ -162,14 +199,38 @@ class Summary(WireModel):
     hours_from_metrics: int
     aggregated_through: AwareDatetime | None
     groups: list[GroupView] | None = None
+    group_hours_from_metrics: int | None = None
 
 
 class RequestListing(PageView[RequestItem]):
     """Requests, newest first."""
 
 
-class HourlyListing(PageView[HourlyItem]):
-    """Hourly metrics, newest first."""
+class HourlyListing(PageView[HourlyItem | HourlyGroupItem]):
+    """Hourly metrics, newest first; with `groupBy` by its values."""
+
+
+class DimensionsBody(WireModel):
+    """The tags that are dimensions of the hourly metrics."""
+
+    tags: Annotated[list[TagName], Field(max_length=MOST_TAGS)]
+
+    @field_validator("tags")
+    @classmethod
+    def _once(cls, tags: list[str]) -> list[str]:
+        if len(set(tags)) < len(tags):
+            raise ValueError("a tag is there more than once")
+        return tags
+
+
+class DimensionsView(DimensionsBody):
+    """What hourly metrics can be grouped and filtered by, beside router, model and provider: `builtIn`, and `tags` as
+    `tag.NAME`. `pendingHours` do not have all of them yet. An hour has `mostValues` of each; all others are `(other)`.
+    """
+
+    built_in: list[str]
+    pending_hours: int
+    most_values: int
 
 
 def request_view(row: Row) -> RequestItem:
@@ -183,8 +244,27 @@ def request_view(row: Row) -> RequestItem:
 
 def hourly_view(row: Row) -> HourlyItem:
     """An hourly row."""
-    same = {name: row[name] for name in HourlyItem.model_fields}
-    return HourlyItem(**{**same, "hour": _utc(row["hour"]), "updated_at": _utc(row["updated_at"])})
+    return HourlyItem(**_hour_fields(HourlyItem, row))
+
+
+def hourly_group_view(row: Row) -> HourlyGroupItem:
+    """An hour of a group."""
+    return HourlyGroupItem(**_hour_fields(HourlyGroupItem, row))
+
+
+def _hour_fields(model: type[WireModel], row: Row) -> dict[str, Any]:
+    same = {name: _plain(row[name], field.annotation) for name, field in model.model_fields.items()}
+    return {**same, "hour": _utc(row["hour"]), "updated_at": _utc(row["updated_at"])}
+
+
+def dimensions_view(chosen: ChosenTags) -> DimensionsView:
+    """An owner's choice."""
+    return DimensionsView(
+        tags=list(chosen.tags),
+        built_in=list(BUILT_IN),
+        pending_hours=chosen.pending_hours,
+        most_values=MOST_VALUES,
+    )
 
 
 def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -> Summary:
@@ -228,6 +308,13 @@ def group_view(key: str, sums: Mapping[str, float]) -> GroupView:
         total_carbon_g=float(sums["total_carbon_g"]),
         avg_quality=_ratio(sums["quality_sum"], sums["quality_count"]),
     )
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """A figure as JSON has it: Postgres gives numeric for sums of bigint."""
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if kind is int else float(value)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -4,7 +4,8 @@ A group "" is that of all requests, or of those without the name (a direct call 
 no router, a request that failed before any call no model).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from modelpilot.metrics.requests import NO_FILTER, RequestFilter
@@ -12,7 +13,22 @@ from modelpilot.metrics.requests import NO_FILTER, RequestFilter
 Unit = Literal["requests", "share", "USD", "ms", "tokens", "gCO2e", "score", "attempts"]
 # How values of several groups and hours become one: added up, averaged over requests, or as percentiles.
 Kind = Literal["sum", "mean", "percentile"]
-GroupBy = Literal["none", "model", "provider", "router", "type"]
+GroupBy = Literal["none", "model", "provider", "router", "type", "purpose", "user", "key", "session", "tag"]
+# Names of the API's `groupBy`, by ours; a tag has its own name behind it.
+DIMENSION_OF: Mapping[GroupBy, str] = {
+    "model": "model",
+    "provider": "provider",
+    "router": "routerId",
+    "type": "requestType",
+    "purpose": "purpose",
+    "user": "userId",
+    "key": "keyId",
+    "session": "sessionId",
+    "tag": "tag",
+}
+# Groups without a bound: an answer has those with most requests, and the others as one.
+UNBOUNDED: tuple[GroupBy, ...] = ("user", "key", "session", "tag")
+MOST_GROUPS = 20
 
 # In the URL and in words, where a filter or a group means that there is no name.
 DIRECT = "(direct)"
@@ -51,12 +67,14 @@ METRIC_OF = {metric.key: metric for metric in METRICS}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`metrics` (keys of `METRIC_OF`) by `group` and buckets of `bucket_s` seconds (None: the scope as one)."""
+    """`metrics` (keys of `METRIC_OF`) by `group` and buckets of `bucket_s` seconds (None: the scope as one). `tag` is
+    the name of the tag that is grouped by."""
 
     metrics: tuple[str, ...]
     group: GroupBy = "none"
     bucket_s: int | None = None
     wanted: RequestFilter = NO_FILTER
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +105,8 @@ class Answer:
 
     `bucket_s` may be wider than asked for, where single requests were too many to read. `averaged`: percentiles are
     means of hourly ones, weighted by completed requests. `sampled`: percentiles are those of so many requests (None: of
-    all); sums never are. `latest_request_s`: the tenant's newest, whatever the range.
+    all); sums never are. `latest_request_s`: the tenant's newest, whatever the range. `labels` are the names of groups
+    that people do not know by their key.
     """
 
     cells: tuple[Cell, ...] = ()
@@ -95,6 +114,7 @@ class Answer:
     averaged: bool = False
     sampled: int | None = None
     latest_request_s: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def requests(self) -> int:

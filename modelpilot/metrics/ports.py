@@ -40,6 +40,15 @@ class Group:
     tag: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GroupSums:
+    """Sums by the values of what was grouped by ("": none). `hours_from_metrics` as in `Totals`: what hourly rows do
+    not have is summed over the single requests that are still there."""
+
+    groups: Sequence[tuple[str, Mapping[str, float]]]
+    hours_from_metrics: int = 0
+
+
 DIMENSIONS = ("model", "provider", "routerId", "userId", "keyId", "sessionId", "purpose", "requestType")
 
 
@@ -51,17 +60,23 @@ class MetricsReader(Protocol):
         ...
 
     async def hourly(self, scope: AnalyticsScope, wanted: RequestFilter, cursor: str | None, limit: int) -> Page[Row]:
-        """Hourly rows of the hours that begin within the range, newest first."""
+        """Hourly rows of the hours that begin within the range, newest first. Raises InvalidRequest where hourly rows
+        cannot be narrowed to what is wanted, also from `hourly_groups`."""
+        ...
+
+    async def hourly_groups(
+        self, scope: AnalyticsScope, wanted: RequestFilter, group: Group, cursor: str | None, limit: int
+    ) -> Page[Row]:
+        """Sums of hours that begin within the range by a dimension, whose value is the `key` of a row; newest first."""
         ...
 
     async def totals(self, scope: AnalyticsScope, wanted: RequestFilter) -> Totals:
         """Sums over all requests of the range."""
         ...
 
-    async def groups(
-        self, scope: AnalyticsScope, wanted: RequestFilter, group: Group, most: int
-    ) -> list[tuple[str, Mapping[str, float]]]:
-        """The same sums by a dimension: up to `most` groups by their values ("": none), the dearest first."""
+    async def groups(self, scope: AnalyticsScope, wanted: RequestFilter, group: Group, most: int) -> GroupSums:
+        """The same sums by a dimension: up to `most` groups, the dearest first. Where there are more, the last one is
+        `modelpilot.metrics.dimensions.OTHER`, which has all others."""
         ...
 
 

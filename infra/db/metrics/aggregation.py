@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from infra.db.engine import Connection, Database
+from infra.db.metrics.dimensions import DIMENSION_COLUMNS, DIMENSION_KEY, DIMENSION_TOTALS, TOTALS_KEY, by_dimension
 from infra.db.metrics.measures import ADDED, BASELINE_COLUMNS, PERCENTILES, REQUEST, TOTALS, baselines_over_requests
 from modelpilot.metrics.aggregation import PlanReport
 
@@ -68,7 +69,8 @@ _LOCK_HOUR = "SELECT pg_advisory_xact_lock(hashtextextended('modelpilot-aggregat
 # Shared: hours are not closed while one is being computed.
 _IS_CLOSED = "SELECT %(hour)s < through AS closed FROM metric_progress WHERE name = 'closed' FOR SHARE"
 _NOTES = """
-SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(bool_or(reason <> 'recorded'), false) AS revised
+SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(bool_or(reason = 'revised'), false) AS revised,
+    coalesce(bool_and(reason = 'dimension'), false) AS only_dimensions
 FROM stale_hours WHERE hour = %(hour)s
 """
 _DONE = """
@@ -131,7 +133,13 @@ _BASELINES = _statement(
 )
 # To be run after both of them, whose rows they add up.
 _TOTALS = _added_up("hourly_totals", "model", "hourly_metrics", TOTALS)
+_DIMENSIONS = _statement("hourly_dimensions", DIMENSION_KEY, by_dimension(_OF_HOUR), DIMENSION_COLUMNS)
+_DIMENSION_TOTALS = _statement("hourly_dimension_totals", TOTALS_KEY, DIMENSION_TOTALS, DIMENSION_COLUMNS)
 _BASELINE_TOTALS = _added_up("hourly_baseline_totals", "baseline", "hourly_baselines", BASELINE_COLUMNS)
+# A new dimension leaves all other figures of an hour as they are, and the files of its rows.
+_ONLY_DIMENSIONS = (_DIMENSIONS, _DIMENSION_TOTALS)
+_WHOLE_HOUR = (_METRICS, _BASELINES, _TOTALS, _BASELINE_TOTALS, *_ONLY_DIMENSIONS)
+_NO_NOTES = {"ids": [], "revised": False, "only_dimensions": False}
 
 
 class PostgresAggregator:
@@ -169,16 +177,17 @@ class PostgresAggregator:
             await connection.execute("SET LOCAL work_mem = '64MB'")  # sorts of a large hour; one at a time per worker
             await connection.execute(_LOCK_HOUR, given)
             closed = await (await connection.execute(_IS_CLOSED, given)).fetchone()
-            notes = await (await connection.execute(_NOTES, given)).fetchone() or {"ids": [], "revised": False}
-            requests = 0 if closed and closed["closed"] else await _compute(connection, given)
+            notes = await (await connection.execute(_NOTES, given)).fetchone() or _NO_NOTES
+            statements = _ONLY_DIMENSIONS if notes["only_dimensions"] else _WHOLE_HOUR
+            requests = 0 if closed and closed["closed"] else await _compute(connection, given, statements)
             if notes["revised"] and requests:
                 await connection.execute(_REVISE_FILES, given)
             await connection.execute(_FORGET, {"ids": notes["ids"]})
         return requests
 
 
-async def _compute(connection: Connection, given: dict[str, datetime]) -> int:
-    for statement in (_METRICS, _BASELINES, _TOTALS, _BASELINE_TOTALS):
+async def _compute(connection: Connection, given: dict[str, datetime], statements: Sequence[str]) -> int:
+    for statement in statements:
         await connection.execute(statement, given)
     done = await (await connection.execute(_DONE, given)).fetchone()
     return int(done["requests"]) if done else 0

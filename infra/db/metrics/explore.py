@@ -5,7 +5,7 @@ Percentiles of many requests come from hourly ones, or, where hours do not tell 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
 
@@ -19,7 +19,6 @@ from infra.db.metrics.measures import (
     Measure,
     Selection,
     is_additive,
-    is_in_hours,
     moments,
     over_both,
     over_hours,
@@ -27,7 +26,8 @@ from infra.db.metrics.measures import (
     select,
     sums_of,
 )
-from modelpilot.metrics.explore import Answer, Cell, GroupBy, Question, Value
+from modelpilot.metrics.dimensions import METRICS, OTHER, Hourly
+from modelpilot.metrics.explore import DIMENSION_OF, MOST_GROUPS, UNBOUNDED, Answer, Cell, Question, Value
 from modelpilot.metrics.requests import AnalyticsScope
 
 HOUR_S = 3_600
@@ -38,6 +38,7 @@ SAMPLED: LiteralString = "requests TABLESAMPLE SYSTEM (%(percent)s) REPEATABLE (
 _ROWS: LiteralString = "SELECT reltuples::bigint AS n FROM pg_class WHERE oid = 'requests'::regclass"
 
 _NEWEST = {"newest": Expression("max(created_at)", "max(hour)")}
+_SIZES = ("requests", "total_cost_usd")
 _NO_BUCKET = Expression("NULL::timestamptz", "NULL::timestamptz")
 
 
@@ -61,25 +62,64 @@ LIMITS = Limits()
 def ask(connection: SyncConnection, scope: AnalyticsScope, question: Question, limits: Limits = LIMITS) -> Answer:
     """The cells, within a transaction."""
     start, end = moments(scope)
-    parts, bucket_s = only_raw(start, end), question.bucket_s
-    selected = select(scope, question.wanted)
-    if question.group == "type" or not is_in_hours(question.wanted):
-        return _of_requests(connection, parts, selected, question, limits)
-    hours = read_parts(connection, start, end)
+    bucket_s = question.bucket_s
+    selected = select(scope, question.wanted, DIMENSION_OF.get(question.group), question.tag)
+    hourly = selected.hourly
+    hours = read_parts(connection, start, end, hourly, scope.user_id) if hourly else only_raw(start, end)
+    asked = _Asked(connection, selected, question, _largest(connection, selected, question, hours))
+    # Percentiles are in the hourly rows of routers, models and providers alone.
+    if hourly is None or (hourly.table != METRICS and not is_additive(question.metrics)):
+        return _of_requests(asked, only_raw(start, end), limits)
+    parts = only_raw(start, end)
     fine = bucket_s is not None and bucket_s < HOUR_S
     exactly = fine or not is_additive(question.metrics)
     if not exactly or count_in_hours(connection, hours, selected) > limits.single_requests:
         parts, bucket_s = hours, max(bucket_s, HOUR_S) if bucket_s else None
-    columns, keys = _columns(question.metrics), _keys(question.group, bucket_s)
-    given = {**selected.parameters, **parts.parameters, "bucket_s": bucket_s}
-    rows = connection.execute(over_both(columns, keys, selected, parts), given).fetchall()
+    query = over_both(_columns(question.metrics), asked.keys(bucket_s), selected, parts)
+    rows = connection.execute(query, {**asked.given, **parts.parameters, "bucket_s": bucket_s}).fetchall()
     averaged = parts.first < parts.last and not is_additive(question.metrics)
     return Answer(tuple(_cells(rows, question.metrics)), bucket_s, averaged)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A question to a database. `largest` are the groups to tell apart, None: all."""
+
+    connection: SyncConnection
+    selected: Selection
+    question: Question
+    largest: Sequence[str] | None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters of the selection and of `keys`, but for the bucket's width."""
+        return {**self.selected.parameters, "largest": self.largest}
+
+    def keys(self, bucket_s: int | None) -> dict[str, Expression]:
+        """What cells are grouped by."""
+        group = GROUPS[self.question.group]
+        if self.largest is not None:
+            chosen = "CASE WHEN {0} = ANY (%(largest)s) THEN {0} ELSE '" + OTHER + "' END"
+            group = Expression(chosen.format(group.requests), chosen.format(group.hours))
+        return {"grp": group, "bucket": BUCKET if bucket_s else _NO_BUCKET}
+
+
+def _largest(connection: SyncConnection, selected: Selection, question: Question, parts: Parts) -> list[str] | None:
+    """The groups with most requests, where a page has no room for all; None: it has, or knows that it has."""
+    if question.group not in UNBOUNDED:
+        return None
+    of = over_both(sums_of(_SIZES), {"grp": GROUPS[question.group]}, selected, parts)
+    query = f"""SELECT grp FROM ({of}) AS found GROUP BY 1
+        ORDER BY sum(requests) DESC, sum(total_cost_usd) DESC, 1 LIMIT {MOST_GROUPS + 1}"""  # noqa: S608  (own constants)
+    rows = connection.execute(query, {**selected.parameters, **parts.parameters}).fetchall()
+    found = [str(row["grp"]) for row in rows]
+    return None if len(found) <= MOST_GROUPS else [name for name in found if name != OTHER][: MOST_GROUPS - 1]
+
+
 def count_in_hours(connection: SyncConnection, parts: Parts, selected: Selection) -> int:
     """How many requests the hourly rows of these parts speak of."""
-    query = over_hours(sums_of(("requests",)), {}, f"{OF_HOURS} AND {selected.hours}")
+    table = (selected.hourly or Hourly()).table
+    query = over_hours(sums_of(("requests",)), {}, f"{OF_HOURS} AND {selected.hours}", table)
     row = connection.execute(query, {**selected.parameters, **parts.parameters}).fetchone()
     return int(row["requests"]) if row else 0
 
@@ -104,14 +144,13 @@ def value_of(rows: Sequence[DictRow], measure: Measure) -> Value:
     return Value(_total(rows, measure.total) / divisor if divisor else None, unknown)
 
 
-def _of_requests(
-    connection: SyncConnection, parts: Parts, selected: Selection, question: Question, limits: Limits
-) -> Answer:
+def _of_requests(asked: _Asked, parts: Parts, limits: Limits) -> Answer:
     """What hourly rows do not have: sums of all requests, percentiles of a sample where there are too many to sort."""
+    connection, question = asked.connection, asked.question
     percentiles = tuple(key for key in question.metrics if not is_additive((key,)))
-    keys = _keys(question.group, question.bucket_s)
-    where = f"{parts.of_raw} AND {selected.requests}"
-    given = {**selected.parameters, **parts.parameters, "bucket_s": question.bucket_s}
+    keys = asked.keys(question.bucket_s)
+    where = f"{parts.of_raw} AND {asked.selected.requests}"
+    given = {**asked.given, **parts.parameters, "bucket_s": question.bucket_s}
     added = _columns(tuple(key for key in question.metrics if key not in percentiles))
     rows = connection.execute(over_requests(added, keys, where), given).fetchall()
     requests, sampled = sum(row["requests"] for row in rows), None
@@ -123,13 +162,6 @@ def _of_requests(
         sampled = None if percent is None else sum(row["requests"] for row in measured)
         rows = _joined(rows, measured, percentiles)
     return Answer(tuple(_cells(rows, question.metrics)), question.bucket_s, sampled=sampled)
-
-
-def _keys(group: GroupBy, bucket_s: int | None) -> dict[str, Expression]:
-    return {
-        "grp": GROUPS[group],
-        "bucket": BUCKET if bucket_s else _NO_BUCKET,
-    }
 
 
 def _columns(metrics: Sequence[str]) -> dict[str, Expression]:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from psycopg.rows import DictRow
 
 from infra.db.metrics.hour_parts import OF_HOURS, Parts
-from modelpilot.metrics.explore import METRIC_OF, GroupBy
+from modelpilot.metrics.dimensions import TAG, Hourly, hourly_for
+from modelpilot.metrics.explore import DIMENSION_OF, METRIC_OF, GroupBy
 from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
 from modelpilot.metrics.savings import AS_PREDICTED, BaselineSums, added_up
 from modelpilot.wire.jsonb import dump
@@ -140,25 +141,22 @@ def is_additive(metrics: Iterable[str]) -> bool:
     return all(METRIC_OF[key].kind != "percentile" for key in metrics)
 
 
-# What sums may be grouped by; types of requests are not in the hourly rows.
-GROUPS: Mapping[GroupBy, Expression] = {
-    "none": Expression("''", "''"),
+# What the API groups by, `%(group_tag)s` being a tag's name. Hourly rows of a dimension have its value; NULL: none do.
+DIMENSION_SQL: Mapping[str, Expression] = {
     "model": Expression("model", "model"),
     "provider": Expression("provider", "provider"),
-    "router": Expression("coalesce(router_id, '')", "router_id"),
-    "type": Expression("request_type", "NULL"),
-}
-# What the API groups by, `%(group_tag)s` being a tag's name; NULL: the hourly rows do not have it.
-DIMENSION_SQL: Mapping[str, Expression] = {
-    "model": GROUPS["model"],
-    "provider": GROUPS["provider"],
-    "routerId": GROUPS["router"],
-    "requestType": GROUPS["type"],
-    "userId": Expression("coalesce(end_user, '')", "NULL"),
-    "keyId": Expression("coalesce(api_key_id, '')", "NULL"),
+    "routerId": Expression("coalesce(router_id, '')", "router_id"),
+    "requestType": Expression("request_type", "NULL"),
+    "userId": Expression("coalesce(end_user, '')", "value"),
+    "keyId": Expression("coalesce(api_key_id, '')", "value"),
     "sessionId": Expression("coalesce(session_id, '')", "NULL"),
-    "purpose": Expression("purpose", "NULL"),
-    "tag": Expression("coalesce(tags ->> %(group_tag)s, '')", "NULL"),
+    "purpose": Expression("purpose", "value"),
+    "tag": Expression("coalesce(tags ->> %(group_tag)s, '')", "value"),
+}
+# What the site groups by.
+GROUPS: Mapping[GroupBy, Expression] = {
+    "none": Expression("''", "''"),
+    **{group: DIMENSION_SQL[name] for group, name in DIMENSION_OF.items()},
 }
 # %(bucket_s)s seconds. Weeks begin on Monday; every other width divides a day.
 _BUCKET = "date_bin(make_interval(secs => %(bucket_s)s), {moment}, '1970-01-05Z'::timestamptz)"
@@ -170,51 +168,70 @@ def moments(scope: AnalyticsScope) -> tuple[datetime, datetime]:
     return datetime.fromtimestamp(scope.start_s, UTC), datetime.fromtimestamp(scope.end_s, UTC)
 
 
-def is_in_hours(wanted: RequestFilter) -> bool:
-    """Whether hourly rows can be narrowed to these requests."""
-    in_hours = ("router", "model", "provider")
-    return all(getattr(wanted, name) is None for name in RequestFilter.__dataclass_fields__ if name not in in_hours)
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Conditions, without times, on single requests and on hourly rows, and their parameters."""
+    """Conditions, without times, on single requests and on hourly rows, and their parameters. `hourly` are the rows
+    that tell these requests apart; None: no hourly rows do, and `hours` is of no use."""
 
     requests: str
     hours: str
     parameters: Mapping[str, Any]
+    hourly: Hourly | None = None
 
 
 # Columns that may be null, by the filter's name for them; "" asks for the rows that have none.
-_NAMED: Mapping[str, str] = {"end_user": "end_user", "key": "api_key_id", "session": "session_id"}
+_NAMED: Mapping[str, str] = {
+    "router": "router_id",
+    "end_user": "end_user",
+    "key": "api_key_id",
+    "session": "session_id",
+}
 
 
-def _has(column: str, name: str) -> str:
-    return f"coalesce({column}, '') = %({name})s"
-
-
-def select(scope: AnalyticsScope, wanted: RequestFilter) -> Selection:
-    """Whose requests, and which of them. Only conditions on what is asked: one plan for all filters would suit none."""
+def select(scope: AnalyticsScope, wanted: RequestFilter, group: str | None = None, tag: str = "") -> Selection:
+    """Whose requests, and which of them, to be grouped by `group` of `DIMENSION_SQL` (`tag`: the tag's name). Only
+    conditions on what is asked: one plan for all filters would suit none."""
     common = [f"{name} = %({name})s" for name in ("model", "provider") if getattr(wanted, name) is not None]
     common += ["user_id = %(user_id)s"] if scope.user_id is not None else []
     common += ["router_id = ANY (%(routers)s)"] if scope.routers is not None else []
-    exact = ("status", "request_type", "purpose")
-    only = [f"{name} = %({name})s" for name in exact if getattr(wanted, name) is not None]
-    only += [_has(column, name) for name, column in _NAMED.items() if getattr(wanted, name) is not None]
-    only += ["tags @> %(tags)s::jsonb AND tags <> '{}'::jsonb"] if wanted.tags else []
-    only += ["fallback_used = %(fallback)s"] if wanted.fallback is not None else []
-    only += ["starts_with(request_id, %(request_id)s)"] if wanted.request_id else []
-    hours = list(common)
-    if wanted.router is not None:
-        hours.append("router_id = %(router)s")
-        only.append("router_id = %(router)s" if wanted.router else "router_id IS NULL")
+    hourly = hourly_for(scope, wanted, TAG + tag if group == "tag" else group)
+    hours = [*common, *(["router_id = %(router)s"] if wanted.router is not None else []), *_of_dimension(hourly)]
+    tags = wanted.tags or {}
     parameters = {
         "user_id": scope.user_id,
         "routers": None if scope.routers is None else sorted(scope.routers),
         **{name: getattr(wanted, name) for name in RequestFilter.__dataclass_fields__ if name != "tags"},
-        "tags": None if wanted.tags is None else dump(wanted.tags).decode(),
+        "tags": dump({name: value for name, value in tags.items() if value}).decode(),
+        "no_tags": [name for name, value in tags.items() if not value],
+        "group_tag": tag,
+        "dimension": hourly.dimension if hourly else None,
+        "value": hourly.value if hourly else None,
     }
-    return Selection(" AND ".join(["true", *common, *only]), " AND ".join(["true", *hours]), parameters)
+    only = " AND ".join(["true", *common, *_of_requests(wanted)])
+    return Selection(only, " AND ".join(["true", *hours]), parameters, hourly)
+
+
+def _of_requests(wanted: RequestFilter) -> list[str]:
+    """The conditions that single requests alone have a column for."""
+    exact = ("status", "request_type", "purpose")
+    found = [f"{name} = %({name})s" for name in exact if getattr(wanted, name) is not None]
+    for name, column in _NAMED.items():
+        if (value := getattr(wanted, name)) is not None:
+            found.append(f"{column} = %({name})s" if value else f"({column} IS NULL OR {column} = '')")
+    tags = wanted.tags or {}
+    found += ["tags @> %(tags)s::jsonb AND tags <> '{}'::jsonb"] if any(tags.values()) else []
+    if not all(tags.values()):
+        has_one = "SELECT FROM unnest(%(no_tags)s::text[]) AS name WHERE coalesce(tags ->> name, '') <> ''"
+        found.append(f"NOT EXISTS ({has_one})")
+    found += ["fallback_used = %(fallback)s"] if wanted.fallback is not None else []
+    found += ["starts_with(request_id, %(request_id)s)"] if wanted.request_id else []
+    return found
+
+
+def _of_dimension(hourly: Hourly | None) -> list[str]:
+    if hourly is None or hourly.dimension is None:
+        return []
+    return ["dimension = %(dimension)s", *(["value = %(value)s"] if hourly.value is not None else [])]
 
 
 def over_requests(
@@ -236,11 +253,15 @@ def over_both(
     keys: Mapping[str, Expression],
     selected: Selection,
     parts: Parts,
-    hourly: str = "hourly_metrics",
+    hourly: str | None = None,
 ) -> str:
-    """Both, each for its parts of the time; for the parameters of the selection and of the parts."""
-    return f"""{over_requests(columns, keys, f"{parts.of_raw} AND {selected.requests}")}
-        UNION ALL {over_hours(columns, keys, f"{OF_HOURS} AND {selected.hours}", hourly)}"""
+    """Both, each for its parts of the time; for the parameters of the selection and of the parts. Hours are those of
+    the table `hourly` instead of the selection's own; there are none in the parts where it has none."""
+    raw = over_requests(columns, keys, f"{parts.of_raw} AND {selected.requests}")
+    table = hourly or (selected.hourly.table if selected.hourly else None)
+    if table is None:
+        return raw
+    return f"""{raw} UNION ALL {over_hours(columns, keys, f"{OF_HOURS} AND {selected.hours}", table)}"""
 
 
 def _query(columns: Mapping[str, str], keys: int, where: str, table: str) -> str:

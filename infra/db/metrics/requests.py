@@ -6,8 +6,8 @@ from psycopg.rows import DictRow
 
 from infra.db.engine import SyncConnection
 from infra.db.metrics.explore import count_in_hours
-from infra.db.metrics.hour_parts import only_raw, read_parts
-from infra.db.metrics.measures import is_in_hours, moments, over_both, over_requests, select, sums_of
+from infra.db.metrics.hour_parts import Parts, only_raw, read_parts
+from infra.db.metrics.measures import Expression, Selection, moments, over_both, over_requests, select, sums_of
 from modelpilot.metrics.requests import (
     NO_FILTER,
     SORTABLE,
@@ -74,8 +74,11 @@ def read_requests(
 
 def count_requests(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> int:
     """How many there are, out of the hourly rows as far as these can tell."""
-    parts = read_parts(connection, *moments(scope)) if is_in_hours(wanted) else only_raw(*moments(scope))
-    selected, count = select(scope, wanted), sums_of(("requests",))
+    selected = select(scope, wanted)
+    # What was paid for and is no request is counted as it is listed: hourly rows only know its cost.
+    others = wanted.purpose not in (None, "request")
+    parts = only_raw(*moments(scope)) if others else _parts(connection, scope, selected)
+    count = {"requests": Expression("count(*)", "0")} if others else sums_of(("requests",))
     at_any_time, in_time = over_requests(count, {}, selected.requests), over_both(count, {}, selected, parts)
     query = at_any_time if wanted.request_id else in_time
     rows = connection.execute(query, {**selected.parameters, **parts.parameters}).fetchall()
@@ -135,11 +138,18 @@ def _is_found_soon(connection: SyncConnection, scope: AnalyticsScope, wanted: Re
     than reading all at once would cost."""
     if wanted == NO_FILTER:
         return True
-    if not is_in_hours(wanted):
+    selected = select(scope, wanted)
+    if selected.hourly is None:
         return False
-    parts = read_parts(connection, *moments(scope))
-    every, mine = (count_in_hours(connection, parts, select(scope, one)) for one in (NO_FILTER, wanted))
+    both = (select(scope, NO_FILTER), selected)
+    every, mine = (count_in_hours(connection, _parts(connection, scope, one), one) for one in both)
     return rows * every <= _MOST_WALKED * mine
+
+
+def _parts(connection: SyncConnection, scope: AnalyticsScope, selected: Selection) -> Parts:
+    if selected.hourly is None:
+        return only_raw(*moments(scope))
+    return read_parts(connection, *moments(scope), selected.hourly, scope.user_id)
 
 
 def _by_time(where: str, order: Order) -> str:

@@ -36,6 +36,23 @@ class _Sums(SQLModel):
     unknown_carbon_count: int = big()
 
 
+class _EverySum(_Sums):
+    """All of it."""
+
+    success_count: int = big()
+    total_latency_ms: float
+    input_tokens: int = big()
+    output_tokens: int = big()
+    cached_tokens: int = big()
+    reasoning_tokens: int = big()
+    degraded_count: int = big()
+    explored_count: int = big()
+    attempt_count: int = big()
+    known_cost_count: int = big()
+    quality_count: int = big()
+    avg_quality: float | None
+
+
 class _BaselineSums(SQLModel):
     """What requests would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`."""
 
@@ -49,7 +66,7 @@ class _BaselineSums(SQLModel):
     actual_carbon_g: float
 
 
-class HourlyMetricRow(_Sums, _OfGroup, table=True):
+class HourlyMetricRow(_EverySum, _OfGroup, table=True):
     """One hour of one router, model and provider. Recomputed, never added to.
 
     Percentiles and the time to first token are those of completed requests (null: none completed).
@@ -57,9 +74,7 @@ class HourlyMetricRow(_Sums, _OfGroup, table=True):
 
     __tablename__ = "hourly_metrics"
     __table_args__ = (Index("hourly_metrics_by_owner", "user_id", desc("hour")),)
-    success_count: int = big()
     success_rate: float
-    total_latency_ms: float
     avg_latency_ms: float
     avg_cost_usd: float | None
     p50_latency_ms: float | None
@@ -67,16 +82,6 @@ class HourlyMetricRow(_Sums, _OfGroup, table=True):
     p99_latency_ms: float | None
     p50_ttft_ms: float | None
     p50_overhead_ms: float | None
-    input_tokens: int = big()
-    output_tokens: int = big()
-    cached_tokens: int = big()
-    reasoning_tokens: int = big()
-    degraded_count: int = big()
-    explored_count: int = big()
-    attempt_count: int = big()
-    known_cost_count: int = big()
-    quality_count: int = big()
-    avg_quality: float | None
     updated_at: datetime = moment(default=True)
 
 
@@ -102,9 +107,42 @@ class HourlyBaselineTotalRow(_BaselineSums, _OfHour, table=True):
     __table_args__ = (Index("hourly_baseline_totals_by_owner", "user_id", desc("hour")),)
 
 
+class DimensionRow(SQLModel, table=True):
+    """A tag that an owner wants sums by."""
+
+    __tablename__ = "dimensions"
+    user_id: str = Field(primary_key=True)
+    tag: str = Field(primary_key=True)
+    created_at: datetime = moment(default=True)
+
+
+class HourlyDimensionRow(_EverySum, _OfGroup, table=True):
+    """The requests of a group of `hourly_metrics` that have one value of a dimension (`modelpilot.metrics.dimensions`):
+    each dimension has all requests of its owner, those without a value under ""."""
+
+    __tablename__ = "hourly_dimensions"
+    __table_args__ = (Index("hourly_dimensions_by_owner", "user_id", "dimension", desc("hour")),)
+    dimension: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+
+
+class HourlyDimensionTotalRow(_EverySum, _OfHour, table=True):
+    """`hourly_dimensions` added up over routers, models and providers."""
+
+    __tablename__ = "hourly_dimension_totals"
+    __table_args__ = (
+        Index("hourly_dimension_totals_by_owner", "user_id", "dimension", desc("hour")),
+        # Hours that had more values than rows.
+        Index("hourly_dimension_totals_others", "dimension", "hour", postgresql_where=text("value = '(other)'")),
+    )
+    dimension: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+
+
 class StaleHourRow(SQLModel, table=True):
-    """A note that the metrics of an hour have to be computed again. Anybody may add one, for any reason, any number of
-    times: notes are never changed, only removed by the run that found them before it read the hour's rows."""
+    """A note that the metrics of an hour have to be computed again. Anybody may add one, any number of times: notes are
+    never changed, only removed by the run that found them before it read the hour's rows. `reason`: `recorded` (rows
+    came), `revised` (rows changed), `dimension` (the hour lacks one, and is right but for that)."""
 
     __tablename__ = "stale_hours"
     id: int = serial()

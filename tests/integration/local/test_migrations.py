@@ -84,7 +84,9 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     after = rows(postgres_url)
     assert after.pop("open_requests") == []
     changed = {table for table in before if after[table] != before[table]}
-    assert changed == {"alembic_version", "requests", "attempts", "providers"}
+    assert changed == {"alembic_version", "requests", "attempts", "providers", "stale_hours"}
+    noted = [(f"{row['hour']:%H}", row["reason"]) for row in after["stale_hours"] if row not in before["stale_hours"]]
+    assert noted == [("10", "dimension")]  # the hour that was aggregated
     assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
     modalities = ("audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens")
     counts = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens", *modalities, "web_searches"))
@@ -100,6 +102,21 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
         ("r0007", "failed"),
     ]
     assert {row["name"] for row in rows(migrated_url)["metric_progress"]} == {"aggregated", "exported", "closed"}
+
+
+def test_hours_whose_requests_may_be_gone_keep_their_sums(postgres_url: str) -> None:
+    """By dimension as well: as all others, since nobody knows any more whose they were."""
+    load(postgres_url, OLDEST)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE metric_progress SET through = '2026-03-02 11:00Z' WHERE name = 'closed'")
+    upgrade(postgres_url)
+    after = rows(postgres_url)
+    assert not [row for row in after["stale_hours"] if row["reason"] == "dimension"]
+    (whole,) = after["hourly_metrics"]
+    for table in ("hourly_dimensions", "hourly_dimension_totals"):
+        assert sorted(row["dimension"] for row in after[table]) == ["keyId", "purpose", "userId"]
+        for row in after[table]:
+            assert row == {**{name: whole.get(name) for name in row}, "dimension": row["dimension"], "value": "(other)"}
 
 
 @pytest.mark.parametrize(("revision", "advice"), [("0005", "the version before this one"), ("9999", "a newer version")])

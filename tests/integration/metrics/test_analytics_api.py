@@ -17,6 +17,7 @@ from api.routes.analytics_views import RequestItem
 from infra.db.engine import Database
 from infra.db.metrics.aggregation import PostgresAggregator
 from infra.db.metrics.analytics import PostgresMetrics
+from infra.db.metrics.dimensions import PostgresDimensions
 from tests.support.aggregation import HOUR, Requests
 from tests.support.management_fakes import FakeStores, bearer
 
@@ -63,7 +64,8 @@ class Site:
 async def site(migrated_url: str, aiohttp_client: Client) -> AsyncIterator[Site]:
     async with Database(migrated_url) as database:
         stores, requests = FakeStores(), Requests(database)
-        app = stores.app(extra_routes=[lambda made: analytics.register(made, PostgresMetrics(database))])
+        metrics, dimensions = PostgresMetrics(database), PostgresDimensions(database)
+        app = stores.app(extra_routes=[lambda made: analytics.register(made, metrics, dimensions)])
         yield Site(await aiohttp_client(app), stores, database, requests)
         await requests.close()
 

@@ -1,0 +1,131 @@
+"""Dimensions in Postgres: an hour's sums by user, key, purpose and the tags that its owners chose, and that choice.
+
+The sums are computed with the rest of the hour (`infra.db.metrics.aggregation`), out of one pass over its requests: the
+pass tells all dimensions apart at once, and each of them adds its groups up.
+"""
+
+from collections.abc import Sequence
+
+from infra.db.engine import Connection, Database
+from infra.db.management.changes import changing
+from infra.db.metrics.measures import ADDED
+from modelpilot.metrics.dimensions import MOST_VALUE_BYTES, MOST_VALUES, OTHER, TAG, ChosenTags
+
+DIMENSION_KEY = ("user_id", "dimension", "value", "router_id", "model", "provider")
+DIMENSION_COLUMNS = (*ADDED, "avg_quality")
+
+_EVERY = (*ADDED, "quality_sum")
+_ADDED_UP = ", ".join(f"sum({name}) AS {name}" for name in _EVERY)
+_SUMS = ", ".join(f"sum({name}) AS {name}" for name in ADDED)
+
+
+def by_dimension(of_hour: str) -> str:
+    """The query of the rows of `hourly_dimensions` (`DIMENSION_KEY` and `DIMENSION_COLUMNS`) for the requests of the
+    condition `of_hour`."""
+    sums = ", ".join(f"{sql} AS {name}" for name, sql in ADDED.items())
+    return f"""
+        WITH chosen AS (SELECT user_id, array_agg(tag) AS names FROM dimensions GROUP BY 1), fine AS MATERIALIZED (
+            SELECT user_id, coalesce(router_id, '') AS router_id, model, provider, coalesce(end_user, '') AS end_user,
+                coalesce(api_key_id, '') AS api_key_id, purpose, chosen.names, CASE
+                    WHEN chosen.names IS NOT NULL AND tags <> '{{}}'::jsonb THEN (
+                        SELECT jsonb_object_agg(name, tags -> name) FROM unnest(chosen.names) AS name WHERE tags ? name)
+                END AS tagged, {sums}, coalesce(sum(quality), 0) AS quality_sum
+            FROM requests LEFT JOIN chosen USING (user_id) WHERE {of_hour} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        ), grouped AS MATERIALIZED (
+            SELECT user_id, dimension,
+                CASE WHEN octet_length(named.value) > {MOST_VALUE_BYTES} THEN '{OTHER}' ELSE named.value END AS value,
+                router_id, model, provider, {_ADDED_UP}
+            FROM fine CROSS JOIN LATERAL (
+                VALUES ('userId', end_user), ('keyId', api_key_id), ('purpose', purpose)
+                UNION ALL SELECT '{TAG}' || name, coalesce(tagged ->> name, '') FROM unnest(names) AS name
+            ) AS named (dimension, value)
+            GROUP BY 1, 2, 3, 4, 5, 6
+        ), ranked AS (
+            SELECT user_id, dimension, value, row_number() OVER (
+                PARTITION BY user_id, dimension
+                ORDER BY value = '' DESC, sum(total_cost_usd) DESC, sum(requests) DESC, value) AS place
+            FROM grouped WHERE value <> '{OTHER}' GROUP BY 1, 2, 3
+        )
+        SELECT user_id, dimension, CASE WHEN place <= {MOST_VALUES} THEN value ELSE '{OTHER}' END AS value,
+            router_id, model, provider, {_SUMS}, sum(quality_sum) / nullif(sum(quality_count), 0) AS avg_quality
+        FROM grouped LEFT JOIN ranked USING (user_id, dimension, value) GROUP BY 1, 2, 3, 4, 5, 6"""  # noqa: S608
+
+
+# Over routers, models and providers.
+TOTALS_KEY = ("user_id", "dimension", "value")
+DIMENSION_TOTALS = f"""
+    SELECT user_id, dimension, value, {_SUMS},
+        sum(avg_quality * quality_count) / nullif(sum(quality_count), 0) AS avg_quality
+    FROM hourly_dimensions WHERE hour = %(hour)s GROUP BY 1, 2, 3"""  # noqa: S608  (own constants)
+
+_CHOSEN = "SELECT tag FROM dimensions WHERE user_id = %(user_id)s ORDER BY tag"
+_PENDING = """
+SELECT count(DISTINCT hour) AS hours FROM stale_hours
+WHERE reason = 'dimension' AND hour IN (SELECT hour FROM hourly_totals WHERE user_id = %(user_id)s)"""
+_ADD = "INSERT INTO dimensions (user_id, tag) SELECT %(user_id)s, unnest(%(added)s::text[])"
+_DROP = "DELETE FROM dimensions WHERE user_id = %(user_id)s AND tag = ANY (%(dropped)s)"
+_DROP_ROWS = """
+DELETE FROM {table} WHERE user_id = %(user_id)s
+    AND dimension = ANY (SELECT 'tag.' || name FROM unnest(%(dropped)s::text[]) AS name)"""
+# Shared: no hour is closed meanwhile, so that each gets its rows here or has its note kept.
+_CLOSED = "SELECT through FROM metric_progress WHERE name = 'closed' FOR SHARE"
+# Hours that an aggregation may be computing just now are noted as well: it has read the choice of before. Their notes
+# are still there.
+_NOTE = """
+INSERT INTO stale_hours (hour, reason)
+SELECT hour, 'dimension' FROM (
+    SELECT hour FROM hourly_totals WHERE user_id = %(user_id)s AND cardinality(%(added)s::text[]) > 0
+    UNION SELECT hour FROM stale_hours
+) AS found WHERE hour >= %(closed)s"""
+# Of hours whose requests may be gone nobody knows the tags any more.
+_FILL = f"""
+INSERT INTO hourly_dimensions (hour, {", ".join((*DIMENSION_KEY, *DIMENSION_COLUMNS))})
+SELECT hour, user_id, '{TAG}' || name, '{OTHER}', router_id, model, provider, {", ".join(DIMENSION_COLUMNS)}
+FROM hourly_metrics, unnest(%(added)s::text[]) AS name WHERE user_id = %(user_id)s AND hour < %(closed)s"""  # noqa: S608
+_FILL_TOTALS = f"""
+INSERT INTO hourly_dimension_totals (hour, {", ".join((*TOTALS_KEY, *DIMENSION_COLUMNS))})
+SELECT hour, user_id, dimension, value, {_SUMS},
+    sum(avg_quality * quality_count) / nullif(sum(quality_count), 0)
+FROM hourly_dimensions WHERE user_id = %(user_id)s AND hour < %(closed)s
+    AND dimension = ANY (SELECT 'tag.' || name FROM unnest(%(added)s::text[]) AS name)
+GROUP BY 1, 2, 3, 4"""  # noqa: S608  (own constants)
+
+
+class PostgresDimensions:
+    """Implements `modelpilot.metrics.dimensions.Dimensions`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def chosen(self, user_id: str) -> ChosenTags:
+        """The owner's choice as it stands."""
+        async with self._database.transaction() as connection:
+            tags = await _tags(connection, user_id)
+            row = await (await connection.execute(_PENDING, {"user_id": user_id})).fetchone()
+        return ChosenTags(tags, int(row["hours"]) if row else 0)
+
+    async def choose(self, user_id: str, tags: Sequence[str], actor: str) -> ChosenTags:
+        """Replace the choice, audited. Where nothing has changed, nothing is written."""
+        wanted = tuple(sorted(set(tags)))
+        async with changing(self._database, "dimensions", user_id, "tags") as change:
+            before = await _tags(change.connection, user_id)
+            added, dropped = sorted({*wanted} - {*before}), sorted({*before} - {*wanted})
+            if added or dropped:
+                await _change(change.connection, user_id, added, dropped)
+                await change.done("update", actor, {"tags": list(before)}, {"tags": list(wanted)})
+        return await self.chosen(user_id)
+
+
+async def _tags(connection: Connection, user_id: str) -> tuple[str, ...]:
+    rows = await (await connection.execute(_CHOSEN, {"user_id": user_id})).fetchall()
+    return tuple(row["tag"] for row in rows)
+
+
+async def _change(connection: Connection, user_id: str, added: list[str], dropped: list[str]) -> None:
+    closed = await (await connection.execute(_CLOSED)).fetchone()
+    given = {"user_id": user_id, "added": added, "dropped": dropped, "closed": closed["through"] if closed else None}
+    await connection.execute(_DROP, given)
+    for table in ("hourly_dimensions", "hourly_dimension_totals"):
+        await connection.execute(_DROP_ROWS.format(table=table), given)
+    for statement in (_ADD, _FILL, _FILL_TOTALS, _NOTE):
+        await connection.execute(statement, given)
