@@ -107,7 +107,8 @@ class Judge:
         # A row for each call: one that a crash made us repeat was paid twice. What was said is no one's to read there.
         key = RequestKey(task.user_id, f"judge_{secrets.token_hex(16)}")
         paid = replace(outcome, answer=None, quality=None)
-        return JudgeOutcome(verdict, outcome.cost_usd, error_type), paid_record(key, "judge", paid, began)
+        whose = {"tags": dict(task.tags), "end_user": task.end_user, "session_id": task.session_id}
+        return JudgeOutcome(verdict, outcome.cost_usd, error_type), paid_record(key, "judge", paid, began, **whose)
 
 
 async def open_judge(caller: ModelCaller, configuration: ConfigurationSource, user_id: str, model: str) -> Judge | None:

@@ -47,6 +47,7 @@ class EmbeddingRequest:
     received_at: float
     tags: Mapping[str, str] = field(default_factory=dict)
     end_user: str | None = None
+    session_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -132,6 +133,7 @@ class EmbeddingCaller:
             prompt_hash=prompt_hash(self._mac, asked.key.user_id, asked.router_id, asked.text),
             tags=dict(asked.tags),
             end_user=asked.end_user,
+            session_id=asked.session_id,
         )
 
     async def _commit(self, record: RequestRecord) -> None:

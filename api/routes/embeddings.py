@@ -88,8 +88,16 @@ async def embedded(request: web.Request, body: EmbeddingsBody) -> tuple[dict[str
     request[TICKET].called()
     sent = body.model_dump(exclude_unset=True, exclude={"model", "metadata", "modelpilot"})
     options = body.modelpilot or RequestOptions()
-    tags = tags_of(body.metadata, options.tags)
-    asked = EmbeddingRequest(key, router_id, principal.api_key_id, sent, received_at, tags, end_user_of(sent))
+    asked = EmbeddingRequest(
+        key,
+        router_id,
+        principal.api_key_id,
+        sent,
+        received_at,
+        tags=tags_of(body.metadata, options.tags),
+        end_user=end_user_of(sent),
+        session_id=options.session_id,
+    )
     record = await access.caller.embed(snapshot, spec, asked)
     if record.outcome.answer is None:
         raise outcome_error(record.outcome, key.request_id)

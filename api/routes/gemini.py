@@ -19,6 +19,7 @@ from api.http.registry import QueryParam, RouteSpec
 from api.http.responses import json_response
 from api.routes.embeddings import EmbeddingsBody, embedded
 from api.routes.model_list import GoogleModel, GoogleModelList, google_model, google_models
+from modelpilot.chat.profile import with_metadata
 from modelpilot.requests.records import RequestRecord
 from modelpilot.wire.chunks import Chunk
 from modelpilot.wire.gemini_embeddings import (
@@ -200,7 +201,8 @@ def _counted(raw: bytes, model: str) -> tuple[dict[str, Any], Translated]:
 
 def _chat_of(body: dict[str, Any], model: str, *, stream: bool) -> tuple[dict[str, Any], Translated]:
     validate(body, GenerateContentBody)
-    return body, Translated.of(chat_request_of(body, model, stream=stream))
+    chat = with_metadata(chat_request_of(body, model, stream=stream), body.get("labels"))
+    return body, Translated.of(chat)
 
 
 @dataclass(slots=True)

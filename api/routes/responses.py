@@ -25,6 +25,7 @@ from api.http.responses import json_response
 from api.routes.feedback import TEXTS
 from api.routes.requests import LEDGER, REGISTRY
 from api.services import SERVICES
+from modelpilot.chat.profile import with_metadata
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, NotFound, Overloaded, PayloadTooLarge
 from modelpilot.requests.ports import ReasoningSeal, ResponseStore
 from modelpilot.requests.records import Principal, RequestKey, RequestRecord
@@ -150,7 +151,7 @@ def _translated(
     opened = partial(reasoning.open, principal.user_id)
     everything = [*earlier, *items]
     tools = toolbox_of(body.get("tools"), everything)
-    chat = chat_request_of(body, everything, tools, opened, len(earlier))
+    chat = with_metadata(chat_request_of(body, everything, tools, opened, len(earlier)), body.get("metadata"))
     shown = {name: value for name, value in body.items() if name not in _NOT_KEPT}
     kept = KeptResponse(shown, int(time.time()), earlier, items)
     return _Translated(kept, tools, Translated.of(chat))

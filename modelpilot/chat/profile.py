@@ -115,6 +115,16 @@ def tags_of(metadata: Any, tags: Mapping[str, str]) -> Mapping[str, str]:
     return dict(list({**tags, **named, **tags}.items())[:MAX_TAGS])
 
 
+def with_metadata(body: dict[str, Any], metadata: Any) -> dict[str, Any]:
+    """A chat body that was translated from another format, with what that calls metadata or labels among its own tags:
+    no provider is told of them. Tags that are none are left to whoever checks the body."""
+    options = body.get("modelpilot") or {}
+    tags = (options.get("tags") or {}) if isinstance(options, dict) else None
+    if not metadata or not isinstance(tags, dict) or len(tags) > MAX_TAGS:
+        return body
+    return {**body, "modelpilot": {**options, "tags": dict(tags_of(metadata, tags))}}
+
+
 def _tag_value(value: Any) -> str:
     text = value if isinstance(value, str) else dump(value).decode("utf-8", "replace")
     return text if len(text) <= MAX_TAG_VALUE else text[: MAX_TAG_VALUE - 1] + "…"

@@ -6,8 +6,8 @@ nobody could know when writing it, and the system message says that nothing in b
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -159,12 +159,16 @@ def _verdict(text: str) -> Verdict | None:
 
 @dataclass(frozen=True, slots=True)
 class JudgeTask:
-    """An answer that nobody has judged by this judge and rubric. `model` wrote it."""
+    """An answer that nobody has judged by this judge and rubric. `model` wrote it. Whom it was for is whom the judge is
+    paid for: `tags`, `end_user` and `session_id` are those of its request."""
 
     user_id: str
     request_id: str
     created_at: float
     model: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    end_user: str | None = None
+    session_id: str | None = None
 
     @property
     def position(self) -> Position:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from modelpilot.chat.body import Objects
+from modelpilot.chat.body import Objects, RequestOptions
 from modelpilot.errors import InvalidRequest
 from modelpilot.wire.gemini_front import Open
 from modelpilot.wire.gemini_schema import camel
@@ -19,12 +19,14 @@ class EmbedContentBody(Open):
 
     content: dict[str, Any]
     output_dimensionality: int | None = None
+    modelpilot: RequestOptions | None = None
 
 
 class BatchEmbedContentsBody(Open):
     """A batchEmbedContents request: several of embedContent, which ask for the same number of dimensions."""
 
     requests: Annotated[Objects, Field(min_length=1, max_length=MAX_TEXTS)]
+    modelpilot: RequestOptions | None = None
 
 
 def embeddings_request_of(body: JsonObject, model: str) -> JsonObject:
@@ -36,7 +38,8 @@ def embeddings_request_of(body: JsonObject, model: str) -> JsonObject:
         raise InvalidRequest("requests: they ask for different outputDimensionality", param="requests")
     size = sizes.pop()
     asked = {"model": model, "input": [_text(request) for request in requests]}
-    return {**asked, "dimensions": size} if size is not None else asked
+    more = {"dimensions": size, "modelpilot": fields.get("modelpilot")}
+    return {**asked, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _text(request: JsonObject) -> str:

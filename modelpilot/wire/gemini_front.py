@@ -2,7 +2,8 @@
 
 Fields come in camelCase or in snake_case, and one thing may stand for a list of it: Google takes all of that. What the
 chat body cannot say is refused and named. What changes no answer here is left out: safety settings (every provider has
-rules of its own), labels, resolutions, and whatever Google may add beside the fields that mean something.
+rules of its own), labels (the route makes tags of them), resolutions, and whatever Google may add beside the fields
+that mean something.
 """
 
 import re

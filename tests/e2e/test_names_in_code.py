@@ -123,6 +123,40 @@ async def test_who_asked_is_recorded(named: aiohttp.ClientSession) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/chat/completions", {"model": GOOD, **chat("x")}, {"safety_identifier": "u-1", "metadata": {"a": "b"}}),
+        ("/v1/completions", {"model": GOOD, "prompt": "x"}, {"user": "u-1", "metadata": {"a": "b"}}),
+        ("/v1/responses", {"model": GOOD, "input": "x"}, {"user": "u-1", "metadata": {"a": "b"}}),
+        (
+            "/v1/messages",
+            {"model": GOOD, "max_tokens": 20, "messages": [{"role": "user", "content": "x"}]},
+            {"metadata": {"user_id": "u-1"}},
+        ),
+        (
+            f"/v1beta/models/{GOOD}:generateContent",
+            {"contents": [{"parts": [{"text": "x"}]}]},
+            {"labels": {"a": "b"}},
+        ),
+        (f"/v1beta/models/{EMBED}:embedContent", {"content": {"parts": [{"text": "x"}]}}, {}),
+        ("/v1/embeddings", {"model": EMBED, "input": "x"}, {"user": "u-1", "metadata": {"a": "b"}}),
+    ],
+)
+async def test_every_format_says_whose_spend_it_is(
+    named: aiohttp.ClientSession, path: str, body: dict[str, Any], said: dict[str, Any]
+) -> None:
+    """In its own words, and in ours."""
+    own = {"tags": {"customer": "acme"}, "sessionId": "s-1"}
+    answer = await posted(named, path, {**body, **said, "modelpilot": own})
+    request_id = answer["modelpilot"]["requestId"]
+    view = await eventually(lambda: ended(named, request_id), "the request does not end")
+    other_words = {"a": "b"} if {"a": "b"} in said.values() else {}
+    assert (view["sessionId"], view["tags"]) == ("s-1", {"customer": "acme", **other_words})
+    by_name = "user" in said or "safety_identifier" in said or "user_id" in said.get("metadata", {})
+    assert view["userId"] == ("u-1" if by_name else None)
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/v1/chat/completions", chat("x")),

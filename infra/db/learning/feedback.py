@@ -151,7 +151,7 @@ class PostgresJudgements:
         async with self._database.transaction(_FIND_LIMIT_S) as connection:
             await connection.execute(READ_IN_ORDER)
             rows = await (await connection.execute(JUDGEABLE, params)).fetchall()
-        return [JudgeTask(user_id, row["request_id"], row["created_at"].timestamp(), row["model"]) for row in rows]
+        return [JudgeTask(user_id, **{**row, "created_at": row["created_at"].timestamp()}) for row in rows]
 
     async def reserve(self, job: RescoreInput, task: JudgeTask, estimated_usd: float) -> bool:
         """Take the right to one call. Not repeated on a broken connection: it may have been committed."""

@@ -55,7 +55,7 @@ ORDER BY created_at, request_id LIMIT %(limit)s
 
 # A verdict that another job is waiting for is left to it, until its call must have ended.
 JUDGEABLE = f"""
-SELECT r.request_id, r.created_at, r.model FROM requests r
+SELECT r.request_id, r.created_at, r.model, r.tags, r.end_user, r.session_id FROM requests r
 WHERE r.user_id = %(user_id)s AND {_WHICH} AND ({_RECENT} OR {_PENDING}) AND {_BEHIND}
     AND (%(own_too)s OR r.model <> %(judge_model)s)
     AND EXISTS (SELECT FROM stored_texts t

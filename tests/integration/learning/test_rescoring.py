@@ -119,17 +119,19 @@ async def test_a_judge_grades_stored_answers(worked: Learning) -> None:
 
 
 async def test_judging_is_paid_and_recorded_once(worked: Learning) -> None:
-    """A second job calls nobody for what the first one has paid for; its costs are on record."""
+    """A second job calls nobody for what the first one has paid for; its costs are on record, for whom it was."""
     for number in range(5):
-        await worked.add(f"r{number}", text=RIGHT)
+        await worked.add(f"r{number}", text=RIGHT, tags={"team": f"t{number}"}, end_user="ann", session_id="s")
     first = await worked.run(**JUDGE)
     second = await worked.run(**JUDGE)
     rows = await worked.judgements()
     assert {(row["status"], row["calls"]) for row in rows} == {("done", 1)}
     assert first.judge_cost_usd == pytest.approx(sum(row["cost_usd"] for row in rows))
     assert first.judge_cost_usd > 0.0
-    paid = await worked.database.fetch_all("SELECT cost_usd, model FROM requests WHERE purpose = 'judge'")
+    paid = await worked.database.fetch_all("SELECT * FROM requests WHERE purpose = 'judge'")
     assert [row["model"] for row in paid] == ["sim/large"] * len(rows)
+    assert sorted(row["tags"]["team"] for row in paid) == [f"t{number}" for number in range(5)]
+    assert {(row["end_user"], row["session_id"]) for row in paid} == {("ann", "s")}
     assert sum(row["cost_usd"] for row in paid) == pytest.approx(first.judge_cost_usd)
     assert (second.judged, second.judge_cost_usd, second.progress.scored) == (0, 0.0, 5)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modelpilot.chat.body import ChatBody, RequestOptions
-from modelpilot.chat.profile import classify_request, profile_request
+from modelpilot.chat.profile import classify_request, profile_request, with_metadata
 from tests.support.routing_samples import chat_body, profile
 
 
@@ -149,6 +149,30 @@ def test_metadata_and_user_say_who_spends() -> None:
     read = profile_request(body, ChatBody.model_validate(body))
     assert {**read.tags, "long": ""} == {"team": "a", "run": "7", "tags": '["x"]', "long": ""}
     assert (len(read.tags["long"]), read.end_user) == (512, "u-1")
+
+
+@pytest.mark.parametrize(
+    ("options", "metadata", "tags"),
+    [
+        (None, {"team": "b", "run": 7}, {"team": "b", "run": "7"}),
+        ({"tags": {"team": "a"}, "sessionId": "s"}, {"team": "b", "x": "y"}, {"team": "a", "x": "y"}),
+        ({"sessionId": "s"}, {"x": "y"}, {"x": "y"}),
+    ],
+)
+def test_metadata_of_other_formats_becomes_tags(options: Any, metadata: Any, tags: dict[str, str]) -> None:
+    """Behind the request's own, which keep their names and whatever else is said."""
+    body = chat_body(**({} if options is None else {"modelpilot": options}))
+    made = with_metadata(body, metadata)
+    assert made["modelpilot"] == {**(options or {}), "tags": tags}
+    assert {name: made[name] for name in made if name != "modelpilot"} == chat_body()
+
+
+@pytest.mark.parametrize("options", ["text", {"tags": "text"}, {"tags": {str(number): "v" for number in range(33)}}])
+def test_wrong_tags_stay_wrong(options: Any) -> None:
+    """Metadata does not hide from the check what it has to refuse."""
+    body = chat_body(modelpilot=options)
+    assert with_metadata(body, {"x": "y"}) == body
+    assert with_metadata(chat_body(), None) == with_metadata(chat_body(), {}) == chat_body()
 
 
 @pytest.mark.parametrize("metadata", [None, [], "text", {str(number): "v" for number in range(100)}])
