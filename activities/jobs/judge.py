@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -107,7 +108,7 @@ class Judge:
         # A row for each call: one that a crash made us repeat was paid twice. What was said is no one's to read there.
         key = RequestKey(task.user_id, f"judge_{secrets.token_hex(16)}")
         paid = replace(outcome, answer=None, quality=None)
-        whose = {"tags": dict(task.tags), "end_user": task.end_user, "session_id": task.session_id}
+        whose: dict[str, Any] = {"tags": dict(task.tags), "end_user": task.end_user, "session_id": task.session_id}
         return JudgeOutcome(verdict, outcome.cost_usd, error_type), paid_record(key, "judge", paid, began, **whose)
 
 

@@ -13,24 +13,29 @@ TYPES = ("chat", "chat", "code", "math", "translation")
 TENANTS, ROUTERS = 4, 5
 
 _EMPTY = """TRUNCATE requests, attempts, hourly_metrics, hourly_baselines, hourly_totals, hourly_baseline_totals,
-    aggregated_hours, stale_hours, exported_files"""
+    hourly_dimensions, hourly_dimension_totals, dimensions, aggregated_hours, stale_hours, exported_files"""
 _RESTART = "UPDATE metric_progress SET through = '1970-01-01Z'"
-# random() once per row and figure; every 25th request fell back, and every 50th failed.
+# random() once per row and figure; every 25th request fell back, and every 50th failed. With `whose`, they are those of
+# 3 keys, 60 users, 12 customers and 5 teams of each tenant, in sessions of ten.
 _FILL = """
 INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version, created_at, completed_at, recorded_at,
     status, model, provider, latency_ms, ttft_ms, overhead_ms, cost_usd, input_tokens, output_tokens, cached_tokens,
     reasoning_tokens, success, finish_reason, request_type, quality, quality_source, attempts, fallback_used, degraded,
-    propensity, explored, prompt_hash, decision, tags, session_id, stream, carbon_g, preferred_model,
+    propensity, explored, prompt_hash, decision, tags, session_id, end_user, stream, carbon_g, preferred_model,
     preferred_cost_usd, preferred_carbon_g, best_model, best_cost_usd, best_carbon_g, cheapest_model, cheapest_cost_usd,
     cheapest_carbon_g, predicted_cost_usd, predicted_carbon_g)
-SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% %(routers)s, 'key-1', 1,
+SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% %(routers)s,
+    CASE WHEN %(whose)s THEN 'tenant-' || n / 40 %% %(tenants)s || '-' || n / 7 %% 3 ELSE 'key-1' END, 1,
     %(hour)s + n * %(step)s::interval, %(hour)s + n * %(step)s::interval + interval '1 s',
     %(hour)s + n * %(step)s::interval + interval '1 s',
     CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'completed' END, model, 'simulator', -800 * ln(1 - random()),
     100 * random(), 2 * random(), 0.01 * random(), (1000 * random())::bigint, (500 * random())::bigint, 0, 0,
     n %% 50 <> 0, 'stop', (%(types)s::text[])[1 + n / 3 %% 5], random(), 'checks', 1, n %% 25 = 0, '{}', 1.0, false,
-    md5(n::text), (%(decisions)s::jsonb) -> model -> (n / 8 %% %(each)s)::int, '{}',
-    null, false, random(), 'sim/model-3', 0.01 * random(), random(), 'sim/model-7', 0.02 * random(), random(),
+    md5(n::text), (%(decisions)s::jsonb) -> model -> (n / 8 %% %(each)s)::int,
+    CASE WHEN %(whose)s THEN jsonb_build_object('customer', 'customer-' || n / 11 %% 12, 'team', 'team-' || n / 13 %% 5)
+        ELSE '{}' END,
+    CASE WHEN %(whose)s THEN 'session-' || n / 10 END, CASE WHEN %(whose)s THEN 'user-' || n / 17 %% 60 END,
+    false, random(), 'sim/model-3', 0.01 * random(), random(), 'sim/model-7', 0.02 * random(), random(),
     'sim/model-0', 0.001 * random(), random(), 0.01 * random(), random()
 FROM generate_series(0, %(rows)s - 1) AS n
 CROSS JOIN LATERAL (SELECT (%(models)s::text[])[1 + n %% 8] AS model) AS named
@@ -48,11 +53,13 @@ def fill(
     hour: datetime,
     span: timedelta = timedelta(hours=1),
     decisions: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    *,
+    whose: bool = False,
 ) -> None:
     """Put `rows` requests into `hour`, or into a longer `span` from there, and nothing else into the database.
 
     `decisions` by the model that was chosen, equally many of each, are used in turns; without them, every model has one
-    that is as long as one of eight candidates.
+    that is as long as one of eight candidates. `whose`: they say for whom they were.
     """
     decided = decisions or {model: [_decision(model)] for model in MODELS}
     given = {
@@ -64,6 +71,7 @@ def fill(
         "routers": ROUTERS,
         "types": list(TYPES),
         "decisions": orjson.dumps(decided).decode(),
+        "whose": whose,
         "each": len(decided[MODELS[0]]),
     }
     with psycopg.connect(url, autocommit=True) as connection:

@@ -183,6 +183,14 @@ def _visits_of_requests() -> Iterator[Visit]:
         "range=30d&metric=p95&by=type",
         "range=24h&metric=p95&by=model&bucket=5min",
         "range=30d&metric=quality&by=provider&as=tenant-1",
+        "range=30d&metric=cost&by=tag.customer",
+        "range=30d&metric=cost&by=user&bucket=hour&model=sim/model-3",
+        "range=30d&metric=cost&by=model&tag=customer%3Dcustomer-3",
+        "range=30d&metric=cost&by=key&as=tenant-1",
+        "range=30d&metric=cost&by=session",
+        "range=30d&metric=cost&by=tag.customer&user=user-7",
+        "range=30d&metric=p95&by=tag.team",
+        "range=30d&metric=p95&by=session",
     ):
         yield Visit(f"explore, {said}", "explore", f"?{said}", {"explore-csv": 1}, GOAL_MS)
     for said, rows in (
@@ -192,6 +200,10 @@ def _visits_of_requests() -> Iterator[Visit]:
         ("range=30d&model=sim/model-3&type=chat&fallback=yes", _SORTED),
         ("range=30d&model=sim/model-3&type=chat&fallback=yes", _GRID),
         ("range=30d&model=gone", _GRID),
+        ("range=30d&tag=customer%3Dcustomer-3", _GRID),
+        ("range=30d&tag=customer%3Dcustomer-3%26team%3Dteam-1", _SORTED),
+        ("range=30d&user=user-7&key=tenant-1-1", _GRID),
+        ("range=30d&session=session-77", _GRID),
         ("range=30d&requestId=bench-77", _GRID),
     ):
         label = f"requests, {said}{', by latency' if rows is _SORTED else ''}"

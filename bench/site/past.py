@@ -41,6 +41,11 @@ FROM (SELECT *, substring(request_id FROM 7)::bigint AS n FROM requests) AS numb
     CROSS JOIN LATERAL (SELECT call < last OR status = 'failed' AS failed) AS ended
 """
 _TENANTS = "INSERT INTO users (id, operator) SELECT DISTINCT user_id, false FROM requests ON CONFLICT DO NOTHING"
+_TAGS = "INSERT INTO dimensions (user_id, tag) SELECT id, unnest(ARRAY['customer', 'team']) FROM users"
+_KEYS = """
+INSERT INTO api_keys (id, user_id, name, prefix, key_hash, scopes, active)
+SELECT id || '-' || n, id, 'Key ' || n, 'mp_', sha256((id || n)::bytea), '{route}', true
+FROM users CROSS JOIN generate_series(0, 2) AS n"""
 # A night's re-scoring per tenant, a refit of every router at six hours' distance, an export per hour.
 _RESCORES = """
 INSERT INTO rescore_jobs (user_id, id, workflow_id, status, paused, spec, total, done, scored, cursor_user, cursor_id,
@@ -60,9 +65,11 @@ SELECT 'hour-' || hour, hour, hour, 1, 1, requests, requests * 200, hour + inter
 async def fill(url: str, rows: int, days: float) -> None:
     """`rows` requests of the last `days`, aggregated up to the hour in progress as the worker would have done."""
     span, decided = timedelta(days=days), decisions(past.MODELS, _DECISIONS_EACH)
-    past.fill(url, rows, datetime.now(UTC) - span, span, decided)
+    past.fill(url, rows, datetime.now(UTC) - span, span, decided, whose=True)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_TENANTS)
+        connection.execute(_TAGS)
+        connection.execute(_KEYS)
         connection.execute(_ATTEMPTS)
         connection.execute("VACUUM ANALYZE attempts")
     await aggregate(url)

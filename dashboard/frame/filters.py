@@ -1,13 +1,15 @@
 """What stands above the data of a page and has a name in the URL: filters, and other controls."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode
 
 import dash_mantine_components as dmc
 
 from dashboard.frame.elements import Element
 from dashboard.frame.urls import query
+from modelpilot.metrics.dimensions import TAG
 from modelpilot.metrics.explore import DIRECT
 from modelpilot.metrics.overview import NO_MODEL, Choices
 from modelpilot.metrics.requests import RequestFilter
@@ -21,7 +23,7 @@ class Filter:
 
     name: str
     label: str
-    choices: Literal["routers", "models", "providers", "tenants"] | None = None
+    choices: Literal["routers", "models", "providers", "tenants", "users", "keys", "tag_values"] | None = None
     values: tuple[tuple[str, str], ...] = ()  # (value, label)
 
 
@@ -29,7 +31,8 @@ class Filter:
 class Control:
     """A choice that always has a value or, without `values` (value, label), a text to look for.
 
-    `name` is the one in the URL. A choice at its default leaves the URL short.
+    `name` is the one in the URL. A choice at its default leaves the URL short. `tags`: it also offers the tags that are
+    dimensions, as `tag.NAME`.
     """
 
     name: str
@@ -37,11 +40,20 @@ class Control:
     values: tuple[tuple[str, str], ...] = ()
     default: str = ""
     placeholder: str = ""
+    tags: bool = False
 
     def value(self, search: str | None) -> str:
         """What the URL says, or the default where that makes no sense."""
         said = query(search).get(self.name, self.default)
-        return said if not self.values or said in dict(self.values) else self.default
+        known = not self.values or said in dict(self.values) or (self.tags and tag_of(said) is not None)
+        return said if known else self.default
+
+    def options(self, known: Choices, chosen: str) -> list[dict[str, str]]:
+        """What it offers; always what is chosen, too."""
+        offered = dict(self.values) | ({TAG + name: f"Tag {name}" for name in known.tags} if self.tags else {})
+        if (name := tag_of(chosen)) is not None:
+            offered.setdefault(chosen, f"Tag {name}")
+        return [{"value": value, "label": label} for value, label in offered.items()]
 
     def in_url(self, chosen: str | None) -> str | None:
         """How the URL says what was chosen; None: not at all."""
@@ -60,6 +72,14 @@ TYPES = (
     "vision",
 )  # fmt: skip
 TYPE = Filter("type", "Request type", values=tuple((name, name) for name in TYPES))
+PURPOSE = Filter(
+    "purpose", "Paid for", values=(("request", "Requests"), ("embedding", "Embeddings"), ("judge", "Judge"))
+)
+USER = Filter("user", "End user", choices="users")
+KEY = Filter("key", "API key", choices="keys")
+TAGS = Filter("tag", "Tag", choices="tag_values")  # its values are as `tags_in_url` writes them
+SESSION = Control("session", "Session", placeholder="Its whole name")
+WHOSE = (USER, KEY, TAGS, PURPOSE)
 REQUEST_ID = "requestId"  # a control of the list of requests
 _NAMELESS = (DIRECT, NO_MODEL)
 
@@ -88,11 +108,35 @@ def control_row(page: str, controls: tuple[Control, ...], search: str) -> Elemen
 
 def options(one: Filter, known: Choices, chosen: str | None) -> list[dict[str, str]]:
     """What a filter offers; always what is chosen, too, or the control could not show it."""
-    names: tuple[str, ...] = getattr(known, one.choices) if one.choices else ()
-    offered = [*one.values, *((name, name) for name in names)]
+    names: tuple[Any, ...] = getattr(known, one.choices) if one.choices else ()
+    if one is TAGS:
+        pairs = [tags_in_url({name: value}) for name, value in names]
+        offered = [(value, tags_in_words(value)) for value in pairs]
+    else:
+        offered = [*one.values, *(name if isinstance(name, tuple) else (name, name) for name in names)]
     if chosen and chosen not in dict(offered):
-        offered.append((chosen, chosen))
+        offered.append((chosen, tags_in_words(chosen) if one is TAGS else chosen))
     return [{"value": value, "label": label} for value, label in offered]
+
+
+def tag_of(group: str) -> str | None:
+    """The tag that `tag.NAME` groups by; None: it is no such group."""
+    return group.removeprefix(TAG) or None if group.startswith(TAG) else None
+
+
+def tags_in_url(tags: Mapping[str, str]) -> str:
+    """Tags as one value of a URL: `team=red&customer=acme`. A tag without a value means those that do not have it."""
+    return urlencode(tags)
+
+
+def tags_from_url(value: str | None) -> dict[str, str]:
+    """The tags that `tags_in_url` wrote."""
+    return {name: said for name, said in parse_qsl(value or "", keep_blank_values=True) if name}
+
+
+def tags_in_words(value: str) -> str:
+    """`team: red, customer: acme`."""
+    return ", ".join(f"{name}: {said or NO_MODEL}" for name, said in tags_from_url(value).items()) or value
 
 
 def named(value: str | None) -> str | None:
@@ -112,13 +156,22 @@ def of_names(values: Mapping[str, str]) -> RequestFilter:
     )
 
 
+def of_whose(values: Mapping[str, str]) -> RequestFilter:
+    """Those, and whose requests they are."""
+    return replace(
+        of_names(values),
+        end_user=named(values.get(USER.name)),
+        key=named(values.get(KEY.name)),
+        session=named(values.get(SESSION.name)),
+        purpose=values.get(PURPOSE.name),
+        tags=tags_from_url(values.get(TAGS.name)) or None,
+    )
+
+
 def of_list(values: Mapping[str, str]) -> RequestFilter:
     """All filters of the list of requests."""
-    names = of_names(values)
-    return RequestFilter(
-        router=names.router,
-        model=names.model,
-        provider=names.provider,
+    return replace(
+        of_whose(values),
         status=values.get("status"),
         request_type=values.get("type"),
         fallback={"yes": True, "no": False}.get(values.get("fallback", "")),
@@ -147,5 +200,4 @@ def _control(page: str, one: Control, search: str) -> Element:
     shared["w"] = {"base": "calc(50% - 6px)", "xs": 200}
     if not one.values:
         return dmc.TextInput(**shared, placeholder=one.placeholder, debounce=True)
-    data = [{"value": value, "label": label} for value, label in one.values]
-    return dmc.Select(**shared, data=data, allowDeselect=False)
+    return dmc.Select(**shared, data=one.options(NO_CHOICES, one.value(search)), allowDeselect=False)

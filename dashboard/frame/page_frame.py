@@ -293,9 +293,11 @@ class PageFrame:
 
     def _register_choices(self, app: Dash, context: PageContext) -> None:
         offering = [one for one in self._all_filters if one.choices]
+        groups = [one for one in self.controls if one.tags]
 
         @app.callback(
             *(Output(filter_id(self.name, one), "data") for one in offering),
+            *(Output(control_id(self.name, one), "data") for one in groups),
             Output(filter_id(self.name, TENANT), "display"),
             Input(self.id("url"), "search"),
         )
@@ -303,6 +305,7 @@ class PageFrame:
             """The names that each filter offers to this visitor; none while the database is away."""
             known = _choices(context, search)
             data = [options(one, known, query(search).get(one.name)) for one in offering]
+            data += [one.options(known, one.value(search)) for one in groups]
             return *data, "block" if len(known.tenants) > 1 else "none"
 
 

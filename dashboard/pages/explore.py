@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
@@ -10,16 +12,40 @@ from dash import Dash, Output
 
 from dashboard.frame.elements import Element, chart, no_requests_notice, panel
 from dashboard.frame.figures import MOST_SERIES, bar_marker, dressed, line_style, on_time_axis
-from dashboard.frame.filters import MODEL, PROVIDER, ROUTER, Control, of_names, shown_name
+from dashboard.frame.filters import (
+    MODEL,
+    PROVIDER,
+    ROUTER,
+    SESSION,
+    TAGS,
+    WHOSE,
+    Control,
+    of_whose,
+    shown_name,
+    tag_of,
+    tags_from_url,
+    tags_in_url,
+)
 from dashboard.frame.formats import AXES, format_count, format_value, unit_in_csv, utc
 from dashboard.frame.grids import Column, fitting, link_cell, local_grid
 from dashboard.frame.page import Page, PageContext
 from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.ranges import CUSTOM, Window
 from dashboard.frame.tables import Table, csv_button, register_csv
-from dashboard.frame.urls import moment_in_url, requests_link
+from dashboard.frame.urls import moment_in_url, query, requests_link
 from dashboard.frame.zones import DAY_S, HOUR_S, MINUTE_S
-from modelpilot.metrics.explore import METRIC_OF, METRICS, Answer, Cell, GroupBy, Metric, Question
+from modelpilot.metrics.dimensions import OTHER
+from modelpilot.metrics.explore import (
+    METRIC_OF,
+    METRICS,
+    MOST_GROUPS,
+    UNBOUNDED,
+    Answer,
+    Cell,
+    GroupBy,
+    Metric,
+    Question,
+)
 
 WEEK_S = 7 * DAY_S
 GROUPS: dict[GroupBy, str] = {
@@ -28,6 +54,10 @@ GROUPS: dict[GroupBy, str] = {
     "provider": "provider",
     "router": "router",
     "type": "request type",
+    "purpose": "purpose",
+    "user": "end user",
+    "key": "API key",
+    "session": "session",
 }
 AUTO = "auto"
 WIDTHS = {AUTO: 0, "5min": 5 * MINUTE_S, "hour": HOUR_S, "day": DAY_S, "week": WEEK_S}
@@ -35,17 +65,22 @@ WIDTHS = {AUTO: 0, "5min": 5 * MINUTE_S, "hour": HOUR_S, "day": DAY_S, "week": W
 STEPS_S = (*(n * MINUTE_S for n in (1, 5, 15, 30)), *(n * HOUR_S for n in (1, 3, 6, 12)), DAY_S, WEEK_S)
 WIDTH_NAMES = {MINUTE_S: "minute", HOUR_S: "hour", DAY_S: "day", WEEK_S: "week"}
 _MOST_AUTOMATIC, MOST_BUCKETS = 100, 400
-MOST_GROUPS = 20
 _MONDAY_S = 4 * DAY_S  # 1970-01-05: weeks begin there
 METRIC = Control("metric", "Metric", tuple((one.key, one.label) for one in METRICS), default="requests")
-GROUP = Control("by", "Group by", tuple((key, label.capitalize()) for key, label in GROUPS.items()), default="model")
+GROUP = Control(
+    "by",
+    "Group by",
+    tuple((key, label[0].upper() + label[1:]) for key, label in GROUPS.items()),
+    default="model",
+    tags=True,
+)
 BUCKET = Control(
     "bucket",
     "Time step",
     ((AUTO, "Automatic"), ("5min", "5 minutes"), ("hour", "Hour"), ("day", "Day (UTC)"), ("week", "Week (UTC)")),
     default=AUTO,
 )
-CONTROLS = (METRIC, GROUP, BUCKET)
+CONTROLS = (METRIC, GROUP, BUCKET, SESSION)
 COLUMNS = (
     Column("time", "Time", 250, link=True),
     Column("group", "Group", 160, grow=True),
@@ -54,7 +89,7 @@ COLUMNS = (
     Column("unknown", "Not known", 110, numeric=True),
 )
 
-FRAME = PageFrame("explore", "Explore", (ROUTER, MODEL, PROVIDER), CONTROLS, skeleton=(360, 320))
+FRAME = PageFrame("explore", "Explore", (ROUTER, MODEL, PROVIDER, *WHOSE), CONTROLS, skeleton=(360, 320))
 CHART = FRAME.id("chart")
 GRID = FRAME.id("grid")
 WHAT = FRAME.id("what")
@@ -62,10 +97,12 @@ WHAT = FRAME.id("what")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An answer as the page shows it: `groups` are its largest ones, the largest first; `left_out` are the others."""
+    """An answer as the page shows it: `groups` are its largest ones, the largest first; `left_out` are the others.
+    `labels` are the names of groups, where these are not their keys."""
 
     metric: Metric
     group_by: GroupBy
+    tag: str
     window: Window  # with the answer's width of buckets
     cells: Mapping[tuple[str, float], Cell]
     groups: tuple[str, ...]
@@ -73,6 +110,12 @@ class Shown:
     averaged: bool
     sampled: int | None
     widened: bool
+    labels: Mapping[str, str]
+
+    @property
+    def by(self) -> str:
+        """What is grouped by, in words."""
+        return f"tag {self.tag}" if self.group_by == "tag" else GROUPS[self.group_by]
 
 
 def layout(context: PageContext, search: str) -> Element:
@@ -117,7 +160,7 @@ def register(app: Dash, context: PageContext) -> None:
 
 
 def _view(context: PageContext, asked: Asked) -> tuple[Answer, Shown]:
-    metric, group, width = (one.value(asked.search) for one in CONTROLS)
+    metric, group, width = (one.value(asked.search) for one in (METRIC, GROUP, BUCKET))
     question = question_of(asked, metric, group, width)
     answer = context.reader.explore(asked.scope, question)
     return answer, shown(answer, question, asked, width)
@@ -128,10 +171,11 @@ PAGE = Page(path="/explore", title="Explore", layout=layout, register=register)
 
 def question_of(asked: Asked, metric: str, group_by: str, width: str) -> Question:
     """What the controls of the page ask for. They hold known values only."""
-    group: GroupBy = next((name for name in GROUPS if name == group_by), "none")
+    tag = tag_of(group_by) or ""
+    group: GroupBy = "tag" if tag else next((name for name in GROUPS if name == group_by), "none")
     known = metric if metric in METRIC_OF else METRICS[0].key
     bucket_s = bucket_of(width, asked.window.end_s - asked.window.start_s)
-    return Question((known,), group, bucket_s, of_names(asked.values))
+    return Question((known,), group, bucket_s, of_whose(asked.values), tag)
 
 
 def bucket_of(width: str, span_s: float) -> int:
@@ -147,10 +191,11 @@ def shown(answer: Answer, question: Question, asked: Asked, width: str) -> Shown
     sizes: dict[str, int] = {}
     for cell in answer.cells:
         sizes[cell.group] = sizes.get(cell.group, 0) + cell.requests
-    groups = sorted(sizes, key=lambda name: (-sizes[name], name))
+    groups = sorted(sizes, key=lambda name: (_is_rest(question.group, name), -sizes[name], name))
     return Shown(
         metric=METRIC_OF[question.metrics[0]],
         group_by=question.group,
+        tag=question.tag,
         window=replace(asked.window, bucket_s=bucket_s),
         cells={(cell.group, cell.start_s): cell for cell in answer.cells},
         groups=tuple(groups[:MOST_GROUPS]),
@@ -158,13 +203,14 @@ def shown(answer: Answer, question: Question, asked: Asked, width: str) -> Shown
         averaged=answer.averaged,
         sampled=answer.sampled,
         widened=bucket_s > (WIDTHS.get(width) or bucket_s),
+        labels=answer.labels,
     )
 
 
 def what(view: Shown) -> str:
     """What the numbers are, in a sentence or two."""
     metric, width_s = view.metric, view.window.bucket_s
-    by = "" if view.group_by == "none" else f" by {GROUPS[view.group_by]}"
+    by = "" if view.group_by == "none" else f" by {view.by}"
     of = "" if metric.of == "all requests" else f", of {metric.of}"
     sentences = [f"{metric.label}{by}, per {width_name(width_s)}{of}."]
     if view.averaged:
@@ -178,6 +224,8 @@ def what(view: Shown) -> str:
         sentences.append("Narrower steps would be too many for this range.")
     if len(view.groups) > MOST_SERIES:
         sentences.append(f"The chart draws the {MOST_SERIES} groups with most requests.")
+    if any(_is_rest(view.group_by, group) for group in view.groups):
+        sentences.append(f"{OTHER} are the groups with fewer requests, together; filter to see them.")
     if view.left_out:
         sentences.append(f"{view.left_out} smaller groups are left out; filter to see them.")
     return " ".join(sentences)
@@ -223,12 +271,29 @@ def span_of(window: Window, start_s: float) -> tuple[float, float]:
     return max(start_s, window.start_s), min(end_s, window.end_s) if window.key == CUSTOM else end_s
 
 
-def link_of(view: Shown, asked: Asked, group: str, start_s: float) -> str:
-    """The list of exactly the requests of a cell."""
-    filters = {name: asked.values.get(name) for name in ("router", "model", "provider")}
-    if view.group_by != "none":
-        filters[view.group_by] = shown_name(view.group_by, group)
-    return requests_link(asked.search, span_of(view.window, start_s), **filters)
+def link_of(view: Shown, asked: Asked, group: str, start_s: float) -> str | None:
+    """The list of exactly the requests of a cell; None: no list has them, since no filter says "all others"."""
+    if _is_rest(view.group_by, group):
+        return None
+    start, end = (quote(moment_in_url(moment)) for moment in span_of(view.window, start_s))
+    return f"{_requests_of(asked.search, view.group_by, view.tag, group)}from={start}&to={end}"
+
+
+@lru_cache(maxsize=MOST_GROUPS * 8)
+def _requests_of(search: str, group_by: GroupBy, tag: str, group: str) -> str:
+    """The beginning of the links of a group, which has thousands of them."""
+    kept = (ROUTER, MODEL, PROVIDER, SESSION, *WHOSE)
+    filters: dict[str, str | None] = {one.name: query(search).get(one.name) for one in kept}
+    if group_by == "tag":
+        filters[TAGS.name] = tags_in_url({**tags_from_url(filters[TAGS.name]), tag: group})
+    elif group_by != "none":
+        filters[group_by] = shown_name(group_by, group)
+    found = requests_link(search, None, **filters, range=None, from_=None, to=None)
+    return f"{found}&" if "?" in found else f"{found}?"
+
+
+def _is_rest(group_by: GroupBy, group: str) -> bool:
+    return group == OTHER and group_by in UNBOUNDED
 
 
 def grid_rows(view: Shown, asked: Asked) -> list[dict[str, Any]]:
@@ -247,7 +312,7 @@ def grid_rows(view: Shown, asked: Asked) -> list[dict[str, Any]]:
 
 def csv_table(view: Shown) -> Table:
     """The rows of the grid in its order, with plain numbers and times in UTC."""
-    columns = ("from", "to", GROUPS[view.group_by], "requests", unit_in_csv(view.metric), "unknown")
+    columns = ("from", "to", view.by, "requests", unit_in_csv(view.metric), "unknown")
     rows = []
     for group, start, cell in _ordered(view):
         begin, end = (moment_in_url(moment) for moment in span_of(view.window, start))
@@ -262,7 +327,7 @@ def _ordered(view: Shown) -> list[tuple[str, float, Cell]]:
 
 
 def _name(view: Shown, group: str) -> str:
-    return "All requests" if view.group_by == "none" else shown_name(view.group_by, group)
+    return "All requests" if view.group_by == "none" else view.labels.get(group) or shown_name(view.group_by, group)
 
 
 def _trace(view: Shown, asked: Asked, index: int, group: str, starts: Sequence[float]) -> go.Bar | go.Scatter:

@@ -14,8 +14,10 @@ from dashboard.frame.filters import (
     PROVIDER,
     REQUEST_ID,
     ROUTER,
+    SESSION,
     STATUS,
     TYPE,
+    WHOSE,
     Control,
     of_list,
     shown_name,
@@ -28,6 +30,7 @@ from dashboard.frame.tables import Table, csv_button, register_csv
 from dashboard.frame.urls import detail_link
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.requests import LoggedRequest, Order
+from modelpilot.wire.jsonb import dump
 
 GRID_ROWS = 10_000  # nobody scrolls further, and a database would have to sort everything for it
 CSV_ROWS = 20_000
@@ -52,12 +55,13 @@ COLUMNS = (
 _CSV = (
     "request_id", "user_id", "created_at", "router_id", "model", "provider", "status", "error_code", "success",
     "latency_ms", "ttft_ms", "overhead_ms", "cost_usd", "input_tokens", "output_tokens", "request_type", "quality",
-    "attempts", "fallback_used", "degraded",
+    "attempts", "fallback_used", "purpose", "end_user", "api_key_id", "session_id", "degraded", "tags",
 )  # fmt: skip
 _CELLS = attrgetter(*_CSV)
-CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"),)
+CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"), SESSION)
+FILTERS = (ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE, *WHOSE)
 
-FRAME = PageFrame("requests", "Requests", (ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE), CONTROLS, skeleton=(480,))
+FRAME = PageFrame("requests", "Requests", FILTERS, CONTROLS, skeleton=(480,))
 COUNT = FRAME.id("count")
 GRID = FRAME.id("grid")
 
@@ -153,6 +157,6 @@ def count_text(total: int) -> str:
 
 
 def _csv_row(row: LoggedRequest) -> Sequence[Any]:
-    request_id, user_id, began_s, *figures, degraded = _CELLS(row)
+    request_id, user_id, began_s, *figures, degraded, tags = _CELLS(row)
     moment = utc(began_s).isoformat(timespec="milliseconds")
-    return (request_id, user_id, moment, *figures, " ".join(degraded))
+    return (request_id, user_id, moment, *figures, " ".join(degraded), dump(tags).decode() if tags else "")

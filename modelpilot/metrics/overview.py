@@ -82,9 +82,14 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The names that filters offer, each sorted."""
+    """The names that filters offer, each sorted. `users` and `tag_values` (a tag and its value) are those with most
+    requests, `keys` an id and a name, `tags` those that are dimensions."""
 
     routers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()  # for admins only
+    users: tuple[str, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ()
+    tag_values: tuple[tuple[str, str], ...] = ()

@@ -1,7 +1,7 @@
 """Which requests analytics are about, and single ones as the site lists and shows them. Never any prompt text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelpilot.requests.records import RequestKey
@@ -76,6 +76,11 @@ class LoggedRequest:
     fallback_used: bool
     degraded: tuple[str, ...] = ()
     error_code: str | None = None
+    purpose: str = "request"
+    end_user: str | None = None
+    api_key_id: str | None = None
+    session_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def workflow_id(self) -> str:

@@ -4,9 +4,13 @@ The sums are computed with the rest of the hour (`infra.db.metrics.aggregation`)
 pass tells all dimensions apart at once, and each of them adds its groups up.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, LiteralString
 
-from infra.db.engine import Connection, Database
+from psycopg.rows import DictRow
+
+from infra.db.engine import Connection, Database, SyncConnection
 from infra.db.management.changes import changing
 from infra.db.metrics.measures import ADDED
 from modelpilot.metrics.dimensions import MOST_VALUE_BYTES, MOST_VALUES, OTHER, TAG, ChosenTags
@@ -129,3 +133,52 @@ async def _change(connection: Connection, user_id: str, added: list[str], droppe
         await connection.execute(_DROP_ROWS.format(table=table), given)
     for statement in (_ADD, _FILL, _FILL_TOTALS, _NOTE):
         await connection.execute(statement, given)
+
+
+_MINE: LiteralString = "(%(user_id)s::text IS NULL OR user_id = %(user_id)s)"
+# Of the last days, and of the requests that no hour has yet: enough to choose from.
+_VALUES: LiteralString = f"""
+SELECT dimension, value FROM (
+    SELECT dimension, value, row_number() OVER (PARTITION BY dimension ORDER BY sum(requests) DESC, value) AS place
+    FROM (
+        SELECT dimension, value, requests FROM hourly_dimension_totals
+        WHERE hour > now() - interval '7 days' AND (dimension = 'userId' OR starts_with(dimension, 'tag.')) AND {_MINE}
+        UNION ALL SELECT 'userId', end_user, 1 FROM requests WHERE created_at > now() - interval '2 hours' AND {_MINE}
+        UNION ALL SELECT 'tag.' || tag, tags ->> tag, 1
+        FROM requests JOIN (SELECT tag, user_id AS owner FROM dimensions) AS chosen ON owner = user_id
+        WHERE created_at > now() - interval '2 hours' AND tags <> '{{}}'::jsonb AND {_MINE}
+    ) AS found WHERE value NOT IN ('', '(other)') GROUP BY 1, 2
+) AS ranked WHERE place <= 100 ORDER BY 1, 2"""  # noqa: S608  (own constants)
+_TAGS: LiteralString = f"SELECT DISTINCT tag FROM dimensions WHERE {_MINE} ORDER BY 1"  # noqa: S608
+_KEYS: LiteralString = f"""
+SELECT id, name, prefix FROM api_keys WHERE {_MINE} AND (%(ids)s::text[] IS NULL OR id = ANY (%(ids)s))
+ORDER BY name, created_at LIMIT 1000"""  # noqa: S608  (own constants)
+
+
+def read_whose(connection: SyncConnection, user_id: str | None) -> dict[str, Any]:
+    """The users, keys and tags that filters offer to a tenant, to everybody's viewer for None: fields of `Choices`."""
+    values = connection.execute(_VALUES, {"user_id": user_id}).fetchall()
+    tags = connection.execute(_TAGS, {"user_id": user_id}).fetchall()
+    return {
+        "users": tuple(row["value"] for row in values if row["dimension"] == "userId"),
+        "keys": tuple(read_key_names(connection, user_id).items()),
+        "tags": tuple(row["tag"] for row in tags),
+        "tag_values": tuple(
+            (row["dimension"].removeprefix(TAG), row["value"]) for row in values if row["dimension"] != "userId"
+        ),
+    }
+
+
+def read_key_names(
+    connection: SyncConnection, user_id: str | None, ids: Collection[str] | None = None
+) -> Mapping[str, str]:
+    """What people call these keys (None: all) of a tenant, by id. Where several have the same name, or none, it has the
+    beginning of the key as well."""
+    given = {"user_id": user_id, "ids": None if ids is None else list(ids)}
+    rows = connection.execute(_KEYS, given).fetchall()
+    names = Counter(row["name"] for row in rows)
+    return {row["id"]: _key_name(row, alone=names[row["name"]] == 1) for row in rows}
+
+
+def _key_name(row: DictRow, *, alone: bool) -> str:
+    return str(row["name"] if row["name"] and alone else f"{row['name']} {row['prefix']}…".strip())

@@ -11,6 +11,7 @@ from typing import LiteralString
 from psycopg.rows import DictRow
 
 from infra.db.engine import SyncConnection
+from infra.db.metrics.dimensions import read_whose
 from infra.db.metrics.explore import SAMPLED, percent_of_pages, value_of
 from infra.db.metrics.hour_parts import only_raw, read_parts
 from infra.db.metrics.measures import (
@@ -150,8 +151,10 @@ SELECT array(SELECT DISTINCT router_id FROM named WHERE router_id > '' ORDER BY 
 
 def read_choices(connection: SyncConnection, user_id: str | None) -> Choices:
     """Names in a tenant's requests of the last 90 days, of every tenant for None."""
-    row = connection.execute(_CHOICES, {"user_id": user_id, "days": _DAYS, "most": _MOST}).fetchone() or {}
-    return Choices(*(tuple(row.get(name) or ()) for name in ("routers", "models", "providers")))
+    given = {"user_id": user_id, "days": _DAYS, "most": _MOST}
+    row = connection.execute(_CHOICES, given).fetchone() or {}
+    names = (tuple(row.get(name) or ()) for name in ("routers", "models", "providers"))
+    return replace(Choices(*names), **read_whose(connection, user_id))
 
 
 def read_tenants(connection: SyncConnection) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 from psycopg.rows import DictRow
 
 from infra.db.engine import SyncConnection, SyncPool
+from infra.db.metrics.dimensions import read_key_names
 from infra.db.metrics.explore import LIMITS, Limits, ask
 from infra.db.metrics.overview import read_choices, read_overview, read_tenants
 from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests
@@ -140,7 +141,9 @@ class PostgresSiteReader:
         with self._pool.transaction() as connection:
             connection.execute(_SORT_IN_MEMORY)
             found = ask(connection, scope, question, self._limits)
-            return replace(found, latest_request_s=latest_request_s(connection, scope.user_id))
+            groups = {cell.group for cell in found.cells}
+            labels = read_key_names(connection, scope.user_id, groups) if question.group == "key" else {}
+            return replace(found, latest_request_s=latest_request_s(connection, scope.user_id), labels=labels)
 
     def requests(
         self, scope: AnalyticsScope, wanted: RequestFilter, order: Order, start: int, end: int

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.frame.figures import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
-from dashboard.frame.filters import Control, of_list, of_names, shown_name
+from dashboard.frame.filters import Control, of_list, of_names, of_whose, shown_name
 from dashboard.frame.formats import format_tokens, format_value
 from dashboard.frame.page_frame import Asked
 from dashboard.frame.ranges import CUSTOM, Window
@@ -19,7 +19,6 @@ from dashboard.frame.urls import query
 from dashboard.frame.zones import DAY_S, HOUR_S, UTC_ZONE
 from dashboard.pages.explore import (
     MOST_BUCKETS,
-    MOST_GROUPS,
     bucket_of,
     bucket_starts,
     csv_table,
@@ -32,7 +31,7 @@ from dashboard.pages.explore import (
 )
 from dashboard.pages.models import format_price, price_source
 from dashboard.pages.requests import CSV_ROWS, GRID_ROWS, count_text, grid_row, outcome
-from modelpilot.metrics.explore import DIRECT, METRICS, Answer, Cell, Value
+from modelpilot.metrics.explore import DIRECT, METRICS, MOST_GROUPS, Answer, Cell, Value
 from modelpilot.metrics.overview import NO_MODEL
 from modelpilot.metrics.requests import LoggedRequest, RequestFilter
 from modelpilot.metrics.use import DeploymentUse, Price
@@ -70,6 +69,9 @@ def test_filters_of_a_url() -> None:
     assert of_names(values) == RequestFilter("", "m", "p")
     assert of_list(query("?model=(none)&fallback=no")) == RequestFilter(model="", fallback=False)
     assert of_list(query("?fallback=perhaps")) == RequestFilter()
+    whose = query("?user=ann&key=k1&session=(none)&purpose=judge&tag=team%3Dred%26x%2520y%3D")
+    asked_for = RequestFilter(end_user="ann", key="k1", session="", purpose="judge", tags={"team": "red", "x y": ""})
+    assert of_list(whose) == of_whose(whose) == asked_for
     assert (shown_name("router", ""), shown_name("model", ""), shown_name("model", "x")) == (DIRECT, NO_MODEL, "x")
 
 
@@ -133,6 +135,45 @@ def test_points_lead_to_their_requests() -> None:
         "from": ["2027-01-15T11:00:00Z"],
         "to": ["2027-01-15T12:00:00Z"],
     }
+
+
+@pytest.mark.parametrize(
+    ("by", "group", "narrowed"),
+    [
+        ("user", "ann", {"user": ["ann"], "tag": ["team=red"]}),
+        ("key", "key_1", {"key": ["key_1"], "tag": ["team=red"]}),
+        ("session", "", {"session": [NO_MODEL], "tag": ["team=red"]}),
+        ("purpose", "judge", {"purpose": ["judge"], "tag": ["team=red"]}),
+        ("tag.customer", "é & co", {"tag": ["team=red&customer=%C3%A9+%26+co"]}),
+        ("tag.customer", "", {"tag": ["team=red&customer="]}),
+    ],
+)
+def test_points_lead_to_whose_requests_they_are(by: str, group: str, narrowed: dict[str, list[str]]) -> None:
+    """All filters go along, and the group among them; the list asks for exactly those requests."""
+    search = "?tag=team%3Dred&model=a"
+    view = shown(
+        Answer((cell(group, 0, 1),), HOUR_S), question_of(asked(search), "cost", by, "hour"), asked(search), "hour"
+    )
+    (row,) = grid_rows(view, asked(search))
+    found = parse_qs(urlsplit(row["time"]["href"]).query)
+    assert {name: said for name, said in found.items() if name not in ("from", "to")} == {"model": ["a"], **narrowed}
+    wanted = of_list(query("?" + urlsplit(row["time"]["href"]).query))
+    field = {"user": "end_user", "key": "key", "session": "session", "purpose": "purpose"}.get(by)
+    assert group == (getattr(wanted, field) if field else (wanted.tags or {})["customer"])
+
+
+def test_all_other_groups_come_last_and_lead_nowhere() -> None:
+    """No list has exactly them; keys go by their names."""
+    cells = (cell("(other)", 0, 9), cell("k1", 0, 2), cell("k2", 0, 3))
+    question = question_of(asked(), "requests", "key", "hour")
+    view = shown(Answer(cells, HOUR_S, labels={"k1": "One"}), question, asked(), "hour")
+    rows = grid_rows(view, asked())
+    assert [(row["group"], bool(row["time"]["href"])) for row in rows] == [
+        ("k2", True),
+        ("One", True),
+        ("(other)", False),
+    ]
+    assert "(other) are the groups with fewer requests" in what(view)
 
 
 def test_nothing_is_drawn_where_nothing_was() -> None:

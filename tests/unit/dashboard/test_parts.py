@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.frame.filters import MODEL, options
+from dashboard.frame.filters import KEY, MODEL, TAGS, Control, options
 from dashboard.frame.grids import Column, RowsAsked, fitting, rows_asked
 from dashboard.frame.tables import csv_text, safe_cell
 from dashboard.frame.urls import link, query, search_with
@@ -112,6 +112,19 @@ def test_a_filter_always_offers_what_is_chosen() -> None:
     """A model that has no requests any more can still be seen, and cleared, in its filter."""
     offered = options(MODEL, Choices(models=("a", "b")), "gone")
     assert [one["value"] for one in offered] == ["a", "b", "gone"]
+
+
+def test_whose_filters_offer_names() -> None:
+    """Keys by their names and tags in words, with ids and values in the URL; groups by any tag of a link."""
+    known = Choices(keys=(("k1", "One"),), tags=("team",), tag_values=(("team", "a&b"),))
+    assert options(KEY, known, "k2") == [{"value": "k1", "label": "One"}, {"value": "k2", "label": "k2"}]
+    assert options(TAGS, known, "team=x&run=") == [
+        {"value": "team=a%26b", "label": "team: a&b"},
+        {"value": "team=x&run=", "label": "team: x, run: (none)"},
+    ]
+    group = Control("by", "Group by", (("none", "All"),), default="none", tags=True)
+    assert [group.value(search) for search in ("?by=tag.run", "?by=tag.", "?by=run")] == ["tag.run", "none", "none"]
+    assert [one["value"] for one in group.options(known, "tag.run")] == ["none", "tag.team", "tag.run"]
 
 
 @pytest.mark.parametrize(("rows", "height"), [(0, "122px"), (5, "224px"), (1_000, "420px")])
