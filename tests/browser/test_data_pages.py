@@ -5,13 +5,14 @@ import io
 import re
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pytest
 from playwright.sync_api import Locator, expect
 
 from dashboard.pages import explore, models, requests
 from tests.browser.conftest import Visitors
 from tests.support.browser import Visit
-from tests.support.filled_site import TRAFFIC
+from tests.support.filled_site import TRAFFIC, FilledSite
 
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine takes its time to answer
 ALL_REQUESTS = sum(count for _, count in TRAFFIC.values())
@@ -60,6 +61,67 @@ def test_a_point_leads_to_as_many_requests(visit: Visitors, group: str) -> None:
     rows_of(window, explore.GRID).first.get_by_role("link").click()
     assert count_of(window) == int(first)
     assert {"from", "to"} <= set(parse_qs(urlsplit(window.page.url).query))
+
+
+@pytest.fixture(scope="module")
+def tagged(site: FilledSite) -> None:
+    """Buffalo's requests are of two teams and two people; its team is a dimension, and nobody has computed an hour."""
+    with psycopg.connect(site.world.database_url) as connection:
+        connection.execute("INSERT INTO dimensions (user_id, tag) VALUES ('team-b', 'team')")
+        connection.execute(
+            """UPDATE requests SET end_user = 'person ' || n % 2, session_id = 's-1',
+                tags = jsonb_build_object('team', CASE WHEN n = 1 THEN 'é & co' ELSE 'red' END)
+            FROM (SELECT user_id AS owner, request_id AS id, row_number() OVER () AS n FROM requests
+                  WHERE user_id = 'team-b') AS numbered
+            WHERE user_id = owner AND request_id = id"""
+        )
+
+
+@pytest.mark.parametrize(
+    ("by", "filters"),
+    [("Tag team", {"tag"}), ("End user", {"user"}), ("API key", {"key"}), ("Session", {"session"})],
+)
+def test_whose_spend_and_its_requests(visit: Visitors, tagged: None, by: str, filters: set[str]) -> None:
+    """Grouped by the choice of the visitor's tenant; each row leads to its requests, and their filters stay."""
+    window = visit("bob")
+    window.open("/explore?range=7d&metric=cost&bucket=day")
+    window.page.get_by_label("Group by", exact=True).first.click()
+    window.page.get_by_role("option", name=by, exact=True).click()
+    window.page.wait_for_url("**by=**")
+    window.settle()
+    expect(window.page.locator(f"#{explore.WHAT}")).to_contain_text(re.compile(f" by {by}", re.IGNORECASE))
+    rows = rows_of(window, explore.GRID)
+    expect(rows.first).to_be_visible()
+    shown = [int(row.locator('[col-id="requests"]').inner_text()) for row in rows.all()]
+    assert sum(shown) == TRAFFIC["team-b"][1]
+    named = {row.locator('[col-id="group"]').inner_text() for row in rows.all()}
+    assert by != "Tag team" or named == {"é & co", "red"}
+    last = rows.last
+    expected = int(last.locator('[col-id="requests"]').inner_text())
+    last.get_by_role("link").click()
+    assert count_of(window) == expected
+    assert filters <= set(parse_qs(urlsplit(window.page.url).query))
+    window.page.reload()
+    assert count_of(window) == expected
+    header, *listed = csv_of(window)
+    assert len(listed) == expected
+    assert {row[header.index("session_id")] for row in listed} == {"s-1"}
+
+
+def test_tags_narrow_both_pages(visit: Visitors, tagged: None) -> None:
+    """Chosen in the filter, said in the URL, carried from Explore to the list beside another group."""
+    window = visit("bob")
+    window.open("/explore?range=7d&by=user&bucket=day")
+    window.page.get_by_label("Tag", exact=True).first.click()
+    window.page.get_by_role("option", name="team: é & co", exact=True).click()
+    window.page.wait_for_url("**tag=**")
+    window.settle()
+    rows = rows_of(window, explore.GRID)
+    expect(rows).to_have_count(1)
+    rows.first.get_by_role("link").click()
+    assert count_of(window) == 1
+    assert {"tag", "user"} <= set(parse_qs(urlsplit(window.page.url).query))
+    expect(window.page.get_by_label("Tag", exact=True).first).to_have_value("team: é & co")
 
 
 def test_explore_csv_equals_its_grid(visit: Visitors) -> None:
