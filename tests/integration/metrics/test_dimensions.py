@@ -2,10 +2,13 @@
 
 import asyncio
 import csv
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -40,6 +43,7 @@ GROUPS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 HOURLY = tuple(group for group in GROUPS if group not in ("sessionId", "requestType"))
 WAITING = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 WHOLE = {"from": HOUR.isoformat(), "to": (HOUR + timedelta(hours=3)).isoformat()}
 Sums = dict[str, tuple[int, float]]
 
@@ -384,6 +388,18 @@ async def test_what_was_read_can_be_written_back(site: Site) -> None:
     read = await site.get("dimensions")
     assert await site.ask("PUT", "dimensions", json=read) == (200, read)
     assert len(rows_of(site.url, "SELECT FROM audit_log")) == 1
+
+
+async def test_the_examples_of_the_documentation(site: Site) -> None:
+    """Each of them is answered, in the order in which they stand there."""
+    section = DOCUMENT.partition("### Whose spend")[2].partition("\n### ")[0]
+    (chosen,) = re.findall(r"-d '(.+)'", section)
+    assert (await site.ask("PUT", "dimensions", json=json.loads(chosen)))[0] == 200
+    asked = re.findall(r"api/analytics/(\w+\?[^']+)'", section)
+    assert len(asked) == 3
+    for path in asked:
+        status, answer = await site.ask("GET", path)
+        assert status == 200, answer
 
 
 async def test_csv_has_a_column_for_each_dimension(site: Site) -> None:
