@@ -30,7 +30,7 @@ from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
 # Reading single requests takes about a second per million; more than this is not waited for.
 _READ_S = 30.0
 
-_SUMS = (*ADDED, "quality_sum")
+_SUMS = (*ADDED, "quality_sum", "completed_count", "truncated_count")
 _REQUEST_COLUMNS = """request_id, router_id, api_key_id, created_at, model, provider, status, success, finish_reason,
     request_type, latency_ms, ttft_ms, overhead_ms, cost_usd, carbon_g, input_tokens, output_tokens, cached_tokens,
     reasoning_tokens, quality, quality_source, attempts, fallback_used, degraded, explored, propensity, config_version,

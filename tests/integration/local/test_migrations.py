@@ -84,7 +84,9 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     after = rows(postgres_url)
     assert after.pop("open_requests") == []
     changed = {table for table in before if after[table] != before[table]}
-    assert changed == {"alembic_version", "requests", "attempts", "providers"}
+    assert changed == {"alembic_version", "requests", "attempts", "providers", "stale_hours", "hourly_totals"}
+    aggregated = {row["hour"] for row in before["aggregated_hours"]}
+    assert {row["hour"] for row in after["stale_hours"]} == aggregated | {row["hour"] for row in before["stale_hours"]}
     assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
     modalities = ("audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens")
     counts = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens", *modalities, "web_searches"))
