@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -246,3 +247,23 @@ async def test_baselines_are_added_up(site: Site) -> None:
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "updated_at"}
+
+
+async def test_sums_of_money_are_exact(site: Site) -> None:
+    """Amounts of every size, thousands of dollars beside billionths: hours and totals are their sums to the last digit,
+    and an absurd one stops nothing."""
+    random = Random(18)
+    costs = [random.randrange(10 ** random.randrange(1, 15)) / 1e12 for _ in range(300)]
+    for number, cost_usd in enumerate(costs):
+        at = HOUR + timedelta(minutes=number)
+        await site.requests.add(
+            at, cost_usd=cost_usd, router_id=None if number % 3 else "support", model=f"m{number % 4}"
+        )
+    await site.run()
+    site.check_sums()
+    (found,) = rows_of(site.url, "SELECT sum(total_cost_usd) AS usd FROM hourly_totals")
+    assert found["usd"] == sum(Decimal(repr(cost_usd)) for cost_usd in costs)
+    await site.requests.add(HOUR, cost_usd=1e300, model="absurd")
+    await site.run()
+    (found,) = rows_of(site.url, "SELECT sum(total_cost_usd) AS usd FROM hourly_totals WHERE model <> 'absurd'")
+    assert found["usd"] == sum(Decimal(repr(cost_usd)) for cost_usd in costs)
