@@ -1,17 +1,20 @@
 """`modelpilot demo`: a few hundred varied prompts through a router, so that the dashboard has something to show.
 
-The report says who was chosen, what it cost and took, and what one big model would have cost.
+The report says who was chosen, what it cost and took, and what was saved: the figures of `/api/analytics/summary`.
 """
 
 import asyncio
+import secrets
 import signal
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import aiohttp
 import typer
@@ -22,14 +25,10 @@ from cli.client import EXIT_FAILED, GatewayClient, Refused, Target, connect, err
 from cli.demo_prompts import DemoPrompt, demo_prompts
 from cli.output import AsJson, show_result, table, usd
 from modelpilot.chat.text import content_text
-from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.providers.pricing import call_cost_usd
+from modelpilot.metrics.savings import BASELINE_NAMES
+from modelpilot.providers.pricing import total_usd
 from modelpilot.requests.outcome import Usage
 from simulator.answers import WRONG_MARKER
-
-NOTE = (
-    "An estimate: the same token counts at {model}'s catalogue prices. Another model would have written other answers."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +41,6 @@ class Answered:
     overhead_ms: float
     usage: Usage
     attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """Always the same model: its name and what these answers would have cost with it (None: its price is unknown)."""
-
-    model: str
-    cost_usd: float | None
 
 
 def answered(body: dict[str, Any]) -> Answered:
@@ -66,18 +57,22 @@ def answered(body: dict[str, Any]) -> Answered:
     )
 
 
-def summary(answers: Sequence[Answered], failures: dict[str, int], wanted: int, baseline: Baseline) -> dict[str, Any]:
-    """Everything that is shown, as JSON."""
-    spent = sum(answer.cost_usd or 0.0 for answer in answers)
-    saved = None if baseline.cost_usd is None or not answers else baseline.cost_usd - spent
+def summary(
+    answers: Sequence[Answered], failures: dict[str, int], wanted: int, saving: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that is shown, as JSON. `saving` is that of the analytics API; None where it knows of none."""
     return {
         "requests": {"wanted": wanted, "answered": len(answers), "failed": sum(failures.values())},
         "failures": failures,
         "models": _model_rows(answers),
-        "spentUsd": spent,
+        "spentUsd": _spent(answers),
         "overheadP50Ms": _percentile([answer.overhead_ms for answer in answers], 0.5),
-        "baseline": {"model": baseline.model, "costUsd": baseline.cost_usd, "savedUsd": saved, "estimate": True},
+        "saving": saving,
     }
+
+
+def _spent(answers: Sequence[Answered]) -> float:
+    return total_usd(answer.cost_usd for answer in answers if answer.cost_usd is not None)
 
 
 def _model_rows(answers: Sequence[Answered]) -> list[dict[str, Any]]:
@@ -95,7 +90,7 @@ def _model(name: str, answers: Sequence[Answered], total: int) -> dict[str, Any]
         "share": len(answers) / total,
         "inputTokens": sum(answer.usage.input_tokens for answer in answers),
         "outputTokens": sum(answer.usage.output_tokens for answer in answers),
-        "spentUsd": sum(answer.cost_usd or 0.0 for answer in answers),
+        "spentUsd": _spent(answers),
         "avgLatencyMs": sum(latencies) / len(latencies),
         "p95LatencyMs": _percentile(latencies, 0.95),
     }
@@ -133,13 +128,18 @@ def _row(model: dict[str, Any]) -> list[Any]:
 
 
 def _saving(result: dict[str, Any]) -> list[str]:
-    baseline, spent = result["baseline"], result["spentUsd"]
-    if baseline["savedUsd"] is None:
-        return [f"Spent {usd(spent)}."]
-    share = baseline["savedUsd"] / baseline["costUsd"] if baseline["costUsd"] else 0.0
-    saved = f"{usd(baseline['savedUsd'])} ({share:.0%}) saved"
-    line = f"Spent {usd(spent)}; always {baseline['model']} would have cost {usd(baseline['costUsd'])}: {saved}."
-    return [line, NOTE.format(model=baseline["model"])]
+    saving, spent = result["saving"], f"Spent {usd(result['spentUsd'])}"
+    if saving is None:
+        return [f"{spent}."]
+    share = f" ({saving['savedCostShare']:.0%})" if saving["savedCostShare"] is not None else ""
+    saved = f"{usd(saving['savedCostUsd'])}{share} saved"
+    between = f"between {usd(saving['savedCostLowUsd'])} and {usd(saving['savedCostHighUsd'])}"
+    baseline = f"{BASELINE_NAMES[saving['baseline']]} would have cost {usd(saving['baselineCostUsd'])}"
+    estimate = (
+        f"An estimate, in about 95 of 100 cases {between}: what was predicted for models that did not answer, "
+        "corrected by how far predictions were off for those that did. The site and /api/analytics/summary say so, too."
+    )
+    return [f"{spent}; {baseline}: {saved}.", estimate]
 
 
 Advance = Callable[[], None]
@@ -272,7 +272,8 @@ def learnt_table(result: dict[str, Any]) -> list[str]:
 
 EXIT_INTERRUPTED = 130
 _TIMEOUT_S = 150.0
-_ANSWER_ONLY = ("shared", "createdAt", "updatedAt")
+_ROWS_PATIENCE_S = 10.0
+RUN_TAG = "run"  # the tag by which the requests of one demo are found again
 
 
 def command(
@@ -289,13 +290,13 @@ def command(
     """
     client = connect()
     try:
-        models = _models(client, router)
+        router = client.call("GET", f"/api/routers/{segment(router)}")["id"]
     except Refused as refused:
         fail(refused.message)
     with shown(count, quiet=as_json) as advance:
         traffic = Traffic(client.target, router, demo_prompts(count), concurrency, advance)
         interrupted = asyncio.run(traffic.run())
-    result = summary(traffic.answers, dict(traffic.failures), count, baseline(models, traffic.answers))
+    result = summary(traffic.answers, dict(traffic.failures), count, find_saving(client, traffic))
     lines = answers_table(result)
     if learn and traffic.answers and not interrupted:
         result["learning"] = _learn(client, traffic, quiet=as_json)
@@ -314,24 +315,20 @@ def _learn(client: GatewayClient, traffic: "Traffic", *, quiet: bool) -> dict[st
     return learnt(taken, jobs)
 
 
-def _models(client: GatewayClient, router: str) -> list[dict[str, Any]]:
-    """The catalogue entries of the models that the router chooses from."""
-    described = client.call("GET", f"/api/routers/{segment(router)}")
-    names = described["availableModels"] or [described["preferredModel"]]
-    return [client.call("GET", f"/api/models/{segment(name, slashes=True)}") for name in names]
-
-
-def baseline(models: Sequence[dict[str, Any]], answers: Sequence[Answered]) -> Baseline:
-    """The dearest of the models for everything: for the router `demo` that is sim/large."""
-    costs = {model["id"]: _cost_usd(model, [answer.usage for answer in answers]) for model in models}
-    dearest = max(costs, key=lambda name: costs[name] or 0.0)
-    return Baseline(dearest, costs[dearest])
-
-
-def _cost_usd(model: dict[str, Any], usages: Sequence[Usage]) -> float | None:
-    spec = ModelSpec.model_validate({name: value for name, value in model.items() if name not in _ANSWER_ONLY})
-    costs = [call_cost_usd(spec, usage) for usage in usages]
-    return None if None in costs else sum(cost for cost in costs if cost is not None)
+def find_saving(client: GatewayClient, traffic: "Traffic") -> dict[str, Any] | None:
+    """What the analytics API says that these requests saved, against the first baseline that it knows; None where it
+    knows none or may not be asked."""
+    wanted = urlencode({"routerId": traffic.router, f"tag.{RUN_TAG}": traffic.run_id})
+    give_up_at = time.monotonic() + _ROWS_PATIENCE_S
+    try:
+        found = client.call("GET", f"/api/analytics/summary?{wanted}")
+        while found["requests"] < len(traffic.answers) and time.monotonic() < give_up_at:
+            time.sleep(_TRY_AGAIN_S)  # the row of an answer may be written a moment after it
+            found = client.call("GET", f"/api/analytics/summary?{wanted}")
+    except Refused:
+        return None
+    known: dict[str, dict[str, Any]] = {each["baseline"]: each for each in found["savings"]["baselines"]}
+    return next((known[name] for name in BASELINE_NAMES if known.get(name, {}).get("requests")), None)
 
 
 @dataclass
@@ -346,6 +343,7 @@ class Traffic:
     answers: list[Answered] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     opinions: list[Opinion] = field(default_factory=list)
+    run_id: str = field(default_factory=lambda: secrets.token_hex(4))
 
     async def run(self) -> bool:
         """Send everything; whether Ctrl-C ended it early."""
@@ -370,9 +368,10 @@ class Traffic:
             self.advance()
 
     async def _send(self, session: aiohttp.ClientSession, prompt: DemoPrompt) -> None:
+        tags = {"source": "demo", RUN_TAG: self.run_id}
         body = {
             "messages": [{"role": "user", "content": prompt.text}],
-            "modelpilot": {"tags": {"source": "demo", "kind": prompt.kind, "difficulty": prompt.difficulty}},
+            "modelpilot": {"tags": {**tags, "kind": prompt.kind, "difficulty": prompt.difficulty}},
         }
         url = f"{self.target.url}/router/{segment(self.router)}"
         async with session.post(url, json=body) as answer:

@@ -14,17 +14,15 @@ from activities.requests.call import CallContext, ModelCaller
 from activities.requests.failures import canceled_outcome, made_up_outcome
 from activities.requests.fallback import Fallbacks, NextAttempt, Run
 from activities.requests.flight import BackgroundTasks, Flight, FlightRegistry, State
-from activities.requests.recording import Mac, build_record, history_point, without_text
-from modelpilot.errors import DependencyUnavailable, Overloaded
+from activities.requests.recording import RETRY_S, Mac, build_record, history_point, record_in_the_end
+from modelpilot.errors import DependencyUnavailable
 from modelpilot.requests.outcome import Outcome
 from modelpilot.requests.ports import Leases, Ledger, RequestWorkflows
 from modelpilot.requests.records import HistoryPoint, RequestKey, RequestRecord
-from modelpilot.requests.route_request import FallbackInput
+from modelpilot.requests.route_request import FallbackInput, RouteRequestInput
 
 log = structlog.get_logger(__name__)
 
-# Between two tries to commit while Postgres is away, and between two looks for an end that comes from elsewhere.
-RETRY_S = 0.5
 # A workflow ends its request in the time that this has left; where nothing is heard of it so much later, Temporal is
 # not what it says.
 WORKFLOW_LATE_MS = 5_000.0
@@ -258,18 +256,10 @@ class FlightController:
         )
 
     async def _commit(self, flight: Flight, record: RequestRecord) -> None:
-        point = self._learnt(flight, record)
-        written: RequestRecord | None = record
-        while written is not None:
-            try:
-                await self._ledger.record(written, point, None if flight.in_ledger else flight.request)
-                break
-            except (DependencyUnavailable, Overloaded):
-                await asyncio.sleep(self._retry_s)
-            except Exception:
-                # Tried again as it is, it would be tried for ever: the row goes in without text, or not at all.
-                log.exception("record_refused", request_id=flight.key.request_id)
-                point, written = None, None if written is not record else without_text(record)
+        def unaccepted() -> RouteRequestInput | None:
+            return None if flight.in_ledger else flight.request
+
+        await record_in_the_end(self._ledger, record, self._learnt(flight, record), unaccepted, self._retry_s)
         self._recorded(flight, record)
 
     def _learnt(self, flight: Flight, record: RequestRecord) -> HistoryPoint | None:

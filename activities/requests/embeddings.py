@@ -10,9 +10,9 @@ from activities.requests.balancer import LoadBalancer, speaks_of_deployment
 from activities.requests.deployments import DeploymentHealth, Target
 from activities.requests.failures import failed_outcome
 from activities.requests.flight import BackgroundTasks
-from activities.requests.recording import Mac, paid_record, prompt_hash
+from activities.requests.recording import Mac, paid_record, prompt_hash, record_in_the_end
 from modelpilot.chat.text import CHARACTERS_PER_TOKEN
-from modelpilot.errors import DependencyUnavailable, InvalidRequest, Overloaded
+from modelpilot.errors import InvalidRequest
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
 from modelpilot.providers.kinds import ProviderKind
@@ -33,7 +33,6 @@ _UNKNOWN = Charge(cost_usd=None)  # of a call whose end nobody saw
 
 # A paid answer waits no longer for its row, which is then written behind it.
 LONGEST_WAIT_S = 5.0
-RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +137,7 @@ class EmbeddingCaller:
 
     async def _commit(self, record: RequestRecord) -> None:
         # The vectors are the client's: what is kept is what they cost.
-        written = replace(record, outcome=replace(record.outcome, answer=None))
-        while True:
-            try:
-                await self._ledger.record(written)
-                return
-            except (DependencyUnavailable, Overloaded):
-                await asyncio.sleep(RETRY_S)
+        await record_in_the_end(self._ledger, replace(record, outcome=replace(record.outcome, answer=None)))
 
     def _why_no_embeddings(self, kind: ProviderKind | None, _: Manners) -> str | None:
         try:

@@ -1,17 +1,27 @@
 """From a finished request to its terminal row and its point in the vector history."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import structlog
+
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.chat.text import normalized_prompt
+from modelpilot.errors import DependencyUnavailable, Overloaded
 from modelpilot.learning.quality import Evidence, combine
 from modelpilot.providers.pricing import carbon_g
 from modelpilot.requests.outcome import Attempt, Outcome
+from modelpilot.requests.ports import Ledger
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Purpose, RequestKey, RequestRecord, Vector
 from modelpilot.requests.route_request import RouteRequestInput
+
+log = structlog.get_logger(__name__)
+
+# Between two tries to commit while Postgres is away.
+RETRY_S = 0.5
 
 # Keyed hash of some bytes for a purpose: (purpose, data) -> digest.
 Mac = Callable[[str, bytes], bytes]
@@ -114,6 +124,28 @@ def without_text(record: RequestRecord) -> RequestRecord:
     attempts = tuple(replace(attempt, message=None) for attempt in record.outcome.attempts)
     outcome = replace(record.outcome, answer=None, error_message=None, attempts=attempts)
     return replace(record, outcome=outcome, decision={}, tags={}, session_id=None, end_user=None, stored_body=None)
+
+
+async def record_in_the_end(
+    ledger: Ledger,
+    record: RequestRecord,
+    point: HistoryPoint | None = None,
+    unaccepted: Callable[[], RouteRequestInput | None] = lambda: None,
+    retry_s: float = RETRY_S,
+) -> None:
+    """Commit a terminal row, however long the ledger is away. What it refuses for good would be tried for ever as it
+    is: that row goes in without its text and without what is learnt from it, or not at all. `unaccepted`: the request,
+    as long as the ledger has not accepted it."""
+    written: RequestRecord | None = record
+    while written is not None:
+        try:
+            await ledger.record(written, point, unaccepted())
+            return
+        except (DependencyUnavailable, Overloaded):
+            await asyncio.sleep(retry_s)
+        except Exception:
+            log.exception("record_refused", request_id=record.key.request_id)
+            point, written = None, None if written is not record else without_text(record)
 
 
 def answering_attempt(outcome: Outcome) -> Attempt | None:

@@ -74,6 +74,8 @@ class HourlyItem(WireModel):
     requests: int
     success_count: int
     success_rate: float
+    completed_count: int
+    truncated_count: int
     total_latency_ms: float
     avg_latency_ms: float
     total_cost_usd: float
@@ -111,6 +113,8 @@ class HourlyGroupItem(WireModel):
     requests: int
     success_count: int
     success_rate: float
+    completed_count: int
+    truncated_count: int
     total_latency_ms: float
     avg_latency_ms: float
     total_cost_usd: float
@@ -155,6 +159,10 @@ class GroupView(WireModel):
     key: str
     requests: int
     success_rate: float | None
+    completed_count: int
+    truncated_count: int
+    failed_count: int
+    canceled_count: int
     total_cost_usd: float
     unknown_cost_count: int
     avg_latency_ms: float | None
@@ -175,6 +183,8 @@ class Summary(WireModel):
     requests: int
     success_count: int
     success_rate: float | None
+    completed_count: int
+    truncated_count: int
     failed_count: int
     canceled_count: int
     fallback_count: int
@@ -253,7 +263,9 @@ def hourly_group_view(row: Row) -> HourlyGroupItem:
 
 
 def _hour_fields(model: type[WireModel], row: Row) -> dict[str, Any]:
-    same = {name: _plain(row[name], field.annotation) for name, field in model.model_fields.items()}
+    completed = row["requests"] - row["failed_count"] - row["canceled_count"]
+    known = {**row, "completed_count": completed, "truncated_count": completed - row["success_count"]}
+    same = {name: _plain(known[name], field.annotation) for name, field in model.model_fields.items()}
     return {**same, "hour": _utc(row["hour"]), "updated_at": _utc(row["updated_at"])}
 
 
@@ -273,7 +285,6 @@ def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -
     reals = ("total_latency_ms", "total_cost_usd", "total_carbon_g")
     shown = [name for name in Summary.model_fields if name in sums]
     values: dict[str, Any] = {name: float(sums[name]) if name in reals else int(sums[name]) for name in shown}
-    completed = int(sums["requests"] - sums["failed_count"] - sums["canceled_count"])
     return Summary(
         **values,
         from_=start,
@@ -284,7 +295,7 @@ def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -
         avg_cost_usd=_ratio(sums["total_cost_usd"], sums["known_cost_count"]),
         avg_quality=_ratio(sums["quality_sum"], sums["quality_count"]),
         savings=Savings(
-            completed=completed,
+            completed=int(sums["completed_count"]),
             baselines=[SavingView(**dict(saving)) for saving in savings(totals.baselines)],
             actual_by_predicted_cost=prediction_ratio(totals.baselines),
             statement=STATEMENT,
@@ -294,12 +305,16 @@ def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -
     )
 
 
+_OUTCOMES = ("completed_count", "truncated_count", "failed_count", "canceled_count")
+
+
 def group_view(key: str, sums: Mapping[str, float]) -> GroupView:
     """One group out of its sums."""
     return GroupView(
         key=key,
         requests=int(sums["requests"]),
         success_rate=_ratio(sums["success_count"], sums["requests"]),
+        **{name: int(sums[name]) for name in _OUTCOMES},
         total_cost_usd=float(sums["total_cost_usd"]),
         unknown_cost_count=int(sums["unknown_cost_count"]),
         avg_latency_ms=_ratio(sums["total_latency_ms"], sums["requests"]),

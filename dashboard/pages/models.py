@@ -35,7 +35,7 @@ from modelpilot.metrics.requests import RequestFilter
 from modelpilot.metrics.use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
 
 MODEL_COLUMNS = (
-    "Model", "Requests", "Success", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",
+    "Model", "Requests", "Completed", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",
     "Price in / out", "Price from",
 )  # fmt: skip
 HEALTH_COLUMNS = (

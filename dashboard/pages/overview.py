@@ -38,17 +38,12 @@ from dashboard.frame.urls import detail_link, requests_link, workflow_url
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.overview import NO_MODEL, ModelShare, Overview, RequestBucket, RequestSummary
 from modelpilot.metrics.requests import LoggedRequest
-from modelpilot.metrics.savings import Saving
+from modelpilot.metrics.savings import BASELINE_NAMES, Saving
 
-# The first one that something is known of is on the card.
-BASELINE_NAMES = {
-    "alwaysBest": "always the best model",
-    "alwaysPreferred": "always the preferred model",
-    "alwaysCheapest": "always the cheapest model",
-}
 REMARK = (
-    "An estimate: what a model that did not answer would have cost is what was predicted before each call. "
-    "Actual costs are tokens as providers counted them, at catalogue prices. "
+    "What a model that did not answer would have cost is what was predicted before each call, corrected by how far "
+    "predictions were off where models did answer: an estimate, which in about 95 of 100 cases lies between the two "
+    "bounds. Actual costs are what providers charged, or tokens as they counted them at catalogue prices. "
     "Requests with a price that nobody knows are left out."
 )
 MAX_MODELS = 8
@@ -142,10 +137,16 @@ def _counts(summary: RequestSummary, asked: Asked) -> list[Element]:
     fell_back = requests_link(asked.search, fallback="yes")
     fallbacks = f"{summary.fallbacks:,} fell back to another model"
     return [
-        stat_card("Requests", format_count(summary.requests), f"{summary.canceled:,} canceled", every),
-        stat_card("Errors", format_share(summary.error_share), f"{summary.failed:,} failed", failed),
+        stat_card("Requests", format_count(summary.requests), outcomes(summary), every),
+        stat_card("Failed", format_share(summary.failed_share), f"{summary.failed:,} of {summary.requests:,}", failed),
         stat_card("Fallback share", format_share(summary.fallback_share), fallbacks, fell_back),
     ]
+
+
+def outcomes(summary: RequestSummary) -> str:
+    """How requests ended, in the words that are used everywhere."""
+    completed = f"{summary.completed:,} completed, of which {summary.truncated:,} truncated"
+    return f"{completed}; {summary.failed:,} failed; {summary.canceled:,} canceled"
 
 
 def _times(summary: RequestSummary) -> list[Element]:
@@ -173,8 +174,13 @@ def _saved_card(known: tuple[Saving, ...]) -> Element:
     if found is None:
         return stat_card("Saved", UNKNOWN, "no request to compare yet")
     share = f"{format_share(found.saved_cost_share)} less than " if found.saved_cost_usd >= 0 else "against "
-    hint = f"{share}{BASELINE_NAMES[found.baseline]} (estimate)"
+    hint = f"{share}{BASELINE_NAMES[found.baseline]} ({_between(found)})"
     return stat_card("Saved", format_usd(found.saved_cost_usd), hint)
+
+
+def _between(saving: Saving) -> str:
+    low, high = format_usd(saving.saved_cost_low_usd), format_usd(saving.saved_cost_high_usd)
+    return "measured" if low == high else f"estimate, {low} to {high}"
 
 
 def savings_table(known: tuple[Saving, ...]) -> Element:
@@ -186,6 +192,7 @@ def savings_table(known: tuple[Saving, ...]) -> Element:
         "Would have cost",
         "Did cost",
         "Saved",
+        "Between",
         "Saved share",
         "CO₂e saved",
         "Requests compared",
@@ -206,6 +213,7 @@ def _saving_row(saving: Saving, title: str) -> tuple[object, ...]:
         format_usd(saving.baseline_cost_usd),
         format_usd(saving.actual_cost_usd),
         format_usd(saving.saved_cost_usd),
+        f"{format_usd(saving.saved_cost_low_usd)} and {format_usd(saving.saved_cost_high_usd)}",
         format_share(saving.saved_cost_share),
         format_grams(saving.saved_carbon_g if saving.carbon_requests else None),
         f"{saving.requests:,} ({saving.estimated_requests:,} estimated)",

@@ -138,7 +138,7 @@ def outcome(row: LoggedRequest) -> str:
     """How it ended. A completed request may be none that succeeded: its answer was cut off, or refused."""
     if row.error_code:
         return f"{row.status}: {row.error_code}"
-    return row.status if row.success or row.status != "completed" else "completed, no success"
+    return row.status if row.success or row.status != "completed" else "completed, truncated"
 
 
 def csv_table(rows: Iterable[LoggedRequest]) -> Table:

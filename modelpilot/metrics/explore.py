@@ -47,7 +47,10 @@ class Metric:
 
 METRICS = (
     Metric("requests", "Requests", "requests", "sum"),
-    Metric("success", "Success rate", "share", "mean"),
+    Metric("completed", "Completed", "share", "mean"),
+    Metric("truncated", "Truncated", "share", "mean", "completed requests"),
+    Metric("failed", "Failed", "share", "mean"),
+    Metric("canceled", "Canceled", "share", "mean"),
     Metric("cost", "Cost", "USD", "sum", "requests of known cost"),
     Metric("latency", "Latency, average", "ms", "mean"),
     Metric("p50", "Latency, median", "ms", "percentile", "completed requests"),

@@ -30,9 +30,15 @@ class RequestSummary:
     unknown_carbon: int = 0
     carbon_range_g: tuple[float, float] | None = None  # None: no model's figure has a range
     sampled: int | None = None  # percentiles are those of so many requests; None: of all
+    truncated: int = 0  # completed without success: cut by a limit or a filter, or empty
 
     @property
-    def error_share(self) -> float | None:
+    def completed(self) -> int:
+        """Requests that were answered, truncated answers included."""
+        return self.requests - self.failed - self.canceled
+
+    @property
+    def failed_share(self) -> float | None:
         """Failed requests per request in [0, 1]; None without any request. A cancellation is not an error."""
         return self.failed / self.requests if self.requests else None
 

@@ -14,7 +14,7 @@ from modelpilot.metrics.explore import Answer, Question
 from modelpilot.metrics.jobs import JobsRead
 from modelpilot.metrics.overview import Choices, Overview
 from modelpilot.metrics.requests import AnalyticsScope, LoggedRequest, Order, RequestDetail, RequestFilter
-from modelpilot.metrics.savings import BaselineSums
+from modelpilot.metrics.savings import SumsByModel
 from modelpilot.metrics.use import ModelsRead, RouterUse, RouterVersion
 
 # A row as the database gives it, by column name; times are aware.
@@ -27,7 +27,7 @@ class Totals:
     `aggregated_through`: what was recorded before has been aggregated (None: never)."""
 
     sums: Mapping[str, float]
-    baselines: Mapping[str, BaselineSums] = field(default_factory=dict)
+    baselines: SumsByModel = field(default_factory=dict)
     hours_from_metrics: int = 0
     aggregated_through: datetime | None = None
 

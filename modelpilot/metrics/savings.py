@@ -1,27 +1,37 @@
 """What routing saved against named baselines: what each request would have cost, and sums over requests. Pure.
 
 A baseline is a fixed choice of a model, from the candidates of the request's own logged decision. Measured: what the
-model that answered cost (its provider's token counts times catalogue prices). Estimated: what another model would have
-cost, as the decision predicted it before the call. Where the baseline's model is the one that answered, its figure is
-the measured one, so that a prediction error never looks like a saving.
+model that answered cost (its provider's bill, or its token counts times prices). Estimated: what another model would
+have cost, as the decision predicted it before the call, corrected by how far predictions were off for the models that
+did answer (`Correction`). Where the baseline's model is the one that answered, its figure is the
+measured one, so that a prediction error never looks like a saving.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from math import sqrt
 from typing import Any, Literal
 
 from modelpilot.wire.json_model import WireModel
 
 Baseline = Literal["alwaysPreferred", "alwaysBest", "alwaysCheapest"]
 BASELINES: tuple[Baseline, ...] = ("alwaysPreferred", "alwaysBest", "alwaysCheapest")
+# In words, and in the order in which one of them is shown where there is room for one.
+BASELINE_NAMES: Mapping[str, str] = {
+    "alwaysBest": "always the best model",
+    "alwaysPreferred": "always the preferred model",
+    "alwaysCheapest": "always the cheapest model",
+}
 # Beside the baselines: the prediction for the model that answered, which shows how far predictions can be trusted.
 AS_PREDICTED = "asPredicted"
 
 STATEMENT = (
-    "Measured: actual costs, from the token counts that providers reported and catalogue prices. Estimated: baseline "
-    "costs of models that did not answer, as predicted before each call; carbon of both, from catalogue figures per "
-    "1,000 tokens. Where the baseline's model answered, its measured cost counts. Only completed requests whose "
-    "actual and baseline figures are both known are compared: see `requests` beside `completed`."
+    "Measured: actual costs, as providers charged them or from their token counts and prices. Estimated: baseline "
+    "costs of models that did not answer, as predicted before each call and corrected by how far predictions were off "
+    "where models did answer; carbon of both, from catalogue figures per 1,000 tokens. Where the baseline's model "
+    "answered, its measured cost counts. Only completed requests whose actual and baseline figures are both known are "
+    "compared: see `requests` beside `completed`. The interval holds the true saving in about 95 of 100 cases."
 )
 
 
@@ -110,17 +120,27 @@ def _by_cost(candidate: Mapping[str, Any]) -> tuple[float, float, str] | None:
     return None if cost is None else (cost, -(quality or 0.0), str(candidate["model"]))
 
 
+_NONE = Decimal(0)
+
+
 @dataclass(frozen=True, slots=True)
 class BaselineSums:
-    """Sums over the requests where both sides are known. `estimated`: how many baseline figures were predictions."""
+    """Sums over the requests where both sides are known, USD exactly. Of the baseline's figures `estimated` many are
+    predictions, which come to `estimated_cost_usd`, their squares to `squares`. `products` and `actual_squares` (of
+    actual costs with the baseline's, and with themselves) are known where all are predictions: `AS_PREDICTED`."""
 
     requests: int = 0
     estimated: int = 0
-    cost_usd: float = 0.0
-    actual_cost_usd: float = 0.0
+    cost_usd: Decimal = _NONE
+    actual_cost_usd: Decimal = _NONE
+    estimated_cost_usd: Decimal = _NONE
+    squares: float = 0.0
+    products: float = 0.0
+    actual_squares: float = 0.0
     carbon_requests: int = 0
     carbon_g: float = 0.0
     actual_carbon_g: float = 0.0
+    estimated_carbon_g: float = 0.0
 
     def plus(self, other: "BaselineSums") -> "BaselineSums":
         """Both together."""
@@ -128,9 +148,13 @@ class BaselineSums:
         return BaselineSums(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
+# Sums by baseline and by the model that it would have taken.
+SumsByModel = Mapping[tuple[str, str], BaselineSums]
+
+
 class Saving(WireModel):
     """Baseline less actual over the same requests: positive is saved, negative was paid on top. Shares are of the
-    baseline, null where nothing is known."""
+    baseline, null where nothing is known. `low` and `high` bound the saving: 95 % of intervals like it are right."""
 
     baseline: str
     requests: int
@@ -138,6 +162,8 @@ class Saving(WireModel):
     baseline_cost_usd: float
     actual_cost_usd: float
     saved_cost_usd: float
+    saved_cost_low_usd: float
+    saved_cost_high_usd: float
     saved_cost_share: float | None
     carbon_requests: int
     baseline_carbon_g: float
@@ -146,41 +172,125 @@ class Saving(WireModel):
     saved_carbon_share: float | None
 
 
-def savings(sums: Mapping[str, BaselineSums]) -> tuple[Saving, ...]:
+def savings(sums: SumsByModel) -> tuple[Saving, ...]:
     """One for each baseline, in their order, also where nothing is known of it."""
-    return tuple(_saving(name, sums.get(name, BaselineSums())) for name in BASELINES)
+    correction = Correction.of({model: found for (name, model), found in sums.items() if name == AS_PREDICTED})
+    return tuple(
+        _saving(name, {model: found for (of, model), found in sums.items() if of == name}, correction)
+        for name in BASELINES
+    )
 
 
-def prediction_ratio(sums: Mapping[str, BaselineSums]) -> float | None:
-    """Actual by predicted cost of the models that answered: 1 is right, 2 means that twice as much was paid.
-
-    Multiply an estimated baseline by it to correct for answers that were longer or shorter than expected.
-    """
-    found = sums.get(AS_PREDICTED, BaselineSums())
-    return found.actual_cost_usd / found.cost_usd if found.cost_usd > 0.0 else None
+def prediction_ratio(sums: SumsByModel) -> float | None:
+    """Actual by predicted cost of the models that answered: 1 is right, 2 means that twice as much was paid."""
+    found = [each for (name, _), each in sums.items() if name == AS_PREDICTED]
+    predicted = sum((each.cost_usd for each in found), _NONE)
+    return float(sum((each.actual_cost_usd for each in found), _NONE) / predicted) if predicted > 0 else None
 
 
-def added_up(parts: Iterable[tuple[str, BaselineSums]]) -> dict[str, BaselineSums]:
-    """Sums by baseline, out of sums of disjoint sets of requests."""
-    total: dict[str, BaselineSums] = {}
-    for name, sums in parts:
-        total[name] = total.get(name, BaselineSums()).plus(sums)
+def added_up(parts: Iterable[tuple[tuple[str, str], BaselineSums]]) -> dict[tuple[str, str], BaselineSums]:
+    """Sums by baseline and model, out of sums of disjoint sets of requests."""
+    total: dict[tuple[str, str], BaselineSums] = {}
+    for place, sums in parts:
+        total[place] = total.get(place, BaselineSums()).plus(sums)
     return total
 
 
-def _saving(name: str, sums: BaselineSums) -> Saving:
-    saved_usd, saved_g = sums.cost_usd - sums.actual_cost_usd, sums.carbon_g - sums.actual_carbon_g
+# Before anything is known: predictions of single calls are off by half (standard deviation of the ratio), those of a
+# model as a whole by a third from those of the others. What is seen counts against so many calls' worth of that.
+_CALL_SD, _MODEL_SD, _CALLS = 0.5, 0.3, 5.0
+_LEAST = 0.01  # deviations are relative to the ratio, and this is its least: of nothing nobody can be that sure
+_Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """How far predicted costs are off, from the calls of models that answered, whose costs are known.
+
+    A ratio estimate (Cochran, Sampling Techniques, chapter 6): actual by predicted cost of all of them, and of each
+    model by itself, drawn towards that of all as far as its calls are few. `variance` is that of the ratio of all,
+    `call_variance` that of a single call's, relative to its prediction.
+    """
+
+    ratio: float
+    variance: float
+    call_variance: float
+    by_model: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, seen: Mapping[str, BaselineSums]) -> "Correction":
+        """From `AS_PREDICTED` sums by the model that answered."""
+        total = BaselineSums()
+        for sums in seen.values():
+            total = total.plus(sums)
+        predicted, squares = float(total.cost_usd), total.squares
+        if predicted <= 0.0 or squares <= 0.0:
+            return cls(1.0, _CALL_SD**2, _CALL_SD**2, {})
+        ratio = float(total.actual_cost_usd) / predicted
+        left = total.actual_squares - 2.0 * ratio * total.products + ratio**2 * squares
+        few = _CALLS * squares / total.requests
+        call_variance = (max(left, 0.0) + few * (_CALL_SD * max(ratio, _LEAST)) ** 2) / (squares + few)
+        variance = call_variance * squares / predicted**2
+        found = cls(ratio, variance, call_variance, {})
+        return replace(found, by_model={model: found._shrunk(sums) for model, sums in seen.items()})
+
+    def _shrunk(self, sums: BaselineSums) -> tuple[float, float]:
+        """A model's own ratio and its variance around that of all, both Gaussian."""
+        predicted = float(sums.cost_usd)
+        if predicted <= 0.0:
+            return self._unseen
+        ratio, prior = self._unseen
+        weight = prior / (prior + self.call_variance * sums.squares / predicted**2)
+        return ratio + weight * (float(sums.actual_cost_usd) / predicted - ratio), (1.0 - weight) * prior
+
+    @property
+    def _unseen(self) -> tuple[float, float]:
+        return self.ratio, (_MODEL_SD * max(self.ratio, _LEAST)) ** 2
+
+    def of_model(self, model: str) -> tuple[float, float]:
+        """The ratio for predictions of this model, and the variance that it has of its own."""
+        return self.by_model.get(model, self._unseen)
+
+    def corrected(self, by_model: Mapping[str, BaselineSums]) -> tuple[float, float, float]:
+        """What the predictions among these sums come to (USD, gCO2e), and the variance of the costs."""
+        usd, grams, together, apart = 0.0, 0.0, 0.0, 0.0
+        for model, sums in by_model.items():
+            ratio, variance = self.of_model(model)
+            predicted = float(sums.estimated_cost_usd)
+            usd, grams, together = (
+                usd + ratio * predicted,
+                grams + ratio * sums.estimated_carbon_g,
+                together + predicted,
+            )
+            apart += variance * predicted**2 + self.call_variance * sums.squares
+        return usd, grams, apart + self.variance * together**2
+
+
+def _saving(name: str, by_model: Mapping[str, BaselineSums], correction: Correction) -> Saving:
+    sums = BaselineSums()
+    for each in by_model.values():
+        sums = sums.plus(each)
+    estimated_usd, estimated_g, variance = correction.corrected(by_model)
+    measured_usd, margin = sums.cost_usd - sums.estimated_cost_usd, _Z95 * sqrt(variance)
+    baseline_usd, baseline_g = (
+        float(measured_usd) + estimated_usd,
+        sums.carbon_g - sums.estimated_carbon_g + estimated_g,
+    )
+    saved_measured = float(measured_usd - sums.actual_cost_usd)
+    saved_usd, saved_g = saved_measured + estimated_usd, baseline_g - sums.actual_carbon_g
     return Saving(
         baseline=name,
         requests=sums.requests,
         estimated_requests=sums.estimated,
-        baseline_cost_usd=sums.cost_usd,
-        actual_cost_usd=sums.actual_cost_usd,
+        baseline_cost_usd=baseline_usd,
+        actual_cost_usd=float(sums.actual_cost_usd),
         saved_cost_usd=saved_usd,
-        saved_cost_share=saved_usd / sums.cost_usd if sums.cost_usd > 0.0 else None,
+        saved_cost_low_usd=max(saved_usd - margin, saved_measured),  # no call costs less than nothing
+        saved_cost_high_usd=saved_usd + margin,
+        saved_cost_share=saved_usd / baseline_usd if baseline_usd > 0.0 else None,
         carbon_requests=sums.carbon_requests,
-        baseline_carbon_g=sums.carbon_g,
+        baseline_carbon_g=baseline_g,
         actual_carbon_g=sums.actual_carbon_g,
         saved_carbon_g=saved_g,
-        saved_carbon_share=saved_g / sums.carbon_g if sums.carbon_g > 0.0 else None,
+        saved_carbon_share=saved_g / baseline_g if baseline_g > 0.0 else None,
     )

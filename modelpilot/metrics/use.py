@@ -11,7 +11,7 @@ from typing import Any, Literal
 from modelpilot.metrics.explore import Answer
 
 # What the page of models asks: of each model over the range, and of each model by time.
-MODEL_METRICS = ("success", "p50", "p95", "cost", "quality")
+MODEL_METRICS = ("completed", "p50", "p95", "cost", "quality")
 HEAT_METRIC = "p95"
 # Versions that the site lists; older ones are in the API.
 MOST_VERSIONS = 200

@@ -142,7 +142,7 @@ def charged_usd(usage: Any) -> float | None:
         said = _sum(said, as_object(raw.get("cost_details")).get("upstream_inference_cost"))
     if isinstance(said, bool) or not isinstance(said, int | float) or not 0.0 <= said <= MOST_USD:
         return None
-    return float(said)
+    return round(float(said), 12)  # in our smallest amount, so that sums of it are exact
 
 
 def _sum(fee: Any, upstream: Any) -> Any:

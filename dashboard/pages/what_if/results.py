@@ -24,20 +24,15 @@ MOST_MODELS = 12
 
 
 def _quality(value: float) -> str:
-    return f"{min(max(value, 0.0), 1.0):.3f}"
-
-
-def _from_zero(say: Callable[[float], str]) -> Callable[[float], str]:
-    # A symmetric interval of something that is never negative may begin below zero.
-    return lambda value: say(max(value, 0.0))
+    return f"{value:.3f}"
 
 
 # Key in the replay's answer, what it is called, what a value is multiplied by, and how it is written.
 METRICS: tuple[tuple[str, str, float, Callable[[float], str]], ...] = (
-    ("costUsd", "Cost per 1,000 requests", _PER, _from_zero(format_usd)),
-    ("latencyMs", "Latency per request", 1.0, _from_zero(format_ms)),
+    ("costUsd", "Cost per 1,000 requests", _PER, format_usd),
+    ("latencyMs", "Latency per request", 1.0, format_ms),
     ("quality", "Quality, 0 to 1", 1.0, _quality),
-    ("carbonG", "CO\u2082e per 1,000 requests", _PER, _from_zero(format_grams)),
+    ("carbonG", "CO\u2082e per 1,000 requests", _PER, format_grams),
 )
 
 

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 
 from infra.db.engine import Connection, Database
 from infra.db.metrics.dimensions import DIMENSION_COLUMNS, DIMENSION_KEY, DIMENSION_TOTALS, TOTALS_KEY, by_dimension
-from infra.db.metrics.measures import ADDED, BASELINE_COLUMNS, PERCENTILES, REQUEST, TOTALS, baselines_over_requests
+from infra.db.metrics.measures import (
+    ADDED,
+    BASELINE_COLUMNS,
+    BASELINE_KEY,
+    PERCENTILES,
+    REQUEST,
+    TOTALS,
+    baselines_over_requests,
+)
 from modelpilot.metrics.aggregation import PlanReport
 
 # Rows carry the time at which they were written, but become visible when their transaction commits. Looking back to
@@ -115,10 +123,11 @@ def _statement(table: str, key: Sequence[str], grouped: str, columns: Sequence[s
     """  # noqa: S608  (own constants)
 
 
-def _added_up(table: str, key: str, source: str, columns: Sequence[str]) -> str:
+def _added_up(table: str, key: Sequence[str], source: str, columns: Sequence[str]) -> str:
     sums = ", ".join(f"sum({name}) AS {name}" for name in columns)
-    grouped = f"SELECT user_id, {key}, {sums} FROM {source} WHERE hour = %(hour)s GROUP BY 1, 2"  # noqa: S608
-    return _statement(table, ("user_id", key), grouped, columns)
+    names = ", ".join(("user_id", *key))
+    grouped = f"SELECT {names}, {sums} FROM {source} WHERE hour = %(hour)s GROUP BY {names}"  # noqa: S608
+    return _statement(table, ("user_id", *key), grouped, columns)
 
 
 _METRICS = _statement(
@@ -129,13 +138,13 @@ _METRICS = _statement(
     tuple(_COLUMNS),
 )
 _BASELINES = _statement(
-    "hourly_baselines", (*_GROUP, "baseline"), baselines_over_requests(_OF_HOUR, _GROUPED_BY), BASELINE_COLUMNS
+    "hourly_baselines", (*_GROUP, *BASELINE_KEY), baselines_over_requests(_OF_HOUR, _GROUPED_BY), BASELINE_COLUMNS
 )
 # To be run after both of them, whose rows they add up.
-_TOTALS = _added_up("hourly_totals", "model", "hourly_metrics", TOTALS)
+_TOTALS = _added_up("hourly_totals", ("model",), "hourly_metrics", TOTALS)
+_BASELINE_TOTALS = _added_up("hourly_baseline_totals", BASELINE_KEY, "hourly_baselines", BASELINE_COLUMNS)
 _DIMENSIONS = _statement("hourly_dimensions", DIMENSION_KEY, by_dimension(_OF_HOUR), DIMENSION_COLUMNS)
 _DIMENSION_TOTALS = _statement("hourly_dimension_totals", TOTALS_KEY, DIMENSION_TOTALS, DIMENSION_COLUMNS)
-_BASELINE_TOTALS = _added_up("hourly_baseline_totals", "baseline", "hourly_baselines", BASELINE_COLUMNS)
 # A new dimension leaves all other figures of an hour as they are, and the files of its rows.
 _ONLY_DIMENSIONS = (_DIMENSIONS, _DIMENSION_TOTALS)
 _WHOLE_HOUR = (_METRICS, _BASELINES, _TOTALS, _BASELINE_TOTALS, *_ONLY_DIMENSIONS)

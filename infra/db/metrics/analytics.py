@@ -32,7 +32,7 @@ from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
 # Reading single requests takes about a second per million; more than this is not waited for.
 _READ_S = 30.0
 
-_SUMS = (*ADDED, "quality_sum")
+_SUMS = (*ADDED, "quality_sum", "completed_count", "truncated_count")
 # What follows from the sums of a row; percentiles do not.
 _RATES = """coalesce(success_count::float8 / nullif(requests, 0), 0) AS success_rate,
     coalesce(total_latency_ms / nullif(requests, 0), 0) AS avg_latency_ms,

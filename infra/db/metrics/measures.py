@@ -15,7 +15,7 @@ from infra.db.metrics.hour_parts import OF_HOURS, Parts
 from modelpilot.metrics.dimensions import TAG, Hourly, hourly_for
 from modelpilot.metrics.explore import DIMENSION_OF, METRIC_OF, GroupBy
 from modelpilot.metrics.requests import AnalyticsScope, RequestFilter
-from modelpilot.metrics.savings import AS_PREDICTED, BaselineSums, added_up
+from modelpilot.metrics.savings import AS_PREDICTED, BaselineSums, SumsByModel, added_up
 from modelpilot.wire.jsonb import dump
 
 Key = TypeVar("Key")
@@ -31,13 +31,21 @@ def _sum_of_tokens(name: str) -> str:
     return f"coalesce(sum(least({name}, 1000000000000)), 0)"
 
 
+def exact_usd(column: str, condition: str = "") -> str:
+    """The sum of a column of USD as `numeric`, to the last digit and whatever the order: amounts are multiples of
+    1e-12 USD (`modelpilot.providers.pricing`), which are added up as whole numbers. A million USD is the most that one
+    row may say, so that none of them stops the sums of all."""
+    whole = f"(least(greatest({column}, 0), 1e6) * 1e12)::bigint"
+    return f"coalesce(sum({whole}){condition and ' ' + condition}, 0) * 0.000000000001"
+
+
 # Columns of the hourly rows that can be added up, over the requests of a group. An unknown cost is counted where an
 # answer was delivered: a request that failed before any call has none.
 ADDED: Mapping[str, str] = {
     "requests": f"count(*) FILTER (WHERE {REQUEST})",
     "success_count": f"count(*) FILTER (WHERE success AND {REQUEST})",
     "total_latency_ms": f"coalesce(sum(latency_ms) FILTER (WHERE {REQUEST}), 0)",
-    "total_cost_usd": "coalesce(sum(cost_usd), 0)",
+    "total_cost_usd": exact_usd("cost_usd"),
     "input_tokens": _sum_of_tokens("input_tokens"),
     "output_tokens": _sum_of_tokens("output_tokens"),
     "cached_tokens": _sum_of_tokens("cached_tokens"),
@@ -92,6 +100,11 @@ def _weighted(name: str) -> dict[str, Expression]:
 
 SUMS: Mapping[str, Expression] = {
     **{name: Expression(sql, f"coalesce(sum({name}), 0)") for name, sql in ADDED.items()},
+    "completed_count": Expression(f"count(*) FILTER (WHERE {_COMPLETED})", f"coalesce(sum({_HOURLY_COMPLETED}), 0)"),
+    "truncated_count": Expression(
+        f"count(*) FILTER (WHERE NOT success AND {_COMPLETED})",
+        f"coalesce(sum({_HOURLY_COMPLETED} - success_count), 0)",
+    ),
     "quality_sum": Expression("coalesce(sum(quality), 0)", "coalesce(sum(avg_quality * quality_count), 0)"),
     **{name: expression for percentile in PERCENTILES for name, expression in _weighted(percentile).items()},
 }
@@ -119,7 +132,10 @@ def percentile_measure(name: str) -> Measure:
 # By the keys of `modelpilot.metrics.explore.METRICS`.
 MEASURES: Mapping[str, Measure] = {
     "requests": Measure("requests"),
-    "success": Measure("success_count", "requests"),
+    "completed": Measure("completed_count", "requests"),
+    "truncated": Measure("truncated_count", "completed_count"),
+    "failed": Measure("failed_count", "requests"),
+    "canceled": Measure("canceled_count", "requests"),
     "cost": Measure("total_cost_usd", unknown="unknown_cost_count"),
     "latency": Measure("total_latency_ms", "requests"),
     "p50": percentile_measure("p50_latency_ms"),
@@ -276,20 +292,21 @@ def sums_of(names: Iterable[str]) -> dict[str, Expression]:
 
 
 def add_up(rows: Iterable[DictRow], names: Sequence[str], key: Callable[[DictRow], Key]) -> dict[Key, dict[str, float]]:
-    """Sums by what `key` says of a row. As floats: Postgres gives numeric for sums of bigint."""
-    found: dict[Key, dict[str, float]] = {}
+    """Sums by what `key` says of a row, as floats: what Postgres gives as numeric (USD, and sums of bigint) is added up
+    exactly before that."""
+    found: dict[Key, dict[str, Any]] = {}
     for row in rows:
-        sums = found.setdefault(key(row), dict.fromkeys(names, 0.0))
+        sums = found.setdefault(key(row), dict.fromkeys(names, 0))
         for name in names:
-            sums[name] += float(row[name])
-    return found
+            sums[name] += row[name]
+    return {place: {name: float(total) for name, total in sums.items()} for place, sums in found.items()}
 
 
 # What the first page of the site adds up. `hourly_totals` has these by tenant and model: where routers and providers
 # are many, a small share of the rows of `hourly_metrics`, of which they are sums.
 TOTALS = (
-    "requests", "failed_count", "canceled_count", "fallback_count", "total_cost_usd", "unknown_cost_count",
-    "total_carbon_g", "unknown_carbon_count",
+    "requests", "success_count", "failed_count", "canceled_count", "fallback_count", "total_cost_usd",
+    "unknown_cost_count", "total_carbon_g", "unknown_carbon_count",
 )  # fmt: skip
 
 # Baselines by the prefix of their columns of `requests`. Where the baseline's model is the one that answered,
@@ -301,53 +318,68 @@ _SIDES: Mapping[str, str] = {
     AS_PREDICTED: "predicted",
 }
 BASELINE_COLUMNS = tuple(BaselineSums.__dataclass_fields__)
+BASELINE_KEY = ("baseline", "baseline_model")
+# `predicted` are predictions for the model that answered.
+_SIDE_MODEL = {side: "model" if side == "predicted" else f"{side}_model" for side in _SIDES.values()}
 
 
 def _side_sums(side: str) -> dict[str, str]:
     """The sums of one baseline, in the order of `BASELINE_COLUMNS`."""
-    costs = f"FILTER (WHERE {side}_cost_usd IS NOT NULL AND cost_usd IS NOT NULL)"
-    emissions = f"FILTER (WHERE {side}_carbon_g IS NOT NULL AND carbon_g IS NOT NULL)"
+    both = f"{side}_cost_usd IS NOT NULL AND cost_usd IS NOT NULL"
+    carbon = f"{side}_carbon_g IS NOT NULL AND carbon_g IS NOT NULL"
     other = "true" if side == "predicted" else f"{side}_model <> model"
+    costs, estimates = f"FILTER (WHERE {both})", f"FILTER (WHERE {other} AND {both})"
+    emissions, predicted = f"FILTER (WHERE {carbon})", side == "predicted"
     sums = (
         f"count(*) {costs}",
-        f"count(*) FILTER (WHERE {other} AND {side}_cost_usd IS NOT NULL AND cost_usd IS NOT NULL)",
-        f"coalesce(sum({side}_cost_usd) {costs}, 0)",
-        f"coalesce(sum(cost_usd) {costs}, 0)",
+        f"count(*) {estimates}",
+        exact_usd(f"{side}_cost_usd", costs),
+        exact_usd("cost_usd", costs),
+        exact_usd(f"{side}_cost_usd", estimates),
+        f"coalesce(sum({side}_cost_usd * {side}_cost_usd) {estimates}, 0)",
+        f"coalesce(sum({side}_cost_usd * cost_usd) {costs}, 0)" if predicted else "0::float8",
+        f"coalesce(sum(cost_usd * cost_usd) {costs}, 0)" if predicted else "0::float8",
         f"count(*) {emissions}",
         f"coalesce(sum({side}_carbon_g) {emissions}, 0)",
         f"coalesce(sum(carbon_g) {emissions}, 0)",
+        f"coalesce(sum({side}_carbon_g) FILTER (WHERE {other} AND {carbon}), 0)",
     )
     return {f"{side}__{name}": sql for name, sql in zip(BASELINE_COLUMNS, sums, strict=True)}
 
 
 _ALL_SIDES = ", ".join(f"{sql} AS {name}" for side in _SIDES.values() for name, sql in _side_sums(side).items())
-_ROWS = ", ".join(f"('{name}', {', '.join(_side_sums(side))})" for name, side in _SIDES.items())
+_MODELS = ", ".join(f"{column} AS {side}__of" for side, column in _SIDE_MODEL.items())
+_ROWS = ", ".join(f"('{name}', {side}__of, {', '.join(_side_sums(side))})" for name, side in _SIDES.items())
+_ADDED_UP = ", ".join(f"sum({name}) AS {name}" for name in BASELINE_COLUMNS)
 
 
 def baselines_over_requests(where: str, keys: Mapping[str, str]) -> str:
-    """The sums of every baseline that has any, by the keys. All sides come in one row, and then each in a row of its
-    own: four times as fast as adding up four rows per request."""
+    """The sums of every baseline that has any, by the keys and by the baseline's model. All sides come in one row for
+    each set of models, and then each in a row of its own: four times as fast as adding up four rows per request."""
     named = "".join(f"{sql} AS {name}, " for name, sql in keys.items())
-    grouped = f"GROUP BY {', '.join(str(place + 1) for place in range(len(keys)))}" if keys else ""
-    return f"""SELECT {"".join(f"{name}, " for name in keys)} side.*
-        FROM (SELECT {named} {_ALL_SIDES} FROM requests WHERE {where} {grouped}) AS sums,
-            LATERAL (VALUES {_ROWS}) AS side (baseline, {", ".join(BASELINE_COLUMNS)})
-        WHERE requests + carbon_requests > 0"""  # noqa: S608  (own constants)
+    count, sides = len(keys), len(_SIDES)
+    by = ", ".join(str(place + 1) for place in range(count + sides))
+    return f"""SELECT {"".join(f"{name}, " for name in keys)} baseline, baseline_model, {_ADDED_UP}
+        FROM (SELECT {named} {_MODELS}, {_ALL_SIDES} FROM requests WHERE {where} GROUP BY {by}) AS sums,
+            LATERAL (VALUES {_ROWS}) AS side ({", ".join((*BASELINE_KEY, *BASELINE_COLUMNS))})
+        WHERE requests + carbon_requests > 0
+        GROUP BY {", ".join(str(place + 1) for place in range(count + 2))}"""  # noqa: S608  (own constants)
 
 
 def baselines_over_both(selected: Selection, parts: Parts, hourly: str = "hourly_baselines") -> str:
-    """A row per baseline and kind of part, for `by_baseline`."""
+    """A row per baseline, its model and kind of part, for `by_baseline`."""
     sums = ", ".join(f"coalesce(sum({name}), 0)" for name in BASELINE_COLUMNS)
     return f"""{baselines_over_requests(f"{parts.of_raw} AND {selected.requests}", {})}
-        UNION ALL SELECT baseline, {sums} FROM {hourly} WHERE {OF_HOURS} AND {selected.hours} GROUP BY 1"""  # noqa: S608
+        UNION ALL SELECT baseline, baseline_model, {sums} FROM {hourly} WHERE {OF_HOURS} AND {selected.hours}
+        GROUP BY 1, 2"""  # noqa: S608  (own constants)
 
 
-def by_baseline(rows: Iterable[DictRow]) -> dict[str, BaselineSums]:
-    """Rows of a baseline's name and `BASELINE_COLUMNS`, added up."""
-    return added_up((row["baseline"], _baseline_sums(row)) for row in rows)
+def by_baseline(rows: Iterable[DictRow]) -> SumsByModel:
+    """Rows of a baseline, its model and `BASELINE_COLUMNS`, added up."""
+    return added_up(((row["baseline"], row["baseline_model"]), _baseline_sums(row)) for row in rows)
 
 
 def _baseline_sums(row: DictRow) -> BaselineSums:
-    counts = ("requests", "estimated", "carbon_requests")
-    values: dict[str, Any] = {name: int(row[name]) if name in counts else float(row[name]) for name in BASELINE_COLUMNS}
+    nothing = BaselineSums()
+    values: dict[str, Any] = {name: type(getattr(nothing, name))(row[name]) for name in BASELINE_COLUMNS}
     return BaselineSums(**values)

@@ -82,6 +82,7 @@ def _summary(
         requests=int(sums["requests"]),
         failed=int(sums["failed_count"]),
         canceled=int(sums["canceled_count"]),
+        truncated=int(sums["requests"] - sums["failed_count"] - sums["canceled_count"] - sums["success_count"]),
         fallbacks=int(sums["fallback_count"]),
         cost_usd=sums["total_cost_usd"],
         unknown_cost=int(sums["unknown_cost_count"]),

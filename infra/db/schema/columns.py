@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Identity, String, text
+from sqlalchemy import BigInteger, DateTime, Identity, Numeric, String, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -20,6 +20,11 @@ def moment(*, default: bool = False, primary_key: bool = False, index: bool = Fa
 def big() -> Any:
     """A count that may pass two thousand million."""
     return Field(sa_type=BigInteger)
+
+
+def money(*, default: bool = False) -> Any:
+    """A sum of USD, exact; `default`: 0."""
+    return Field(sa_type=Numeric, sa_column_kwargs={"server_default": "0"} if default else {})
 
 
 def json() -> Any:

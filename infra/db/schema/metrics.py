@@ -1,11 +1,12 @@
 """Tables of the aggregation and the warehouse sink."""
 
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import Connection, Index, Table, desc, event, text
 from sqlmodel import Field, SQLModel
 
-from infra.db.schema.columns import big, moment, serial
+from infra.db.schema.columns import big, moment, money, serial
 
 
 class _OfHour(SQLModel):
@@ -27,10 +28,11 @@ class _Sums(SQLModel):
     """What can be added up over groups."""
 
     requests: int = big()
+    success_count: int = big()
     failed_count: int = big()
     canceled_count: int = big()
     fallback_count: int = big()
-    total_cost_usd: float
+    total_cost_usd: Decimal = money()
     unknown_cost_count: int = big()
     total_carbon_g: float
     unknown_carbon_count: int = big()
@@ -39,7 +41,6 @@ class _Sums(SQLModel):
 class _EverySum(_Sums):
     """All of it."""
 
-    success_count: int = big()
     total_latency_ms: float
     input_tokens: int = big()
     output_tokens: int = big()
@@ -54,16 +55,23 @@ class _EverySum(_Sums):
 
 
 class _BaselineSums(SQLModel):
-    """What requests would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`."""
+    """What requests would have cost under a baseline: `modelpilot.metrics.savings.BaselineSums`, by the model that it
+    would have taken ("" in rows of before that was known)."""
 
     baseline: str = Field(primary_key=True)
+    baseline_model: str = Field(primary_key=True, sa_column_kwargs={"server_default": ""})
     requests: int = big()
     estimated: int = big()
-    cost_usd: float
-    actual_cost_usd: float
+    cost_usd: Decimal = money()
+    actual_cost_usd: Decimal = money()
+    estimated_cost_usd: Decimal = money(default=True)
+    squares: float = Field(sa_column_kwargs={"server_default": "0"})
+    products: float = Field(sa_column_kwargs={"server_default": "0"})
+    actual_squares: float = Field(sa_column_kwargs={"server_default": "0"})
     carbon_requests: int = big()
     carbon_g: float
     actual_carbon_g: float
+    estimated_carbon_g: float = Field(sa_column_kwargs={"server_default": "0"})
 
 
 class HourlyMetricRow(_EverySum, _OfGroup, table=True):

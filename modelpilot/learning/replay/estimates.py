@@ -5,6 +5,7 @@ chapter 9, for the self-normalized estimate, its variance and the effective samp
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -22,6 +23,11 @@ class Interval:
     high: float
     requests: int
 
+    def within(self, low: float, high: float) -> "Interval":
+        """The same without what cannot be: estimates that weigh outcomes, and symmetric intervals, know no bounds."""
+        mean, at_least, at_most = (min(max(value, low), high) for value in (self.mean, self.low, self.high))
+        return Interval(mean, at_least, at_most, self.requests)
+
     def to_wire(self) -> dict[str, float | int]:
         """As the API shows it."""
         return {"mean": self.mean, "low": self.low, "high": self.high, "requests": self.requests}
@@ -36,6 +42,21 @@ class OffPolicy:
     doubly_robust: Interval | None
     difference: Interval | None  # doubly robust, less the logged outcomes
     weights_ess: float
+
+    def within(self, low: float, high: float) -> "OffPolicy":
+        """The same without what cannot be: neither an estimate nor the logged outcomes plus a difference is outside."""
+        logged, weighted, robust = self.logged.within(low, high), self.inverse_propensity, self.doubly_robust
+        return OffPolicy(
+            logged=logged,
+            inverse_propensity=weighted and weighted.within(low, high),
+            doubly_robust=robust and robust.within(low, high),
+            difference=self.difference and self.difference.within(low - logged.mean, high - logged.mean),
+            weights_ess=self.weights_ess,
+        )
+
+
+# Between what a mean of the component can be: cost, latency, quality, carbon.
+BOUNDS: tuple[tuple[float, float], ...] = ((0.0, inf), (0.0, inf), (0.0, 1.0), (0.0, inf))
 
 
 def interval_of(values: Floats, prediction_variance: float = 0.0) -> Interval | None:

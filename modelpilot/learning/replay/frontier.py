@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelpilot.arrays import Floats
-from modelpilot.learning.replay.estimates import Interval, common_error_variance, interval_of
+from modelpilot.learning.replay.estimates import BOUNDS, Interval, common_error_variance, interval_of
 from modelpilot.learning.replay.table import COST, QUALITY, DecisionTable, Flags, LoggedRequest, decision_table
 
 # Fewer graded answers than this say nothing about a model's quality.
@@ -127,7 +127,9 @@ def _observed(table: DecisionTable, rows: Flags) -> Point | None:
 
 
 def _point(cost: Interval | None, quality: Interval | None) -> Point | None:
-    return None if cost is None or quality is None else Point(cost, quality)
+    if cost is None or quality is None:
+        return None
+    return Point(cost.within(*BOUNDS[COST]), quality.within(*BOUNDS[QUALITY]))
 
 
 def _best_each(table: DecisionTable, usable: Flags) -> Floats:

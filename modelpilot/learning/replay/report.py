@@ -7,6 +7,7 @@ import numpy as np
 
 from modelpilot.arrays import Floats
 from modelpilot.learning.replay.estimates import (
+    BOUNDS,
     Interval,
     OffPolicy,
     common_error_variance,
@@ -84,14 +85,18 @@ def _predicted(table: DecisionTable, chances: Floats, served: Flags, part: int) 
     before = np.zeros(chances.shape)
     before[np.arange(len(table)), table.chosen] = 1.0
     variance = own_error_variance if part in _OWN_ERROR else common_error_variance
-    pairs = {
-        "logged": (logged, before),
-        "proposed": (proposed, chances),
-        "difference": (proposed - logged, chances - before),
-    }
+
+    def interval(values: Floats, share: Floats, low: float, high: float) -> Interval | None:
+        found = interval_of(values[rows], variance(share[rows], sd[rows]))
+        return found and found.within(low, high)
+
+    low, high = BOUNDS[part]
+    as_it_was = interval(logged, before, low, high)
+    level = 0.0 if as_it_was is None else as_it_was.mean
     return {
-        name: _wire(interval_of(values[rows], variance(share[rows], sd[rows])))
-        for name, (values, share) in pairs.items()
+        "logged": _wire(as_it_was),
+        "proposed": _wire(interval(proposed, chances, low, high)),
+        "difference": _wire(interval(proposed - logged, chances - before, low - level, high - level)),
     }
 
 
@@ -108,7 +113,7 @@ def _off_policy(table: DecisionTable, chances: Floats, served: Flags) -> dict[st
         found = off_policy(
             table.observed[served, part], ratio, _expected(chances, mean)[served], table.of_chosen(mean)[served]
         )
-        estimates[name] = None if found is None else _off_policy_wire(found)
+        estimates[name] = None if found is None else _off_policy_wire(found.within(*BOUNDS[part]))
     return {"unsupportedShare": _unsupported(table, chances, served), **estimates}
 
 

@@ -84,8 +84,10 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     after = rows(postgres_url)
     assert after.pop("open_requests") == []
     changed = {table for table in before if after[table] != before[table]}
-    assert changed == {"alembic_version", "requests", "attempts", "providers", "stale_hours"}
-    noted = [(f"{row['hour']:%H}", row["reason"]) for row in after["stale_hours"] if row not in before["stale_hours"]]
+    assert changed == {"alembic_version", "requests", "attempts", "providers", "stale_hours", "hourly_totals"}
+    aggregated = {row["hour"] for row in before["aggregated_hours"]}
+    assert {row["hour"] for row in after["stale_hours"]} == aggregated | {row["hour"] for row in before["stale_hours"]}
+    noted = [(f"{row['hour']:%H}", row["reason"]) for row in after["stale_hours"] if row["reason"] == "dimension"]
     assert noted == [("10", "dimension")]  # the hour that was aggregated
     assert after["providers"] == [{**row, "parameters": None} for row in before["providers"]]
     modalities = ("audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens")

@@ -1,9 +1,12 @@
 """Hourly metrics on a real Postgres: they are the sum of the raw rows, whenever those arrive."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,14 +17,15 @@ from infra.db.engine import Database
 from infra.db.metrics.aggregation import NOTE_STALE, PostgresAggregator
 from tests.support.aggregation import HOUR, Requests, rows_of
 
-# Whole numbers are exact. The rest are sums of floats, whose last bit depends on the order of adding.
+# Whole numbers and costs are exact. The rest are sums of floats, whose last bit depends on the order of adding.
 _WHOLE = """count(*) AS requests, count(*) FILTER (WHERE success) AS success_count, sum(input_tokens) AS input_tokens,
     sum(output_tokens) AS output_tokens, sum(cached_tokens) AS cached_tokens, sum(reasoning_tokens) AS reasoning_tokens,
     sum(attempts) AS attempt_count, count(quality) AS quality_count,
-    count(*) FILTER (WHERE fallback_used) AS fallback_count, count(*) FILTER (WHERE status = 'failed') AS failed_count
+    count(*) FILTER (WHERE fallback_used) AS fallback_count, count(*) FILTER (WHERE status = 'failed') AS failed_count,
+    coalesce(sum(cost_usd::numeric), 0) AS total_cost_usd
 """
-_REAL = "sum(latency_ms) AS total_latency_ms, sum(cost_usd) AS total_cost_usd, sum(carbon_g) AS total_carbon_g"
-_WHOLE_NAMES = [part.split()[-1] for part in _WHOLE.split(",")]
+_REAL = "sum(latency_ms) AS total_latency_ms, sum(carbon_g) AS total_carbon_g"
+_WHOLE_NAMES = re.findall(r" AS (\w+)", _WHOLE)
 _GROUP = "user_id, coalesce(router_id, '') AS router_id, model, provider"
 _REAL_NAMES = [part.split()[-1] for part in _REAL.split(",")]
 
@@ -61,12 +65,13 @@ class Site:
         """The totals of the site's first page add up from the hourly rows, and have nothing else."""
         for table, key, source in (
             ("hourly_totals", "model", "hourly_metrics"),
-            ("hourly_baseline_totals", "baseline", "hourly_baselines"),
+            ("hourly_baseline_totals", "baseline, baseline_model", "hourly_baselines"),
         ):
-            found = rows_of(self.url, f"SELECT * FROM {table} ORDER BY hour, user_id, {key}")  # noqa: S608 - own names
-            names = [name for name in (found or [{}])[0] if name not in ("hour", "user_id", key)]
-            sums = ", ".join(f"sum({name})::float8 AS {name}" for name in names)
-            query = f"SELECT hour, user_id, {key}, {sums or 1} FROM {source} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"  # noqa: S608
+            by = f"hour, user_id, {key}"
+            found = rows_of(self.url, f"SELECT * FROM {table} ORDER BY {by}")  # noqa: S608 - own names
+            names = [name for name in (found or [{}])[0] if name not in by.split(", ")]
+            sums = ", ".join(f"sum({name}) AS {name}" for name in names)
+            query = f"SELECT {by}, {sums or 1} FROM {source} GROUP BY {by} ORDER BY {by}"  # noqa: S608 - own names
             for row, expected in zip(found, rows_of(self.url, query), strict=True):
                 assert row == {
                     name: pytest.approx(value) if name in names else value for name, value in expected.items()
@@ -224,17 +229,41 @@ async def test_baselines_are_added_up(site: Site) -> None:
     await site.requests.add(HOUR, status="failed", finish_reason=None)
     await site.requests.add(HOUR, decision={})
     await site.run()
-    query = """SELECT baseline, sum(requests)::int AS n, sum(estimated)::int AS estimated, sum(cost_usd) AS cost,
-        sum(actual_cost_usd) AS actual, sum(carbon_requests)::int AS carbon_n FROM hourly_baselines GROUP BY 1"""
-    found = {row.pop("baseline"): row for row in rows_of(site.url, query)}
-    assert found["alwaysBest"] == {
-        "n": 2, "estimated": 1, "cost": pytest.approx(0.05), "actual": pytest.approx(0.032), "carbon_n": 3
+    query = """SELECT baseline, baseline_model AS of, sum(requests)::int AS n, sum(estimated)::int AS estimated,
+        sum(cost_usd) AS cost, sum(actual_cost_usd) AS actual, sum(estimated_cost_usd) AS predicted,
+        sum(carbon_requests)::int AS carbon_n FROM hourly_baselines GROUP BY 1, 2"""
+    found = {(row.pop("baseline"), row.pop("of")): row for row in rows_of(site.url, query)}
+    assert found["alwaysBest", "sim/large"] == {
+        "n": 2, "estimated": 1, "cost": Decimal("0.05"), "actual": Decimal("0.032"), "predicted": Decimal("0.02"),
+        "carbon_n": 3,
     }  # fmt: skip
-    assert (found["alwaysCheapest"]["cost"], found["alwaysCheapest"]["estimated"]) == (pytest.approx(0.003), 1)
-    assert (found["alwaysPreferred"]["cost"], found["alwaysPreferred"]["estimated"]) == (pytest.approx(0.008), 2)
-    assert found["asPredicted"]["cost"] == pytest.approx(0.021)
+    cheapest, preferred = found["alwaysCheapest", "sim/small"], found["alwaysPreferred", "sim/medium"]
+    assert (cheapest["cost"], cheapest["estimated"], cheapest["predicted"]) == (Decimal("0.003"), 1, Decimal("0.001"))
+    assert (preferred["cost"], preferred["estimated"]) == (Decimal("0.008"), 2)
+    predicted = {model: row["cost"] for (name, model), row in found.items() if name == "asPredicted"}
+    assert predicted == {"sim/small": Decimal("0.001"), "sim/large": Decimal("0.02")}
     site.check_totals()
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "updated_at"}
+
+
+async def test_sums_of_money_are_exact(site: Site) -> None:
+    """Amounts of every size, thousands of dollars beside billionths: hours and totals are their sums to the last digit,
+    and an absurd one stops nothing."""
+    random = Random(18)
+    costs = [random.randrange(10 ** random.randrange(1, 15)) / 1e12 for _ in range(300)]
+    for number, cost_usd in enumerate(costs):
+        at = HOUR + timedelta(minutes=number)
+        await site.requests.add(
+            at, cost_usd=cost_usd, router_id=None if number % 3 else "support", model=f"m{number % 4}"
+        )
+    await site.run()
+    site.check_sums()
+    (found,) = rows_of(site.url, "SELECT sum(total_cost_usd) AS usd FROM hourly_totals")
+    assert found["usd"] == sum(Decimal(repr(cost_usd)) for cost_usd in costs)
+    await site.requests.add(HOUR, cost_usd=1e300, model="absurd")
+    await site.run()
+    (found,) = rows_of(site.url, "SELECT sum(total_cost_usd) AS usd FROM hourly_totals WHERE model <> 'absurd'")
+    assert found["usd"] == sum(Decimal(repr(cost_usd)) for cost_usd in costs)

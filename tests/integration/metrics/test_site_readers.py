@@ -51,7 +51,12 @@ def test_sums_equal_the_rows(rows: list[dict[str, Any]], pool: SyncPool, group: 
         known = [row["cost_usd"] for row in same if row["cost_usd"] is not None]
         told = dict(zip(KEYS, cell.values, strict=True))
         assert told["requests"].value == cell.requests == len(same)
-        assert told["success"].value == pytest.approx(sum(row["success"] for row in same) / len(same))
+        assert told["completed"].value == pytest.approx(len(done) / len(same))
+        cut = sum(not row["success"] for row in done)
+        assert told["truncated"].value == (pytest.approx(cut / len(done)) if done else None)
+        for ended in ("failed", "canceled"):
+            share = sum(row["status"] == ended for row in same) / len(same)
+            assert told[ended].value == pytest.approx(share)
         assert told["cost"].value == pytest.approx(sum(known))
         assert told["cost"].unknown == sum(row["cost_usd"] is None for row in done)
         assert told["latency"].value == pytest.approx(statistics.fmean(row["latency_ms"] for row in same))

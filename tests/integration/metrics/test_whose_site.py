@@ -13,6 +13,7 @@ from infra.db.metrics.dimensions import PostgresDimensions
 from infra.db.metrics.explore import Limits
 from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.metrics.explore import METRICS, MOST_GROUPS, Answer, Question
+from modelpilot.metrics.overview import Choices
 from modelpilot.metrics.requests import AnalyticsScope, Order, RequestFilter
 from tests.support import site_rows
 from tests.support.site_rows import ALL, SCOPE, within
@@ -155,7 +156,7 @@ def test_names_of_keys_and_choices(rows: list[dict[str, Any]], pool: SyncPool, m
     assert (mine.users, mine.tags) == (("user-1", "user-2"), ("team",))
     assert mine.tag_values == tuple(("team", str(number)) for number in (1, 2, 3, 4))
     assert dict(reader.choices(None).keys)["key-3"] == "Two"
-    assert reader.choices("nobody").tags == reader.choices("nobody").users == reader.choices("nobody").keys == ()
+    assert reader.choices("nobody") == Choices()
     found = reader.explore(SCOPE, Question(("requests",), "key"))
     assert found.labels == {"key-0": "One", "key-1": "Same"}
 

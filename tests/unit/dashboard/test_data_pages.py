@@ -265,7 +265,7 @@ def test_rows_of_the_list() -> None:
     assert row["created_at"]["href"] == "/requests/detail?range=7d&id=r%2F1&owner=u1"
     assert (row["router_id"], row["model"], row["cost_usd"], row["ttft_ms"]) == (DIRECT, NO_MODEL, "–", "–")
     assert (row["input_tokens"], row["fallback_used"]) == ("12 k", "yes")
-    assert outcome(REQUEST) == "completed, no success"
+    assert outcome(REQUEST) == "completed, truncated"
     assert str(GRID_ROWS) not in count_text(12)
     assert f"{CSV_ROWS:,}" in count_text(CSV_ROWS + 1)
 

@@ -1,6 +1,7 @@
 """The figures of the Overview page: what each says, also where little is known."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,9 +19,12 @@ from modelpilot.providers.pricing import carbon_range_g
 NOW_S = 1_800_014_400.0
 WINDOW = window_from_url("?range=1h", NOW_S)
 ASKED = Asked("?range=1h", WINDOW, WINDOW.scope(None), UTC_ZONE, {"range": "1h"}, NOW_S)
+CHEAPEST = ("alwaysCheapest", "small")
 SUMS = {
-    "alwaysCheapest": BaselineSums(10, 4, cost_usd=1.0, actual_cost_usd=2.0),
-    "alwaysBest": BaselineSums(10, 6, 8.0, 2.0, carbon_requests=5, carbon_g=30.0, actual_carbon_g=10.0),
+    CHEAPEST: BaselineSums(10, 0, Decimal(1), Decimal(2)),
+    ("alwaysBest", "large"): BaselineSums(
+        10, 6, Decimal(8), Decimal(2), Decimal(5), 5.0, carbon_requests=5, carbon_g=30.0, actual_carbon_g=10.0
+    ),
 }
 
 
@@ -39,13 +43,13 @@ def _texts(node: Any) -> list[str]:
 def test_savings_name_their_baseline() -> None:
     """The card compares with the best model where that is known, and says that it is an estimate."""
     text = cards(Overview(savings=tuple(one for one in savings(SUMS) if one.requests)))
-    assert '"Saved", "$6.00", "75.0 % less than always the best model (estimate)"' in text
+    assert '"Saved", "$6.00", "75.0 % less than always the best model (estimate, $1.00 to $12.12)"' in text
 
 
 def test_paying_more_than_a_baseline_is_said() -> None:
     """A negative saving is no saving."""
-    text = cards(Overview(savings=savings({"alwaysCheapest": SUMS["alwaysCheapest"]})[2:]))
-    assert r'"Saved", "\u2212$1.00", "against always the cheapest model (estimate)"' in text
+    text = cards(Overview(savings=savings({CHEAPEST: SUMS[CHEAPEST]})[2:]))
+    assert r'"Saved", "\u2212$1.00", "against always the cheapest model (measured)"' in text
 
 
 def test_nothing_to_compare_is_no_saving_of_zero() -> None:
@@ -58,8 +62,10 @@ def test_table_has_each_baseline_that_is_known() -> None:
     """Best first; counts say how much of it is an estimate; unknown carbon is a dash."""
     known = tuple(one for one in savings(SUMS) if one.requests)
     text = json.dumps(_texts(json.loads(json.dumps(savings_table(known), cls=PlotlyJSONEncoder))), ensure_ascii=False)
-    assert '"Always the best model", "$8.00", "$2.00", "$6.00", "75.0 %", "20.0 g", "10 (6 estimated)"' in text
-    assert '"Always the cheapest model", "$1.00", "$2.00", "−$1.00", "−100.0 %", "–", "10 (4 estimated)"' in text
+    best = ("Always the best model", "$8.00", "$2.00", "$6.00", "$1.00 and $12.12", "75.0 %", "20.0 g")
+    cheapest = ("Always the cheapest model", "$1.00", "$2.00", "−$1.00", "−$1.00 and −$1.00", "−100.0 %", "–")
+    for cells in ((*best, "10 (6 estimated)"), (*cheapest, "10 (0 estimated)")):
+        assert ", ".join(f'"{cell}"' for cell in cells) in text
 
 
 @pytest.mark.parametrize(

@@ -215,3 +215,30 @@ def _numbers(value: Any) -> list[float]:
         items = value.values() if isinstance(value, dict) else value
         return [number for item in items for number in _numbers(item)]
     return [float(value)] if isinstance(value, int | float) else []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["cheap", "good"]), st.floats(0.001, 1.0), st.floats(0.0, 1e6), st.booleans()),
+        min_size=1,
+        max_size=12,
+    ),
+    st.floats(0.0, 1.0),
+)
+def test_no_figure_is_impossible(outcomes: list[tuple[str, float, float, bool]], quality_weight: float) -> None:
+    """Few and heavily weighted outcomes lead estimates astray, but never to a latency or cost below zero, to a quality
+    above one, or to a difference that would lead there."""
+    (request,) = logged(1, 0)
+    rows = []
+    for model, propensity, figure, right in outcomes:
+        decision = {**request.decision, "selectedModel": model, "propensity": propensity}
+        rows.append(LoggedRequest(decision, model, figure / 1e6, figure, float(right)))
+    proposal = Proposal(Objective(quality_weight=quality_weight, cost_weight=1.0 - quality_weight))
+    found = replay(rows, proposal)
+    for kind in ("predicted", "offPolicy"):
+        for name in ("costUsd", "latencyMs", "quality"):
+            of, most = found[kind][name], 1.0 if name == "quality" else float("inf")
+            for which, interval in of.items():
+                if isinstance(interval, dict):
+                    base = of["logged"]["mean"] if which == "difference" else 0.0
+                    assert -base <= interval["low"] <= interval["mean"] <= interval["high"] <= most - base

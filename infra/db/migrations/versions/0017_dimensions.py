@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0017"
-down_revision = "0014"
+down_revision = "0015"
 
 _TOTAL = ("hour", "user_id", "dimension", "value")
 _GROUP = ("hour", "user_id", "router_id", "model", "provider", "dimension", "value")
