@@ -1,5 +1,7 @@
 """Single requests: a list in any order, one of them as a whole, and when the newest one came."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
@@ -19,6 +21,7 @@ from modelpilot.metrics.requests import (
     RequestDetail,
     RequestFilter,
 )
+from modelpilot.requests.outcome import BillLine
 
 _MOST_WALKED = 50_000  # requests, read one by one through an index; a million at once take about ten times as long
 
@@ -37,7 +40,7 @@ ORDER BY created_at DESC LIMIT 1"""
 
 _ATTEMPTS: LiteralString = """
 SELECT seq, model, provider, deployment, status, error_type, http_status, started_at, latency_ms, ttft_ms, cost_usd,
-       input_tokens, output_tokens
+       input_tokens, output_tokens, bill, list_cost_usd, estimated
 FROM attempts WHERE user_id = %(user_id)s AND request_id = %(request_id)s ORDER BY seq"""
 
 _FEEDBACK: LiteralString = """
@@ -48,8 +51,11 @@ _JUDGEMENTS: LiteralString = """
 SELECT judge_model, rubric, status, score, coalesce(finished_at, started_at) AS at
 FROM judgements WHERE user_id = %(user_id)s AND request_id = %(request_id)s ORDER BY 5"""
 
+_KEY_NAMES: LiteralString = """
+SELECT id, user_id, name FROM api_keys WHERE id = ANY (%(ids)s) AND user_id = ANY (%(owners)s)"""
+
 # Columns by the names of the fields.
-_LISTED = tuple(LoggedRequest.__dataclass_fields__)
+_LISTED = tuple(name for name in LoggedRequest.__dataclass_fields__ if name != "key_name")
 _COLUMNS = ", ".join(_LISTED)
 
 
@@ -69,7 +75,7 @@ def read_requests(
     by_index = order.by == "created_at" and _is_found_soon(connection, scope, wanted, end)
     query = _by_time(where, order) if by_index else _by_column(where, order)
     rows = connection.execute(query, {**given, "last": end, "start": start}).fetchall()
-    return tuple(_logged(row) for row in rows)
+    return _named_keys(connection, [_logged(row) for row in rows])
 
 
 def count_requests(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> int:
@@ -93,12 +99,20 @@ def read_request(
     mine = {"user_id": row["user_id"], "request_id": row["request_id"]}
     known: dict[str, Any] = {name: row[name] for name in RequestDetail.__dataclass_fields__ if name in row}
     known |= {
-        "request": _logged(row),
+        "request": _named_keys(connection, [_logged(row)])[0],
         "completed_at": row["completed_at"].timestamp(),
         "attempts": tuple(_attempt(one) for one in connection.execute(_ATTEMPTS, mine).fetchall()),
         "opinions": tuple(_opinions(connection, mine)),
     }
     return RequestDetail(**known)
+
+
+def _named_keys(connection: SyncConnection, rows: Sequence[LoggedRequest]) -> tuple[LoggedRequest, ...]:
+    """The rows with the names of their keys, as far as these are there still."""
+    given = {"ids": list({row.api_key_id for row in rows}), "owners": list({row.user_id for row in rows})}
+    found = connection.execute(_KEY_NAMES, given).fetchall() if rows else []
+    names = {(one["user_id"], one["id"]): one["name"] for one in found}
+    return tuple(replace(row, key_name=names.get((row.user_id, row.api_key_id or ""))) for row in rows)
 
 
 def _logged(row: DictRow) -> LoggedRequest:
@@ -108,7 +122,8 @@ def _logged(row: DictRow) -> LoggedRequest:
 
 
 def _attempt(row: DictRow) -> LoggedAttempt:
-    return LoggedAttempt(**{**row, "started_at": row["started_at"].timestamp()})
+    bill = tuple(BillLine(**line) for line in row["bill"] or ())
+    return LoggedAttempt(**{**row, "started_at": row["started_at"].timestamp(), "bill": bill})
 
 
 def _opinions(connection: SyncConnection, given: dict[str, str]) -> list[Opinion]:
