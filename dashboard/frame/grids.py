@@ -18,6 +18,7 @@ from modelpilot.errors import DependencyUnavailable
 
 PAGE_ROWS = 100
 ROW_PX, HEAD_PX, MOST_PX = 34, 54, 420
+_LEAST_NUMBER_PX, _LEAST_TEXT_PX, _LEAST_LINK_PX = 62, 58, 86  # five columns on a phone
 _MOST_ROWS = 1_000  # a crafted request asks for no more than this at once
 
 
@@ -172,9 +173,20 @@ def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str 
     for block_option in ("cacheBlockSize", "maxBlocksInCache"):
         del options[block_option]
     made.children.rowModelType = "clientSide"
-    made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
+    # A link is no data type that it could infer.
+    made.children.defaultColDef |= {"cellDataType": False, "wrapHeaderText": True, "autoHeaderHeight": True}
+    made.children.columnDefs = [_sharing(one) for one in columns]
+    made.className = "mp-grid mp-local-grid"
     made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
     return made
+
+
+def _sharing(column: Column) -> dict[str, Any]:
+    """A column of a table that always is as wide as the page: on a phone texts take several lines, so that the numbers
+    behind them are seen as well."""
+    least_px = _LEAST_NUMBER_PX if column.numeric else _LEAST_LINK_PX if column.link else _LEAST_TEXT_PX
+    made = {**_definition(column), "flex": column.width_px, "minWidth": least_px}
+    return made if column.numeric else {**made, "wrapText": True, "autoHeight": True}
 
 
 def _definition(column: Column) -> dict[str, Any]:

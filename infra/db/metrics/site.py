@@ -26,7 +26,7 @@ from modelpilot.metrics.jobs import (
 )
 from modelpilot.metrics.overview import Choices, Overview
 from modelpilot.metrics.requests import AnalyticsScope, LoggedRequest, Order, RequestDetail, RequestFilter
-from modelpilot.metrics.use import ModelsRead, RouterUse, RouterVersion
+from modelpilot.metrics.use import FindOrigin, ModelsRead, PriceOrigin, RouterUse, RouterVersion
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -104,6 +104,10 @@ def _in_seconds(row: DictRow) -> dict[str, Any]:
 _SORT_IN_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
 
 
+def _unknown_origin(*_: object) -> PriceOrigin:
+    return PriceOrigin("shared catalogue")
+
+
 class PostgresSiteReader:
     """Implements `SiteReader`: each method in one transaction of the pool, which is one snapshot."""
 
@@ -113,11 +117,12 @@ class PostgresSiteReader:
         carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         schedules: tuple[ScheduleFacts, ...] = (),
         limits: Limits = LIMITS,
+        origin_of: FindOrigin = _unknown_origin,
     ) -> None:
         """`carbon_ranges` gives the range of each model's carbon as multiples of its figure; `schedules` is what the
-        maintenance worker keeps in Temporal."""
+        maintenance worker keeps in Temporal; `origin_of` knows where the shared catalogue's prices come from."""
         self._pool, self._carbon_ranges = pool, carbon_ranges
-        self._schedules, self._limits = schedules, limits
+        self._schedules, self._limits, self._origin_of = schedules, limits, origin_of
 
     def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
         """The Overview page of a scope."""
@@ -168,7 +173,7 @@ class PostgresSiteReader:
         """The page of models and providers."""
         with self._pool.transaction() as connection:
             connection.execute(_SORT_IN_MEMORY)
-            return read_models(connection, scope, wanted, bucket_s)
+            return read_models(connection, scope, wanted, bucket_s, self._origin_of)
 
     def routers(self, scope: AnalyticsScope) -> list[RouterUse]:
         """The routers of a scope, the busiest first."""

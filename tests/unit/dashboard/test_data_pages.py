@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from datetime import date
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -214,10 +215,13 @@ def test_tokens_are_short(tokens: int, text: str) -> None:
 
 def test_prices() -> None:
     """What nobody knows is not free."""
-    assert format_price(Price("m", "", 2.5e-6, None, 0.0)) == "$2.50 / unknown"
-    assert format_price(Price("m", "", None, None, 0.0)) == format_price(None) == "unknown"
-    assert price_source(Price("m", "", 1.0, 1.0, 0.0), 7_200.0) == "shared catalogue, 2 h ago"
-    assert price_source(Price("m", "u1", 1.0, 1.0, 0.0), 60.0) == "u1's own, 60 s ago"
+    assert format_price(Price("m", "", 2.5e-6, None, "s")) == "$2.50 / unknown"
+    assert format_price(Price("m", "", None, None, "s")) == format_price(None) == "unknown"
+    day = date(2027, 1, 14)
+    assert price_source(Price("m", "", 1.0, 1.0, "genai-prices 1", day)) == "2027-01-14, genai-prices 1"
+    assert price_source(Price("m", "", 1.0, 1.0, "genai-prices 1")) == "date unknown, genai-prices 1"
+    assert price_source(Price("m", "u1", 1.0, 1.0, "", day)) == "2027-01-14, u1's own"
+    assert price_source(None) == "not in the catalogue"
 
 
 def test_rows_of_the_list() -> None:

@@ -14,7 +14,7 @@ from dashboard.frame.grids import Column, RowsAsked, fitting, rows_asked
 from dashboard.frame.tables import csv_text, safe_cell
 from dashboard.frame.urls import link, query, search_with
 from dashboard.frame.zones import UTC_ZONE, time_ticks, zone_named
-from dashboard.pages.frontier import OBSERVED, PREDICTED, plane
+from dashboard.pages.frontier import OBSERVED, PREDICTED, label_sides, plane, points
 from modelpilot.learning.replay.estimates import Interval
 from modelpilot.learning.replay.frontier import Frontier, ModelPoint, Point
 from modelpilot.metrics.overview import Choices
@@ -120,13 +120,42 @@ def test_a_small_grid_leaves_no_empty_space(rows: int, height: str) -> None:
     assert fitting(rows)["height"] == height
 
 
-def test_names_on_the_plane_do_not_cover_each_other() -> None:
-    """A model's predicted and measured point may be close: the name of the upper one stands above it."""
+def plane_of(*places: tuple[float, float], measured: float | None = None) -> Frontier:
+    """Models m0, m1 … as predicted at these costs and qualities, which might be off by a tenth; the first one also as
+    measured."""
 
-    def point(quality: float) -> Point:
-        return Point(Interval(0.001, 0.001, 0.001, 20), Interval(quality, quality, quality, 20))
+    def point(cost: float, quality: float) -> Point:
+        return Point(Interval(cost, 0.9 * cost, 1.1 * cost, 20), Interval(quality, quality - 0.1, quality + 0.1, 20))
 
-    models = (ModelPoint("m", point(0.5), point(0.6), 20, 20), ModelPoint("n", point(0.7), None, 0, 0))
-    places = {trace.name: list(trace.textposition or ()) for trace in plane(Frontier(20, 0, models)).data}
-    assert places[PREDICTED] == ["bottom right", "top right"]
-    assert places[OBSERVED] == ["top right"]
+    observed = [None if measured is None else point(places[0][0], measured), *[None] * len(places)]
+    models = [ModelPoint(f"m{n}", point(*at), observed[n], 20, 20) for n, at in enumerate(places)]
+    return Frontier(20, 0, tuple(models))
+
+
+def test_each_name_stands_once_and_over_nothing() -> None:
+    """A model's predicted and measured point may be close: one name is enough, and it takes a side that is free."""
+    found = plane_of((0.001, 0.5), (0.001, 0.52), (0.002, 0.9), measured=0.48)
+    sides = label_sides(points(found))
+    assert sorted(row.name for row in sides) == ["m0", "m1", "m2"]
+    assert {row.kind for row in sides} == {PREDICTED}
+    assert len({sides[row] for row in sides if row.name != "m2"}) == 2
+    drawn = {trace.name: list(trace.text or ()) for trace in plane(found).data}
+    assert (drawn[PREDICTED], drawn[OBSERVED]) == (["m0", "m1", "m2"], [""])
+
+
+def test_names_without_room_are_left_to_the_table() -> None:
+    """Of fifty models at one place, as many names are drawn as fit around it; no two overlap."""
+    sides = label_sides(points(plane_of(*[(0.001, 0.5)] * 50)))
+    assert 2 <= len(sides) == len(set(sides.values())) < 50
+
+
+def test_intervals_lie_behind_the_points() -> None:
+    """Faint lines without caps, drawn before every point, so that long ones bury nothing."""
+    drawn = plane(plane_of((0.001, 0.5), (0.002, 0.9))).data
+    last_bar = max(place for place, trace in enumerate(drawn) if trace.error_x.array is not None)
+    first_point = min(place for place, trace in enumerate(drawn) if trace.name in (PREDICTED, OBSERVED))
+    assert last_bar < first_point
+    bars = [trace for trace in drawn if trace.error_x.array is not None]
+    assert {(one.error_x.width, one.error_y.width, one.hoverinfo) for one in bars} == {(0, 0, "skip")}
+    assert all(",0.35)" in one.error_x.color for one in bars)
+    assert list(bars[0].error_y.arrayminus) == pytest.approx([0.1, 0.1])
