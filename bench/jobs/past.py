@@ -22,8 +22,8 @@ INSERT INTO requests (user_id, request_id, router_id, api_key_id, config_version
     reasoning_tokens, success, finish_reason, request_type, quality, quality_source, attempts, fallback_used, degraded,
     propensity, explored, prompt_hash, decision, tags, session_id, stream, carbon_g, preferred_model,
     preferred_cost_usd, preferred_carbon_g, best_model, best_cost_usd, best_carbon_g, cheapest_model, cheapest_cost_usd,
-    cheapest_carbon_g, predicted_cost_usd, predicted_carbon_g)
-SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% %(routers)s, 'key-1', 1,
+    cheapest_carbon_g, predicted_cost_usd, predicted_carbon_g, end_user)
+SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% %(routers)s, 'key-' || n %% 20, 1,
     %(hour)s + n * %(step)s::interval, %(hour)s + n * %(step)s::interval + interval '1 s',
     %(hour)s + n * %(step)s::interval + interval '1 s',
     CASE WHEN n %% 50 = 0 THEN 'failed' ELSE 'completed' END, model, 'simulator', -800 * ln(1 - random()),
@@ -31,7 +31,8 @@ SELECT 'tenant-' || n / 40 %% %(tenants)s, 'bench-' || n, 'router-' || n / 8 %% 
     n %% 50 <> 0, 'stop', (%(types)s::text[])[1 + n / 3 %% 5], random(), 'checks', 1, n %% 25 = 0, '{}', 1.0, false,
     md5(n::text), (%(decisions)s::jsonb) -> model -> (n / 8 %% %(each)s)::int, '{}',
     null, false, random(), 'sim/model-3', 0.01 * random(), random(), 'sim/model-7', 0.02 * random(), random(),
-    'sim/model-0', 0.001 * random(), random(), 0.01 * random(), random()
+    'sim/model-0', 0.001 * random(), random(), 0.01 * random(), random(),
+    'user-' || n %% 5000
 FROM generate_series(0, %(rows)s - 1) AS n
 CROSS JOIN LATERAL (SELECT (%(models)s::text[])[1 + n %% 8] AS model) AS named
 """

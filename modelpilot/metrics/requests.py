@@ -23,6 +23,14 @@ class AnalyticsScope:
 
 
 @dataclass(frozen=True, slots=True)
+class DataSpan:
+    """When a tenant's first and newest request began (Unix seconds); of aggregated hours alone, the hours' ends."""
+
+    first_s: float
+    last_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestFilter:
     """Which requests; None does not narrow. "" of a name: those that have none.
 

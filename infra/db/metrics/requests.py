@@ -14,6 +14,7 @@ from modelpilot.metrics.requests import (
     NO_FILTER,
     SORTABLE,
     AnalyticsScope,
+    DataSpan,
     LoggedAttempt,
     LoggedRequest,
     Opinion,
@@ -30,6 +31,20 @@ _LATEST: LiteralString = """
 SELECT max(newest.created_at) AS latest FROM users CROSS JOIN LATERAL (
     SELECT created_at FROM requests WHERE requests.user_id = users.id ORDER BY created_at DESC LIMIT 1
 ) AS newest
+WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
+
+# Raw rows are deleted some day, and hours stay: they have the beginning where it lies before the first raw row's hour.
+_SPAN: LiteralString = """
+SELECT min(CASE WHEN hours.first < date_trunc('hour', rows.first, 'UTC') THEN hours.first
+                ELSE coalesce(rows.first, hours.first) END) AS first,
+       max(coalesce(rows.last, hours.last + interval '1 hour')) AS last
+FROM users CROSS JOIN LATERAL (
+    SELECT (SELECT created_at FROM requests WHERE user_id = users.id ORDER BY created_at LIMIT 1) AS first,
+           (SELECT created_at FROM requests WHERE user_id = users.id ORDER BY created_at DESC LIMIT 1) AS last
+) AS rows CROSS JOIN LATERAL (
+    SELECT (SELECT hour FROM hourly_totals WHERE user_id = users.id ORDER BY hour LIMIT 1) AS first,
+           (SELECT hour FROM hourly_totals WHERE user_id = users.id ORDER BY hour DESC LIMIT 1) AS last
+) AS hours
 WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
 
 # Through the owners, since the key begins with them: an id alone has no index.
@@ -63,6 +78,12 @@ def latest_request_s(connection: SyncConnection, user_id: str | None) -> float |
     """When the tenant's newest request began (Unix seconds), whatever the range; None: it has none."""
     (row,) = connection.execute(_LATEST, {"user_id": user_id}).fetchall()
     return row["latest"].timestamp() if row["latest"] else None
+
+
+def read_span(connection: SyncConnection, user_id: str | None) -> DataSpan | None:
+    """When the tenant's first and newest request began, as far as rows or hours still tell; None: it has none."""
+    (row,) = connection.execute(_SPAN, {"user_id": user_id}).fetchall()
+    return None if row["first"] is None else DataSpan(row["first"].timestamp(), row["last"].timestamp())
 
 
 def read_requests(

@@ -12,7 +12,8 @@ from psycopg.rows import DictRow
 from infra.db.engine import SyncConnection, SyncPool
 from infra.db.metrics.explore import LIMITS, Limits, ask
 from infra.db.metrics.overview import read_choices, read_overview, read_tenants
-from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests
+from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests, read_span
+from infra.db.metrics.spend import with_spend
 from infra.db.metrics.use import read_models, read_routers, read_versions
 from modelpilot.metrics.explore import Answer, Question
 from modelpilot.metrics.jobs import (
@@ -24,8 +25,8 @@ from modelpilot.metrics.jobs import (
     RescoreRun,
     ScheduleFacts,
 )
-from modelpilot.metrics.overview import Choices, Overview
-from modelpilot.metrics.requests import AnalyticsScope, LoggedRequest, Order, RequestDetail, RequestFilter
+from modelpilot.metrics.overview import BY_MODEL, Choices, Overview, SpendQuestion
+from modelpilot.metrics.requests import AnalyticsScope, DataSpan, LoggedRequest, Order, RequestDetail, RequestFilter
 from modelpilot.metrics.use import FindOrigin, ModelsRead, PriceOrigin, RouterUse, RouterVersion
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -124,11 +125,14 @@ class PostgresSiteReader:
         self._pool, self._carbon_ranges = pool, carbon_ranges
         self._schedules, self._limits, self._origin_of = schedules, limits, origin_of
 
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+    def overview(
+        self, scope: AnalyticsScope, bucket_s: int, recent_limit: int, spend: SpendQuestion = BY_MODEL
+    ) -> Overview:
         """The Overview page of a scope."""
         with self._pool.transaction() as connection:
             sample = self._limits.overview_sample
-            return read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges(), sample)
+            found = read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges(), sample)
+            return with_spend(connection, scope, spend, found)
 
     def choices(self, user_id: str | None) -> Choices:
         """What there is to filter by."""
@@ -158,6 +162,11 @@ class PostgresSiteReader:
         """How many there are in that list."""
         with self._pool.transaction() as connection:
             return count_requests(connection, scope, wanted)
+
+    def span(self, user_id: str | None) -> DataSpan | None:
+        """From when to when the tenant has requests."""
+        with self._pool.transaction() as connection:
+            return read_span(connection, user_id)
 
     def latest_request_s(self, user_id: str | None) -> float | None:
         """When the tenant's newest request began."""
