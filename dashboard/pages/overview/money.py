@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import plotly.graph_objects as go
 from dash import html
-from plotly.subplots import make_subplots
 
 from dashboard.frame.elements import Element, dimmed, page_link, stat_card
 from dashboard.frame.figures import COLORS, dressed, hatched, on_time_axis
@@ -213,12 +212,14 @@ def spend_over_time(
     saved = _bars(SAVED, rows, [row.saved_usd.get(baseline or "") for row in rows], window, zone, search)
     if baseline is not None:
         saved.name = f"{SAVED} against {BASELINE_NAMES[baseline]} (estimate)"
-    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.08, row_heights=[0.6, 0.4])
-    figure.add_trace(spent, row=1, col=1).add_trace(saved, row=2, col=1)
+    saved.yaxis = "y2"
     _, form = AXES["USD"]
-    figure.update_yaxes(tickformat=form, rangemode="tozero", nticks=4)
-    figure.update_yaxes(title={"text": "spend, USD", "standoff": 8}, row=1, col=1)
-    figure.update_yaxes(title={"text": "saved, USD", "standoff": 8}, row=2, col=1)
+    axis = {"tickformat": form, "rangemode": "tozero", "nticks": 4}
+    figure = go.Figure([spent, saved]).update_layout(
+        yaxis={**axis, "domain": [0.44, 1.0], "title": {"text": "spend, USD", "standoff": 8}},
+        yaxis2={**axis, "domain": [0.0, 0.36], "title": {"text": "saved, USD", "standoff": 8}},
+        xaxis={"anchor": "y2"},
+    )
     return on_time_axis(dressed(figure), window, zone).update_layout(showlegend=True)
 
 

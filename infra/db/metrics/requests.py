@@ -1,7 +1,6 @@
 """Single requests: a list in any order, one of them as a whole, and when the newest one came."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
@@ -96,7 +95,8 @@ def read_requests(
     by_index = order.by == "created_at" and _is_found_soon(connection, scope, wanted, end)
     query = _by_time(where, order) if by_index else _by_column(where, order)
     rows = connection.execute(query, {**given, "last": end, "start": start}).fetchall()
-    return _named_keys(connection, [_logged(row) for row in rows])
+    names = _key_names(connection, rows)
+    return tuple(_logged(row, names) for row in rows)
 
 
 def count_requests(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> int:
@@ -120,7 +120,7 @@ def read_request(
     mine = {"user_id": row["user_id"], "request_id": row["request_id"]}
     known: dict[str, Any] = {name: row[name] for name in RequestDetail.__dataclass_fields__ if name in row}
     known |= {
-        "request": _named_keys(connection, [_logged(row)])[0],
+        "request": _logged(row, _key_names(connection, [row])),
         "completed_at": row["completed_at"].timestamp(),
         "attempts": tuple(_attempt(one) for one in connection.execute(_ATTEMPTS, mine).fetchall()),
         "opinions": tuple(_opinions(connection, mine)),
@@ -128,18 +128,17 @@ def read_request(
     return RequestDetail(**known)
 
 
-def _named_keys(connection: SyncConnection, rows: Sequence[LoggedRequest]) -> tuple[LoggedRequest, ...]:
-    """The rows with the names of their keys, as far as these are there still."""
-    given = {"ids": list({row.api_key_id for row in rows}), "owners": list({row.user_id for row in rows})}
+def _key_names(connection: SyncConnection, rows: Sequence[DictRow]) -> Mapping[tuple[str, str | None], str]:
+    """The names of the rows' keys by owner and id, as far as the keys are there still."""
+    given = {"ids": list({row["api_key_id"] for row in rows}), "owners": list({row["user_id"] for row in rows})}
     found = connection.execute(_KEY_NAMES, given).fetchall() if rows else []
-    names = {(one["user_id"], one["id"]): one["name"] for one in found}
-    return tuple(replace(row, key_name=names.get((row.user_id, row.api_key_id or ""))) for row in rows)
+    return {(one["user_id"], one["id"]): one["name"] for one in found}
 
 
-def _logged(row: DictRow) -> LoggedRequest:
+def _logged(row: DictRow, key_names: Mapping[tuple[str, str | None], str]) -> LoggedRequest:
     values = {name: row[name] for name in _LISTED}
     values["created_at"], values["degraded"] = row["created_at"].timestamp(), tuple(row["degraded"])
-    return LoggedRequest(**values)
+    return LoggedRequest(**values, key_name=key_names.get((row["user_id"], row["api_key_id"])))
 
 
 def _attempt(row: DictRow) -> LoggedAttempt:

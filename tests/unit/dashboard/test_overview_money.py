@@ -60,6 +60,7 @@ OVERVIEW = Overview(
     before=Spend(0.5, 0, 11),
     spend_by=SHARES,
 )
+SHORT, LEFT_OUT = "mean of the last 1.5, all there are", "3 unpriced left out"
 
 
 def asked(search: str = "", window: Window = WINDOW, zone: Zone = UTC_ZONE) -> Asked:
@@ -84,7 +85,7 @@ def test_spend_and_savings_have_bars_of_their_own() -> None:
     spent, saved = spend_over_time(BUCKETS, "alwaysBest", WINDOW, UTC_ZONE, "?as=u").data
     assert (spent.y, saved.y) == ((0.5, None, 0.25), (1.5, None, -0.5))
     assert saved.name == "Saved against always the best model (estimate)"
-    assert (spent.yaxis, saved.yaxis) == ("y", "y2")
+    assert (spent.yaxis, saved.yaxis) == (None, "y2")
     assert (spent.marker.pattern.shape, saved.marker.pattern.shape) == (None, "/")
     assert tuple(spent.customdata[0]) == (
         "$0.500",
@@ -220,12 +221,8 @@ def test_the_forecast_adds_the_mean_of_recent_days() -> None:
             ["Forecast for January", "$26.50", "$10.00 so far, then $1.00 a day (mean of the last 7) for 16.5 days"],
         ),
         (
-            MonthSpend(Spend(10.0, 3), Spend(3.0), 1.5),
-            [
-                "Forecast for January",
-                "$43.00",
-                "$10.00 so far, then $2.00 a day (mean of the last 1.5, all there are) for 16.5 days; 3 unpriced left out",
-            ],
+            MonthSpend(Spend(8.0, 3), Spend(3.0), 1.5),
+            ["Forecast for January", "$41.00", f"$8.00 so far, then $2.00 a day ({SHORT}) for 16.5 days; {LEFT_OUT}"],
         ),
         (
             MonthSpend(Spend(10.0), Spend(7.0), 0.5),
