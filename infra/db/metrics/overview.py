@@ -32,7 +32,7 @@ from infra.db.metrics.measures import (
 from infra.db.metrics.requests import latest_request_s, read_requests
 from modelpilot.metrics.overview import NO_MODEL, Choices, ModelShare, Overview, RequestBucket, RequestSummary
 from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope, Order, RequestFilter
-from modelpilot.metrics.savings import Saving, savings
+from modelpilot.metrics.savings import Correction, Saving, SumsByModel, correction_of, savings
 from modelpilot.providers.pricing import carbon_range_g
 
 HOUR_S = 3_600
@@ -60,15 +60,16 @@ def read_overview(
     query = over_both(sums_of(TOTALS), _CELLS, selected, parts, "hourly_totals")
     cells = connection.execute(query, given).fetchall()
     saved = connection.execute(_baselines_over_time(selected, parts), given).fetchall()
-    shares = _shares(cells)
+    shares, baselines = _shares(cells), by_baseline(saved)
+    correction = correction_of(baselines)
     between = carbon_range_g({share.model: share.carbon_g for share in shares}, carbon_ranges)
     return Overview(
         summary=replace(_summary(connection, scope, cells, sample), carbon_range_g=between),
         shares=shares,
-        buckets=_buckets(cells, saved),
+        buckets=_buckets(cells, saved, correction),
         recent=read_requests(connection, scope, NO_FILTER, Order(), 0, recent_limit),
         latest_request_s=latest_request_s(connection, scope.user_id),
-        savings=_savings(saved),
+        savings=_savings(baselines, correction),
         aggregated_through_s=hours.through.timestamp() if hours.through else None,
     )
 
@@ -128,18 +129,22 @@ def _baselines_over_time(selected: Selection, parts: Parts) -> str:
     """The sums of every baseline by time, for `by_baseline`; for the parameters of the selection and of the parts."""
     sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in BASELINE_COLUMNS)
     raw = baselines_over_requests(f"{parts.of_raw} AND {selected.requests}", {"bucket": BUCKET.requests})
-    return f"""{raw} UNION ALL SELECT {BUCKET.hours} AS bucket, baseline, {sums} FROM hourly_baseline_totals
-        WHERE {OF_HOURS} AND {selected.hours} GROUP BY 1, 2"""  # noqa: S608  (own constants)
+    return f"""{raw} UNION ALL SELECT {BUCKET.hours} AS bucket, baseline, baseline_model, {sums}
+        FROM hourly_baseline_totals WHERE {OF_HOURS} AND {selected.hours} GROUP BY 1, 2, 3"""  # noqa: S608  (own constants)
 
 
-def _savings(rows: Iterable[DictRow]) -> tuple[Saving, ...]:
-    return tuple(one for one in savings(by_baseline(rows)) if one.requests)
+def _savings(sums: SumsByModel, correction: Correction) -> tuple[Saving, ...]:
+    return tuple(one for one in savings(sums, correction) if one.requests)
 
 
-def _buckets(cells: Iterable[DictRow], saved: Iterable[DictRow]) -> tuple[RequestBucket, ...]:
+def _buckets(cells: Iterable[DictRow], saved: Iterable[DictRow], correction: Correction) -> tuple[RequestBucket, ...]:
     of_bucket: dict[float, list[DictRow]] = {}
     for row in saved:
         of_bucket.setdefault(row["bucket"].timestamp(), []).append(row)
+    saved_usd = {
+        start_s: {one.baseline: one.saved_cost_usd for one in _savings(by_baseline(rows), correction)}
+        for start_s, rows in of_bucket.items()
+    }
     buckets = [
         RequestBucket(
             start_s,
@@ -147,7 +152,7 @@ def _buckets(cells: Iterable[DictRow], saved: Iterable[DictRow]) -> tuple[Reques
             int(sums["failed_count"]),
             sums["total_cost_usd"],
             int(sums["unknown_cost_count"]),
-            {one.baseline: one.saved_cost_usd for one in _savings(of_bucket.get(start_s, ()))},
+            saved_usd.get(start_s, {}),
         )
         for start_s, sums in add_up(cells, TOTALS, lambda cell: float(cell["bucket"].timestamp())).items()
     ]

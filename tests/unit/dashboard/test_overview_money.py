@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -47,7 +48,8 @@ BUCKETS = (
     RequestBucket(NOON_S - 3 * HOUR_S, 7, 0, 0.5, 2, SAVED),
     RequestBucket(NOON_S - HOUR_S, 3, 0, 0.25, 0, {"alwaysBest": -0.5}),
 )
-KNOWN = tuple(one for one in savings({"alwaysBest": BaselineSums(10, 6, 1.75, 0.75)}) if one.requests)
+BEST = BaselineSums(10, 6, Decimal("1.75"), Decimal("0.75"), Decimal(1), 1.0)
+KNOWN = tuple(one for one in savings({("alwaysBest", "m"): BEST}) if one.requests)
 SHARES = (
     SpendShare("a", Spend(0.5, 1, 6), Spend(0.4, 0, 2)),
     SpendShare("", Spend(0.2, 0, 3)),
