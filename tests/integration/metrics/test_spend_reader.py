@@ -128,7 +128,7 @@ def test_the_month_is_read_up_to_now(rows: list[dict[str, Any]], pool: SyncPool,
 
 
 def test_spend_and_savings_over_time_add_up(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
-    """The buckets come to the cards, with single requests and with hours: one correction of predictions for them all."""
+    """The buckets come to the cards, with single requests and with hours: predictions are corrected as one."""
     with psycopg.connect(migrated_url) as connection:
         connection.execute(
             "UPDATE requests SET best_model = 'sim/large', best_cost_usd = 0.5, predicted_cost_usd = latency_ms / 1000"
