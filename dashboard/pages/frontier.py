@@ -1,7 +1,7 @@
 """The Frontier page: what quality costs in one router, as a plane of points and as a table."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -39,12 +39,11 @@ _STYLES = {
     RANDOM: (GREY, "diamond", 12),
     BEST: (COLORS[2], "triangle-up", 14),
 }
-# Where a name may stand, the best first; and what is reckoned with to see whether there is room for it.
-_SIDES = (
-    "top right", "bottom right", "middle right", "top center", "bottom center", "top left", "bottom left",
-    "middle left",
-)  # fmt: skip
-_PHONE_PLANE_PX, _POINT_PX, _LETTER_PX, _LINE_PX = (240.0, 250.0), 8.0, 6.6, 16.0
+# What is reckoned with to see where a name has room, all for a phone: the plane, a point, a letter and a line; and how
+# far from its point it may stand, in which directions (right and down), the best first.
+_PLANE_PX, _POINT_PX, _LETTER_PX, _LINE_PX = (240.0, 250.0), 8.0, 6.6, 16.0
+_FAR_PX = (0.0, 16.0, 32.0, 48.0)
+_SIDES = ((1, -1), (1, 1), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (-1, 0))
 
 FRAME = PageFrame("frontier", "Frontier", filters=(ROUTER,), skeleton=(520, 200))
 ABOUT = FRAME.id("about")
@@ -146,8 +145,21 @@ def plane(found: Frontier) -> go.Figure:
     """Cost to the right, quality upwards; behind the points faint lines for their 95 % intervals, and the hull."""
     rows = points(found)
     intervals = [_intervals(kind, rows) for kind in _STYLES]
-    sides = label_sides(rows)
-    figure = dressed(go.Figure([*intervals, _hull(found), *(_trace(kind, rows, sides) for kind in _STYLES)]))
+    figure = dressed(go.Figure([*intervals, _hull(found), *(_trace(kind, rows) for kind in _STYLES)]))
+    for row, (right_px, down_px) in label_places(rows).items():
+        figure.add_annotation(
+            x=row.point.cost_usd.mean * _PER,
+            y=row.point.quality.mean,
+            text=row.name,
+            ax=right_px,
+            ay=down_px,
+            xanchor="center",
+            yanchor="middle",
+            arrowhead=0,
+            arrowwidth=1,
+            arrowcolor=GREY,
+            standoff=_POINT_PX,
+        )
     figure.update_traces(selector={"type": "scatter"}, cliponaxis=False)
     figure.update_xaxes(title={"text": "USD per 1,000 requests"}, rangemode="tozero", tickformat="$,.6~f")
     figure.update_yaxes(title={"text": "quality, 0 to 1"}, tickformat=".2f")
@@ -177,16 +189,14 @@ def _intervals(kind: str, rows: Sequence[Row]) -> go.Scatter:
     )
 
 
-def _trace(kind: str, rows: Sequence[Row], sides: Mapping[Row, str]) -> go.Scatter:
+def _trace(kind: str, rows: Sequence[Row]) -> go.Scatter:
     of_kind = [row for row in rows if row.kind == kind]
     color, symbol, size = _STYLES[kind]
     return go.Scatter(
         name=kind,
         x=[row.point.cost_usd.mean * _PER for row in of_kind],
         y=[row.point.quality.mean for row in of_kind],
-        mode="markers+text",
-        text=[row.name if row in sides else "" for row in of_kind],
-        textposition=[sides.get(row, _SIDES[0]) for row in of_kind],
+        mode="markers",
         marker={"color": color, "symbol": symbol, "size": size, "line": {"color": color, "width": 2}},
         customdata=[(row.name or kind, kind, stands_on(row)) for row in of_kind],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>quality %{y:.3f} at $%{x:.4~f} per 1,000"
@@ -195,22 +205,24 @@ def _trace(kind: str, rows: Sequence[Row], sides: Mapping[Row, str]) -> go.Scatt
     )
 
 
-def label_sides(rows: Sequence[Row]) -> dict[Row, str]:
-    """On which side of its point (a `textposition`) each model's name stands, where there is room on a phone: neither
-    over a point nor over another name. Models without any are named by the hover and by the table."""
+def label_places(rows: Sequence[Row]) -> dict[Row, tuple[float, float]]:
+    """How far to the right of its point and below it (pixels) the middle of each model's name stands: where there is
+    room for it on a phone, neither over a point nor over another name nor outside of the plane. A model without any is
+    named by the hover and by the table."""
     at = {row: _place(row, rows) for row in rows}
     taken = [_Box(x - _POINT_PX, y - _POINT_PX, x + _POINT_PX, y + _POINT_PX) for x, y in at.values()]
-    sides: dict[Row, str] = {}
+    places: dict[Row, tuple[float, float]] = {}
     named: set[str] = set()
     for row in rows:
-        boxes = ((side, _box_of(row.name, side, *at[row])) for side in _SIDES)
-        free = (one for one in boxes if not any(_overlap(one[1], other) for other in taken))
-        found = next(free, None) if row.name and row.name not in named else None
+        if not row.name or row.name in named:
+            continue
+        boxes = ((place, _box_of(row.name, place, at[row])) for place in _offsets(row.name))
+        found = next((one for one in boxes if _is_free(one[1], taken)), None)
         if found is not None:
-            sides[row] = found[0]
+            places[row] = found[0]
             taken.append(found[1])
             named.add(row.name)
-    return sides
+    return places
 
 
 class _Box(NamedTuple):
@@ -226,15 +238,25 @@ def _place(row: Row, rows: Sequence[Row]) -> tuple[float, float]:
     low = min(max(one.point.quality.low, 0.0) for one in rows)
     high = max(min(one.point.quality.high, 1.0) for one in rows)
     cost, quality = row.point.cost_usd.mean / right, (row.point.quality.mean - low) / ((high - low) or 1.0)
-    return cost * _PHONE_PLANE_PX[0], (1.0 - quality) * _PHONE_PLANE_PX[1]
+    return cost * _PLANE_PX[0], (1.0 - quality) * _PLANE_PX[1]
 
 
-def _box_of(name: str, side: str, x: float, y: float) -> _Box:
-    vertical, _, horizontal = side.partition(" ")
-    width = _LETTER_PX * len(name)
-    left = {"right": x + _POINT_PX, "left": x - _POINT_PX - width, "center": x - width / 2.0}[horizontal]
-    top = {"top": y - _POINT_PX - _LINE_PX, "middle": y - _LINE_PX / 2.0, "bottom": y + _POINT_PX}[vertical]
-    return _Box(left, top, left + width, top + _LINE_PX)
+def _offsets(name: str) -> Iterator[tuple[float, float]]:
+    """Places for a name around its point, the nearest first."""
+    half = _LETTER_PX * len(name) / 2.0
+    for far in _FAR_PX:
+        for right, down in _SIDES:
+            yield right * (_POINT_PX + far + half), down * (_POINT_PX + far + _LINE_PX / 2.0)
+
+
+def _box_of(name: str, place: tuple[float, float], at: tuple[float, float]) -> _Box:
+    x, y, half = at[0] + place[0], at[1] + place[1], _LETTER_PX * len(name) / 2.0
+    return _Box(x - half, y - _LINE_PX / 2.0, x + half, y + _LINE_PX / 2.0)
+
+
+def _is_free(box: _Box, taken: Sequence[_Box]) -> bool:
+    inside = box.left >= 0.0 and box.right <= _PLANE_PX[0] and box.top >= -_LINE_PX and box.bottom <= _PLANE_PX[1]
+    return inside and not any(_overlap(box, other) for other in taken)
 
 
 def _overlap(one: _Box, other: _Box) -> bool:

@@ -190,7 +190,7 @@ def test_names_of_the_frontier_do_not_overlap(visit: Visitors, width_px: int) ->
     """Each model is named once, and the points lie over the lines of the intervals."""
     window = visit("root", width_px=width_px)
     window.open(f"/frontier?router={TRAFFIC['team-a'][0]}")
-    drawn = window.page.locator(f"#{frontier.CHART} .textpoint text")
+    drawn = window.page.locator(f"#{frontier.CHART} .annotation-text")
     expect(drawn.first).to_be_attached()
     named = [(one.text_content() or "", one.bounding_box()) for one in drawn.all()]
     boxes = [box for text, box in named if text and box]

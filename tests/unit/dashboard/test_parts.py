@@ -14,7 +14,7 @@ from dashboard.frame.grids import Column, RowsAsked, fitting, rows_asked
 from dashboard.frame.tables import csv_text, safe_cell
 from dashboard.frame.urls import link, query, search_with
 from dashboard.frame.zones import UTC_ZONE, time_ticks, zone_named
-from dashboard.pages.frontier import OBSERVED, PREDICTED, label_sides, plane, points
+from dashboard.pages.frontier import OBSERVED, PREDICTED, label_places, plane, points
 from modelpilot.learning.replay.estimates import Interval
 from modelpilot.learning.replay.frontier import Frontier, ModelPoint, Point
 from modelpilot.metrics.overview import Choices
@@ -133,20 +133,27 @@ def plane_of(*places: tuple[float, float], measured: float | None = None) -> Fro
 
 
 def test_each_name_stands_once_and_over_nothing() -> None:
-    """A model's predicted and measured point may be close: one name is enough, and it takes a side that is free."""
+    """A model's predicted and measured point may be close: one name is enough, and it takes a place that is free."""
     found = plane_of((0.001, 0.5), (0.001, 0.52), (0.002, 0.9), measured=0.48)
-    sides = label_sides(points(found))
-    assert sorted(row.name for row in sides) == ["m0", "m1", "m2"]
-    assert {row.kind for row in sides} == {PREDICTED}
-    assert len({sides[row] for row in sides if row.name != "m2"}) == 2
-    drawn = {trace.name: list(trace.text or ()) for trace in plane(found).data}
-    assert (drawn[PREDICTED], drawn[OBSERVED]) == (["m0", "m1", "m2"], [""])
+    places = label_places(points(found))
+    assert [(row.name, row.kind) for row in places] == [("m0", PREDICTED), ("m1", PREDICTED), ("m2", PREDICTED)]
+    drawn = [(one.text, one.ax, one.ay) for one in plane(found).layout.annotations]
+    assert drawn == [(row.name, *place) for row, place in places.items()]
 
 
 def test_names_without_room_are_left_to_the_table() -> None:
-    """Of fifty models at one place, as many names are drawn as fit around it; no two overlap."""
-    sides = label_sides(points(plane_of(*[(0.001, 0.5)] * 50)))
-    assert 2 <= len(sides) == len(set(sides.values())) < 50
+    """Of fifty models at one place, as many names are drawn as fit around it; no two take the same place."""
+    places = label_places(points(plane_of(*[(0.001, 0.5)] * 50)))
+    assert 5 <= len(places) == len(set(places.values())) < 50
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.5), (0.001, 0.0), (0.001, 1.0)], ids=["left", "bottom", "top"])
+def test_names_stay_on_the_plane(place: tuple[float, float]) -> None:
+    """Also at the axes, whose numbers they would cover."""
+    found = plane_of(place, (0.002, 0.5))
+    (right_px, down_px), *_ = label_places(points(found)).values()
+    assert right_px > 0.0 or place[0] > 0.0
+    assert down_px < 0.0 or place[1] > 0.0
 
 
 def test_intervals_lie_behind_the_points() -> None:
