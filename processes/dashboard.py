@@ -10,6 +10,7 @@ import typer
 from dashboard.app import create_app, serve
 from dashboard.config import DashboardConfig, is_loopback
 from infra.catalogue.prices import carbon_ranges
+from infra.catalogue.seed import price_origin
 from infra.crypto.secrets import Argon2Hasher
 from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess
@@ -57,7 +58,7 @@ def database_url(settings: Settings) -> str:
 def site_reader(pool: SyncPool) -> PostgresSiteReader:
     """What the pages read from."""
     carbon_ranges()  # worked out once, which the first visitor shall not wait for
-    return PostgresSiteReader(pool, carbon_ranges, _schedules())
+    return PostgresSiteReader(pool, carbon_ranges, _schedules(), origin_of=price_origin)
 
 
 def _schedules() -> tuple[ScheduleFacts, ...]:

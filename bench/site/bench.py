@@ -93,6 +93,10 @@ def visits() -> Iterator[Visit]:
     """Every page with what makes it work hardest."""
     for days in ("24h", "30d"):
         yield Visit(f"overview, {days}", "overview", f"?range={days}", {}, OVERVIEW_GOAL_MS)
+    yield Visit("overview, no range", "overview", "", {}, OVERVIEW_GOAL_MS)
+    # Keys, end users and purposes are not in the hourly sums.
+    for by in ("router", "key", "user"):
+        yield Visit(f"overview, 30d by {by}", "overview", f"?range=30d&by={by}", {"overview-csv": 1}, GOAL_MS)
     yield from _visits_of_requests()
     for days in ("24h", "30d"):
         yield Visit(f"models & providers, {days}", "models", f"?range={days}", {}, GOAL_MS)

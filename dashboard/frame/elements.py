@@ -133,9 +133,10 @@ def chart(label: str, height_px: float = CHART_HEIGHT_PX, **graph: Any) -> Eleme
     return html.Div(drawn, role="img", **aria(label=f"Chart: {label}"))
 
 
-def chart_panel(title: str, graph_id: str, table_id: str | None = None) -> Element:
-    """A titled chart. `table_id` is a place below for its numbers (`tables.behind_chart`): a picture has no text."""
-    below = [html.Div(id=table_id)] if table_id else []
+def chart_panel(title: str, graph_id: str, table_id: str | None = None, *more: Element) -> Element:
+    """A titled chart. `table_id` is a place below for its numbers (`tables.behind_chart`): a picture has no text.
+    `more` stands below that."""
+    below = [*([html.Div(id=table_id)] if table_id else []), *more]
     return panel(title, chart(title, id=graph_id), *below)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from modelpilot.metrics.explore import Metric, Unit, Value
 
@@ -33,6 +34,16 @@ def format_usd(value: float | None) -> str:
     if value == 0.0 or value >= 1.0:
         return f"${value:,.2f}"
     return f"${value:.{2 - math.floor(math.log10(value))}f}"
+
+
+def exact_usd(value: float | None) -> str:
+    """An amount in USD with every digit that it has, at least two behind the point: what adds up on paper."""
+    if value is None:
+        return UNKNOWN
+    digits = f"{abs(Decimal(repr(value))):,f}"
+    whole, _, part = digits.partition(".")
+    sign = "\u2212" if value < 0.0 else ""
+    return f"{sign}${whole}.{part.rstrip('0').ljust(2, '0')}"
 
 
 def format_ms(value: float | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dash_ag_grid as dag
+import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, html, no_update
 
 from dashboard.frame.elements import Element, aria, in_browser
@@ -17,6 +18,7 @@ from modelpilot.errors import DependencyUnavailable
 
 PAGE_ROWS = 100
 ROW_PX, HEAD_PX, MOST_PX = 34, 54, 420
+_LEAST_NUMBER_PX, _LEAST_TEXT_PX, _LEAST_LINK_PX = 62, 58, 86  # five columns on a phone
 _MOST_ROWS = 1_000  # a crafted request asks for no more than this at once
 
 
@@ -62,7 +64,7 @@ def grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "70v
         dag.AgGrid(
             id=grid_id,
             rowModelType="infinite",
-            columnDefs=[_definition(one) for one in columns],
+            columnDefs=definitions(columns),
             defaultColDef={"resizable": True, "sortable": False, "suppressMovable": True},
             dashGridOptions={
                 "cacheBlockSize": PAGE_ROWS,
@@ -81,6 +83,34 @@ def grid(grid_id: str, columns: Sequence[Column], label: str, height: str = "70v
         role="region",
         **aria(label=label),
     )
+
+
+def column_chooser(chooser_id: str, columns: Sequence[Column], shown: Sequence[str]) -> Element:
+    """A list of columns to tick, closed at first; those of `shown` are. The visitor's browser keeps the choice."""
+    boxes = [dmc.Checkbox(label=one.title, value=one.field, size="xs") for one in columns]
+    group = dmc.CheckboxGroup(
+        html.Div(boxes, className="mp-column-list"),
+        id=chooser_id,
+        value=list(shown),
+        persistence=chooser_id,
+        persistence_type="local",
+        **aria(label="Columns of the table"),
+    )
+    return html.Details([html.Summary("Columns", className="mp-button"), group], className="mp-columns")
+
+
+def register_chooser(app: Dash, chooser_id: str, grid_id: str, columns: Sequence[Column]) -> None:
+    """Let a chooser show and hide the columns of a grid; their order stays."""
+
+    @app.callback(Output(grid_id, "columnDefs"), Input(chooser_id, "value"))
+    def choose(chosen: Sequence[str] | None) -> list[dict[str, Any]]:
+        """The columns, those that were not chosen hidden. Without any, a table would have no rows to open."""
+        return definitions(columns, chosen or [columns[0].field])
+
+
+def definitions(columns: Sequence[Column], shown: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The columns as the grid wants them; None shows all."""
+    return [{**_definition(one), "hide": shown is not None and one.field not in shown} for one in columns]
 
 
 def rows_asked(request: Mapping[str, Any], columns: Sequence[Column]) -> RowsAsked:
@@ -143,9 +173,20 @@ def local_grid(grid_id: str, columns: Sequence[Column], label: str, height: str 
     for block_option in ("cacheBlockSize", "maxBlocksInCache"):
         del options[block_option]
     made.children.rowModelType = "clientSide"
-    made.children.defaultColDef |= {"cellDataType": False}  # a link is no data type that it could infer
+    # A link is no data type that it could infer.
+    made.children.defaultColDef |= {"cellDataType": False, "wrapHeaderText": True, "autoHeaderHeight": True}
+    made.children.columnDefs = [_sharing(one) for one in columns]
+    made.className = "mp-grid mp-local-grid"
     made.children.eventListeners = {"cellKeyDown": ["modelpilotOpen(params)"]}
     return made
+
+
+def _sharing(column: Column) -> dict[str, Any]:
+    """A column of a table that always is as wide as the page: on a phone texts take several lines, so that the numbers
+    behind them are seen as well."""
+    least_px = _LEAST_NUMBER_PX if column.numeric else _LEAST_LINK_PX if column.link else _LEAST_TEXT_PX
+    made = {**_definition(column), "flex": column.width_px, "minWidth": least_px}
+    return made if column.numeric else {**made, "wrapText": True, "autoHeight": True}
 
 
 def _definition(column: Column) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from dashboard.frame.filters import (
 )
 from dashboard.frame.page import PageContext
 from dashboard.frame.ranges import (
+    AUTO,
     CUSTOM,
     NAMING,
     RANGES,
@@ -101,8 +102,10 @@ class PageFrame:
 
     # --- what it looks like
 
-    def layout(self, context: PageContext, search: str, *content: Element) -> Element:
-        """The page with its controls and `content`, which is shown once it is filled."""
+    def layout(self, context: PageContext, search: str, *content: Element, with_controls: bool = True) -> Element:
+        """The page with its controls and `content`, which is shown once it is filled. Without `with_controls` the page
+        places `filters.control_row` itself."""
+        controls = [control_row(self.name, self.controls, search)] if self.controls and with_controls else []
         return html.Div(
             [
                 # Its own Location, so that the page's callbacks run only while the page is there.
@@ -116,7 +119,7 @@ class PageFrame:
                     **aria(label="Loading"),
                 ),
                 html.Div(
-                    [*([control_row(self.name, self.controls, search)] if self.controls else []), *content],
+                    [*controls, *content],
                     id=self.id("content"),
                     className=CONTENT_HIDDEN,
                 ),
@@ -129,7 +132,8 @@ class PageFrame:
             [
                 dmc.Title(self.title, order=1, size="h3"),
                 dmc.Text(id=self.id("as-of"), size="xs", c="dimmed", mih="1.4em"),
-            ]
+            ],
+            className="mp-title",
         )
         controls = [self._range_control(search), calendar(self._days_id)] if self.ranged else []
         controls.append(
@@ -187,8 +191,8 @@ class PageFrame:
             )
             def show(search: str, zone: str | None, *_: Any) -> tuple[Any, ...]:
                 """Fill the page."""
-                asked = self.asked(context, search, zone)
                 try:
+                    asked = self.asked(context, search, zone)
                     filled = fill(asked)
                 except DependencyUnavailable as error:
                     return unavailable_notice(error.message), True, *[no_update] * (2 + len(outputs))
@@ -213,13 +217,14 @@ class PageFrame:
         ]
 
     def asked(self, context: PageContext, search: str | None, zone: object = None) -> Asked:
-        """What this visitor may see of what the URL asks for."""
-        now_s = context.clock()
-        window = window_from_url(search, now_s)
+        """What this visitor may see of what the URL asks for. Raises DependencyUnavailable where it names no range."""
+        now_s, tenant = context.clock(), context.tenant(search)
+        fits = self.ranged and _range_key(search) == AUTO
+        window = window_from_url(search, now_s, context.reader.span(tenant) if fits else None)
         return Asked(
             search=search or "",
             window=window,
-            scope=window.scope(context.tenant(search)),
+            scope=window.scope(tenant),
             zone=zone_named(zone),
             values=query(search),
             now_s=now_s,
@@ -231,7 +236,8 @@ class PageFrame:
         if not self.ranged:
             return as_of
         start, end = (f"{zone.local(one):%Y-%m-%d %H:%M}" for one in (asked.window.start_s, asked.window.end_s))
-        return f"{as_of} · {start} to {end}"
+        why = f" · Auto: {asked.window.why}" if asked.window.why else ""
+        return f"{as_of} · {start} to {end}{why}"
 
     def _register_url(self, app: Dash) -> None:
         controls = [self.id("range"), self._days_id] if self.ranged else []
@@ -329,5 +335,5 @@ def _range_key(search: str | None) -> str:
 
 
 def _range_options(search: str | None) -> list[dict[str, str]]:
-    offered = [{"value": one.key, "label": one.label} for one in RANGES]
+    offered = [{"value": AUTO, "label": "Auto"}, *({"value": one.key, "label": one.label} for one in RANGES)]
     return [*offered, {"value": CUSTOM, "label": "Custom"}] if _range_key(search) == CUSTOM else offered

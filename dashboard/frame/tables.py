@@ -72,20 +72,20 @@ def csv_download(filename: str, columns: Sequence[str], rows: Iterable[Sequence[
     return {"content": csv_text(columns, rows), "filename": filename, "type": "text/csv;charset=utf-8", "base64": False}
 
 
-def csv_button(frame: PageFrame) -> Element:
-    """The button that downloads a page's table, and what it downloads through."""
-    button = dmc.Button("Download CSV", id=frame.id("csv"), variant="default", size="xs")
-    return html.Div([button, dcc.Download(id=frame.id("download"))], className="mp-csv")
+def csv_button(frame: PageFrame, name: str = "csv") -> Element:
+    """The button that downloads a page's table, and what it downloads through; `name` tells several of a page apart."""
+    button = dmc.Button("Download CSV", id=frame.id(name), variant="default", size="xs")
+    return html.Div([button, dcc.Download(id=_download_id(frame, name))], className="mp-csv")
 
 
 def register_csv(
-    app: Dash, context: PageContext, frame: PageFrame, filename: str, read: Callable[[Asked], Table]
+    app: Dash, context: PageContext, frame: PageFrame, filename: str, read: Callable[[Asked], Table], name: str = "csv"
 ) -> None:
     """Let the page's button download what `read` returns: every row of the table, not only the visible ones."""
 
     @app.callback(
-        Output(frame.id("download"), "data"),
-        Input(frame.id("csv"), "n_clicks"),
+        Output(_download_id(frame, name), "data"),
+        Input(frame.id(name), "n_clicks"),
         State(frame.id("url"), "search"),
         State(ZONE, "data"),
         prevent_initial_call=True,
@@ -97,6 +97,10 @@ def register_csv(
             return csv_download(filename, columns, rows)
         except DependencyUnavailable:
             return no_update
+
+
+def _download_id(frame: PageFrame, name: str) -> str:
+    return frame.id("download" if name == "csv" else f"{name}-download")
 
 
 def _cells(columns: Sequence[str], row: Sequence[object], kinds: Sequence[dict[str, str]]) -> list[Element]:

@@ -6,7 +6,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 # Distances between two ticks of a time axis.
-_STEPS_S = (5 * MINUTE_S, 10 * MINUTE_S, 15 * MINUTE_S, 30 * MINUTE_S, *(n * HOUR_S for n in (1, 2, 3, 6, 12)))
+_STEPS_S = (
+    5,
+    15,
+    30,
+    MINUTE_S,
+    2 * MINUTE_S,
+    5 * MINUTE_S,
+    10 * MINUTE_S,
+    15 * MINUTE_S,
+    30 * MINUTE_S,
+    *(n * HOUR_S for n in (1, 2, 3, 6, 12)),
+)
 _STEPS_DAYS = (1, 2, 7, 14, 30, 90)
 _MOST_TICKS = 6
 _QUANTUM_S = 5 * MINUTE_S
@@ -31,10 +42,11 @@ class Zone:
         return f"{self.time(unix_s)} {self.abbreviation(unix_s)}"
 
     def span(self, start_s: float, end_s: float) -> str:
-        """`Jan 15 11:59 to 12:00 UTC`; both dates where they differ."""
+        """`Jan 15 11:59 to 12:00 UTC`; both dates where they differ, seconds where these are not whole minutes."""
         start, end = self.local(start_s), self.local(end_s)
-        until = f"{end:%H:%M}" if start.date() == end.date() else f"{end:%b %d %H:%M}"
-        return f"{start:%b %d %H:%M} to {until} {self.abbreviation(end_s)}"
+        clock = "%H:%M:%S" if start.second or end.second else "%H:%M"
+        until = f"{end:{clock}}" if start.date() == end.date() else f"{end:%b %d {clock}}"
+        return f"{start:%b %d {clock}} to {until} {self.abbreviation(end_s)}"
 
     def abbreviation(self, unix_s: float) -> str:
         """`UTC`, `CET`, `+0530` …: what the zone is called at a moment."""
@@ -61,13 +73,15 @@ def time_ticks(start_s: float, end_s: float, zone: Zone) -> tuple[list[datetime]
     moments = _day_ticks(start_s, end_s, zone) if step_s is None else _hour_ticks(start_s, end_s, zone, step_s)
     shown = [zone.local(moment) for moment in moments]
     one_day = len({moment.date() for moment in shown}) == 1
-    form = "%b %d" if step_s is None else "%H:%M" if one_day else "%b %d<br>%H:%M"
+    clock = "%H:%M:%S" if step_s is not None and step_s < MINUTE_S else "%H:%M"
+    form = "%b %d" if step_s is None else clock if one_day else f"%b %d<br>{clock}"
     return [datetime.fromtimestamp(moment, UTC) for moment in moments], [f"{moment:{form}}" for moment in shown]
 
 
 def _hour_ticks(start_s: float, end_s: float, zone: Zone, step_s: int) -> list[float]:
-    first = -(-start_s // _QUANTUM_S) * _QUANTUM_S
-    candidates = [first + n * _QUANTUM_S for n in range(int((end_s - first) // _QUANTUM_S) + 1)]
+    quantum_s = min(step_s, _QUANTUM_S)
+    first = -(-start_s // quantum_s) * quantum_s
+    candidates = [first + n * quantum_s for n in range(int((end_s - first) // quantum_s) + 1)]
     return [moment for moment in candidates if _seconds_of_day(zone.local(moment)) % step_s == 0]
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
@@ -39,6 +39,11 @@ _STYLES = {
     RANDOM: (GREY, "diamond", 12),
     BEST: (COLORS[2], "triangle-up", 14),
 }
+# What is reckoned with to see where a name has room, all for a phone: the plane, a point, a letter and a line; and how
+# far from its point it may stand, in which directions (right and down), the best first.
+_PLANE_PX, _POINT_PX, _LETTER_PX, _LINE_PX = (240.0, 250.0), 8.0, 6.6, 16.0
+_FAR_PX = (0.0, 16.0, 32.0, 48.0)
+_SIDES = ((1, -1), (1, 1), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (-1, 0))
 
 FRAME = PageFrame("frontier", "Frontier", filters=(ROUTER,), skeleton=(520, 200))
 ABOUT = FRAME.id("about")
@@ -137,9 +142,24 @@ def _row(kind: str, name: str, point: Point | None, graded: int | None = None) -
 
 
 def plane(found: Frontier) -> go.Figure:
-    """Cost to the right, quality upwards, with 95 % intervals; the hull as a line behind the points."""
+    """Cost to the right, quality upwards; behind the points faint lines for their 95 % intervals, and the hull."""
     rows = points(found)
-    figure = dressed(go.Figure([_hull(found), *(_trace(kind, rows) for kind in _STYLES)]))
+    intervals = [_intervals(kind, rows) for kind in _STYLES]
+    figure = dressed(go.Figure([*intervals, _hull(found), *(_trace(kind, rows) for kind in _STYLES)]))
+    for row, (right_px, down_px) in label_places(rows).items():
+        figure.add_annotation(
+            x=row.point.cost_usd.mean * _PER,
+            y=row.point.quality.mean,
+            text=row.name,
+            ax=right_px,
+            ay=down_px,
+            xanchor="center",
+            yanchor="middle",
+            arrowhead=0,
+            arrowwidth=1,
+            arrowcolor=GREY,
+            standoff=_POINT_PX,
+        )
     figure.update_traces(selector={"type": "scatter"}, cliponaxis=False)
     figure.update_xaxes(title={"text": "USD per 1,000 requests"}, rangemode="tozero", tickformat="$,.6~f")
     figure.update_yaxes(title={"text": "quality, 0 to 1"}, tickformat=".2f")
@@ -153,19 +173,30 @@ def _hull(found: Frontier) -> go.Scatter:
     return go.Scatter(name=HULL, x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=len(x) > 1)
 
 
+def _intervals(kind: str, rows: Sequence[Row]) -> go.Scatter:
+    """The intervals of points of one kind without the points, which are drawn later and hence lie on top."""
+    of_kind, color = [row for row in rows if row.kind == kind], _STYLES[kind][0]
+    return go.Scatter(
+        name=f"{kind}: 95 % intervals",
+        x=[row.point.cost_usd.mean * _PER for row in of_kind],
+        y=[row.point.quality.mean for row in of_kind],
+        error_x=_bars([row.point.cost_usd for row in of_kind], _PER, color),
+        error_y=_bars([row.point.quality for row in of_kind], 1.0, color, highest=1.0),
+        mode="markers",
+        marker={"size": 1, "opacity": 0.0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
 def _trace(kind: str, rows: Sequence[Row]) -> go.Scatter:
     of_kind = [row for row in rows if row.kind == kind]
     color, symbol, size = _STYLES[kind]
-    named = kind in (PREDICTED, OBSERVED)
     return go.Scatter(
         name=kind,
         x=[row.point.cost_usd.mean * _PER for row in of_kind],
         y=[row.point.quality.mean for row in of_kind],
-        error_x=_bars([row.point.cost_usd for row in of_kind], _PER),
-        error_y=_bars([row.point.quality for row in of_kind], 1.0, highest=1.0),
-        mode="markers+text" if named else "markers",
-        text=[row.name for row in of_kind] if named else None,
-        textposition=[_beside(row, rows) for row in of_kind],
+        mode="markers",
         marker={"color": color, "symbol": symbol, "size": size, "line": {"color": color, "width": 2}},
         customdata=[(row.name or kind, kind, stands_on(row)) for row in of_kind],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}<br>quality %{y:.3f} at $%{x:.4~f} per 1,000"
@@ -174,23 +205,81 @@ def _trace(kind: str, rows: Sequence[Row]) -> go.Scatter:
     )
 
 
-def _beside(row: Row, rows: Sequence[Row]) -> str:
-    """Where its name stands: the predicted and the measured point of a model may be close, so the upper one's above."""
-    others = [one.point.quality.mean for one in rows if one.name == row.name and one.kind != row.kind]
-    is_lower = any(row.point.quality.mean < other for other in others)
-    return "bottom right" if is_lower else "top right"
+def label_places(rows: Sequence[Row]) -> dict[Row, tuple[float, float]]:
+    """How far to the right of its point and below it (pixels) the middle of each model's name stands: where there is
+    room for it on a phone, neither over a point nor over another name nor outside of the plane. A model without any is
+    named by the hover and by the table."""
+    at = {row: _place(row, rows) for row in rows}
+    taken = [_Box(x - _POINT_PX, y - _POINT_PX, x + _POINT_PX, y + _POINT_PX) for x, y in at.values()]
+    places: dict[Row, tuple[float, float]] = {}
+    named: set[str] = set()
+    for row in rows:
+        if not row.name or row.name in named:
+            continue
+        boxes = ((place, _box_of(row.name, place, at[row])) for place in _offsets(row.name))
+        found = next((one for one in boxes if _is_free(one[1], taken)), None)
+        if found is not None:
+            places[row] = found[0]
+            taken.append(found[1])
+            named.add(row.name)
+    return places
 
 
-def _bars(intervals: Sequence[Interval], scale: float, highest: float = math.inf) -> dict[str, Any]:
+class _Box(NamedTuple):
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def _place(row: Row, rows: Sequence[Row]) -> tuple[float, float]:
+    """About where a point is drawn on a phone, in pixels from the upper left: the axes end where the intervals do."""
+    right = max((one.point.cost_usd.high for one in rows), default=0.0) or 1.0
+    low = min(max(one.point.quality.low, 0.0) for one in rows)
+    high = max(min(one.point.quality.high, 1.0) for one in rows)
+    cost, quality = row.point.cost_usd.mean / right, (row.point.quality.mean - low) / ((high - low) or 1.0)
+    return cost * _PLANE_PX[0], (1.0 - quality) * _PLANE_PX[1]
+
+
+def _offsets(name: str) -> Iterator[tuple[float, float]]:
+    """Places for a name around its point, the nearest first."""
+    half = _LETTER_PX * len(name) / 2.0
+    for far in _FAR_PX:
+        for right, down in _SIDES:
+            yield right * (_POINT_PX + far + half), down * (_POINT_PX + far + _LINE_PX / 2.0)
+
+
+def _box_of(name: str, place: tuple[float, float], at: tuple[float, float]) -> _Box:
+    x, y, half = at[0] + place[0], at[1] + place[1], _LETTER_PX * len(name) / 2.0
+    return _Box(x - half, y - _LINE_PX / 2.0, x + half, y + _LINE_PX / 2.0)
+
+
+def _is_free(box: _Box, taken: Sequence[_Box]) -> bool:
+    inside = box.left >= 0.0 and box.right <= _PLANE_PX[0] and box.top >= -_LINE_PX and box.bottom <= _PLANE_PX[1]
+    return inside and not any(_overlap(box, other) for other in taken)
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one.left < other.right and other.left < one.right and one.top < other.bottom and other.top < one.bottom
+
+
+def _bars(intervals: Sequence[Interval], scale: float, color: str, highest: float = math.inf) -> dict[str, Any]:
     # Cut to what can be: a cost is never negative, a quality never above 1.
     return {
         "type": "data",
         "symmetric": False,
         "array": [(min(one.high, highest) - one.mean) * scale for one in intervals],
         "arrayminus": [(one.mean - max(one.low, 0.0)) * scale for one in intervals],
+        "color": _faint(color),
         "thickness": 1,
-        "width": 3,
+        "width": 0,
     }
+
+
+def _faint(color: str) -> str:
+    """`#rrggbb` as a colour that lets through most of what is behind it."""
+    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
 
 
 def stands_on(row: Row) -> str:

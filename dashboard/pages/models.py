@@ -67,7 +67,10 @@ HEAT_COLUMNS = (
     Column("requests", "Requests", 110, numeric=True),
     Column("latency", "95 % within", 130, numeric=True),
 )
-_PRICES = "Prices in USD per million tokens."
+_PRICES = (
+    "Prices in USD per million tokens. Price from: the day from which on its source lists a price; of an owner's own "
+    "model, the day on which that was last changed (UTC)."
+)
 _AVERAGED = "Percentiles are means of hourly ones, weighted by completed requests: too many to read one by one."
 _HEALTH = (
     "Judged by the calls of the last hour that belong to finished requests. The circuit breakers themselves live in "
@@ -161,7 +164,7 @@ def _model_row(cell: Cell, price: Price | None, limited: int, asked: Asked) -> S
         format_count(limited),
         format_age(asked.now_s - cell.newest_s),
         format_price(price),
-        price_source(price, asked.now_s),
+        price_source(price),
     )
 
 
@@ -176,12 +179,12 @@ def _per_million(usd: float | None) -> str:
     return "unknown" if usd is None else format_usd(usd * 1e6)
 
 
-def price_source(price: Price | None, now_s: float) -> str:
-    """Whose price it is, and since when it stands."""
+def price_source(price: Price | None) -> str:
+    """From which day on it counts, and whose price it is."""
     if price is None:
         return "not in the catalogue"
-    whose = f"{price.owner}'s own" if price.owner else "shared catalogue"
-    return f"{whose}, {format_age(now_s - price.updated_at)}"
+    whose = f"{price.owner}'s own" if price.owner else price.source
+    return f"{price.since.isoformat() if price.since else 'date unknown'}, {whose}"
 
 
 def health_table(read: ModelsRead, asked: Asked) -> Element:

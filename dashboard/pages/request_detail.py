@@ -22,15 +22,42 @@ from dashboard.frame.elements import (
 )
 from dashboard.frame.figures import COLORS, bars_in_rows, hatched
 from dashboard.frame.filters import shown_name
-from dashboard.frame.formats import UNKNOWN, format_grams, format_ms, format_tokens, format_usd
+from dashboard.frame.formats import (
+    UNKNOWN,
+    exact_usd,
+    format_count,
+    format_grams,
+    format_ms,
+    format_tokens,
+    format_usd,
+)
 from dashboard.frame.page import Page, PageContext
 from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import labelled_table
 from dashboard.frame.urls import REQUEST_PATH, REQUESTS_PATH, requests_link, workflow_url
 from dashboard.frame.zones import Zone
+from dashboard.pages.requests import key_text, tags_text
 from modelpilot.metrics.requests import LoggedAttempt, RequestDetail
+from modelpilot.providers.pricing import CHARGED, sum_of
+from modelpilot.requests.outcome import BillLine
 from modelpilot.routing.decision import predictor_of, scored_models, similar_prompts
 
+# What a line of a bill counts.
+UNITS = {
+    "input": "Input tokens",
+    "cached_input": "Input tokens read from the provider's cache",
+    "cache_write_5m": "Input tokens written to the cache for 5 minutes",
+    "cache_write_1h": "Input tokens written to the cache for an hour",
+    "audio_input": "Input tokens of sound",
+    "image_input": "Input tokens of pictures",
+    "output": "Output tokens",
+    "audio_output": "Output tokens of sound",
+    "image_output": "Output tokens of pictures",
+    "request": "Fee per request",
+    "web_search": "Web searches",
+    CHARGED: "The provider's own charge",
+}
+BILL_COLUMNS = ("Call", "Model", "For", "Quantity", "USD", "How it is known")
 WAITING, WRITING, NO_ANSWER = "To the first token", "Writing the answer", "Failed or canceled"
 
 FRAME = PageFrame("request", "Request", ranged=False, skeleton=(92, 320))
@@ -76,6 +103,7 @@ def parts(detail: RequestDetail, config: DashboardConfig, zone: Zone, search: st
                 _decision(detail),
                 _neighbours(detail, search),
                 _attempts(detail, zone),
+                _bill(detail),
                 _opinions(detail, zone),
                 _facts(detail, zone, search),
             ],
@@ -152,7 +180,7 @@ def _cards(detail: RequestDetail) -> Element:
             stat_card("Latency", format_ms(request.latency_ms), "time at the providers"),
             stat_card("First token", format_ms(request.ttft_ms), "of the answering call"),
             stat_card("Overhead", format_ms(request.overhead_ms), "everything but the providers"),
-            stat_card("Cost", format_usd(request.cost_usd), "no price is known" if unpriced else "of all calls"),
+            stat_card("Cost", format_usd(request.cost_usd), "no price is known" if unpriced else _cost_hint(detail)),
             stat_card("Tokens in / out", tokens, further),
             stat_card("Quality", quality, source),
             stat_card("Carbon", format_grams(detail.carbon_g), "CO\u2082e, an estimate"),
@@ -210,6 +238,62 @@ def _attempts(detail: RequestDetail, zone: Zone) -> Element:
     return panel("Attempts", drawn, labelled_table(columns, rows, numeric=(5, 6, 7, 8)))
 
 
+def _cost_hint(detail: RequestDetail) -> str:
+    return "of all calls, an estimate: see the bill" if detail.estimated else "of all calls: see the bill"
+
+
+def _bill(detail: RequestDetail) -> Element:
+    said = f"An estimate: {detail.estimated}. " if detail.estimated else ""
+    rows = bill_rows(detail)
+    if not rows:
+        cost = exact_usd(detail.request.cost_usd)
+        return panel("Bill", dimmed(f"{said}No call has lines on a bill. The request cost {cost}."))
+    how = "Counts are the provider's and prices the catalogue's, unless a line says otherwise."
+    return panel("Bill", dimmed(f"{said}{how}", mb="xs"), labelled_table(BILL_COLUMNS, rows, numeric=(3, 4)))
+
+
+def bill_rows(detail: RequestDetail) -> list[Sequence[str]]:
+    """The lines of every call with all their digits, and last what the request cost: what they add up to."""
+    lines = [(one, line) for one in detail.attempts for line in one.bill]
+    rows: list[Sequence[str]] = [
+        (
+            str(one.seq + 1),
+            one.model,
+            UNITS.get(line.unit, line.unit),
+            format_count(line.quantity),
+            _line_usd(line.usd),
+            _known_by(one, line),
+        )
+        for one, line in lines
+    ]
+    if rows:
+        rows.append(("All", "", "The request", "", _line_usd(detail.request.cost_usd), _added_up(detail)))
+    return rows
+
+
+def _line_usd(usd: float | None) -> str:
+    return "unknown" if usd is None else exact_usd(usd)
+
+
+def _known_by(attempt: LoggedAttempt, line: BillLine) -> str:
+    """What a line stands on: what the provider says that it charged, or counts times prices."""
+    estimated = f"; an estimate: {attempt.estimated}" if attempt.estimated else ""
+    if line.unit == CHARGED:
+        return f"Charged by the provider; {_line_usd(attempt.list_cost_usd)} by the catalogue's prices{estimated}"
+    unpriced = "; nobody knows the price" if line.usd is None else ""
+    return f"{'Counted by us' if attempt.estimated else 'Counted by the provider'}{unpriced}{estimated}"
+
+
+def _added_up(detail: RequestDetail) -> str:
+    lines = sum_of(line for one in detail.attempts for line in one.bill)
+    if lines is None:
+        return "A price is unknown, so the sum is"
+    unlisted = [one for one in detail.attempts if one.cost_usd and not one.bill]
+    if unlisted or lines != detail.request.cost_usd:
+        return f"The lines come to {exact_usd(lines)}: not every call has kept its own"
+    return "The sum of the lines"
+
+
 def _opinions(detail: RequestDetail, zone: Zone) -> Element:
     if not detail.opinions:
         hint = "No feedback and no verdict yet: POST /v1/feedback, or run the re-scoring job."
@@ -236,9 +320,11 @@ def _facts(detail: RequestDetail, zone: Zone, search: str) -> Element:
         ("Streamed", "yes" if detail.stream else "no"),
         ("Degraded", ", ".join(request.degraded) or "nothing"),
         ("User", request.user_id),
-        ("API key", detail.api_key_id or UNKNOWN),
-        ("Session", detail.session_id or UNKNOWN),
-        ("Tags", ", ".join(f"{name}: {value}" for name, value in sorted(detail.tags.items())) or UNKNOWN),
+        ("Purpose", request.purpose),
+        ("End user", request.end_user or UNKNOWN),
+        ("API key", key_text(request) or UNKNOWN),
+        ("Session", request.session_id or UNKNOWN),
+        ("Tags", tags_text(request) or UNKNOWN),
         ("Workflow", detail.request.workflow_id),
     ]
     items = [html.Div([html.Dt(name), html.Dd(value)]) for name, value in facts]

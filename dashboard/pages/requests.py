@@ -23,39 +23,54 @@ from dashboard.frame.filters import (
     shown_name,
 )
 from dashboard.frame.formats import UNKNOWN, format_ms, format_tokens, format_usd, utc
-from dashboard.frame.grids import Column, Rows, RowsAsked, grid, link_cell, register_grid
+from dashboard.frame.grids import (
+    Column,
+    Rows,
+    RowsAsked,
+    column_chooser,
+    grid,
+    link_cell,
+    register_chooser,
+    register_grid,
+)
 from dashboard.frame.page import Page, PageContext
 from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.tables import Table, csv_button, register_csv
 from dashboard.frame.urls import detail_link
 from dashboard.frame.zones import Zone
 from modelpilot.metrics.requests import LoggedRequest, Order
-from modelpilot.wire.jsonb import dump
 
 GRID_ROWS = 10_000  # nobody scrolls further, and a database would have to sort everything for it
 CSV_ROWS = 20_000
 COLUMNS = (
-    Column("created_at", "Time", 165, sortable=True, link=True),
-    Column("router_id", "Router", 120, sortable=True),
-    Column("model", "Model", 140, sortable=True),
-    Column("provider", "Provider", 110, sortable=True),
-    Column("status", "Status", 150, sortable=True),
-    Column("latency_ms", "Latency", 95, numeric=True, sortable=True),
-    Column("ttft_ms", "First token", 105, numeric=True, sortable=True),
-    Column("overhead_ms", "Overhead", 100, numeric=True, sortable=True),
-    Column("cost_usd", "Cost", 125, numeric=True, sortable=True),
-    Column("input_tokens", "Tokens in", 100, numeric=True, sortable=True),
-    Column("output_tokens", "Tokens out", 105, numeric=True, sortable=True),
-    Column("request_type", "Type", 115, sortable=True),
-    Column("quality", "Quality", 95, numeric=True, sortable=True),
-    Column("attempts", "Attempts", 100, numeric=True, sortable=True),
-    Column("fallback_used", "Fallback", 95),
-    Column("degraded", "Degraded", 120),
+    Column("created_at", "Time", 145, sortable=True, link=True),
+    Column("model", "Model", 110, sortable=True, grow=True),
+    Column("cost_usd", "Cost", 90, numeric=True, sortable=True),
+    Column("status", "Status", 100, sortable=True, grow=True),
+    Column("latency_ms", "Latency", 80, numeric=True, sortable=True),
+    Column("input_tokens", "Tokens in", 85, numeric=True, sortable=True),
+    Column("output_tokens", "Tokens out", 90, numeric=True, sortable=True),
+    Column("quality", "Quality", 75, numeric=True, sortable=True),
+    Column("router_id", "Router", 90, sortable=True, grow=True),
+    Column("key_name", "API key", 90, grow=True),
+    Column("end_user", "End user", 90, grow=True),
+    Column("tags", "Tags", 110, grow=True),
+    Column("provider", "Provider", 100, sortable=True, grow=True),
+    Column("request_type", "Type", 110, sortable=True),
+    Column("ttft_ms", "First token", 100, numeric=True, sortable=True),
+    Column("overhead_ms", "Overhead", 95, numeric=True, sortable=True),
+    Column("attempts", "Attempts", 90, numeric=True, sortable=True),
+    Column("fallback_used", "Fallback", 85),
+    Column("degraded", "Degraded", 100),
+    Column("session_id", "Session", 110, grow=True),
+    Column("purpose", "Purpose", 90),
 )
+# Those up to the tags fit side by side on a screen of 1440 px, the first three on a phone; the others can be chosen.
+SHOWN = tuple(one.field for one in COLUMNS[: 1 + [one.field for one in COLUMNS].index("tags")])
 _CSV = (
     "request_id", "user_id", "created_at", "router_id", "model", "provider", "status", "error_code", "success",
     "latency_ms", "ttft_ms", "overhead_ms", "cost_usd", "input_tokens", "output_tokens", "request_type", "quality",
-    "attempts", "fallback_used", "purpose", "end_user", "api_key_id", "session_id", "degraded", "tags",
+    "attempts", "fallback_used", "purpose", "end_user", "api_key_id", "key_name", "session_id", "tags", "degraded",
 )  # fmt: skip
 _CELLS = attrgetter(*_CSV)
 CONTROLS = (Control(REQUEST_ID, "Request id (at any time)", placeholder="Its beginning is enough"), SESSION)
@@ -63,12 +78,15 @@ FILTERS = (ROUTER, MODEL, PROVIDER, STATUS, FALLBACK, TYPE, *WHOSE)
 
 FRAME = PageFrame("requests", "Requests", FILTERS, CONTROLS, skeleton=(480,))
 COUNT = FRAME.id("count")
+CHOSEN = FRAME.id("columns")
 GRID = FRAME.id("grid")
 
 
 def layout(context: PageContext, search: str) -> Element:
     """The empty page."""
-    above = dmc.Group([dmc.Text(id=COUNT, size="sm"), csv_button(FRAME)], justify="space-between", mb="xs")
+    count = dmc.Text(id=COUNT, size="sm")
+    tools = dmc.Group([column_chooser(CHOSEN, COLUMNS, SHOWN), csv_button(FRAME)], gap="sm")
+    above = dmc.Group([count, tools], justify="space-between", mb="xs")
     rows = grid(GRID, COLUMNS, "Requests")
     rows.children.eventListeners = {
         "cellKeyDown": ["modelpilotOpen(params)"],
@@ -97,6 +115,7 @@ def register(app: Dash, context: PageContext) -> None:
         return Rows(shown, min(start + len(found), GRID_ROWS))
 
     register_grid(app, context, FRAME, GRID, COLUMNS, rows)
+    register_chooser(app, CHOSEN, GRID, COLUMNS)
 
     def table(asked: Asked) -> Table:
         return csv_table(context.reader.requests(asked.scope, of_list(asked.values), Order(), 0, CSV_ROWS))
@@ -131,7 +150,22 @@ def grid_row(row: LoggedRequest, zone: Zone, search: str) -> Mapping[str, Any]:
         "attempts": str(row.attempts),
         "fallback_used": "yes" if row.fallback_used else "",
         "degraded": ", ".join(row.degraded),
+        "key_name": key_text(row),
+        "end_user": row.end_user or "",
+        "session_id": row.session_id or "",
+        "purpose": row.purpose,
+        "tags": tags_text(row),
     }
+
+
+def key_text(row: LoggedRequest) -> str:
+    """The key's name, or its id where it has none (any more); "" where there was no key."""
+    return row.key_name or row.api_key_id or ""
+
+
+def tags_text(row: LoggedRequest) -> str:
+    """`customer: acme, team: b`."""
+    return ", ".join(f"{name}: {value}" for name, value in sorted(row.tags.items()))
 
 
 def outcome(row: LoggedRequest) -> str:
@@ -157,6 +191,6 @@ def count_text(total: int) -> str:
 
 
 def _csv_row(row: LoggedRequest) -> Sequence[Any]:
-    request_id, user_id, began_s, *figures, degraded, tags = _CELLS(row)
+    request_id, user_id, began_s, *figures, _, degraded = _CELLS(row)
     moment = utc(began_s).isoformat(timespec="milliseconds")
-    return (request_id, user_id, moment, *figures, " ".join(degraded), dump(tags).decode() if tags else "")
+    return (request_id, user_id, moment, *figures, tags_text(row), " ".join(degraded))

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 from genai_prices.data_snapshot import get_snapshot
-from genai_prices.types import ModelInfo, Provider, TieredPrices
+from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, Provider, StartDateConstraint, TieredPrices
 
 from infra.catalogue.limits import context_window
 from infra.catalogue.models import Listed, listed_models
+from modelpilot.metrics.use import PriceOrigin
 from modelpilot.providers.catalogue import Unit, UnitPrice
 
 
@@ -67,6 +69,27 @@ def pricing(model: Listed, at: datetime) -> Pricing:
         prices=tuple(each for each in steps if each.from_tokens or each.unit not in _SIMPLE),
         context_window=context_window(model, info.context_window),
     )
+
+
+def listed_origin(model: Listed, input_usd: float | None, output_usd: float | None) -> PriceOrigin | None:
+    """From which day on genai-prices lists these prices (USD per token) of the model; None: it never does. Most of its
+    prices have no day; the day on which somebody looked a price up is not in the package."""
+    info = _find(model.provider, model.provider_model)
+    if info is None:
+        return None
+    source = f"genai-prices {version('genai-prices')}"
+    entries = info.prices if isinstance(info.prices, list) else [ConditionalPrice(prices=info.prices)]
+    for entry in reversed(entries):
+        if (_simple(entry.prices, "input"), _simple(entry.prices, "output")) == (input_usd, output_usd):
+            begins = entry.constraint.start_date if isinstance(entry.constraint, StartDateConstraint) else None
+            return PriceOrigin(source, begins)
+    return None
+
+
+def _simple(listed: ModelPrice, unit: Unit) -> float | None:
+    """The first step of a unit that has a field of its own."""
+    name, (_, per) = next(item for item in _UNITS.items() if item[1][0] == unit)
+    return next((usd for start, usd in _steps(getattr(listed, name, None), per) if not start), None)
 
 
 def _steps(price: Decimal | TieredPrices | None, per: int) -> Iterator[tuple[int, float]]:

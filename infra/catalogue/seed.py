@@ -18,7 +18,8 @@ from functools import lru_cache
 
 from infra.catalogue.limits import longest_answer
 from infra.catalogue.models import Listed, capabilities_of, listed_models
-from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, openrouter_name, pricing
+from infra.catalogue.prices import Pricing, carbon_g_per_1k_tokens, listed_origin, openrouter_name, pricing
+from modelpilot.metrics.use import PriceOrigin
 from modelpilot.providers.catalogue import ModelLimits, ModelSpec
 
 
@@ -183,6 +184,21 @@ def _pricing(model: Listed, at: datetime) -> Pricing:
         return price
     # No cached price beside a reference price: genai-prices' one belongs to another input price.
     return Pricing(reference.input_usd, None, reference.output_usd, context_window=price.context_window)
+
+
+def price_origin(model_id: str, input_usd: float | None, output_usd: float | None) -> PriceOrigin:
+    """Where a seeded model's prices (USD per token) come from, and from which day on they count: what genai-prices says
+    of the price of its list that is the same, which need not be today's."""
+    reference = REFERENCE_PRICES.get(model_id)
+    if reference is not None and (reference.input_usd, reference.output_usd) == (input_usd, output_usd):
+        return PriceOrigin("reference price of the seeded catalogue")
+    listed = next((one for one in listed_models() if one.id == model_id), None)
+    if listed is None:
+        simulated = any(one.id == model_id for one in _simulated())
+        return PriceOrigin("the simulator's own" if simulated else "shared catalogue")
+    if input_usd is None and output_usd is None:
+        return PriceOrigin("no price is listed")
+    return listed_origin(listed, input_usd, output_usd) or PriceOrigin("shared catalogue, no longer listed")
 
 
 def _simulated() -> list[ModelSpec]:

@@ -1,6 +1,8 @@
 """What the Overview page of the analytics site shows, and the names that filters offer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from modelpilot.metrics.requests import LoggedRequest
 from modelpilot.metrics.savings import Saving
@@ -61,11 +63,80 @@ class ModelShare:
 
 @dataclass(frozen=True, slots=True)
 class RequestBucket:
-    """Requests that arrived in [start_s, start_s + width). Unix seconds, a multiple of the width."""
+    """Requests that arrived in [start_s, start_s + width). Unix seconds, a multiple of the width.
+
+    `cost_usd` adds up the known costs of what was paid for then; `saved_usd` is what was saved, by baseline.
+    """
 
     start_s: float
     requests: int
     failed: int
+    cost_usd: float = 0.0
+    unknown_cost: int = 0
+    saved_usd: Mapping[str, float] = field(default_factory=dict)
+
+
+# What spend can be split by. What is not in the hourly sums is read from single requests.
+SpendBy = Literal["model", "router", "provider", "key", "user", "purpose"]
+MOST_SHARES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SpendQuestion:
+    """`by` what spend is split, and `month`: when the viewer's calendar month began, and now (Unix seconds; None: no
+    forecast)."""
+
+    by: SpendBy = "model"
+    month: tuple[float, float] | None = None
+
+
+BY_MODEL = SpendQuestion()
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a set of requests cost: the sum of the known costs, and how many have none."""
+
+    cost_usd: float = 0.0
+    unknown_cost: int = 0
+    requests: int = 0
+
+
+NO_SPEND = Spend()
+
+
+@dataclass(frozen=True, slots=True)
+class SpendShare:
+    """What one value of a dimension cost in a range (`spend`), and in the range before it of the same length. `value`
+    "": those without one; None: all `members` beside the largest. `name` is how a key is called."""
+
+    value: str | None
+    spend: Spend
+    before: Spend = NO_SPEND
+    members: int = 1
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonthSpend:
+    """What was spent in a calendar month until now, and in the `recent_days` before now: up to seven, as long as there
+    have been requests."""
+
+    so_far: Spend
+    recent: Spend
+    recent_days: float
+
+
+FORECAST_DAYS = 7.0
+_LEAST_DAYS = 1.0
+
+
+def forecast_usd(month: MonthSpend, days_left: float) -> float | None:
+    """The spend of the whole month: what was spent so far, and for the days that are left the mean of the recent ones.
+    None: there has been less than a day of requests to take a mean of."""
+    if month.recent_days < _LEAST_DAYS:
+        return None
+    return month.so_far.cost_usd + month.recent.cost_usd / month.recent_days * days_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +146,8 @@ class Overview:
     `latest_request_s` is when the newest request of the tenant arrived, whatever the range; None: never.
     Buckets without requests are left out, `shares` is sorted by requests, `recent` has the newest first.
     `aggregated_through_s`: what was recorded before is in the hourly sums (None: never aggregated).
+    `before` is the range before it of the same length, `spend_by` has the dearest first and the rest last.
+    `first_request_s` is when the tenant's first request arrived.
     """
 
     summary: RequestSummary = field(default_factory=RequestSummary)
@@ -84,6 +157,10 @@ class Overview:
     latest_request_s: float | None = None
     savings: tuple[Saving, ...] = ()
     aggregated_through_s: float | None = None
+    before: Spend = NO_SPEND
+    spend_by: tuple[SpendShare, ...] = ()
+    month: MonthSpend | None = None
+    first_request_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

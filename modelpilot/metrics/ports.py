@@ -12,8 +12,8 @@ from modelpilot.learning.replay.frontier import Frontier
 from modelpilot.management.resources import Page
 from modelpilot.metrics.explore import Answer, Question
 from modelpilot.metrics.jobs import JobsRead
-from modelpilot.metrics.overview import Choices, Overview
-from modelpilot.metrics.requests import AnalyticsScope, LoggedRequest, Order, RequestDetail, RequestFilter
+from modelpilot.metrics.overview import BY_MODEL, Choices, Overview, SpendQuestion
+from modelpilot.metrics.requests import AnalyticsScope, DataSpan, LoggedRequest, Order, RequestDetail, RequestFilter
 from modelpilot.metrics.savings import SumsByModel
 from modelpilot.metrics.use import ModelsRead, RouterUse, RouterVersion
 
@@ -86,7 +86,9 @@ class SiteReader(Protocol):
     A `user_id` of None (also that of a scope) means every tenant, and has to come from the visitor's session.
     """
 
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+    def overview(
+        self, scope: AnalyticsScope, bucket_s: int, recent_limit: int, spend: SpendQuestion = BY_MODEL
+    ) -> Overview:
         """The Overview page of a scope. `bucket_s` is the width of a time bucket."""
         ...
 
@@ -113,6 +115,10 @@ class SiteReader(Protocol):
 
     def request_count(self, scope: AnalyticsScope, wanted: RequestFilter) -> int:
         """How many there are in that list."""
+        ...
+
+    def span(self, user_id: str | None) -> DataSpan | None:
+        """From when to when there are requests; None: there are none."""
         ...
 
     def latest_request_s(self, user_id: str | None) -> float | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelpilot.requests.outcome import BillLine
 from modelpilot.requests.records import RequestKey
 
 
@@ -19,6 +20,14 @@ class AnalyticsScope:
     start_s: float
     end_s: float
     routers: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSpan:
+    """When a tenant's first and newest request began (Unix seconds); of aggregated hours alone, the hours' ends."""
+
+    first_s: float
+    last_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,11 @@ SORTABLE = (
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """One finished request. None: unknown, or there is none. Times in Unix seconds."""
+    """One finished request. None: unknown, or there is none. Times in Unix seconds.
+
+    `end_user` is whom the client asked for, `purpose` what was paid for; `key_name` is how the API key was called when
+    the row was read.
+    """
 
     user_id: str
     request_id: str
@@ -76,11 +89,12 @@ class LoggedRequest:
     fallback_used: bool
     degraded: tuple[str, ...] = ()
     error_code: str | None = None
-    purpose: str = "request"
     end_user: str | None = None
     api_key_id: str | None = None
     session_id: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    purpose: str = "request"
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    key_name: str | None = None
 
     @property
     def workflow_id(self) -> str:
@@ -98,7 +112,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class LoggedAttempt:
-    """One provider call. `started_at` is Unix seconds."""
+    """One provider call. `started_at` is Unix seconds.
+
+    `bill`, `list_cost_usd` and `estimated` are as in `modelpilot.requests.outcome.Attempt`; rows of before the bills
+    have no lines.
+    """
 
     seq: int
     model: str
@@ -113,6 +131,9 @@ class LoggedAttempt:
     cost_usd: float | None
     input_tokens: int
     output_tokens: int
+    bill: tuple[BillLine, ...] = ()
+    list_cost_usd: float | None = None
+    estimated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +156,6 @@ class RequestDetail:
     error_status: int | None
     stream: bool
     config_version: int
-    api_key_id: str | None
-    session_id: str | None
-    tags: Mapping[str, Any]
     propensity: float
     explored: bool
     cached_tokens: int
@@ -145,6 +163,7 @@ class RequestDetail:
     carbon_g: float | None
     quality_source: str | None
     quality_confidence: float | None
+    estimated: str | None
     decision: Mapping[str, Any]
     attempts: tuple[LoggedAttempt, ...] = ()
     opinions: tuple[Opinion, ...] = ()

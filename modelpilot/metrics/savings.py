@@ -172,13 +172,18 @@ class Saving(WireModel):
     saved_carbon_share: float | None
 
 
-def savings(sums: SumsByModel) -> tuple[Saving, ...]:
-    """One for each baseline, in their order, also where nothing is known of it."""
-    correction = Correction.of({model: found for (name, model), found in sums.items() if name == AS_PREDICTED})
+def savings(sums: SumsByModel, correction: "Correction | None" = None) -> tuple[Saving, ...]:
+    """One for each baseline, in their order, also where nothing is known of it. `correction` is that of all requests of
+    which these are a part, so that the parts add up to the whole; None: these are all."""
+    known = correction or correction_of(sums)
     return tuple(
-        _saving(name, {model: found for (of, model), found in sums.items() if of == name}, correction)
-        for name in BASELINES
+        _saving(name, {model: found for (of, model), found in sums.items() if of == name}, known) for name in BASELINES
     )
+
+
+def correction_of(sums: SumsByModel) -> "Correction":
+    """How far predictions were off among these requests."""
+    return Correction.of({model: found for (name, model), found in sums.items() if name == AS_PREDICTED})
 
 
 def prediction_ratio(sums: SumsByModel) -> float | None:

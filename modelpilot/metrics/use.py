@@ -4,9 +4,10 @@ The circuit breakers live in the gateways' memory. The site sees only the databa
 calls of the last hour, which is what a breaker saw, but not what it made of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import date
+from typing import Any, Literal, TypeAlias
 
 from modelpilot.metrics.explore import Answer
 
@@ -61,13 +62,30 @@ class DeploymentUse:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the catalogue says of a model, USD per token, None: unknown. `owner` "": the shared catalogue."""
+    """What the catalogue says of a model, USD per token, None: unknown. `owner` "": the shared catalogue.
+
+    `since` is the day from which on the price counts, `source` who says so: for a model of its owner's the day on which
+    that was last changed, for one of the shared catalogue what the source of its prices knows (None: nothing).
+    """
 
     model: str
     owner: str
     input_usd: float | None
     output_usd: float | None
-    updated_at: float
+    source: str
+    since: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOrigin:
+    """Where prices of the shared catalogue come from, and the day from which on they count (None: unknown)."""
+
+    source: str
+    since: date | None = None
+
+
+# The origin of a model's price by its id, and its input and output prices (USD per token, None: unknown).
+FindOrigin: TypeAlias = Callable[[str, float | None, float | None], PriceOrigin]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ class Picture:
 
 
 PICTURES = (
-    Picture("overview", "/?range=1h", 960),
-    Picture("overview-phone", "/?range=1h", 844, PHONE_PX, "dark"),
-    Picture("explore", "/explore?metric=cost&range=1h", 900),
+    Picture("overview", "/", 960),
+    Picture("overview-phone", "/", 844, PHONE_PX, "dark"),
+    Picture("explore", "/explore?metric=cost", 900),
     Picture("request", "/requests", 900, follow=f"#{requests.GRID} .ag-center-cols-container a"),
     Picture("what-if", "/what-if?w=70,10,20,0", 900, scheme="dark"),
     Picture("frontier", "/frontier", 840),

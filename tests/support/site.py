@@ -13,8 +13,8 @@ from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.replay.frontier import Frontier, frontier
 from modelpilot.management.site import Credentials, Role, SiteUser, Visitor
 from modelpilot.metrics.jobs import JobsRead
-from modelpilot.metrics.overview import Choices, Overview
-from modelpilot.metrics.requests import AnalyticsScope
+from modelpilot.metrics.overview import BY_MODEL, Choices, Overview, SpendQuestion
+from modelpilot.metrics.requests import AnalyticsScope, DataSpan
 from modelpilot.metrics.use import RouterUse, RouterVersion
 
 NOW_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
@@ -28,7 +28,9 @@ class FakeReader:
         self.answer, self.known_tenants = answer, tenants
         self.asked: list[tuple[AnalyticsScope, int, int]] = []
 
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+    def overview(
+        self, scope: AnalyticsScope, bucket_s: int, recent_limit: int, spend: SpendQuestion = BY_MODEL
+    ) -> Overview:
         """The overview given."""
         self.asked.append((scope, bucket_s, recent_limit))
         if isinstance(self.answer, Exception):
@@ -40,6 +42,12 @@ class FakeReader:
         if isinstance(self.answer, DependencyUnavailable):
             raise self.answer
         return Choices(("demo",), ("sim/small",), ("simulator",))
+
+    def span(self, user_id: str | None) -> DataSpan | None:
+        """The last hour."""
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return DataSpan(NOW_S - 3_600.0, NOW_S)
 
     def tenants(self) -> tuple[str, ...]:
         """Those given."""

@@ -222,8 +222,8 @@ def _register_controls(app: Dash, context: PageContext) -> None:
     )
     def sync(search: str, *given: Any) -> tuple[Any, ...]:
         """The controls write the URL; the URL sets the controls, where it says nothing as the router has it."""
-        asked = FRAME.asked(context, search)
         try:
+            asked = FRAME.asked(context, search)
             router = read_chosen(context, asked)
             known = context.reader.choices(asked.scope.user_id).models if router else ()
         except DependencyUnavailable:

@@ -13,14 +13,16 @@ from psycopg.rows import DictRow
 from infra.db.engine import SyncConnection
 from infra.db.metrics.dimensions import read_whose
 from infra.db.metrics.explore import SAMPLED, percent_of_pages, value_of
-from infra.db.metrics.hour_parts import only_raw, read_parts
+from infra.db.metrics.hour_parts import OF_HOURS, Parts, only_raw, read_parts
 from infra.db.metrics.measures import (
+    BASELINE_COLUMNS,
     BUCKET,
     MEASURES,
     TOTALS,
     Expression,
+    Selection,
     add_up,
-    baselines_over_both,
+    baselines_over_requests,
     by_baseline,
     moments,
     over_both,
@@ -31,7 +33,7 @@ from infra.db.metrics.measures import (
 from infra.db.metrics.requests import latest_request_s, read_requests
 from modelpilot.metrics.overview import NO_MODEL, Choices, ModelShare, Overview, RequestBucket, RequestSummary
 from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope, Order, RequestFilter
-from modelpilot.metrics.savings import savings
+from modelpilot.metrics.savings import Correction, Saving, SumsByModel, correction_of, savings
 from modelpilot.providers.pricing import carbon_range_g
 
 HOUR_S = 3_600
@@ -58,17 +60,17 @@ def read_overview(
     given = {**selected.parameters, **parts.parameters, "bucket_s": bucket_s}
     query = over_both(sums_of(TOTALS), _CELLS, selected, parts, "hourly_totals")
     cells = connection.execute(query, given).fetchall()
-    query = baselines_over_both(selected, parts, "hourly_baseline_totals")
-    baselines = by_baseline(connection.execute(query, given).fetchall())
-    shares = _shares(cells)
+    saved = connection.execute(_baselines_over_time(selected, parts), given).fetchall()
+    shares, baselines = _shares(cells), by_baseline(saved)
+    correction = correction_of(baselines)
     between = carbon_range_g({share.model: share.carbon_g for share in shares}, carbon_ranges)
     return Overview(
         summary=replace(_summary(connection, scope, cells, sample), carbon_range_g=between),
         shares=shares,
-        buckets=_buckets(cells),
+        buckets=_buckets(cells, saved, correction),
         recent=read_requests(connection, scope, NO_FILTER, Order(), 0, recent_limit),
         latest_request_s=latest_request_s(connection, scope.user_id),
-        savings=tuple(one for one in savings(baselines) if one.requests),
+        savings=_savings(baselines, correction),
         aggregated_through_s=hours.through.timestamp() if hours.through else None,
     )
 
@@ -124,9 +126,35 @@ def _shares(cells: Iterable[DictRow]) -> tuple[ModelShare, ...]:
     return tuple(sorted(shares, key=lambda share: (-share.requests, share.model)))
 
 
-def _buckets(cells: Iterable[DictRow]) -> tuple[RequestBucket, ...]:
+def _baselines_over_time(selected: Selection, parts: Parts) -> str:
+    """The sums of every baseline by time, for `by_baseline`; for the parameters of the selection and of the parts."""
+    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in BASELINE_COLUMNS)
+    raw = baselines_over_requests(f"{parts.of_raw} AND {selected.requests}", {"bucket": BUCKET.requests})
+    return f"""{raw} UNION ALL SELECT {BUCKET.hours} AS bucket, baseline, baseline_model, {sums}
+        FROM hourly_baseline_totals WHERE {OF_HOURS} AND {selected.hours} GROUP BY 1, 2, 3"""  # noqa: S608  (own constants)
+
+
+def _savings(sums: SumsByModel, correction: Correction) -> tuple[Saving, ...]:
+    return tuple(one for one in savings(sums, correction) if one.requests)
+
+
+def _buckets(cells: Iterable[DictRow], saved: Iterable[DictRow], correction: Correction) -> tuple[RequestBucket, ...]:
+    of_bucket: dict[float, list[DictRow]] = {}
+    for row in saved:
+        of_bucket.setdefault(row["bucket"].timestamp(), []).append(row)
+    saved_usd = {
+        start_s: {one.baseline: one.saved_cost_usd for one in _savings(by_baseline(rows), correction)}
+        for start_s, rows in of_bucket.items()
+    }
     buckets = [
-        RequestBucket(start_s, int(sums["requests"]), int(sums["failed_count"]))
+        RequestBucket(
+            start_s,
+            int(sums["requests"]),
+            int(sums["failed_count"]),
+            sums["total_cost_usd"],
+            int(sums["unknown_cost_count"]),
+            saved_usd.get(start_s, {}),
+        )
         for start_s, sums in add_up(cells, TOTALS, lambda cell: float(cell["bucket"].timestamp())).items()
     ]
     return tuple(sorted(buckets, key=lambda bucket: bucket.start_s))

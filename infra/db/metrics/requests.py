@@ -1,5 +1,6 @@
 """Single requests: a list in any order, one of them as a whole, and when the newest one came."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
@@ -12,6 +13,7 @@ from modelpilot.metrics.requests import (
     NO_FILTER,
     SORTABLE,
     AnalyticsScope,
+    DataSpan,
     LoggedAttempt,
     LoggedRequest,
     Opinion,
@@ -19,6 +21,7 @@ from modelpilot.metrics.requests import (
     RequestDetail,
     RequestFilter,
 )
+from modelpilot.requests.outcome import BillLine
 
 _MOST_WALKED = 50_000  # requests, read one by one through an index; a million at once take about ten times as long
 
@@ -29,6 +32,20 @@ SELECT max(newest.created_at) AS latest FROM users CROSS JOIN LATERAL (
 ) AS newest
 WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
 
+# Raw rows are deleted some day, and hours stay: they have the beginning where it lies before the first raw row's hour.
+_SPAN: LiteralString = """
+SELECT min(CASE WHEN hours.first < date_trunc('hour', rows.first, 'UTC') THEN hours.first
+                ELSE coalesce(rows.first, hours.first) END) AS first,
+       max(coalesce(rows.last, hours.last + interval '1 hour')) AS last
+FROM users CROSS JOIN LATERAL (
+    SELECT (SELECT created_at FROM requests WHERE user_id = users.id ORDER BY created_at LIMIT 1) AS first,
+           (SELECT created_at FROM requests WHERE user_id = users.id ORDER BY created_at DESC LIMIT 1) AS last
+) AS rows CROSS JOIN LATERAL (
+    SELECT (SELECT hour FROM hourly_totals WHERE user_id = users.id ORDER BY hour LIMIT 1) AS first,
+           (SELECT hour FROM hourly_totals WHERE user_id = users.id ORDER BY hour DESC LIMIT 1) AS last
+) AS hours
+WHERE %(user_id)s::text IS NULL OR users.id = %(user_id)s"""
+
 # Through the owners, since the key begins with them: an id alone has no index.
 _REQUEST: LiteralString = """
 SELECT requests.* FROM users JOIN requests ON requests.user_id = users.id AND requests.request_id = %(request_id)s
@@ -37,7 +54,7 @@ ORDER BY created_at DESC LIMIT 1"""
 
 _ATTEMPTS: LiteralString = """
 SELECT seq, model, provider, deployment, status, error_type, http_status, started_at, latency_ms, ttft_ms, cost_usd,
-       input_tokens, output_tokens
+       input_tokens, output_tokens, bill, list_cost_usd, estimated
 FROM attempts WHERE user_id = %(user_id)s AND request_id = %(request_id)s ORDER BY seq"""
 
 _FEEDBACK: LiteralString = """
@@ -48,8 +65,11 @@ _JUDGEMENTS: LiteralString = """
 SELECT judge_model, rubric, status, score, coalesce(finished_at, started_at) AS at
 FROM judgements WHERE user_id = %(user_id)s AND request_id = %(request_id)s ORDER BY 5"""
 
+_KEY_NAMES: LiteralString = """
+SELECT id, user_id, name FROM api_keys WHERE id = ANY (%(ids)s) AND user_id = ANY (%(owners)s)"""
+
 # Columns by the names of the fields.
-_LISTED = tuple(LoggedRequest.__dataclass_fields__)
+_LISTED = tuple(name for name in LoggedRequest.__dataclass_fields__ if name != "key_name")
 _COLUMNS = ", ".join(_LISTED)
 
 
@@ -57,6 +77,12 @@ def latest_request_s(connection: SyncConnection, user_id: str | None) -> float |
     """When the tenant's newest request began (Unix seconds), whatever the range; None: it has none."""
     (row,) = connection.execute(_LATEST, {"user_id": user_id}).fetchall()
     return row["latest"].timestamp() if row["latest"] else None
+
+
+def read_span(connection: SyncConnection, user_id: str | None) -> DataSpan | None:
+    """When the tenant's first and newest request began, as far as rows or hours still tell; None: it has none."""
+    (row,) = connection.execute(_SPAN, {"user_id": user_id}).fetchall()
+    return None if row["first"] is None else DataSpan(row["first"].timestamp(), row["last"].timestamp())
 
 
 def read_requests(
@@ -69,7 +95,8 @@ def read_requests(
     by_index = order.by == "created_at" and _is_found_soon(connection, scope, wanted, end)
     query = _by_time(where, order) if by_index else _by_column(where, order)
     rows = connection.execute(query, {**given, "last": end, "start": start}).fetchall()
-    return tuple(_logged(row) for row in rows)
+    names = _key_names(connection, rows)
+    return tuple(_logged(row, names) for row in rows)
 
 
 def count_requests(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter) -> int:
@@ -96,7 +123,7 @@ def read_request(
     mine = {"user_id": row["user_id"], "request_id": row["request_id"]}
     known: dict[str, Any] = {name: row[name] for name in RequestDetail.__dataclass_fields__ if name in row}
     known |= {
-        "request": _logged(row),
+        "request": _logged(row, _key_names(connection, [row])),
         "completed_at": row["completed_at"].timestamp(),
         "attempts": tuple(_attempt(one) for one in connection.execute(_ATTEMPTS, mine).fetchall()),
         "opinions": tuple(_opinions(connection, mine)),
@@ -104,14 +131,22 @@ def read_request(
     return RequestDetail(**known)
 
 
-def _logged(row: DictRow) -> LoggedRequest:
+def _key_names(connection: SyncConnection, rows: Sequence[DictRow]) -> Mapping[tuple[str, str | None], str]:
+    """The names of the rows' keys by owner and id, as far as the keys are there still."""
+    given = {"ids": list({row["api_key_id"] for row in rows}), "owners": list({row["user_id"] for row in rows})}
+    found = connection.execute(_KEY_NAMES, given).fetchall() if rows else []
+    return {(one["user_id"], one["id"]): one["name"] for one in found}
+
+
+def _logged(row: DictRow, key_names: Mapping[tuple[str, str | None], str]) -> LoggedRequest:
     values = {name: row[name] for name in _LISTED}
     values["created_at"], values["degraded"] = row["created_at"].timestamp(), tuple(row["degraded"])
-    return LoggedRequest(**values)
+    return LoggedRequest(**values, key_name=key_names.get((row["user_id"], row["api_key_id"])))
 
 
 def _attempt(row: DictRow) -> LoggedAttempt:
-    return LoggedAttempt(**{**row, "started_at": row["started_at"].timestamp()})
+    bill = tuple(BillLine(**line) for line in row["bill"] or ())
+    return LoggedAttempt(**{**row, "started_at": row["started_at"].timestamp(), "bill": bill})
 
 
 def _opinions(connection: SyncConnection, given: dict[str, str]) -> list[Opinion]:

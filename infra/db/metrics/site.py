@@ -13,7 +13,8 @@ from infra.db.engine import SyncConnection, SyncPool
 from infra.db.metrics.dimensions import read_key_names
 from infra.db.metrics.explore import LIMITS, Limits, ask
 from infra.db.metrics.overview import read_choices, read_overview, read_tenants
-from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests
+from infra.db.metrics.requests import count_requests, latest_request_s, read_request, read_requests, read_span
+from infra.db.metrics.spend import with_spend
 from infra.db.metrics.use import read_models, read_routers, read_versions
 from modelpilot.metrics.explore import Answer, Question
 from modelpilot.metrics.jobs import (
@@ -25,9 +26,9 @@ from modelpilot.metrics.jobs import (
     RescoreRun,
     ScheduleFacts,
 )
-from modelpilot.metrics.overview import Choices, Overview
-from modelpilot.metrics.requests import AnalyticsScope, LoggedRequest, Order, RequestDetail, RequestFilter
-from modelpilot.metrics.use import ModelsRead, RouterUse, RouterVersion
+from modelpilot.metrics.overview import BY_MODEL, Choices, Overview, SpendQuestion
+from modelpilot.metrics.requests import AnalyticsScope, DataSpan, LoggedRequest, Order, RequestDetail, RequestFilter
+from modelpilot.metrics.use import FindOrigin, ModelsRead, PriceOrigin, RouterUse, RouterVersion
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -105,6 +106,10 @@ def _in_seconds(row: DictRow) -> dict[str, Any]:
 _SORT_IN_MEMORY: LiteralString = "SET LOCAL work_mem = '64MB'"
 
 
+def _unknown_origin(*_: object) -> PriceOrigin:
+    return PriceOrigin("shared catalogue")
+
+
 class PostgresSiteReader:
     """Implements `SiteReader`: each method in one transaction of the pool, which is one snapshot."""
 
@@ -114,17 +119,21 @@ class PostgresSiteReader:
         carbon_ranges: Callable[[], Mapping[str, tuple[float, float]]] = dict,
         schedules: tuple[ScheduleFacts, ...] = (),
         limits: Limits = LIMITS,
+        origin_of: FindOrigin = _unknown_origin,
     ) -> None:
         """`carbon_ranges` gives the range of each model's carbon as multiples of its figure; `schedules` is what the
-        maintenance worker keeps in Temporal."""
+        maintenance worker keeps in Temporal; `origin_of` knows where the shared catalogue's prices come from."""
         self._pool, self._carbon_ranges = pool, carbon_ranges
-        self._schedules, self._limits = schedules, limits
+        self._schedules, self._limits, self._origin_of = schedules, limits, origin_of
 
-    def overview(self, scope: AnalyticsScope, bucket_s: int, recent_limit: int) -> Overview:
+    def overview(
+        self, scope: AnalyticsScope, bucket_s: int, recent_limit: int, spend: SpendQuestion = BY_MODEL
+    ) -> Overview:
         """The Overview page of a scope."""
         with self._pool.transaction() as connection:
             sample = self._limits.overview_sample
-            return read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges(), sample)
+            found = read_overview(connection, scope, bucket_s, recent_limit, self._carbon_ranges(), sample)
+            return with_spend(connection, scope, spend, found)
 
     def choices(self, user_id: str | None) -> Choices:
         """What there is to filter by."""
@@ -157,6 +166,11 @@ class PostgresSiteReader:
         with self._pool.transaction() as connection:
             return count_requests(connection, scope, wanted)
 
+    def span(self, user_id: str | None) -> DataSpan | None:
+        """From when to when the tenant has requests."""
+        with self._pool.transaction() as connection:
+            return read_span(connection, user_id)
+
     def latest_request_s(self, user_id: str | None) -> float | None:
         """When the tenant's newest request began."""
         with self._pool.transaction() as connection:
@@ -171,7 +185,7 @@ class PostgresSiteReader:
         """The page of models and providers."""
         with self._pool.transaction() as connection:
             connection.execute(_SORT_IN_MEMORY)
-            return read_models(connection, scope, wanted, bucket_s)
+            return read_models(connection, scope, wanted, bucket_s, self._origin_of)
 
     def routers(self, scope: AnalyticsScope) -> list[RouterUse]:
         """The routers of a scope, the busiest first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, LiteralString
 
 from psycopg.rows import DictRow
@@ -21,9 +21,11 @@ from modelpilot.metrics.use import (
     MOST_VERSIONS,
     NO_PREDICTOR,
     DeploymentUse,
+    FindOrigin,
     ModelsRead,
     PredictorState,
     Price,
+    PriceOrigin,
     RouterUse,
     RouterVersion,
 )
@@ -56,8 +58,11 @@ WHERE id = ANY (%(ids)s) AND (%(user_id)s::text IS NULL OR user_id IN ('', %(use
 ORDER BY id, (user_id = '') = (%(user_id)s::text IS NULL) DESC, user_id"""
 
 
-def read_models(connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int) -> ModelsRead:
-    """The page of models and providers; health is that of the last hour before the scope's end."""
+def read_models(
+    connection: SyncConnection, scope: AnalyticsScope, wanted: RequestFilter, bucket_s: int, origin_of: FindOrigin
+) -> ModelsRead:
+    """The page of models and providers; health is that of the last hour before the scope's end. `origin_of` knows where
+    the prices of the shared catalogue come from."""
     by_model = ask(connection, scope, Question(MODEL_METRICS, "model", None, wanted))
     deployments = _deployments(connection, scope, wanted)
     names = {cell.group for cell in by_model.cells} | {one.model for one in deployments}
@@ -66,7 +71,7 @@ def read_models(connection: SyncConnection, scope: AnalyticsScope, wanted: Reque
         by_model=replace(by_model, latest_request_s=latest_request_s(connection, scope.user_id)),
         over_time=ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted)),
         deployments=tuple(deployments),
-        prices=tuple(_price(row) for row in prices),
+        prices=tuple(_price(row, origin_of) for row in prices),
     )
 
 
@@ -96,10 +101,12 @@ def _deployment(row: dict[str, Any], newest_error: str | None) -> DeploymentUse:
     return DeploymentUse(**{**values, "last_error": last_error, "last_call_s": row["last_call"].timestamp()})
 
 
-def _price(row: DictRow) -> Price:
-    body = row["body"]
-    per_input, per_output = body.get("costPerInputToken"), body.get("costPerOutputToken")
-    return Price(row["id"], row["user_id"], per_input, per_output, row["updated_at"].timestamp())
+def _price(row: DictRow, origin_of: FindOrigin) -> Price:
+    body, owner = row["body"], row["user_id"]
+    priced = body.get("costPerInputToken"), body.get("costPerOutputToken")
+    # When a row of the shared catalogue was written says when it was seeded, and nothing about its price.
+    origin = PriceOrigin("", row["updated_at"].astimezone(UTC).date()) if owner else origin_of(row["id"], *priced)
+    return Price(row["id"], owner, *priced, origin.source, origin.since)
 
 
 _MOST_ROUTERS = 1_000

@@ -5,10 +5,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from infra.db.engine import SyncPool
 from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.metrics.requests import SORTABLE, AnalyticsScope, Order, RequestFilter
+from modelpilot.requests.outcome import BillLine
 from tests.support import site_rows
 from tests.support.site_rows import ALL, SCOPE, within
 
@@ -78,7 +80,37 @@ def test_detail_has_everything_but_the_text(rows: list[dict[str, Any]], pool: Sy
     assert (found.request.user_id, found.request.workflow_id) == ("u1", "route/u1/r0001")
     assert [(one.seq, one.deployment) for one in found.attempts] == [(0, "simulator/sim/large"), (1, "other/place")]
     assert [(one.source, one.score) for one in found.opinions] == [("feedback", 0.75)]
-    assert dict(found.tags) == {"team": "a"}
+    assert dict(found.request.tags) == {"team": "a"}
     other = log.request("u2", "r0001", None)
     assert other is not None
     assert (other.request.user_id, len(other.attempts), other.opinions) == ("u2", 1, ())
+
+
+def test_a_request_has_its_bill(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """The lines of each call come as they were written; calls of before the bills have none."""
+    lines = [{"unit": "input", "quantity": 7, "usd": 1.4e-05}, {"unit": "output", "quantity": 3, "usd": None}]
+    with psycopg.connect(migrated_url) as connection:
+        billed = {"bill": Jsonb(lines), "list_cost_usd": 0.5, "estimated": "cut"}
+        site_rows.insert(connection, "attempts", site_rows.attempt(rows[1], 1, **billed))
+        connection.execute("UPDATE requests SET estimated = 'cut' WHERE request_id = 'r0001'")
+    found = PostgresSiteReader(pool).request("u1", "r0001", None)
+    assert found is not None
+    before, billed_call = found.attempts
+    assert (before.bill, before.list_cost_usd, before.estimated) == ((), None, None)
+    assert billed_call.bill == (BillLine("input", 7, 1.4e-05), BillLine("output", 3, None))
+    assert (billed_call.list_cost_usd, billed_call.estimated, found.estimated) == (0.5, "cut", "cut")
+
+
+def test_rows_say_for_whom_and_by_which_key(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str) -> None:
+    """A key has its name while it is there, that of another tenant's key never shows; tags and purpose come along."""
+    key = {"id": "k", "user_id": "u2", "name": "batch", "prefix": "", "key_hash": b"1", "scopes": [], "active": True}
+    with psycopg.connect(migrated_url) as connection:
+        site_rows.insert(connection, "api_keys", key)
+        connection.execute("UPDATE requests SET end_user = 'ann', session_id = 's', purpose = 'judge'")
+    (row,) = PostgresSiteReader(pool).requests(ALL, RequestFilter(request_id="r0001"), Order(), 0, 1)
+    assert (row.end_user, row.session_id, row.purpose, dict(row.tags)) == ("ann", "s", "judge", {"team": "a"})
+    names = {
+        one.user_id: (one.api_key_id, one.key_name)
+        for one in PostgresSiteReader(pool).requests(ALL, RequestFilter(), Order(), 0, 100)
+    }
+    assert names == {"u1": ("k", None), "u2": ("k", "batch")}

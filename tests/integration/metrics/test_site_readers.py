@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from infra.db.metrics.site import PostgresSiteReader
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.explore import METRICS, Cell, Question
 from modelpilot.metrics.requests import AnalyticsScope, Order, RequestFilter
+from modelpilot.metrics.use import PriceOrigin
 from tests.support import site_rows
 from tests.support.site_rows import ALL, HOURS, SCOPE, START_S, within
 
@@ -204,14 +206,20 @@ def test_deployments_and_prices(rows: list[dict[str, Any]], pool: SyncPool, migr
         for owner, price in (("", 0.1), ("u1", 0.2)):
             body = Jsonb({"id": "sim/small", "costPerInputToken": price})
             site_rows.insert(connection, "models", {"user_id": owner, "id": "sim/small", "body": body})
-    read = PostgresSiteReader(pool).models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
+    day = date(2026, 2, 1)
+    reader = PostgresSiteReader(pool, origin_of=lambda model, *usd: PriceOrigin(f"{model} {usd}", day))
+    read = reader.models(replace(ALL, user_id="u1"), RequestFilter(), 3_600)
     failed = [row for row in within(rows, replace(ALL, user_id="u1")) if row["status"] == "failed"]
     assert sum(one.rate_limited for one in read.deployments) == len(failed)
     assert sum(one.recent_calls for one in read.deployments) == site_rows.PER_HOUR
     assert [(price.owner, price.input_usd, price.output_usd) for price in read.prices] == [("u1", 0.2, None)]
+    (mine,) = read.prices  # the day on which its owner changed it, which is that of this test
+    assert mine.since is not None
+    assert abs(mine.since - datetime.now(UTC).date()) <= timedelta(days=1)
     for viewer, owner in (("u2", ""), (None, "")):
-        others = PostgresSiteReader(pool).models(replace(ALL, user_id=viewer), RequestFilter(), 3_600)
-        assert [price.owner for price in others.prices] == [owner]
+        others = reader.models(replace(ALL, user_id=viewer), RequestFilter(), 3_600)
+        (theirs,) = others.prices
+        assert (theirs.owner, theirs.source, theirs.since) == (owner, "sim/small (0.1, None)", day)
 
 
 def test_outages_are_the_one_error_that_the_site_knows() -> None:

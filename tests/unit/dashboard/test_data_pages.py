@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from datetime import date
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from dashboard.frame.figures import COLORS, DASHES, HATCHES, MARKERS, MOST_SERIES
 from dashboard.frame.filters import Control, of_list, of_names, of_whose, shown_name
 from dashboard.frame.formats import format_tokens, format_value
+from dashboard.frame.grids import definitions
 from dashboard.frame.page_frame import Asked
 from dashboard.frame.ranges import CUSTOM, Window
 from dashboard.frame.urls import query
@@ -30,7 +32,8 @@ from dashboard.pages.explore import (
     what,
 )
 from dashboard.pages.models import format_price, price_source
-from dashboard.pages.requests import CSV_ROWS, GRID_ROWS, count_text, grid_row, outcome
+from dashboard.pages.requests import COLUMNS, CSV_ROWS, GRID_ROWS, SHOWN, count_text, grid_row, outcome
+from dashboard.pages.requests import csv_table as requests_csv
 from modelpilot.metrics.explore import DIRECT, METRICS, MOST_GROUPS, Answer, Cell, Value
 from modelpilot.metrics.overview import NO_MODEL
 from modelpilot.metrics.requests import LoggedRequest, RequestFilter
@@ -253,10 +256,13 @@ def test_tokens_are_short(tokens: int, text: str) -> None:
 
 def test_prices() -> None:
     """What nobody knows is not free."""
-    assert format_price(Price("m", "", 2.5e-6, None, 0.0)) == "$2.50 / unknown"
-    assert format_price(Price("m", "", None, None, 0.0)) == format_price(None) == "unknown"
-    assert price_source(Price("m", "", 1.0, 1.0, 0.0), 7_200.0) == "shared catalogue, 2 h ago"
-    assert price_source(Price("m", "u1", 1.0, 1.0, 0.0), 60.0) == "u1's own, 60 s ago"
+    assert format_price(Price("m", "", 2.5e-6, None, "s")) == "$2.50 / unknown"
+    assert format_price(Price("m", "", None, None, "s")) == format_price(None) == "unknown"
+    day = date(2027, 1, 14)
+    assert price_source(Price("m", "", 1.0, 1.0, "genai-prices 1", day)) == "2027-01-14, genai-prices 1"
+    assert price_source(Price("m", "", 1.0, 1.0, "genai-prices 1")) == "date unknown, genai-prices 1"
+    assert price_source(Price("m", "u1", 1.0, 1.0, "", day)) == "2027-01-14, u1's own"
+    assert price_source(None) == "not in the catalogue"
 
 
 def test_rows_of_the_list() -> None:
@@ -268,6 +274,30 @@ def test_rows_of_the_list() -> None:
     assert outcome(REQUEST) == "completed, truncated"
     assert str(GRID_ROWS) not in count_text(12)
     assert f"{CSV_ROWS:,}" in count_text(CSV_ROWS + 1)
+
+
+def test_the_list_shows_for_whom_and_what_fits() -> None:
+    """Key, end user, session, tags and purpose can be shown; by default no more than a screen of 1440 px is wide."""
+    tags = {"team": "b", "customer": "acme"}
+    known = replace(REQUEST, end_user="ann", api_key_id="key_1", session_id="s1", tags=tags)
+    row = grid_row(known, UTC_ZONE, "")
+    told = ("end_user", "key_name", "session_id", "purpose", "tags")
+    assert [row[name] for name in told] == ["ann", "key_1", "s1", "request", "customer: acme, team: b"]
+    assert grid_row(replace(REQUEST, key_name="batch", api_key_id="key_1"), UTC_ZONE, "")["key_name"] == "batch"
+    assert {one.field for one in COLUMNS} == set(row)
+    hidden = {one["field"] for one in definitions(COLUMNS, SHOWN) if one["hide"]}
+    assert hidden == {one.field for one in COLUMNS} - set(SHOWN)
+    # The window less the navigation, the margins and a scroll bar.
+    assert sum(one.width_px for one in COLUMNS if one.field in SHOWN) <= 1_440 - 200 - 48 - 20
+
+
+def test_the_csv_has_every_column_of_the_list() -> None:
+    """Also those that are not shown, under their own names."""
+    columns, rows = requests_csv([replace(REQUEST, tags={"team": "b"}, degraded=("vector", "temporal"))])
+    (row,) = rows
+    found = dict(zip(columns, row, strict=True))
+    assert {one.field for one in COLUMNS} <= set(columns)
+    assert (found["tags"], found["degraded"], found["purpose"]) == ("team: b", "vector temporal", "request")
 
 
 @pytest.mark.parametrize(

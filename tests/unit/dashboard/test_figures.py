@@ -1,25 +1,30 @@
 """Charts, formats, ranges and links of the analytics site: pure functions of rows."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dashboard.config import DashboardConfig
 from dashboard.frame.formats import UNKNOWN, format_age, format_ms, format_share, format_usd
 from dashboard.frame.ranges import (
+    AUTO,
     CUSTOM,
     DEFAULT_RANGE,
     RANGES,
     TimeRange,
     Window,
     bucket_for,
+    fitting_window,
     search_for_range,
     window_from_url,
 )
 from dashboard.frame.urls import requests_link, workflow_url
 from dashboard.frame.zones import UTC_ZONE
-from dashboard.pages.overview import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
-from dashboard.pages.overview import requests_over_time as time_figure
-from dashboard.pages.overview import requests_per_model as model_figure
+from dashboard.pages.overview.traffic import FAILED, MAX_MODELS, NOT_FAILED, fill_buckets, fold_small
+from dashboard.pages.overview.traffic import requests_over_time as time_figure
+from dashboard.pages.overview.traffic import requests_per_model as model_figure
 from modelpilot.metrics.overview import ModelShare, RequestBucket
+from modelpilot.metrics.requests import DataSpan
 
 NOON_S = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
 WINDOW = Window(CUSTOM, NOON_S - 300.0, NOON_S, 60)
@@ -111,10 +116,11 @@ def test_shares_are_percentages() -> None:
 
 
 def test_ranges_survive_the_url() -> None:
-    """A shared link shows the same range again; a link that makes no sense shows the default."""
+    """A shared link shows the same range again; with a link that makes no sense, the requests decide."""
     assert [window_from_url(search_for_range("", one.key), NOON_S).key for one in RANGES] == [one.key for one in RANGES]
     senseless = ("", None, "?range=", "?range=9y", "?x=1", "?from=a&to=b", "?from=2027-01-02&to=2027-01-01", "?from=1")
-    assert {window_from_url(search, NOON_S).key for search in senseless} == {DEFAULT_RANGE.key}
+    assert {window_from_url(search, NOON_S).key for search in senseless} == {AUTO}
+    assert search_for_range("?range=7d&as=u", AUTO) == "?as=u"
     assert window_from_url("?x=1&range=7d", NOON_S).key == "7d"
 
 
@@ -135,7 +141,56 @@ def test_ranges_start_on_a_bucket(chosen: TimeRange) -> None:
 
 def test_any_span_has_a_bucket() -> None:
     """A minute as well as ten years."""
-    assert (bucket_for(60.0), bucket_for(3_600.0 * 24 * 3_660)) == (60, 7 * 86_400)
+    assert (bucket_for(60.0), bucket_for(3_600.0 * 24 * 3_660)) == (5, 7 * 86_400)
+
+
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3_600.0, 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("first_ago_s", "last_ago_s", "start_ago_s", "end_ago_s", "why"),
+    [
+        (20 * HOUR_S, 0.0, DAY_S, 0.0, "the shortest range with all requests so far"),
+        (50 * MINUTE_S, 10 * MINUTE_S, HOUR_S, 0.0, "the shortest range with all requests so far"),
+        (400 * DAY_S, 0.0, 30 * DAY_S, 0.0, "the newest 30 days of requests"),
+        # Too little for a range: until now, or until the last one.
+        (3 * HOUR_S, 0.0, 3 * HOUR_S, 0.0, "from the first request until now"),
+        (2 * DAY_S, 2 * DAY_S - 240.0, 2 * DAY_S, 2 * DAY_S - 240.0, "from the first request to the last"),
+        (2.0, 0.0, MINUTE_S, 0.0, "from the first request until now"),
+        (800 * DAY_S, 400 * DAY_S, 430 * DAY_S, 400 * DAY_S, "the newest 30 days of requests"),
+    ],
+    ids=["a day", "an hour", "a year", "three hours", "two days ago", "just now", "a year ago"],
+)
+def test_a_range_that_nobody_chose_fits_the_requests(
+    first_ago_s: float, last_ago_s: float, start_ago_s: float, end_ago_s: float, why: str
+) -> None:
+    """No bar stands alone in a day of nothing, whenever the requests were; and the page says what it shows."""
+    known = DataSpan(NOON_S - first_ago_s, NOON_S - last_ago_s)
+    window = window_from_url("?as=u", NOON_S, known)
+    assert (window.key, window.why) == (AUTO, why)
+    slack_s = max(window.bucket_s, MINUTE_S)
+    assert window.start_s == pytest.approx(NOON_S - start_ago_s, abs=slack_s)
+    assert window.end_s == pytest.approx(NOON_S - end_ago_s, abs=slack_s)
+    assert window_from_url("?range=7d", NOON_S, known) == window_from_url("?range=7d", NOON_S)
+
+
+@given(st.floats(0.0, 3e7), st.floats(0.0, 3e7))
+def test_a_fitting_range_holds_what_there_is_and_is_filled(one_ago_s: float, other_ago_s: float) -> None:
+    """It has the newest request and, of 30 days, the first one; its buckets can be counted, and half of it is used."""
+    first_s, last_s = NOON_S - max(one_ago_s, other_ago_s), NOON_S - min(one_ago_s, other_ago_s)
+    window = fitting_window(DataSpan(first_s, last_s), NOON_S)
+    within_s = max(first_s, last_s - 30 * DAY_S)
+    assert window.start_s <= within_s
+    assert last_s < window.end_s or last_s == window.end_s == NOON_S
+    span_s = window.end_s - window.start_s
+    assert span_s / window.bucket_s <= 62
+    assert last_s - within_s >= 0.5 * span_s - 2 * window.bucket_s or span_s <= MINUTE_S + 10.0
+
+
+def test_without_requests_the_default_range_is_shown() -> None:
+    """An empty page has a range, too."""
+    window = window_from_url("", NOON_S)
+    assert (window.key, window.why, window.end_s - window.start_s >= DEFAULT_RANGE.span_s) == (AUTO, "", True)
 
 
 def test_links_to_requests_keep_range_and_viewer_only() -> None:

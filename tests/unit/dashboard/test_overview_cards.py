@@ -11,7 +11,8 @@ from dashboard.frame.formats import format_grams
 from dashboard.frame.page_frame import Asked
 from dashboard.frame.ranges import window_from_url
 from dashboard.frame.zones import UTC_ZONE
-from dashboard.pages.overview import savings_table, stat_cards
+from dashboard.pages.overview import stat_cards
+from dashboard.pages.overview.money import money_cards, savings_table
 from modelpilot.metrics.overview import Overview, RequestSummary
 from modelpilot.metrics.savings import BaselineSums, savings
 from modelpilot.providers.pricing import carbon_range_g
@@ -28,9 +29,14 @@ SUMS = {
 }
 
 
-def cards(overview: Overview) -> str:
+def cards(overview: Overview, asked: Asked = ASKED) -> str:
     """The text of all cards."""
-    return json.dumps(_texts(json.loads(json.dumps(stat_cards(overview, ASKED), cls=PlotlyJSONEncoder))))
+    return texts([*money_cards(overview, asked), stat_cards(overview, asked)])
+
+
+def texts(parts: Any) -> str:
+    """Every text in components, as JSON, so that neighbours can be looked for."""
+    return json.dumps(_texts(json.loads(json.dumps(parts, cls=PlotlyJSONEncoder))))
 
 
 def _texts(node: Any) -> list[str]:

@@ -14,7 +14,7 @@ from dashboard.frame.grids import Column, RowsAsked, fitting, rows_asked
 from dashboard.frame.tables import csv_text, safe_cell
 from dashboard.frame.urls import link, query, search_with
 from dashboard.frame.zones import UTC_ZONE, time_ticks, zone_named
-from dashboard.pages.frontier import OBSERVED, PREDICTED, plane
+from dashboard.pages.frontier import OBSERVED, PREDICTED, label_places, plane, points
 from modelpilot.learning.replay.estimates import Interval
 from modelpilot.learning.replay.frontier import Frontier, ModelPoint, Point
 from modelpilot.metrics.overview import Choices
@@ -133,13 +133,49 @@ def test_a_small_grid_leaves_no_empty_space(rows: int, height: str) -> None:
     assert fitting(rows)["height"] == height
 
 
-def test_names_on_the_plane_do_not_cover_each_other() -> None:
-    """A model's predicted and measured point may be close: the name of the upper one stands above it."""
+def plane_of(*places: tuple[float, float], measured: float | None = None) -> Frontier:
+    """Models m0, m1 … as predicted at these costs and qualities, which might be off by a tenth; the first one also as
+    measured."""
 
-    def point(quality: float) -> Point:
-        return Point(Interval(0.001, 0.001, 0.001, 20), Interval(quality, quality, quality, 20))
+    def point(cost: float, quality: float) -> Point:
+        return Point(Interval(cost, 0.9 * cost, 1.1 * cost, 20), Interval(quality, quality - 0.1, quality + 0.1, 20))
 
-    models = (ModelPoint("m", point(0.5), point(0.6), 20, 20), ModelPoint("n", point(0.7), None, 0, 0))
-    places = {trace.name: list(trace.textposition or ()) for trace in plane(Frontier(20, 0, models)).data}
-    assert places[PREDICTED] == ["bottom right", "top right"]
-    assert places[OBSERVED] == ["top right"]
+    observed = [None if measured is None else point(places[0][0], measured), *[None] * len(places)]
+    models = [ModelPoint(f"m{n}", point(*at), observed[n], 20, 20) for n, at in enumerate(places)]
+    return Frontier(20, 0, tuple(models))
+
+
+def test_each_name_stands_once_and_over_nothing() -> None:
+    """A model's predicted and measured point may be close: one name is enough, and it takes a place that is free."""
+    found = plane_of((0.001, 0.5), (0.001, 0.52), (0.002, 0.9), measured=0.48)
+    places = label_places(points(found))
+    assert [(row.name, row.kind) for row in places] == [("m0", PREDICTED), ("m1", PREDICTED), ("m2", PREDICTED)]
+    drawn = [(one.text, one.ax, one.ay) for one in plane(found).layout.annotations]
+    assert drawn == [(row.name, *place) for row, place in places.items()]
+
+
+def test_names_without_room_are_left_to_the_table() -> None:
+    """Of fifty models at one place, as many names are drawn as fit around it; no two take the same place."""
+    places = label_places(points(plane_of(*[(0.001, 0.5)] * 50)))
+    assert 5 <= len(places) == len(set(places.values())) < 50
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.5), (0.001, 0.0), (0.001, 1.0)], ids=["left", "bottom", "top"])
+def test_names_stay_on_the_plane(place: tuple[float, float]) -> None:
+    """Also at the axes, whose numbers they would cover."""
+    found = plane_of(place, (0.002, 0.5))
+    (right_px, down_px), *_ = label_places(points(found)).values()
+    assert right_px > 0.0 or place[0] > 0.0
+    assert down_px < 0.0 or place[1] > 0.0
+
+
+def test_intervals_lie_behind_the_points() -> None:
+    """Faint lines without caps, drawn before every point, so that long ones bury nothing."""
+    drawn = plane(plane_of((0.001, 0.5), (0.002, 0.9))).data
+    last_bar = max(place for place, trace in enumerate(drawn) if trace.error_x.array is not None)
+    first_point = min(place for place, trace in enumerate(drawn) if trace.name in (PREDICTED, OBSERVED))
+    assert last_bar < first_point
+    bars = [trace for trace in drawn if trace.error_x.array is not None]
+    assert {(one.error_x.width, one.error_y.width, one.hoverinfo) for one in bars} == {(0, 0, "skip")}
+    assert all(",0.35)" in one.error_x.color for one in bars)
+    assert list(bars[0].error_y.arrayminus) == pytest.approx([0.1, 0.1])

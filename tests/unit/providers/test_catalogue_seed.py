@@ -1,12 +1,13 @@
 """The seeded catalogue: known facts, honest gaps, valid ids."""
 
+from datetime import date
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from infra.catalogue.models import listed_models
-from infra.catalogue.seed import _PREDECESSOR, _PRIORS, REFERENCE_PRICES, seed_models
+from infra.catalogue.seed import _PREDECESSOR, _PRIORS, REFERENCE_PRICES, price_origin, seed_models
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.providers.catalogue import ModelSpec
@@ -181,3 +182,32 @@ def test_writing_to_a_cache_has_its_list_price() -> None:
         assert price is not None
         assert SEED[name].price("cache_write_5m") == pytest.approx(1.25 * price)
     assert SEED["openai/gpt-4o"].price("cache_write_5m") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "prices", "source", "since"),
+    [
+        ("openai/o3", (2e-06, 8e-06), "genai-prices", date(2025, 6, 10)),
+        ("openai/o3", (1e-05, 4e-05), "genai-prices", None),  # what it cost before, as an older seed may have stored
+        ("openai/gpt-4o", (2.5e-06, 1e-05), "genai-prices", None),
+        ("openai/gpt-4", (0.03 / 1_000, 0.06 / 1_000), "reference price", None),
+        ("openai/o3", (1.0, 2.0), "no longer listed", None),
+        ("openai/o3", (None, None), "no price", None),
+        ("sim/small", (1.5e-07, 6e-07), "the simulator's own", None),
+        ("gone/model", (1.0, 2.0), "shared catalogue", None),
+    ],
+)
+def test_a_price_has_the_day_that_its_source_names(
+    model: str, prices: tuple[float | None, float | None], source: str, since: date | None
+) -> None:
+    """Where genai-prices says from which day on a price counts, that is its day, and nowhere the day of seeding."""
+    found = price_origin(model, *prices)
+    assert source in found.source
+    assert found.since == since
+
+
+def test_every_seeded_price_has_its_origin() -> None:
+    """What is seeded today is found again in its source."""
+    found = [price_origin(one.id, one.cost_per_input_token, one.cost_per_output_token) for one in seed_models()]
+    assert not [one for one in found if one.source.startswith("shared catalogue")]
+    assert any(one.since for one in found)
