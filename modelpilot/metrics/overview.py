@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from modelpilot.metrics.explore import GroupBy
 from modelpilot.metrics.requests import LoggedRequest
 from modelpilot.metrics.savings import Saving
 
@@ -76,17 +76,17 @@ class RequestBucket:
     saved_usd: Mapping[str, float] = field(default_factory=dict)
 
 
-# What spend can be split by. What is not in the hourly sums is read from single requests.
-SpendBy = Literal["model", "router", "provider", "key", "user", "purpose"]
+# What spend can be split by, beside `tag.NAME`.
+SPEND_BY: tuple[GroupBy, ...] = ("model", "router", "provider", "key", "user", "purpose")
 MOST_SHARES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class SpendQuestion:
-    """`by` what spend is split, and `month`: when the viewer's calendar month began, and now (Unix seconds; None: no
-    forecast)."""
+    """`by` what of `SPEND_BY` spend is split, or `tag.NAME`. `month`: when the viewer's calendar month began, and now (Unix
+    seconds; None: no forecast)."""
 
-    by: SpendBy = "model"
+    by: str = "model"
     month: tuple[float, float] | None = None
 
 

@@ -11,7 +11,7 @@ from dash import html
 
 from dashboard.frame.elements import Element, dimmed, page_link, stat_card
 from dashboard.frame.figures import COLORS, dressed, hatched, on_time_axis
-from dashboard.frame.filters import Control, shown_name
+from dashboard.frame.filters import TAGS, Control, shown_name, tag_of, tags_in_url
 from dashboard.frame.formats import (
     AXES,
     UNKNOWN,
@@ -27,6 +27,7 @@ from dashboard.frame.tables import Table, behind_chart, labelled_table
 from dashboard.frame.urls import moment_in_url, requests_link
 from dashboard.frame.zones import DAY_S, HOUR_S, MINUTE_S, Zone
 from dashboard.pages.overview.traffic import fill_buckets
+from modelpilot.metrics.dimensions import OTHER
 from modelpilot.metrics.overview import (
     FORECAST_DAYS,
     NO_SPEND,
@@ -34,7 +35,6 @@ from modelpilot.metrics.overview import (
     Overview,
     RequestBucket,
     Spend,
-    SpendBy,
     SpendQuestion,
     SpendShare,
     forecast_usd,
@@ -48,7 +48,7 @@ REMARK = (
     "Requests with a price that nobody knows are left out."
 )
 SPENT, SAVED = "Spend", "Saved"
-DIMENSIONS: dict[SpendBy, str] = {
+DIMENSIONS: dict[str, str] = {
     "model": "model",
     "router": "router",
     "provider": "provider",
@@ -61,19 +61,15 @@ BY = Control(
     "Spend by",
     tuple((key, label[0].upper() + label[1:]) for key, label in DIMENSIONS.items()),
     default="model",
+    tags=True,
 )
-OTHER = "(other)"
 SPEND_COLUMNS = ("Spend", "Share", "Before", "Change", "Requests")
-# Dimensions that are a filter of the list of requests, by its name in the URL.
-_FILTERS: dict[SpendBy, str] = {"model": "model", "router": "router", "provider": "provider"}
 _TIME_COLUMNS = ("Time", "Spend", "Saved", "Requests")
 
 
 def spend_question(asked: Asked) -> SpendQuestion:
     """What the page's URL asks for; the month is the calendar's in the viewer's zone."""
-    wanted = BY.value(asked.search)
-    by: SpendBy = next((key for key in DIMENSIONS if key == wanted), "model")
-    return SpendQuestion(by, (month_bounds(asked.now_s, asked.zone)[0], asked.now_s))
+    return SpendQuestion(BY.value(asked.search), (month_bounds(asked.now_s, asked.zone)[0], asked.now_s))
 
 
 def month_bounds(now_s: float, zone: Zone) -> tuple[float, float]:
@@ -279,7 +275,7 @@ def spend_time_csv(overview: Overview, asked: Asked) -> Table:
     return ("from", "to", "cost (USD)", "unknown cost", "baseline", "saved (USD)", "requests"), rows
 
 
-def spend_by_table(overview: Overview, by: SpendBy, asked: Asked) -> Element:
+def spend_by_table(overview: Overview, by: str, asked: Asked) -> Element:
     """The dearest values of a dimension, the rest as one row, and the sum."""
     if not overview.spend_by:
         return dimmed("Nothing was spent in this range.")
@@ -299,11 +295,11 @@ def spend_by_table(overview: Overview, by: SpendBy, asked: Asked) -> Element:
     every = SpendShare("", spent, overview.before)
     rows.append(("All", _known(spent), format_share(1.0 if total else None), _before(every.before), _change(every),
                  format_count(spent.requests)))  # fmt: skip
-    heading = DIMENSIONS[by][0].upper() + DIMENSIONS[by][1:]
+    heading = _title(by)[0].upper() + _title(by)[1:]
     return labelled_table((heading, *SPEND_COLUMNS), rows, numeric=range(1, 1 + len(SPEND_COLUMNS)))
 
 
-def spend_by_csv(overview: Overview, by: SpendBy) -> Table:
+def spend_by_csv(overview: Overview, by: str) -> Table:
     """The rows of `spend_by_table` with plain numbers, but for the sum."""
     total = overview.summary.cost_usd
     rows = [
@@ -319,12 +315,12 @@ def spend_by_csv(overview: Overview, by: SpendBy) -> Table:
         for share in overview.spend_by
     ]
     columns = (
-        DIMENSIONS[by], "cost (USD)", "unknown cost", "share", "cost before (USD)", "unknown cost before", "requests",
+        _title(by), "cost (USD)", "unknown cost", "share", "cost before (USD)", "unknown cost before", "requests",
     )  # fmt: skip
     return columns, rows
 
 
-def share_name(share: SpendShare, by: SpendBy) -> str:
+def share_name(share: SpendShare, by: str) -> str:
     """A value in words: a key by its name, and how many are behind the rest."""
     if share.value is None:
         return f"{OTHER}, {share.members:,} more"
@@ -333,11 +329,17 @@ def share_name(share: SpendShare, by: SpendBy) -> str:
     return shown_name(by, share.value)
 
 
-def _linked(share: SpendShare, by: SpendBy, asked: Asked) -> Element | str:
+def _linked(share: SpendShare, by: str, asked: Asked) -> Element | str:
     name = share_name(share, by)
-    if share.value is None or by not in _FILTERS:
+    if share.value is None:
         return name
-    return page_link(name, requests_link(asked.search, None, **{_FILTERS[by]: name}))
+    tag = tag_of(by)
+    narrowed = {TAGS.name: tags_in_url({tag: share.value})} if tag else {by: shown_name(by, share.value)}
+    return page_link(name, requests_link(asked.search, None, **narrowed))
+
+
+def _title(by: str) -> str:
+    return DIMENSIONS.get(by) or f"tag {tag_of(by)}"
 
 
 def _before(spend: Spend) -> str:

@@ -7,16 +7,18 @@ from typing import LiteralString
 from psycopg.rows import DictRow
 
 from infra.db.engine import SyncConnection
-from infra.db.metrics.hour_parts import only_raw, read_parts
+from infra.db.metrics.hour_parts import METRICS, read_parts
 from infra.db.metrics.measures import DIMENSION_SQL, add_up, moments, over_both, select, sums_of
 from infra.db.metrics.requests import read_span
+from modelpilot.metrics.dimensions import OTHER, TAG
+from modelpilot.metrics.explore import DIMENSION_OF
 from modelpilot.metrics.overview import (
     FORECAST_DAYS,
     MOST_SHARES,
+    SPEND_BY,
     MonthSpend,
     Overview,
     Spend,
-    SpendBy,
     SpendQuestion,
     SpendShare,
 )
@@ -24,14 +26,7 @@ from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope
 
 _DAY_S = 86_400.0
 _SUMS = ("requests", "total_cost_usd", "unknown_cost_count")
-_DIMENSIONS: Mapping[SpendBy, str] = {
-    "model": "model",
-    "router": "routerId",
-    "provider": "provider",
-    "key": "keyId",
-    "user": "userId",
-    "purpose": "purpose",
-}
+_DIMENSIONS: Mapping[str, str] = {str(by): DIMENSION_OF[by] for by in SPEND_BY}
 _ADDED = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
 _KEY_NAMES: LiteralString = """
 SELECT id, name FROM api_keys WHERE id = ANY (%(ids)s) AND (%(user_id)s::text IS NULL OR user_id = %(user_id)s)"""
@@ -73,12 +68,14 @@ def _month(
 
 
 def _shares(
-    connection: SyncConnection, scope: AnalyticsScope, earlier: AnalyticsScope, by: SpendBy
+    connection: SyncConnection, scope: AnalyticsScope, earlier: AnalyticsScope, by: str
 ) -> tuple[SpendShare, ...]:
     """The dearest values and the rest, which Postgres adds up, since there may be as many values as requests."""
     largest = f""", ranked AS (
-            SELECT *, row_number() OVER (ORDER BY total_cost_usd DESC, requests DESC, value) AS place FROM grouped
-        ) SELECT CASE WHEN place <= {MOST_SHARES} THEN value END AS value, count(*) AS members, {_ADDED}
+            SELECT *, row_number() OVER (
+                ORDER BY value = '{OTHER}', total_cost_usd DESC, requests DESC, value) AS place FROM grouped
+        ) SELECT CASE WHEN value <> '{OTHER}' AND place <= {MOST_SHARES} THEN value END AS value,
+            count(*) AS members, {_ADDED}
         FROM ranked GROUP BY 1"""  # noqa: S608  (own constants)
     now = {row["value"]: row for row in _grouped(connection, scope, by, largest, [])}
     same = f"""SELECT CASE WHEN value = ANY (%(values)s) THEN value END AS value, {_ADDED}
@@ -97,13 +94,15 @@ def _dearest(share: SpendShare) -> tuple[bool, float, int, str]:
 
 
 def _grouped(
-    connection: SyncConnection, scope: AnalyticsScope, by: SpendBy, rest: str, values: list[str | None]
+    connection: SyncConnection, scope: AnalyticsScope, by: str, rest: str, values: list[str | None]
 ) -> list[DictRow]:
     """What `rest` makes of `grouped`, the sums by value: of hours where these know the dimension."""
-    key, selected = DIMENSION_SQL[_DIMENSIONS[by]], select(scope, NO_FILTER)
-    parts = only_raw(*moments(scope)) if key.hours == "NULL" else read_parts(connection, *moments(scope))
-    hourly = "hourly_totals" if by == "model" else "hourly_metrics"
-    both = over_both(sums_of(_SUMS), {"value": key}, selected, parts, hourly)
+    dimension, tag = ("tag", by.removeprefix(TAG)) if by.startswith(TAG) else (_DIMENSIONS[by], "")
+    selected = select(scope, NO_FILTER, dimension, tag)
+    hourly = selected.hourly or METRICS
+    parts = read_parts(connection, *moments(scope), hourly, scope.user_id)
+    table = "hourly_totals" if by == "model" else hourly.table
+    both = over_both(sums_of(_SUMS), {"value": DIMENSION_SQL[dimension]}, selected, parts, table)
     query = f"WITH grouped AS (SELECT value, {_ADDED} FROM ({both}) AS parts GROUP BY 1) {rest}"  # noqa: S608
     given = {**selected.parameters, **parts.parameters, "values": [one for one in values if one is not None]}
     return connection.execute(query, given).fetchall()

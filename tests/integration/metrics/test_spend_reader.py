@@ -10,12 +10,12 @@ import pytest
 
 from infra.db.engine import SyncPool
 from infra.db.metrics.site import PostgresSiteReader
-from modelpilot.metrics.overview import MOST_SHARES, Overview, SpendBy, SpendQuestion
+from modelpilot.metrics.overview import MOST_SHARES, Overview, SpendQuestion
 from modelpilot.metrics.requests import AnalyticsScope, DataSpan
 from tests.support import site_rows
 from tests.support.site_rows import ALL, HOURS, SCOPE, START_S, within
 
-COLUMNS: dict[SpendBy, str] = {
+COLUMNS: dict[str, str] = {
     "model": "model",
     "router": "router_id",
     "provider": "provider",
@@ -42,7 +42,7 @@ def rows(migrated_url: str) -> list[dict[str, Any]]:
     return found
 
 
-def spent(rows: list[dict[str, Any]], by: SpendBy) -> dict[str, float]:
+def spent(rows: list[dict[str, Any]], by: str) -> dict[str, float]:
     """What each value cost, added up by hand; the amounts are binary fractions, so that sums are exact."""
     costs: dict[str, float] = defaultdict(float)
     for row in rows:
@@ -50,15 +50,13 @@ def spent(rows: list[dict[str, Any]], by: SpendBy) -> dict[str, float]:
     return costs
 
 
-def read(pool: SyncPool, scope: AnalyticsScope, by: SpendBy = "model", month: Any = None) -> Overview:
+def read(pool: SyncPool, scope: AnalyticsScope, by: str = "model", month: Any = None) -> Overview:
     """The page of a scope."""
     return PostgresSiteReader(pool).overview(scope, 3_600, 10, SpendQuestion(by, month))
 
 
 @pytest.mark.parametrize("by", list(COLUMNS))
-def test_spend_by_a_dimension_adds_up(
-    rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, by: SpendBy
-) -> None:
+def test_spend_by_a_dimension_adds_up(rows: list[dict[str, Any]], pool: SyncPool, migrated_url: str, by: str) -> None:
     """The ten dearest and the rest, before and after the aggregation, come to the spend of the card to the last digit,
     and each to what its rows cost."""
     mine = within(rows, SCOPE)

@@ -1,6 +1,7 @@
 """The money of the Overview page: change, forecast, spend over time and by a dimension."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -135,13 +136,16 @@ def test_the_dearest_come_with_share_and_change() -> None:
     assert "Nothing was spent in this range." in texts(spend_by_table(Overview(), "model", asked()))
 
 
-def test_only_what_can_be_filtered_by_is_a_link() -> None:
-    """A link whose filter the list of requests does not know would lead to all of them."""
-    linked = {
-        by: "href" in json.dumps(spend_by_table(OVERVIEW, by, asked()), cls=PlotlyJSONEncoder) for by in DIMENSIONS
-    }
-    assert linked == {
-        "model": True, "router": True, "provider": True, "key": False, "user": False, "purpose": False,
+def test_every_value_leads_to_its_requests() -> None:
+    """By the filter of its dimension, a key by its id and not by its name; the rest has no list."""
+    shares = (SpendShare("a b", Spend(1.0), name="named"), SpendShare(None, Spend(1.0), members=3))
+    links = {}
+    for by in (*DIMENSIONS, "tag.team"):
+        table = json.dumps(spend_by_table(Overview(spend_by=shares), by, asked()), cls=PlotlyJSONEncoder)
+        (links[by],) = re.findall(r'"href": "([^"]*)"', table)
+    assert {by: link.partition("?")[2].split("&")[-1] for by, link in links.items()} == {
+        "model": "model=a+b", "router": "router=a+b", "provider": "provider=a+b", "key": "key=a+b", "user": "user=a+b",
+        "purpose": "purpose=a+b", "tag.team": "tag=team%3Da%2Bb",
     }  # fmt: skip
 
 
