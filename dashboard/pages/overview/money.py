@@ -128,7 +128,7 @@ def forecast_card(month: MonthSpend | None, now_s: float, zone: Zone) -> Element
     days_left = (month_bounds(now_s, zone)[1] - now_s) / DAY_S
     forecast, so_far = forecast_usd(month, days_left), format_usd(month.so_far.cost_usd)
     if forecast is None:
-        return stat_card(label, UNKNOWN, f"{so_far} so far: too little for a forecast, which needs a day of requests")
+        return stat_card(label, UNKNOWN, f"{so_far} so far: too little for a forecast, which needs a day of use")
     whole = month.recent_days >= FORECAST_DAYS
     days = f"{month.recent_days:.0f}" if whole else f"{month.recent_days:.1f}, all there are"
     mean = format_usd(month.recent.cost_usd / month.recent_days)

@@ -235,7 +235,7 @@ def test_the_forecast_adds_the_mean_of_recent_days() -> None:
             [
                 "Forecast for January",
                 UNKNOWN,
-                "$10.00 so far: too little for a forecast, which needs a day of requests",
+                "$10.00 so far: too little for a forecast, which needs a day of use",
             ],
         ),
         (None, ["Forecast for January", UNKNOWN, "no request yet"]),
