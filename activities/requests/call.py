@@ -19,7 +19,8 @@ from activities.requests.first_phase import FirstPhase
 from activities.requests.manners import LearntManners, Prepared
 from activities.requests.sink import ChunkSink
 from modelpilot.chat.profile import RequestProfile
-from modelpilot.chat.text import CHARACTERS_PER_TOKEN
+from modelpilot.chat.size import PromptSize
+from modelpilot.chat.tokens import count_each
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
@@ -31,6 +32,7 @@ from modelpilot.providers.metering import NO_CHARGE, Expected, believable, charg
 from modelpilot.providers.pricing import bill_of
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.providers.retries import RetryBudget
+from modelpilot.providers.token_ratios import TokenRatios, TokenReport, reported_tokens, tokens_for
 from modelpilot.requests.outcome import Attempt, BillLine, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 from modelpilot.requests.records import RequestKey, RouterSnapshot
@@ -113,9 +115,14 @@ class CallContext:
 
 
 class CallState:
-    """One call: what has arrived, and what the client has been given of it."""
+    """One call: what has arrived, and what the client has been given of it. `ratio`: how many tokens the model counts
+    to one of ours; `prompt_tokens`: of the prompt, as it counts them."""
 
-    def __init__(self, context: CallContext, target: Target, seq: int) -> None:
+    def __init__(
+        self, context: CallContext, target: Target, seq: int, *, prompt_tokens: int, ratio: float = 1.0
+    ) -> None:
+        self.prompt_tokens, self._ratio = prompt_tokens, ratio
+        self.reported: Usage | None = None  # by the provider, of the whole answer
         self.context, self.seq, self.deployment = context, seq, target.deployment
         self.spec = context.specs[target.model]
         self._assembler = ChunkAssembler()
@@ -174,12 +181,18 @@ class CallState:
     def _usage(self, *, whole: bool = False) -> tuple[Usage, str | None]:
         """What the provider reported, with our estimate where that cannot be, and then why. Of an answer that is not
         whole, the report may be of its beginning only."""
-        assembler = self._assembler
-        written = math.ceil(assembler.output_characters / CHARACTERS_PER_TOKEN)
+        assembler, window = self._assembler, self.spec.limits.context_window
         if not assembler.content_started:
-            return believable(assembler.usage, Expected(0, 0, self.spec.limits.context_window))
-        expected = Expected(self.context.profile.prompt_tokens, max(written, 1), self.spec.limits.context_window)
-        return believable(assembler.usage, expected, whole=whole, total_only=has_total_only(assembler.reported))
+            return believable(assembler.usage, Expected(0, 0, window))
+        total_only = has_total_only(assembler.reported)
+        if whole and not total_only:
+            found = believable(assembler.usage, Expected(self.prompt_tokens, 1, window), whole=True)
+            if found[1] is None:  # as nearly always: then nobody needs to count the answer
+                self.reported = found[0]
+                return found
+        written = math.ceil(sum(count_each(assembler.output_texts)) * self._ratio)
+        expected = Expected(self.prompt_tokens, max(written, 1), window)
+        return believable(assembler.usage, expected, whole=whole, total_only=total_only)
 
     def _quality(self, answer: dict[str, Any]) -> float | None:
         try:
@@ -236,6 +249,7 @@ class ModelCaller:
         draw: random.Random | None = None,
         sleep: Sleep | None = None,
         caches: PromptCaches | None = None,
+        ratios: TokenRatios | None = None,
     ) -> None:
         self._clients, self._configuration = clients, configuration
         self.sleep = sleep or slept
@@ -243,6 +257,7 @@ class ModelCaller:
         self.learnt = LearntManners()
         self.balancer = LoadBalancer(configuration, self.health, draw)
         self._caches = caches or PromptCaches()
+        self._ratios = ratios or TokenRatios()
 
     def choose(self, context: CallContext, model: str) -> Target:
         """The deployment for the next call of `model`, reserved."""
@@ -330,7 +345,7 @@ class ModelCaller:
         it the cost, can still be recorded.
         """
         target = at or self.choose(context, model)
-        call = CallState(context, target, seq)
+        call = self._begun(context, target, seq)
         try:
             async with asyncio.timeout_at(context.deadline):
                 await self._stream(call, target)
@@ -347,7 +362,23 @@ class ModelCaller:
             return call.failed(error)
         except ModelPilotError as error:
             return call.failed(ProviderError("configuration", error.message, Remedy.FALL_BACK))
-        return call.completed()
+        outcome = call.completed()
+        self._note_tokens(call)
+        return outcome
+
+    def prompt_tokens(self, user_id: str, size: PromptSize, spec: ModelSpec, kind: ProviderKind | None) -> int:
+        """The tokens of a prompt as this owner's model, at a provider of this kind, counts them."""
+        return tokens_for(size, spec, kind, self._ratios.of(user_id))
+
+    def _begun(self, context: CallContext, target: Target, seq: int) -> CallState:
+        user_id, size, spec = context.key.user_id, context.profile.size, context.specs[target.model]
+        tokens = self.prompt_tokens(user_id, size, spec, context.kind(target.deployment))
+        ratio = self._ratios.of(user_id).get(target.model, 1.0)
+        return CallState(context, target, seq, prompt_tokens=tokens, ratio=ratio)
+
+    def _note_tokens(self, call: CallState) -> None:
+        if call.reported is not None and (tokens := reported_tokens(call.context.profile.size, call.reported)):
+            self._ratios.note(TokenReport(call.context.key.user_id, call.spec.id, *tokens))
 
     async def _stream(self, call: CallState, target: Target) -> None:
         context, deployment = call.context, call.deployment
@@ -356,7 +387,13 @@ class ModelCaller:
         endpoint = await self._configuration.endpoint(context.key.user_id, deployment.provider, deployment.key_index)
         plan, streamed = context.plan, context.sink is not None
         prepared = call.prepared = self.learnt.prepare(
-            target, call.spec, endpoint, context.profile, streamed=streamed, whole=plan.upstream == "whole"
+            target,
+            call.spec,
+            endpoint,
+            context.profile,
+            prompt_tokens=call.prompt_tokens,
+            streamed=streamed,
+            whole=plan.upstream == "whole",
         )
         provider_call = ProviderCall(
             endpoint=endpoint,
