@@ -109,7 +109,9 @@ def test_sound_is_counted_by_its_seconds() -> None:
     """A WAV says how many bytes make a second; of others the usual rate is taken."""
     file = io.BytesIO()
     with wave.open(file, "wb") as sound:
-        sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(8_000)
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8_000)
         sound.writeframes(b"\x00" * 160_000)
     data = base64.b64encode(file.getvalue()).decode()
     said: Part = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
