@@ -74,7 +74,7 @@ class Judge:
         body = judge_body(text.body, text.answer, secrets.token_hex(8), structured=structured)
         profile = profile_request(body, ChatBody.model_validate(body))
         kind = self._snapshot.kind_of(self.spec.provider)
-        tokens = self._caller.prompt_tokens(task.user_id, profile.size, self.spec, kind)
+        tokens = self._caller.ratios.measure(task.user_id, profile.size, self.spec, kind).prompt_tokens
         most = Usage(int(tokens * _PROMPT_MARGIN), MAX_OUTPUT_TOKENS)
         cost_usd = call_cost_usd(self.spec, most)
         return None if cost_usd is None else Question(task, profile, cost_usd)

@@ -31,6 +31,13 @@ class TokenReport(NamedTuple):
     reported: int
 
 
+class Measure(NamedTuple):
+    """How a model counts: the tokens of a prompt, and how many of its tokens there are to one of ours."""
+
+    prompt_tokens: int
+    ratio: float = 1.0
+
+
 class TokenRatios:
     """One process's memory of them, by owner and model, for at most `maximum`; those that were reported on least
     recently go first."""
@@ -45,6 +52,16 @@ class TokenRatios:
         if _believable(report):
             self._kept(report).append(_weighed(report))
             self._refresh((report.user_id, report.model))
+
+    def learn(self, user_id: str, model: str, size: PromptSize, usage: Usage) -> None:
+        """Learn from the usage that a provider itself reports of a whole answer to a prompt of this size."""
+        if (compared := reported_tokens(size, usage)) is not None:
+            self.note(TokenReport(user_id, model, *compared))
+
+    def measure(self, user_id: str, size: PromptSize, model: ModelSpec, kind: str | None) -> Measure:
+        """How an owner's model, at a provider of this kind, counts a prompt."""
+        ratios = self.of(user_id)
+        return Measure(tokens_for(size, model, kind, ratios), ratios.get(model.id, 1.0))
 
     def recall(self, reports: Iterable[TokenReport]) -> None:
         """Learn from what was reported before this process began, the newest first, behind what it has noted itself."""

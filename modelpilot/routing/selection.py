@@ -44,6 +44,7 @@ class _Assessed(NamedTuple):  # made in half the time of a frozen dataclass, onc
     predicted: Prediction | None
     excluded_because: str | None
     excluded_by: Exclusion | None = None
+    prompt_tokens: int = 0
 
 
 def nothing_blocked(model: str, deployments: Sequence[Deployment]) -> None:
@@ -96,9 +97,8 @@ def decide(
         candidates, chosen = _best_blocked(assessed, shares, profile, tokens)
     # What is blocked now may be well again when its turn comes.
     fallbacks = tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None)
-    candidates = [
-        c._replace(prompt_tokens=tokens.get(c.model, 0), cached_tokens=cached.get(c.model, 0)) for c in candidates
-    ]
+    if cached:
+        candidates = [c._replace(cached_tokens=cached.get(c.model, 0)) for c in candidates]
     return Decision(
         selected=chosen,
         candidates=tuple(candidates),
@@ -232,7 +232,7 @@ def _assessor(
             by, reason = "constraint", breaks_constraint(spec, predicted, constraints)
         if not reason:
             by, reason = "blocked", blocked(name, deployments[name].usable)
-        return _Assessed(name, spec, predicted, reason, by) if reason else _Assessed(name, spec, predicted, None)
+        return _Assessed(name, spec, predicted, reason or None, by if reason else None, tokens[name])
 
     return assess
 
@@ -284,6 +284,7 @@ def _candidate(
         excluded_because=assessed.excluded_because,
         evidence=p.evidence if p else 0,
         excluded_by=assessed.excluded_by if assessed.excluded_because else None,
+        prompt_tokens=assessed.prompt_tokens,
     )
 
 
