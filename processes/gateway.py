@@ -53,6 +53,7 @@ from infra.db.learning.feedback import PostgresFeedback
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.rescore_jobs import PostgresRescoreJobs
 from infra.db.learning.stored_texts import StoredTexts
+from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.management.changes import PostgresAuditRepository, PostgresHealthResets
 from infra.db.management.models import PostgresModelRepository
 from infra.db.management.providers import PostgresProviderRepository
@@ -68,9 +69,10 @@ from infra.temporal.jobs import TemporalJobs, TemporalRefits, TemporalRescoring
 from infra.temporal.workers import gateway_worker
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.prompt_caches import PromptCaches
+from modelpilot.providers.token_ratios import TokenRatios
 from modelpilot.requests.records import Backlog
 from processes.gateway_adapters import Adapters, cache_dropper, health_checks, open_adapters
-from processes.parts import instance_name, keep_up, listening, require
+from processes.parts import instance_name, keep_up, listening, recall_ratios, require
 
 log = structlog.get_logger(__name__)
 
@@ -98,15 +100,17 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     instance = instance_name("gateway")
     adapters = await open_adapters(settings, instance, stack)
     registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
-    caches = PromptCaches()
+    caches, ratios = PromptCaches(), TokenRatios()
+    keep_up(stack, recall_ratios(ratios, PostgresTokenReports(adapters.database)))
     steps = DecisionSteps(
         adapters.embedder,
         adapters.history,
         health=adapters.deployments,
         predictors=adapters.predictors,
         caches=caches,
+        ratios=ratios,
     )
-    caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments, caches=caches)
+    caller = ModelCaller(adapters.clients, adapters.configuration, adapters.deployments, caches=caches, ratios=ratios)
     fallbacks = Fallbacks(caller, adapters.ledger)
     acceptance = Acceptance(adapters.ledger, adapters.postgres, adapters.workflows, background)
     controller = FlightController(

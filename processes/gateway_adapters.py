@@ -31,6 +31,7 @@ from infra.temporal.starter import TemporalRequests
 from infra.vectors.embedders import ClosableEmbedder, EmbedderConfig, create_embedder
 from infra.vectors.hot_history import HotHistory
 from infra.vectors.milvus import MilvusHistory
+from modelpilot.chat.tokens import tokenizer
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.resources import HealthScope
 from modelpilot.requests.records import HistoryScope
@@ -114,6 +115,7 @@ def _required(value: str | None, name: str) -> str:
 
 
 def _history(settings: Settings, stack: AsyncExitStack) -> tuple[ClosableEmbedder, MilvusHistory, HotHistory]:
+    tokenizer()  # at the start, like the embedder, and not behind the first request
     embedder = create_embedder(EmbedderConfig())
     stack.push_async_callback(embedder.close)
     milvus = MilvusHistory(

@@ -12,17 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 import typer
 import uvloop
 
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
+from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
 from infra.local.errors import PortTaken
 from infra.logs import configure_logging
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot.errors import DependencyUnavailable
+from modelpilot.providers.token_ratios import TokenRatios
+
+log = structlog.get_logger(__name__)
 
 
 def instance_name(role: str) -> str:
@@ -59,6 +64,17 @@ async def open_leases(settings: Settings, database: Database, instance: str, sta
     stack.push_async_callback(release)
     keep_up(stack, leases.keep(instance, host, settings.heartbeat_seconds))
     return leases
+
+
+async def recall_ratios(ratios: TokenRatios, reports: PostgresTokenReports, pause_s: float = 5.0) -> None:
+    """Learn from the rows of requests what models count, as soon as Postgres is there."""
+    while True:
+        try:
+            ratios.recall(await reports.recent())
+            return
+        except DependencyUnavailable as error:
+            log.warning("token_ratios_wait", error=error.message)
+            await asyncio.sleep(pause_s)
 
 
 def keep_up(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:

@@ -22,6 +22,7 @@ from infra.crypto.keyring import Keyring, generate_key
 from infra.db.engine import Database
 from infra.db.learning.decision_log import PostgresDecisionLog
 from infra.db.learning.predictors import PostgresPredictors
+from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.management.models import PostgresModelRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.routing.configuration import PostgresConfiguration
@@ -34,6 +35,7 @@ from modelpilot.chat.profile import profile_request
 from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.learning.replay.frontier import Frontier, frontier
 from modelpilot.metrics.ports import MOST_DECISIONS
+from modelpilot.providers.token_ratios import TokenRatios
 from modelpilot.requests.ports import History
 from modelpilot.requests.records import HistoryScope, Neighbours, Vector
 
@@ -95,6 +97,8 @@ class Parts:
     access: ReplayAccess
     predictors: PredictorCache
     steps: DecisionSteps
+    ratios: TokenRatios
+    reports: PostgresTokenReports
 
 
 class LocalWorkbench:
@@ -128,6 +132,7 @@ async def _explain(parts: Parts, scope: HistoryScope, body: dict[str, Any]) -> d
     parts.predictors.announced(scope.user_id, scope.router_id)
     parts.predictors.get(scope)
     await parts.predictors.settled()
+    parts.ratios.renew(await parts.reports.recent(scope.user_id))
     decided = await parts.steps.decide(
         lambda: parts.configuration.router_snapshot(scope.user_id, scope.router_id), profile, explore=False
     )
@@ -180,7 +185,7 @@ async def _parts(settings: Settings, url: str, stack: AsyncExitStack) -> Parts:
     configuration = PostgresConfiguration(database, Keyring([generate_key()]), provider_endpoints(settings))
     predictors = PredictorCache(PostgresPredictors(database))
     stack.push_async_callback(predictors.close)
-    log = PostgresDecisionLog(database)
+    log, ratios = PostgresDecisionLog(database), TokenRatios()
     return Parts(
         routers=PostgresRouterRepository(database),
         models=PostgresModelRepository(database),
@@ -188,5 +193,7 @@ async def _parts(settings: Settings, url: str, stack: AsyncExitStack) -> Parts:
         log=log,
         access=ReplayAccess(configuration, log),
         predictors=predictors,
-        steps=DecisionSteps(embedder, history, predictors=predictors),
+        steps=DecisionSteps(embedder, history, predictors=predictors, ratios=ratios),
+        ratios=ratios,
+        reports=PostgresTokenReports(database),
     )

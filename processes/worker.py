@@ -27,6 +27,7 @@ from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.rescore_jobs import PostgresRescoreJobs
 from infra.db.learning.rescoring import PostgresRescoring
 from infra.db.learning.stored_texts import StoredTexts
+from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.metrics.aggregation import PostgresAggregator
 from infra.db.requests.housekeeping import Housekeeping, Outbox, PostgresRetention
 from infra.db.requests.ledger import PostgresLedger
@@ -44,7 +45,16 @@ from infra.vectors.training import MilvusTrainingSource
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.metrics.aggregation import Exporter
-from processes.parts import announced, instance_name, keep_up, open_leases, open_ledger, run_process
+from modelpilot.providers.token_ratios import TokenRatios
+from processes.parts import (
+    announced,
+    instance_name,
+    keep_up,
+    open_leases,
+    open_ledger,
+    recall_ratios,
+    run_process,
+)
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
@@ -98,7 +108,9 @@ async def rescoring_steps(
     jobs, texts = PostgresRescoreJobs(database), StoredTexts(database, keyring)
     rows = PostgresRescoring(database)
     rescoring = RescoreActivities(jobs, rows, texts, history)
-    caller = ModelCaller(clients, configuration)
+    ratios = TokenRatios()
+    keep_up(stack, recall_ratios(ratios, PostgresTokenReports(database)))
+    caller = ModelCaller(clients, configuration, ratios=ratios)
     judgements = PostgresJudgements(database, keyring)
     ledger = PostgresLedger(database, keyring, retention_hours=settings.result_retention_hours)
     stack.push_async_callback(ledger.close)

@@ -44,8 +44,8 @@ ROUND_ROWS = 50
 ROUND_S = 10.0
 CONCURRENCY = 4
 HEARTBEAT_S = 2.0
-# Prompts are measured in characters, and some languages have twice as many tokens to them.
-_PROMPT_MARGIN = 2.0
+# A judge whose ratio is not learnt yet may count so many tokens to one of ours.
+_PROMPT_MARGIN = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,9 @@ class Judge:
         structured = "json" in self.spec.capabilities
         body = judge_body(text.body, text.answer, secrets.token_hex(8), structured=structured)
         profile = profile_request(body, ChatBody.model_validate(body))
-        most = Usage(int(profile.prompt_tokens * _PROMPT_MARGIN), MAX_OUTPUT_TOKENS)
+        kind = self._snapshot.kind_of(self.spec.provider)
+        tokens = self._caller.ratios.measure(task.user_id, profile.size, self.spec, kind).prompt_tokens
+        most = Usage(int(tokens * _PROMPT_MARGIN), MAX_OUTPUT_TOKENS)
         cost_usd = call_cost_usd(self.spec, most)
         return None if cost_usd is None else Question(task, profile, cost_usd)
 

@@ -1,7 +1,6 @@
 """One provider call: where it goes, what came of it, and what is learnt from that."""
 
 import asyncio
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -19,7 +18,6 @@ from activities.requests.first_phase import FirstPhase
 from activities.requests.manners import LearntManners, Prepared
 from activities.requests.sink import ChunkSink
 from modelpilot.chat.profile import RequestProfile
-from modelpilot.chat.text import CHARACTERS_PER_TOKEN
 from modelpilot.errors import DependencyUnavailable, ModelPilotError
 from modelpilot.learning.quality import answer_quality
 from modelpilot.providers.catalogue import ModelSpec
@@ -27,17 +25,17 @@ from modelpilot.providers.deployments import Deployment, ProviderFacts, deployme
 from modelpilot.providers.fitting import dishonours
 from modelpilot.providers.kinds import ProviderKind
 from modelpilot.providers.manners import service_of
-from modelpilot.providers.metering import NO_CHARGE, Expected, believable, charge
+from modelpilot.providers.metering import NO_CHARGE, charge, counted
 from modelpilot.providers.pricing import bill_of
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.providers.retries import RetryBudget
-from modelpilot.requests.outcome import Attempt, BillLine, Outcome, ProviderError, Remedy, Usage
+from modelpilot.providers.token_ratios import Measure, TokenRatios
+from modelpilot.requests.outcome import Attempt, Outcome, ProviderError, Remedy, Usage
 from modelpilot.requests.ports import ConfigurationSource, ProviderCall, ProviderClients
 from modelpilot.requests.records import RequestKey, RouterSnapshot
 from modelpilot.requests.route_request import CallPlan, RouteRequestInput
 from modelpilot.wire.assembler import ChunkAssembler
 from modelpilot.wire.chunks import Chunk
-from modelpilot.wire.usage import has_total_only
 
 log = structlog.get_logger(__name__)
 
@@ -113,9 +111,11 @@ class CallContext:
 
 
 class CallState:
-    """One call: what has arrived, and what the client has been given of it."""
+    """One call: what has arrived, and what the client has been given of it. `measure`: how the model counts."""
 
-    def __init__(self, context: CallContext, target: Target, seq: int) -> None:
+    def __init__(self, context: CallContext, target: Target, seq: int, measure: Measure) -> None:
+        self.measure = measure
+        self.reported: Usage | None = None  # by the provider, of the whole answer
         self.context, self.seq, self.deployment = context, seq, target.deployment
         self.spec = context.specs[target.model]
         self._assembler = ChunkAssembler()
@@ -150,7 +150,9 @@ class CallState:
         usage, estimated = counted
         # Providers bill what they generated: a call that produced nothing costs nothing.
         billed = status == "ok" or usage.output_tokens > 0
-        charged = charge(self._bill(usage), self._assembler.reported, estimated) if billed else NO_CHARGE
+        tier = self.spec.known_tier(self._assembler.service_tier)
+        bill = bill_of(self.spec, usage, self.context.kind(self.deployment), tier)
+        charged = charge(bill, self._assembler.reported, estimated) if billed else NO_CHARGE
         return Attempt(
             seq=self.seq,
             model=self.spec.id,
@@ -167,19 +169,12 @@ class CallState:
             **charged._asdict(),
         )
 
-    def _bill(self, usage: Usage) -> tuple[BillLine, ...]:
-        tier = self.spec.known_tier(self._assembler.service_tier)
-        return bill_of(self.spec, usage, self.context.kind(self.deployment), tier)
-
     def _usage(self, *, whole: bool = False) -> tuple[Usage, str | None]:
-        """What the provider reported, with our estimate where that cannot be, and then why. Of an answer that is not
-        whole, the report may be of its beginning only."""
-        assembler = self._assembler
-        written = math.ceil(assembler.output_characters / CHARACTERS_PER_TOKEN)
-        if not assembler.content_started:
-            return believable(assembler.usage, Expected(0, 0, self.spec.limits.context_window))
-        expected = Expected(self.context.profile.prompt_tokens, max(written, 1), self.spec.limits.context_window)
-        return believable(assembler.usage, expected, whole=whole, total_only=has_total_only(assembler.reported))
+        """What the provider reported, with our estimate where that cannot be, and then why."""
+        found = counted(self._assembler, *self.measure, self.spec.limits.context_window, whole=whole)
+        if whole and found[1] is None:
+            self.reported = found[0]
+        return found
 
     def _quality(self, answer: dict[str, Any]) -> float | None:
         try:
@@ -236,6 +231,7 @@ class ModelCaller:
         draw: random.Random | None = None,
         sleep: Sleep | None = None,
         caches: PromptCaches | None = None,
+        ratios: TokenRatios | None = None,
     ) -> None:
         self._clients, self._configuration = clients, configuration
         self.sleep = sleep or slept
@@ -243,6 +239,7 @@ class ModelCaller:
         self.learnt = LearntManners()
         self.balancer = LoadBalancer(configuration, self.health, draw)
         self._caches = caches or PromptCaches()
+        self.ratios = ratios or TokenRatios()
 
     def choose(self, context: CallContext, model: str) -> Target:
         """The deployment for the next call of `model`, reserved."""
@@ -330,7 +327,9 @@ class ModelCaller:
         it the cost, can still be recorded.
         """
         target = at or self.choose(context, model)
-        call = CallState(context, target, seq)
+        user_id, size, spec = context.key.user_id, context.profile.size, context.specs[target.model]
+        measure = self.ratios.measure(user_id, size, spec, context.kind(target.deployment))
+        call = CallState(context, target, seq, measure)
         try:
             async with asyncio.timeout_at(context.deadline):
                 await self._stream(call, target)
@@ -347,7 +346,10 @@ class ModelCaller:
             return call.failed(error)
         except ModelPilotError as error:
             return call.failed(ProviderError("configuration", error.message, Remedy.FALL_BACK))
-        return call.completed()
+        outcome = call.completed()
+        if call.reported is not None:
+            self.ratios.learn(user_id, spec.id, size, call.reported)
+        return outcome
 
     async def _stream(self, call: CallState, target: Target) -> None:
         context, deployment = call.context, call.deployment
@@ -355,8 +357,9 @@ class ModelCaller:
             raise ProviderError("request_expired", "the request's body is not kept any more", Remedy.GIVE_UP)
         endpoint = await self._configuration.endpoint(context.key.user_id, deployment.provider, deployment.key_index)
         plan, streamed = context.plan, context.sink is not None
+        asked = {"streamed": streamed, "whole": plan.upstream == "whole"}
         prepared = call.prepared = self.learnt.prepare(
-            target, call.spec, endpoint, context.profile, streamed=streamed, whole=plan.upstream == "whole"
+            target, call.spec, endpoint, context.profile, prompt_tokens=call.measure.prompt_tokens, **asked
         )
         provider_call = ProviderCall(
             endpoint=endpoint,

@@ -11,11 +11,12 @@ from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.refit import Predictors, ServedPredictor
 from modelpilot.providers.prompt_caches import PromptCaches
+from modelpilot.providers.token_ratios import TokenRatios
 from modelpilot.requests.ports import Embedder, History
 from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
 from modelpilot.requests.route_request import StepReport
 from modelpilot.routing.decision import Decision, PredictorUse
-from modelpilot.routing.selection import Blocked, Warm, decide, nothing_warm
+from modelpilot.routing.selection import Blocked, Warm, decide, nothing_warm, prompt_tokens_of
 
 Result = TypeVar("Result")
 
@@ -45,9 +46,11 @@ class DecisionSteps:
         health: DeploymentHealth | None = None,
         predictors: Predictors | None = None,
         caches: PromptCaches | None = None,
+        ratios: TokenRatios | None = None,
     ) -> None:
         self._embedder, self._history, self._predictors = embedder, history, predictors
         self._health, self._caches = health or DeploymentHealth(), caches or PromptCaches()
+        self._ratios = ratios or TokenRatios()
         # Choosing a model to explore is statistics, not secrecy.
         self._draw = draw or random.Random()  # noqa: S311
 
@@ -73,6 +76,7 @@ class DecisionSteps:
             vector=vector,
             now=time.time(),
             warm=self._warm(snapshot.user_id, profile) if profile.prefix else nothing_warm,
+            ratios=self._ratios.of(snapshot.user_id),
         )
         detail: dict[str, Any] = {"selected": decision.selected}
         if served is not None:
@@ -81,6 +85,13 @@ class DecisionSteps:
         reports["score_models"] = _report(began, detail)
         reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
         return Decided(snapshot, profile, vector, decision, reports)
+
+    def prompt_tokens(self, snapshot: RouterSnapshot, profile: RequestProfile) -> int:
+        """The tokens of the prompt as the model counts them that a router prefers or a client calls; of a router that
+        chooses, as the one of its models does that counts most."""
+        router, tokens = snapshot.router, prompt_tokens_of(snapshot, profile, self._ratios.of(snapshot.user_id))
+        wanted = [router.preferred_model] if router.mode == "preferredModel" else router.available_models
+        return max((tokens[model] for model in wanted if model in tokens), default=profile.prompt_tokens)
 
     def _served(self, snapshot: RouterSnapshot) -> ServedPredictor | None:
         if self._predictors is None or not snapshot.router.id:  # a model that is called directly has no history

@@ -11,7 +11,7 @@ from activities.requests.deployments import DeploymentHealth, Target
 from activities.requests.failures import failed_outcome
 from activities.requests.flight import BackgroundTasks
 from activities.requests.recording import Mac, paid_record, prompt_hash, record_in_the_end
-from modelpilot.chat.text import CHARACTERS_PER_TOKEN
+from modelpilot.chat.tokens import count_each
 from modelpilot.errors import InvalidRequest
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment
@@ -53,6 +53,14 @@ class EmbeddingRequest:
         """What is to be embedded."""
         given = self.body.get("input")
         return given if isinstance(given, str) else dump(given).decode("utf-8", "replace")
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of that; what is given as tokens is so many."""
+        given = self.body.get("input")
+        items = given if isinstance(given, list) else [given]
+        ready = sum(len(item) if isinstance(item, list) else 1 for item in items if isinstance(item, int | list))
+        return ready + sum(count_each([item for item in items if isinstance(item, str)]))
 
 
 @dataclass(slots=True)
@@ -174,7 +182,8 @@ class EmbeddingCaller:
 
 def _usage(answer: dict[str, Any], asked: EmbeddingRequest) -> tuple[Usage, str | None]:
     said = Usage(input_tokens=parse_usage(answer.get("usage")).input_tokens)
-    return believable(said, Expected(int(len(asked.text) / CHARACTERS_PER_TOKEN) + 1, 0), whole=True)
+    found = believable(said, Expected(1, 0), whole=True)
+    return found if found[1] is None else believable(said, Expected(max(asked.tokens, 1), 0), whole=True)
 
 
 def _outcome(spec: ModelSpec, made: _Made) -> Outcome:

@@ -82,6 +82,12 @@ class Flight:
         """Whether its outcome is not known yet."""
         return self.state in _RUNNING
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Of its prompt, as the decided model counts them."""
+        candidates, model = self.request.decision.get("candidates", ()), self.request.plan.model
+        return next((each["promptTokens"] for each in candidates if each["model"] == model), self.profile.prompt_tokens)
+
     def elapsed_ms(self) -> float:
         """Since the request was received."""
         return (time.monotonic() - self.received_at) * 1000.0

@@ -53,15 +53,17 @@ class LearntManners:
         endpoint: ProviderEndpoint,
         profile: RequestProfile,
         *,
+        prompt_tokens: int | None = None,
         streamed: bool,
         whole: bool,
     ) -> Prepared:
-        """The request for a deployment; `streamed`: somebody waits for a stream; `whole`: whole answers are wanted in
-        any case. Raises ProviderError where the model has nothing for what the request means."""
+        """The request for a deployment; `prompt_tokens`: as the model counts them (None: as we do); `streamed`:
+        somebody waits for a stream; `whole`: whole answers are wanted in any case. Raises ProviderError where the model
+        has nothing for what the request means."""
         name = target.deployment.provider_model
         said = endpoint.parameters, spec.parameters, self.of(target)
         manners = manners_of(endpoint.kind, service_of(endpoint.base_url), name, *said)
-        limits = AnswerLimits.of(spec, manners, profile.prompt_tokens)
+        limits = AnswerLimits.of(spec, manners, profile.prompt_tokens if prompt_tokens is None else prompt_tokens)
         fitted = fit(profile.body, endpoint.kind, manners, limits)
         if fitted.changes and (fields := fitted.excluded):
             message = f"this provider cannot honour: {', '.join(fields)}"

@@ -126,9 +126,10 @@ class Submissions:
         return await self._steps.decide(self._loader(received), profile, explore=explore)
 
     async def prompt_tokens(self, received: ReceivedRequest) -> int:
-        """The estimated size of the prompt. Raises NotFound for an unknown target, as `submit` would."""
-        await self._loader(received)()
-        return profile_request(received.body, received.checked).prompt_tokens
+        """The size of the prompt (see `DecisionSteps.prompt_tokens`). Raises NotFound for an unknown target, as
+        `submit` would."""
+        snapshot = await self._loader(received)()
+        return self._steps.prompt_tokens(snapshot, profile_request(received.body, received.checked))
 
     async def submit(self, received: ReceivedRequest) -> Submission:
         """Take a request. Raises what stands in its way; then nothing was spent."""

@@ -134,7 +134,7 @@ class MessagesStream(AnswerStream):
     def __post_init__(self) -> None:
         # Clients read there how full their context is.
         if self.submission.flight is not None:
-            self.encoder.prompt_tokens = self.submission.flight.profile.prompt_tokens
+            self.encoder.prompt_tokens = self.submission.flight.prompt_tokens
 
     def encode(self, chunks: list[Chunk]) -> bytes:
         """Every event of the chunks."""

@@ -11,6 +11,7 @@ from activities.requests.decision import NEIGHBOUR_ROWS, Decided, DecisionSteps
 from bench import machine
 from bench.gateway.history import DAYS_S, PastModel, past_point, prompt
 from bench.report import Progress, conditions, print_report, table
+from bench.routing.token_counts import counts_table, measure_counts
 from bench.statistics import percentiles
 from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.hot_history import HotHistory
@@ -40,6 +41,7 @@ _SAYS = {
     "embed": "the prompt's vector",
     "search": "its neighbours, from memory",
     "whole": "embed, search and score, as a request makes them",
+    "read": "before that: the body read once, and the tokens of its prompt counted",
 }
 
 
@@ -142,6 +144,7 @@ class Decider:
             "embed": self._embed,
             "search": self._search,
             "whole": self.whole,
+            "read": self._read,
         }
 
     async def whole(self, asked: Asked) -> Decided:
@@ -173,6 +176,9 @@ class Decider:
     async def _search(self, asked: Asked) -> object:
         return await self._history.query(SCOPE, asked.vector, NEIGHBOUR_ROWS)
 
+    async def _read(self, asked: Asked) -> object:
+        return profile_request(asked.profile.body, ChatBody.model_construct(**asked.profile.body))
+
     async def _loaded(self) -> RouterSnapshot:
         return self._snapshot
 
@@ -185,6 +191,8 @@ async def bench_decision(options: DecisionOptions, progress: Progress) -> dict[s
     rows = await past_rows(embedder, specs, options.history)
     history = HotHistory(StoredRows(embedder.dimension, rows), cap_rows=options.history)
     await history.warm(SCOPE)
+    progress("counting tokens")
+    counts = measure_counts()
     progress("fitting a predictor")
     fitted = FittedOnce.of(rows)
     try:
@@ -195,6 +203,7 @@ async def bench_decision(options: DecisionOptions, progress: Progress) -> dict[s
         **about,
         "fitted": fitted.served is not None,
         "results": results(samples),
+        "counts": counts,
     }
 
 
@@ -221,6 +230,7 @@ def show_decision(found: Mapping[str, Any]) -> None:
     predictor = "a fitted predictor" if found["fitted"] else "no predictor (its fit was refused)"
     print_report(
         table("One decision", columns, rows, texts=("step", "is")),
+        counts_table(found["counts"]),
         f"{options['models']} models, {options['history']:,} past prompts, {predictor}, {options['calls']:,} calls of "
         f"each step; {conditions(found)}",
         least_width=124,

@@ -20,7 +20,7 @@ from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.routing.gain import Table
 from infra.vectors.embedders import WordLlamaEmbedder
 from modelpilot.chat.profile import classify_request
-from modelpilot.chat.text import estimate_prompt_tokens
+from modelpilot.chat.size import PromptSize
 from modelpilot.learning.estimation import Fit, Prediction, RequestFacts, TrainingRows, fit, predict_all
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.requests.records import Neighbours, Vector, coded
@@ -169,7 +169,7 @@ async def embed_prompts(texts: Sequence[str], advance: Advance = _nobody) -> Pro
         message = [{"role": "user", "content": text}]
         vectors.append(await embedder.embed(text))
         kinds.append(classify_request(message, has_tools=False))
-        sizes.append(estimate_prompt_tokens(message))
+        sizes.append(PromptSize.of({"messages": message}).tokens)
         advance(1)
     return Prompts(np.stack(vectors), tuple(kinds), tuple(sizes))
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from modelpilot.chat.text import measure, prompt_tokens
+from modelpilot.chat.size import PromptSize
 from modelpilot.wire.cache_marks import bare, mark_of, tool_mark
 from modelpilot.wire.jsonb import as_object, as_objects, dump
 
-# Caches begin at 1,024 tokens, which in Chinese may be as few characters, and those we estimate at a quarter of them.
-# Shorter prompts cost nothing here.
+# Caches begin at 1,024 tokens, of which a model may count three to one of ours. Shorter prompts cost nothing here.
 LEAST_TOKENS = 256
 # A next request goes on where an earlier one ended, which is not many messages ago.
 _LOOKED_BACK = 64
@@ -32,30 +31,28 @@ class Beginning:
     shared: bool = False
 
 
-def beginnings(body: dict[str, Any]) -> tuple[Beginning, ...]:
+def beginnings(body: dict[str, Any], size: PromptSize | None = None) -> tuple[Beginning, ...]:
     """Where a later prompt that begins like this one may leave it, the shortest first: behind tools and instructions,
-    and behind each of the last messages. Empty for more messages than anybody has. Marks make no difference to the
-    digests: they move on from turn to turn."""
+    and behind each of the last messages, with the tokens of `size` (None: counted here). Empty for more messages than
+    anybody has. Marks make no difference to the digests: they move on from turn to turn."""
     messages, tools = body["messages"], as_objects(body.get("tools"))
+    if len(messages) > _MOST_MESSAGES:
+        return ()
+    size = size or PromptSize.of(body)
     plain_tools = dump([bare(tool) for tool in tools]) if tools else b""
-    hasher, characters, images = blake2b(plain_tools, digest_size=16), len(plain_tools), 0
+    hasher, until = blake2b(plain_tools, digest_size=16), size.tokens_until()
     kept_s = max((_kept_s(tool_mark(tool)) or 0.0 for tool in tools), default=0.0) or None
     instructions, last = _instructions(messages), len(messages) - 1
     found = []
-    if len(messages) > _MOST_MESSAGES:
-        return ()
     if tools and not instructions:
-        found.append(Beginning(hasher.digest(), prompt_tokens(0, characters, 0), kept_s, shared=True))
+        found.append(Beginning(hasher.digest(), size.head, kept_s, shared=True))
     for index, message in enumerate(messages):
         for piece in _pieces(message):
             hasher.update(piece)
-        counted = measure((message,))
-        characters, images = characters + counted[0], images + counted[1]
         kept_s = _kept_in(message) or (kept_s if index < instructions else None)
         if index == instructions - 1 or index > last - _LOOKED_BACK:
             marked_s = kept_s if index < last else _kept_s(mark_of(body)) or kept_s
-            tokens = prompt_tokens(index + 1, characters, images)
-            found.append(Beginning(hasher.digest(), tokens, marked_s, index < instructions))
+            found.append(Beginning(hasher.digest(), until[index], marked_s, index < instructions))
     return tuple(found)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from modelpilot.chat.body import MAX_TAG_NAME, MAX_TAG_VALUE, MAX_TAGS, ChatBody, RequestOptions
 from modelpilot.chat.prefix import LEAST_TOKENS, Beginning, beginnings
-from modelpilot.chat.text import has_images, measure, prompt_text, prompt_tokens, required_capabilities
+from modelpilot.chat.size import PromptSize
+from modelpilot.chat.text import has_images, prompt_text, required_capabilities
 from modelpilot.wire.jsonb import dump
 
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
@@ -77,7 +78,7 @@ class RequestProfile:
     options: RequestOptions
     text: str
     request_type: str
-    prompt_tokens: int
+    size: PromptSize
     max_output_tokens: int | None
     capabilities: frozenset[str]
     stream: bool
@@ -85,25 +86,29 @@ class RequestProfile:
     end_user: str | None = None  # the client's own name for whom it asks
     prefix: tuple[Beginning, ...] = ()  # empty for prompts too short for any provider's cache
 
+    @property
+    def prompt_tokens(self) -> int:
+        """The prompt's tokens by our own count, media by OpenAI's rule; models differ from it by a factor."""
+        return self.size.tokens
+
 
 def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
     """Read the request once; `checked` is the validated view of `body`."""
     messages, tools = body["messages"], body.get("tools")
     text, options = prompt_text(messages), checked.modelpilot or RequestOptions()
-    characters, images = measure(messages)
-    tokens = prompt_tokens(len(messages), characters + (len(dump(tools)) if tools else 0), images)
+    size = PromptSize.of(body)
     return RequestProfile(
         body={name: value for name, value in body.items() if name not in _OURS},
         options=options,
         text=text,
-        request_type="tool_use" if tools else "vision" if images else _type_of_text(text),
-        prompt_tokens=tokens,
+        request_type="tool_use" if tools else "vision" if size.has_images else _type_of_text(text),
+        size=size,
         max_output_tokens=checked.max_completion_tokens or checked.max_tokens,
-        capabilities=required_capabilities(body, images),
+        capabilities=required_capabilities(body, size.has_images),
         stream=bool(checked.stream),
         tags=tags_of(body.get("metadata"), options.tags),
         end_user=end_user_of(body),
-        prefix=beginnings(body) if tokens >= LEAST_TOKENS else (),
+        prefix=beginnings(body, size) if size.tokens >= LEAST_TOKENS else (),
     )
 
 

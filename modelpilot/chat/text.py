@@ -1,15 +1,10 @@
-"""Reading an OpenAI-style message list: its text, its size, and what it asks of a model."""
+"""Reading an OpenAI-style message list: its text, and what it asks of a model."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# English prose has about four characters per token with today's tokenizers; a few tokens frame each message.
-CHARACTERS_PER_TOKEN = 4.0
-TOKENS_PER_MESSAGE = 4
 _IMAGES = ("image_url", "input_image")
-# OpenAI bills a high-detail 1024 x 1024 image at 765 tokens; other providers lie within a factor of two.
-TOKENS_PER_IMAGE = 765
 # Below this many characters the last message alone says too little ("and in French?"), so the one before is added.
 SHORT_FOLLOW_UP_CHARACTERS = 80
 # Folding takes some 13 ms per million characters and ten times their memory, hashing 1 ms. Nobody types such a prompt
@@ -69,33 +64,8 @@ def has_images(messages: Sequence[dict[str, Any]]) -> bool:
     return any(part.get("type") in _IMAGES for part in _parts(messages))
 
 
-def measure(messages: Sequence[dict[str, Any]]) -> tuple[int, int]:
-    """Characters of text (as `content_text` joins it) and images of all messages, in one pass."""
-    characters = images = 0
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            characters += len(content)
-        elif isinstance(content, list):
-            lengths = [len(part["text"]) for part in content if isinstance(part, dict) and _is_text(part)]
-            characters += sum(lengths) + max(len(lengths) - 1, 0)
-            images += sum(1 for part in content if isinstance(part, dict) and part.get("type") in _IMAGES)
-    return characters, images
-
-
-def prompt_tokens(count: int, characters: int, images: int) -> int:
-    """A model-independent estimate of the tokens of `count` messages with so many `characters` and `images`."""
-    return int(characters / CHARACTERS_PER_TOKEN) + TOKENS_PER_MESSAGE * count + TOKENS_PER_IMAGE * images
-
-
-def estimate_prompt_tokens(messages: Sequence[dict[str, Any]], tools_characters: int = 0) -> int:
-    """A model-independent estimate of the prompt's tokens, tools included (`tools_characters` of their JSON)."""
-    characters, images = measure(messages)
-    return prompt_tokens(len(messages), characters + tools_characters, images)
-
-
-def required_capabilities(body: dict[str, Any], images: int | None = None) -> frozenset[str]:
-    """The catalogue capabilities that this request needs of a model; `images` where they are counted already."""
+def required_capabilities(body: dict[str, Any], images: bool | None = None) -> frozenset[str]:
+    """The catalogue capabilities that this request needs of a model; `images`: whether there are any, where known."""
     needed = {"chat"}
     if body.get("tools"):
         needed.add("functions")

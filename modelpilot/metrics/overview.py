@@ -83,8 +83,8 @@ MOST_SHARES = 10
 
 @dataclass(frozen=True, slots=True)
 class SpendQuestion:
-    """`by` what of `SPEND_BY` spend is split, or `tag.NAME`. `month`: when the viewer's calendar month began, and now (Unix
-    seconds; None: no forecast)."""
+    """`by` what of `SPEND_BY` spend is split, or `tag.NAME`. `month`: when the viewer's calendar month began, and now
+    (Unix seconds; None: no forecast)."""
 
     by: str = "model"
     month: tuple[float, float] | None = None

@@ -186,13 +186,15 @@ class CatalogueColumns:
     carbon_g_per_1k_tokens: Floats
 
     @classmethod
-    def of(cls, specs: Sequence[ModelSpec], prompt_tokens: int = 0) -> "CatalogueColumns":
-        """The models in this order, with their prices for a prompt of so many tokens."""
+    def of(cls, specs: Sequence[ModelSpec], prompt_tokens: Sequence[int] = ()) -> "CatalogueColumns":
+        """The models in this order, with their prices for a prompt of so many tokens as each counts (empty: for the
+        shortest)."""
         models = tuple(spec.id for spec in specs)
-        input_price = _column([spec.price("input", prompt_tokens) for spec in specs])
-        output_price = _column([spec.price("output", prompt_tokens) for spec in specs])
+        counted = list(zip(specs, prompt_tokens or [0] * len(specs), strict=True))
+        input_price = _column([spec.price("input", tokens) for spec, tokens in counted])
+        output_price = _column([spec.price("output", tokens) for spec, tokens in counted])
         priced = ~np.isnan(input_price + output_price)
-        cached_price = _column([spec.price("cached_input", prompt_tokens) for spec in specs])
+        cached_price = _column([spec.price("cached_input", tokens) for spec, tokens in counted])
         quality = _column([spec.quality_score for spec in specs])
         latency = _column([spec.avg_latency_ms for spec in specs])
         listed = ~np.isnan(quality)

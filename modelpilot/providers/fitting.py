@@ -43,7 +43,7 @@ class AnswerLimits:
         most, window = own or spec.limits.max_tokens or manners.max_tokens, spec.limits.context_window
         if window is None:
             return cls(most, manners.default_max_tokens or most)
-        # An estimate of code or of other languages may be a fifth too low.
+        # A model whose ratio is not learnt yet may count a quarter more than we do.
         room, sure = max(window - prompt_tokens, 1), max(window - prompt_tokens * 5 // 4, 1)
         unasked = manners.default_max_tokens or most
         return cls(room if most is None else min(most, room), None if unasked is None else min(unasked, sure))

@@ -1,11 +1,14 @@
 """What a call is billed by: the provider's report, or our estimate where that cannot be."""
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from modelpilot.chat.tokens import count_each
 from modelpilot.providers.pricing import CHARGED, sum_of
 from modelpilot.requests.outcome import BillLine, Usage
-from modelpilot.wire.usage import MOST_TOKENS, charged_usd
+from modelpilot.wire.assembler import ChunkAssembler
+from modelpilot.wire.usage import MOST_TOKENS, charged_usd, has_total_only
 
 # Providers that loop through tools of their own count a prompt once for each turn.
 _WINDOWS = 20
@@ -40,6 +43,24 @@ def charge(lines: tuple[BillLine, ...], report: Any, estimated: str | None) -> C
     if charged is None:
         return Charge(lines, own_usd, None, estimated)
     return Charge((BillLine(CHARGED, 1, charged),), charged, own_usd)
+
+
+def counted(
+    answer: ChunkAssembler, prompt_tokens: int, ratio: float, context_window: int | None, *, whole: bool
+) -> tuple[Usage, str | None]:
+    """What the provider reported of an answer, with our estimate where that cannot be, and then why (see `believable`);
+    of one that is not `whole` the report may be of its beginning. The model counts `prompt_tokens` in the prompt, and
+    `ratio` tokens to one of ours."""
+    if not answer.content_started:
+        return believable(answer.usage, Expected(0, 0, context_window))
+    total_only = has_total_only(answer.reported)
+    if whole and not total_only:
+        found = believable(answer.usage, Expected(prompt_tokens, 1, context_window), whole=True)
+        if found[1] is None:  # as nearly always: then nobody needs to count the answer
+            return found
+    written = math.ceil(sum(count_each(answer.output_texts)) * ratio)
+    expected = Expected(prompt_tokens, max(written, 1), context_window)
+    return believable(answer.usage, expected, whole=whole, total_only=total_only)
 
 
 def believable(

@@ -70,7 +70,7 @@ class PromptCaches:
         else:
             self._believe(user_id, place, prefix, reported)
             kept, most = [*[each for each in prefix if each.shared][-1:], prefix[-1]], whole
-        # Ours is an estimate by the number of characters, which some scripts need fewer of.
+        # A model may count more tokens than we do.
         scale = max(usage.input_tokens / whole, 1.0)
         for each in kept:
             if each.tokens * scale >= facts.least_tokens:

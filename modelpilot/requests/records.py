@@ -26,9 +26,8 @@ Vector = NDArray[np.float32]
 
 EXPLAINED_NEIGHBOURS = 10  # a decision uses many, but lists the nearest ten
 
-_KEPT_DEPLOYMENTS = (
-    16  # sets of them per snapshot: requests differ little in what only some kinds of providers can serve
-)
+# Per snapshot: requests differ little in what only some kinds of providers can serve, and in whose prices rise.
+_KEPT_DEPLOYMENTS = _KEPT_STEPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,22 +256,32 @@ class RouterSnapshot:
         """The catalogue's columns of `models`, in their order."""
         return CatalogueColumns.of(list(self.models.values()))
 
-    def columns_at(self, prompt_tokens: int) -> CatalogueColumns:
-        """The same with the prices for a prompt of so many tokens."""
-        step = max((step for step in self._price_steps if step <= prompt_tokens), default=0)
-        if not step:
+    def columns_at(self, prompt_tokens: Mapping[str, int]) -> CatalogueColumns:
+        """The same with the prices for a prompt of so many tokens as each model counts."""
+        counted = [(steps, prompt_tokens[model]) for model, steps in self._price_steps.items()]
+        reached = tuple(max((step for step in steps if step <= tokens), default=0) for steps, tokens in counted)
+        if not any(reached):
             return self.columns
-        if step not in self._stepped:
-            self._stepped[step] = CatalogueColumns.of(list(self.models.values()), step)
-        return self._stepped[step]
+        if reached not in self._stepped:
+            if len(self._stepped) >= _KEPT_STEPS:
+                self._stepped.clear()
+            at = dict(zip(self._price_steps, reached, strict=True))
+            self._stepped[reached] = CatalogueColumns.of(
+                list(self.models.values()), [at.get(model, 0) for model in self.models]
+            )
+        return self._stepped[reached]
 
     @cached_property
-    def _price_steps(self) -> frozenset[int]:
-        return frozenset(step for spec in self.models.values() for step in spec.price_steps)
+    def _price_steps(self) -> dict[str, frozenset[int]]:
+        return {model: steps for model, spec in self.models.items() if (steps := spec.price_steps)}
 
     @cached_property
-    def _stepped(self) -> dict[int, CatalogueColumns]:
+    def _stepped(self) -> dict[tuple[int, ...], CatalogueColumns]:
         return {}
+
+    def kind_of(self, provider: str) -> ProviderKind | None:
+        """The kind of a provider; None: not known."""
+        return self.providers[provider].kind if provider in self.providers else None
 
     def why_unavailable(self, model_id: str, call_format: CallFormat | None) -> str | None:
         """Why the model cannot be called at all in this format; None where it can be."""

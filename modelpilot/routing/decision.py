@@ -51,7 +51,8 @@ class Candidate(NamedTuple):
     evidence: int = 0  # neighbours that speak of this model
     excluded_by: Exclusion | None = None
     probability: float = 0.0  # of being chosen, exploration included
-    cached_tokens: int = 0  # of the prompt, that its provider probably has in its cache
+    prompt_tokens: int = 0  # as it counts them
+    cached_tokens: int = 0  # of these, what its provider probably has in its cache
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -67,6 +68,7 @@ class Candidate(NamedTuple):
             "excludedBy": self.excluded_by,
             "evidence": self.evidence,
             "probability": round(self.probability, 9),
+            "promptTokens": self.prompt_tokens,
             "cachedTokens": self.cached_tokens,
         }
 
@@ -108,7 +110,8 @@ class Decision:
     propensity: float = 1.0
     explored: bool = False
     degraded: tuple[str, ...] = field(default=())
-    prompt_tokens: int = 0
+    prompt_tokens: int = 0  # by our own count, which the models' differ from
+    text_tokens: int = 0  # of these, all but media: what a model's own count of it is compared with
     request_type: str = "chat"
     preferred: str | None = None  # the router's preferred model, whether or not it was chosen
     predictor: PredictorUse | None = None
@@ -133,6 +136,7 @@ class Decision:
             "explored": self.explored,
             "degraded": list(self.degraded),
             "promptTokens": self.prompt_tokens,
+            "textTokens": self.text_tokens,
             "requestType": self.request_type,
             "predictor": self.predictor.to_wire() if self.predictor else None,
             "requires": self.requires,

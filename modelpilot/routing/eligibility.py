@@ -27,21 +27,23 @@ class Needs(Protocol):
         ...
 
 
-def cannot_serve(model: ModelSpec, needs: Needs) -> str | None:
-    """The hard limits of the model itself: capabilities and context window."""
+def cannot_serve(model: ModelSpec, needs: Needs, prompt_tokens: int | None = None) -> str | None:
+    """The hard limits of the model itself: capabilities and context window. `prompt_tokens`: as it counts them; None:
+    as the request's own count."""
     missing = needs.capabilities.difference(model.capabilities)
     if missing:
         return f"lacks the capability {', '.join(sorted(missing))}"
-    return exceeds_window(model, needs)
+    return exceeds_window(model, needs, prompt_tokens)
 
 
-def exceeds_window(model: ModelSpec, needs: Needs) -> str | None:
+def exceeds_window(model: ModelSpec, needs: Needs, prompt_tokens: int | None = None) -> str | None:
     """Prompt and answer together against the context window."""
     window = model.limits.context_window
     # A limit above the model's own is clamped, and within a window that is large enough for the prompt as well.
     wanted = min(needs.max_output_tokens or 0, model.limits.max_tokens or math.inf, (window or math.inf) / 2)
-    if window is not None and needs.prompt_tokens + wanted > window:
-        return f"needs about {needs.prompt_tokens + int(wanted)} tokens of context, the window is {window}"
+    tokens = needs.prompt_tokens if prompt_tokens is None else prompt_tokens
+    if window is not None and tokens + wanted > window:
+        return f"needs about {tokens + int(wanted)} tokens of context, the window is {window}"
     return None
 
 

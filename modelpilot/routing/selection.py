@@ -13,6 +13,7 @@ from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestF
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment, Deployments
 from modelpilot.providers.fitting import dishonours
+from modelpilot.providers.token_ratios import Ratios, no_ratios, tokens_for
 from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Candidate, Component, Decision, Exclusion, NeighbourUse
 from modelpilot.routing.eligibility import breaks_constraint, cannot_serve, exceeds_window
@@ -43,6 +44,7 @@ class _Assessed(NamedTuple):  # made in half the time of a frozen dataclass, onc
     predicted: Prediction | None
     excluded_because: str | None
     excluded_by: Exclusion | None = None
+    prompt_tokens: int = 0
 
 
 def nothing_blocked(model: str, deployments: Sequence[Deployment]) -> None:
@@ -60,6 +62,7 @@ def decide(
     vector: Vector | None = None,
     now: float = 0.0,
     warm: Warm = nothing_warm,
+    ratios: Ratios = no_ratios,
 ) -> Decision:
     """Choose a model. Raises NoCandidate with the reason for each model when none can serve the request.
 
@@ -67,14 +70,17 @@ def decide(
     sampling instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
     `blocked` is left out while anything else can serve; otherwise the best of it is tried rather than failing.
     `fitted` and the prompt's `vector` bring the router's regressions in; `now` (Unix s) dates the neighbours.
-    `warm` has the tokens of the prompt that deployments hold in their caches, which cost less there.
+    `warm` has the tokens of the prompt that deployments hold in their caches, which cost less there; `ratios` how many
+    tokens models count to one of ours.
     """
     router = snapshot.router
     preferred = router.mode == "preferredModel" and router.preferred_model
     deployments = _deployments(snapshot, profile)
-    cached = _cached_tokens(deployments, warm) if warm else {}
-    predicted = _predictions(snapshot, profile, neighbours, fitted, vector, now, cached)
-    assess = _assessor(snapshot, profile, predicted, deployments)
+    tokens = prompt_tokens_of(snapshot, profile, ratios)
+    cached = _cached_tokens(deployments, warm, tokens, profile.prompt_tokens) if warm else {}
+    facts = _facts(profile, vector, now, tokens, cached, ratios)
+    predicted = predict(snapshot.columns_at(tokens), facts, neighbours, fitted)
+    assess = _assessor(snapshot, profile, dict(zip(snapshot.models, predicted, strict=True)), deployments, tokens)
     assessed = [assess(name, blocked) for name in _named(router)]
     shares = (profile.options.objective or router.objective).shares()
     exploration = 0.0 if preferred else router.exploration
@@ -88,7 +94,7 @@ def decide(
     if chosen is None and preferred:
         chosen = next((name for name in named if assess(name, blocked).excluded_because is None), None)
     if chosen is None:
-        candidates, chosen = _best_blocked(assessed, shares, profile)
+        candidates, chosen = _best_blocked(assessed, shares, profile, tokens)
     # What is blocked now may be well again when its turn comes.
     fallbacks = tuple(name for name in named if assess(name, nothing_blocked).excluded_because is None)
     if cached:
@@ -124,51 +130,59 @@ def _asked(profile: RequestProfile, snapshot: RouterSnapshot) -> dict[str, Any]:
         "config_version": snapshot.version,
         "preferred": snapshot.router.preferred_model,
         "prompt_tokens": profile.prompt_tokens,
+        "text_tokens": profile.size.text_tokens,
         "request_type": profile.request_type,
         "requires": {"capabilities": sorted(profile.capabilities), "maxOutputTokens": profile.max_output_tokens},
         "overrides": profile.options.overrides(),
     }
 
 
-def _no_candidate(assessed: Sequence[_Assessed], profile: RequestProfile) -> NoCandidate:
+def _no_candidate(assessed: Sequence[_Assessed], profile: RequestProfile, tokens: Mapping[str, int]) -> NoCandidate:
     """The error that says for each model why it cannot serve the request."""
     reasons = [{"model": each.model, "excludedBecause": each.excluded_because} for each in assessed]
     sentences = "; ".join(f"{reason['model']}: {reason['excludedBecause']}" for reason in reasons)
     details = {"candidates": reasons}
     # Where a shorter prompt would be served, the error says so in the words that clients know from the providers.
     windows = [
-        each.spec.limits.context_window or 0
+        (each.spec.limits.context_window or 0, tokens[each.model])
         for each in assessed
-        if each.spec is not None and each.excluded_because == exceeds_window(each.spec, profile)
+        if each.spec is not None and each.excluded_because == exceeds_window(each.spec, profile, tokens[each.model])
     ]
     if windows:
-        tokens = profile.prompt_tokens + (profile.max_output_tokens or 0)
-        text = f"prompt is too long: {tokens} tokens > {max(windows)} maximum context length. {sentences}"
+        largest, needed = max(windows)
+        needed += profile.max_output_tokens or 0
+        text = f"prompt is too long: {needed} tokens > {largest} maximum context length. {sentences}"
         return ContextLengthExceeded(text, param="messages", details=details)
     return NoCandidate(f"No model can serve this request. {sentences}", param="model", details=details)
 
 
-def _predictions(
-    snapshot: RouterSnapshot,
+def prompt_tokens_of(snapshot: RouterSnapshot, profile: RequestProfile, ratios: Ratios) -> dict[str, int]:
+    """The prompt's tokens as each of the router's models counts them."""
+    size = profile.size
+    if not size.media and not ratios:
+        return dict.fromkeys(snapshot.models, size.tokens)
+    return {
+        model: tokens_for(size, spec, snapshot.kind_of(spec.provider), ratios)
+        for model, spec in snapshot.models.items()
+    }
+
+
+def _facts(
     profile: RequestProfile,
-    neighbours: Neighbours,
-    fitted: FittedPredictor | None,
     vector: Vector | None,
     now: float,
+    tokens: Mapping[str, int],
     cached: Mapping[str, int],
-) -> dict[str, Prediction]:
-    facts = RequestFacts(
-        profile.prompt_tokens,
+    ratios: Ratios,
+) -> RequestFacts:
+    return RequestFacts(
+        np.array(list(tokens.values()), np.float64),
         profile.max_output_tokens,
         profile.request_type,
         vector=vector,
-        cached_tokens=np.array([cached.get(model, 0) for model in snapshot.models], np.float64) if cached else 0,
+        counted=np.array([model in ratios for model in tokens], np.bool_) if ratios else False,
+        cached_tokens=np.array([cached.get(model, 0) for model in tokens], np.float64) if cached else 0,
         now=now,
-    )
-    return dict(
-        zip(
-            snapshot.models, predict(snapshot.columns_at(profile.prompt_tokens), facts, neighbours, fitted), strict=True
-        )
     )
 
 
@@ -178,13 +192,16 @@ def _deployments(snapshot: RouterSnapshot, profile: RequestProfile) -> Mapping[s
     return snapshot.all_deployments(profile.options.call_format or snapshot.router.call_format, why_not)
 
 
-def _cached_tokens(deployments: Mapping[str, Deployments], warm: Warm) -> dict[str, int]:
-    """The tokens of the prompt in the cache of each model's warmest usable deployment; the warm ones only."""
+def _cached_tokens(
+    deployments: Mapping[str, Deployments], warm: Warm, tokens: Mapping[str, int], ours: int
+) -> dict[str, int]:
+    """The tokens of the prompt in the cache of each model's warmest usable deployment, as the model counts them; the
+    warm ones only. `ours`: the prompt's by our own count, in which `warm` is."""
     found = {
         model: max((warm.get((model, each), 0) for each in known.usable), default=0)
         for model, known in deployments.items()
     }
-    return {model: tokens for model, tokens in found.items() if tokens}
+    return {model: round(count * tokens[model] / max(ours, 1)) for model, count in found.items() if count}
 
 
 def _assessor(
@@ -192,6 +209,7 @@ def _assessor(
     profile: RequestProfile,
     predictions: Mapping[str, Prediction],
     deployments: Mapping[str, Deployments],
+    tokens: Mapping[str, int],
 ) -> Callable[[str, Blocked], _Assessed]:
     # What is the same for every candidate of a request is worked out once.
     call_format = profile.options.call_format or snapshot.router.call_format
@@ -209,24 +227,24 @@ def _assessor(
         by: Exclusion = "unavailable"
         reason = snapshot.why_unavailable(name, call_format)
         if not reason:
-            by, reason = "request", cannot_serve(spec, profile) or deployments[name].why_none
+            by, reason = "request", cannot_serve(spec, profile, tokens[name]) or deployments[name].why_none
         if not reason and constrained:
             by, reason = "constraint", breaks_constraint(spec, predicted, constraints)
         if not reason:
             by, reason = "blocked", blocked(name, deployments[name].usable)
-        return _Assessed(name, spec, predicted, reason, by) if reason else _Assessed(name, spec, predicted, None)
+        return _Assessed(name, spec, predicted, reason or None, by if reason else None, tokens[name])
 
     return assess
 
 
 def _best_blocked(
-    assessed: Sequence[_Assessed], shares: Sequence[float], profile: RequestProfile
+    assessed: Sequence[_Assessed], shares: Sequence[float], profile: RequestProfile, tokens: Mapping[str, int]
 ) -> tuple[list[Candidate], str]:
     """The best of those that are only blocked. Raises NoCandidate where there is none."""
     freed = [a._replace(excluded_because=None) if a.excluded_by == "blocked" else a for a in assessed]
     ranked = _ranked(_score(freed, shares))
     if not ranked:
-        raise _no_candidate(assessed, profile)
+        raise _no_candidate(assessed, profile, tokens)
     chosen = ranked[0].model
     tried = [free if free.model == chosen else a for a, free in zip(assessed, freed, strict=True)]
     return _score(tried, shares), chosen
@@ -266,6 +284,7 @@ def _candidate(
         excluded_because=assessed.excluded_because,
         evidence=p.evidence if p else 0,
         excluded_by=assessed.excluded_by if assessed.excluded_because else None,
+        prompt_tokens=assessed.prompt_tokens,
     )
 
 

@@ -1,6 +1,6 @@
 """From the chunks of a stream to the one completion that they add up to."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from modelpilot.requests.outcome import Usage
@@ -80,9 +80,9 @@ class ChunkAssembler:
         return "".join(self._choices[min(self._choices)].texts["content"]) if self._choices else ""
 
     @property
-    def output_characters(self) -> int:
-        """How much of every choice has come so far: text, refusal, reasoning, names and arguments of calls."""
-        return sum(choice.characters() for choice in self._choices.values())
+    def output_texts(self) -> list[str]:
+        """What has come of every choice so far: text, refusal, reasoning, names and arguments of calls."""
+        return [text for choice in self._choices.values() for text in choice.output_texts() if text]
 
     def result(self) -> JsonObject:
         """The completion so far; it owns its parts, so later chunks do not change it."""
@@ -184,9 +184,10 @@ class _Choice:
         if isinstance(logprobs, dict):
             self.logprobs = merge_object(self.logprobs if self.logprobs is not None else {}, logprobs)
 
-    def characters(self) -> int:
-        texts = sum(len(piece) for pieces in self.texts.values() for piece in pieces)
-        return texts + self.calls.characters() + _text_length(self.message.get("function_call"))
+    def output_texts(self) -> Iterator[str]:
+        yield from map("".join, self.texts.values())
+        yield from self.calls.output_texts()
+        yield from _texts_in(self.message.get("function_call"))
 
     def result(self, index: int) -> JsonObject:
         message = merge_object({}, self.message)
@@ -221,8 +222,8 @@ def _add_function(owner: JsonObject, key: str, delta: JsonObject) -> None:
             merge_object(function, {field: value})
 
 
-def _text_length(function: Any) -> int:
-    return sum(len(value) for value in as_object(function).values() if isinstance(value, str))
+def _texts_in(function: Any) -> Iterator[str]:
+    yield from (value for value in as_object(function).values() if isinstance(value, str))
 
 
 class _ToolCalls:
@@ -253,9 +254,10 @@ class _ToolCalls:
             elif key != "index" and value not in (None, ""):
                 merge_object(call, {key: value})
 
-    def characters(self) -> int:
-        arguments = sum(len(piece) for pieces in self._arguments for piece in pieces)
-        return arguments + sum(_text_length(call.get("function")) for call in self._calls)
+    def output_texts(self) -> Iterator[str]:
+        yield from map("".join, self._arguments)
+        for call in self._calls:
+            yield from _texts_in(call.get("function"))
 
     def result(self) -> list[JsonObject]:
         calls = [merge_object({}, call) for call in self._calls]

@@ -33,6 +33,7 @@ from infra.crypto.keyring import Keyring
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.providers.prompt_caches import PromptCaches
+from modelpilot.providers.token_ratios import TokenRatios
 from modelpilot.requests.outcome import Outcome, ProviderError, Remedy
 from modelpilot.requests.ports import RequestWorkflows
 from modelpilot.requests.records import RouterSnapshot
@@ -116,8 +117,10 @@ class Core:
         self.registry, self.background = FlightRegistry(instance), BackgroundTasks()
         self.sleep: Sleep = slept
         self.prompt_caches = caches = PromptCaches(self.clock)
-        self.caller = ModelCaller(self.providers, self.cache, self.health, sleep=self._sleep, caches=caches)
-        self.steps = DecisionSteps(self.embedder, self.history, random.Random(0), self.health, caches=caches)
+        self.ratios = TokenRatios()
+        shared: dict[str, Any] = {"caches": caches, "ratios": self.ratios}
+        self.caller = ModelCaller(self.providers, self.cache, self.health, sleep=self._sleep, **shared)
+        self.steps = DecisionSteps(self.embedder, self.history, random.Random(0), self.health, **shared)
         self.fallbacks = Fallbacks(self.caller, self.ledger, self._sleep, QUICK_S)
         self.acceptance = Acceptance(
             self.ledger, self.postgres, temporal or self.workflows, self.background, 20 * QUICK_S, 100 * QUICK_S

@@ -230,8 +230,8 @@ def _relative(estimate: _Estimate, log_sd: Floats) -> Floats:
 
 def _cost(columns: CatalogueColumns, facts: RequestFacts, known: _Known, tokens: Floats) -> tuple[Floats, Floats]:
     """Expected cost, and its standard deviation for answers of this spread in length; NaN where unknown."""
-    prompt_tokens = known.standing.input_factor * facts.prompt_tokens
-    cached = known.standing.input_factor * facts.cached_tokens
+    factor = np.where(facts.counted, 1.0, known.standing.input_factor)
+    prompt_tokens, cached = factor * facts.prompt_tokens, factor * facts.cached_tokens
     cost = call_costs_usd(columns, np.rint(prompt_tokens), np.rint(tokens), np.rint(cached))
     spread = columns.output_price * tokens
     if facts.costs_from_history:

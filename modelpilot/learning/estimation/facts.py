@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from modelpilot.arrays import Floats, Indices
 from modelpilot.requests.records import Vector
 
@@ -47,10 +50,13 @@ class RequestFacts:
     need. Routers leave it off: there an unknown price is unknown.
     """
 
-    prompt_tokens: int
+    prompt_tokens: Floats | int  # by one count for all, or as each of the [models] counts
     max_output_tokens: int | None = None
     request_type: str = "chat"
     vector: Vector | None = None
+    counted: NDArray[np.bool_] | bool = (
+        False  # whether that is by the model's own ratio, and needs no factor of the fit
+    )
     cached_tokens: Floats | int = 0  # of the prompt, in the cache of all or of each [models]
     now: float = 0.0
     costs_from_history: bool = False

@@ -26,12 +26,16 @@ async def test_every_step_is_measured_and_explained() -> None:
     """One line per step; a small run is enough to see that all of it works."""
     said: list[str] = []
     found = await bench_decision(DecisionOptions(models=3, history=300, calls=4), said.append)
-    assert list(found["results"]) == ["empty", "predict", "score", "embed", "search", "whole"]
+    assert list(found["results"]) == ["empty", "predict", "score", "embed", "search", "whole", "read"]
     assert found["fitted"]
     assert said
     with redirect_stdout(io.StringIO()) as printed:
         show_decision(found)
     assert all(f"\n  {name} " in printed.getvalue() for name in found["results"])
+    counted = {each["text"]: each["sampleErrorPercent"] for each in found["counts"]}
+    assert len(counted) == 16
+    assert max(map(abs, counted.values())) < 5.0
+    assert all(f"\n  {name} " in printed.getvalue() for name in counted)
     assert "3 models, 300 past prompts, a fitted predictor, 4 calls" in printed.getvalue()
 
 

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelpilot.chat.size import PromptSize
 from modelpilot.chat.text import (
     FOLDED_CHARACTERS,
-    TOKENS_PER_IMAGE,
     content_text,
-    estimate_prompt_tokens,
     has_images,
     normalized_prompt,
     prompt_text,
@@ -96,17 +95,11 @@ def test_a_giant_prompt_is_its_own_digest() -> None:
     assert normalized_prompt("A" * FOLDED_CHARACTERS) == "a" * FOLDED_CHARACTERS
 
 
-def test_images_are_found_and_counted() -> None:
-    """An image part is an image wherever it stands, and its tokens are estimated."""
+def test_images_are_found() -> None:
+    """An image part is an image wherever it stands."""
     messages = [user("look"), user([{"type": "text", "text": "abcd"}, IMAGE, IMAGE])]
     assert has_images(messages)
     assert not has_images([user("image_url")])
-    assert estimate_prompt_tokens(messages) == int(8 / 4) + 2 * 4 + 2 * TOKENS_PER_IMAGE
-
-
-def test_tools_count_as_prompt() -> None:
-    """Their JSON is sent along."""
-    assert estimate_prompt_tokens([user("")], tools_characters=400) == 104
 
 
 @pytest.mark.parametrize(
@@ -139,5 +132,5 @@ JSON = st.recursive(
 def test_no_content_breaks_the_reading(messages: list[dict[str, Any]]) -> None:
     """Whatever a client puts into a content, there is a text and a token count."""
     assert isinstance(prompt_text(messages), str)
-    assert estimate_prompt_tokens(messages) >= 0
+    assert PromptSize.of({"messages": messages}).tokens >= 0
     assert isinstance(has_images(messages), bool)

@@ -22,7 +22,7 @@ def test_a_plain_request() -> None:
         False,
         None,
     )
-    assert plain.prompt_tokens == 3 + 4
+    assert plain.prompt_tokens == 2 + 4 + 3  # two words, the message, the beginning of the answer
     assert plain.capabilities == {"chat"}
     assert plain.options == RequestOptions()
 
@@ -56,7 +56,7 @@ def test_the_newer_name_of_the_output_limit_wins() -> None:
 
 def test_tools_are_counted_and_classified() -> None:
     """Their JSON is part of the prompt's size, and they make a tool request."""
-    tools = [{"type": "function", "function": {"name": "f", "description": "d" * 400}}]
+    tools = [{"type": "function", "function": {"name": "f", "description": "word " * 100}}]
     with_tools = profile(tools=tools)
     assert with_tools.request_type == "tool_use"
     assert with_tools.prompt_tokens > 100 + profile().prompt_tokens

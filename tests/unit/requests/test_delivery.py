@@ -51,7 +51,7 @@ async def test_the_same_model_goes_on_behind_what_was_sent() -> None:
     assert {chunk["id"] for chunk in chunks} == {"chatcmpl-1"}
     assert [attempt.status for attempt in outcome.attempts] == ["error", "ok"]
     assert outcome.segments == (Segment(0, "sim/a", 7), Segment(1, "sim/a", 6))
-    assert outcome.cost_usd == pytest.approx(COST_USD + 7e-6 + 2 * 2e-6)
+    assert outcome.cost_usd == pytest.approx(COST_USD + 9e-6 + 2 * 2e-6)
     assert outcome.answer is not None
     assert outcome.answer["choices"][0]["message"]["content"] == "one two three"
 

@@ -73,8 +73,8 @@ async def test_a_missing_usage_report_is_estimated() -> None:
     core = Core()
     core.providers.will(A, WORDS)
     outcome = await core.caller.call(context(core), "sim/a", seq=0)
-    assert outcome.usage == Usage(profile("Simple question").prompt_tokens, 4)
-    assert outcome.cost_usd == pytest.approx(7e-6 + 8e-6)
+    assert outcome.usage == Usage(profile("Simple question").prompt_tokens, 3)  # "one two three"
+    assert outcome.cost_usd == pytest.approx(9e-6 + 3 * 2e-6)
 
 
 async def test_a_failure_before_any_output_costs_nothing() -> None:
@@ -93,19 +93,19 @@ async def test_a_cut_stream_costs_what_had_come() -> None:
     core.providers.will(A, [*WORDS[:3], failure("stream_cut")])
     outcome = await core.caller.call(context(core), "sim/a", seq=0)
     assert (outcome.status, outcome.answer, outcome.error_code) == ("failed", None, "stream_cut")
-    assert outcome.cost_usd == pytest.approx(7e-6 + 2 * 2e-6)
+    assert outcome.cost_usd == pytest.approx(9e-6 + 2 * 2e-6)
     assert outcome.can_fall_back, "the client has seen nothing, so another model may answer"
 
 
 async def test_a_cut_tool_call_costs_what_had_come() -> None:
     """Arguments of calls are output like text, in every choice; an early report is of the beginning only."""
-    core, arguments = Core(), '{"city": "' + "x" * 390
+    core, arguments = Core(), '{"city": "' + "word " * 99
     piece = chunk(delta(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": arguments}}]))
     early = {**piece, "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
     core.providers.will(A, [piece, failure("stream_cut")], [early, failure("stream_cut")])
     cut = await core.caller.call(context(core), "sim/a", seq=0)
-    assert cut.attempts[0].usage == Usage(profile("Simple question").prompt_tokens, 101)
-    assert (await core.caller.call(context(core), "sim/a", seq=1)).attempts[0].usage == Usage(9, 101)
+    assert cut.attempts[0].usage == Usage(profile("Simple question").prompt_tokens, 105)
+    assert (await core.caller.call(context(core), "sim/a", seq=1)).attempts[0].usage == Usage(9, 105)
 
 
 async def test_a_paid_answer_survives_a_check_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ async def test_a_canceled_call_reports_its_cost_and_the_task_goes_on() -> None:
     outcome, went_on = await task
     assert went_on
     assert (outcome.status, outcome.error_code, outcome.attempts[0].seq) == ("canceled", "request_canceled", 4)
-    assert outcome.cost_usd == pytest.approx(7e-6 + 2e-6)
+    assert outcome.cost_usd == pytest.approx(9e-6 + 2e-6)
     assert (outcome.attempts[0].status, outcome.attempts[0].error_type) == ("canceled", "canceled")
     assert core.providers.made[0].closed
 
@@ -231,7 +231,7 @@ async def test_every_attempt_of_the_phase_is_paid() -> None:
     core = Core()
     core.providers.will(A, [*WORDS[:2], NOW], stream())
     outcome = await core.caller.first_phase(context(core, same_model_retries=1))
-    assert outcome.cost_usd == pytest.approx(COST_USD + 7e-6 + 2e-6)
+    assert outcome.cost_usd == pytest.approx(COST_USD + 9e-6 + 2e-6)
 
 
 async def test_a_cancellation_between_two_calls_ends_the_phase() -> None:

@@ -12,7 +12,7 @@ from tests.support.routing_samples import profile, spec
 EXPECTED = Prediction(cost_usd=0.01, latency_ms=500.0, quality=0.7, carbon_g=0.2, output_tokens=100.0, evidence=3)
 UNKNOWN = Prediction(cost_usd=None, latency_ms=500.0, quality=0.7, carbon_g=None, output_tokens=100.0, evidence=0)
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
-LONG = [{"role": "user", "content": "x" * 180}]
+LONG = [{"role": "user", "content": "word " * 45}]
 IMAGE = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
 
 
