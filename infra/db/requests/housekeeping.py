@@ -81,7 +81,7 @@ class Housekeeping:
 
 
 _LOCK = "SELECT through FROM metric_progress WHERE name = 'closed' FOR UPDATE"
-_CLOSED = "SELECT extract(epoch FROM through)::float8 AS through FROM metric_progress WHERE name = 'closed'"
+_THROUGH = "SELECT extract(epoch FROM through)::float8 AS through FROM metric_progress WHERE name = 'closed'"
 # Their rows are gone by now, or go with this run: what they were fitted to is older than the retention.
 _FORGET_FITS = """
 DELETE FROM predictors WHERE fitted_at < (SELECT through FROM metric_progress WHERE name = 'closed')
@@ -154,7 +154,7 @@ class PostgresRetention:
             await connection.execute(_LOCK)
             await connection.execute(_CLOSE, self._given)
             await connection.execute(_FORGET_FITS)
-            row = await (await connection.execute(_CLOSED)).fetchone()
+            row = await (await connection.execute(_THROUGH)).fetchone()
         return float(row["through"]) if row else 0.0
 
     async def purge(self, batch: int) -> int:
