@@ -1,12 +1,13 @@
 """Erasing the requests of an end user or a tenant, in slices; resumed from what is left of them."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.jobs.erasure import EraseActivities
@@ -49,13 +50,14 @@ class EraseWorkflow:
         except ActivityError as failed:
             status, error = "failed", f"{failed.activity_type} failed"
         self._progress = await _step(EraseActivities.close_erasure, EraseClose(job, status, error))
-        await workflow.start_child_workflow(
-            names.AGGREGATE_WORKFLOW,
-            AggregateInput(),
-            id=f"{names.AGGREGATE_SCHEDULE}/{workflow.info().workflow_id}",
-            task_queue=names.MAINTENANCE_QUEUE,
-            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-        )
+        with suppress(WorkflowAlreadyStartedError):  # then the hours are computed all the same
+            await workflow.start_child_workflow(
+                names.AGGREGATE_WORKFLOW,
+                AggregateInput(),
+                id=f"{names.AGGREGATE_SCHEDULE}/{workflow.info().workflow_id}",
+                task_queue=names.MAINTENANCE_QUEUE,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            )
         return self._progress
 
     async def _slices(self, job: EraseInput) -> bool:
