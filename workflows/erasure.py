@@ -19,8 +19,8 @@ with workflow.unsafe.imports_passed_through():
 Work = TypeVar("Work")
 Report = TypeVar("Report")
 
-# A batch beats behind every workflow that it deletes, and its transaction is bounded by 60 s.
-HEARTBEAT_TIMEOUT = timedelta(seconds=75)
+# Steps beat every 5 s; a worker that is silent for so long is gone.
+HEARTBEAT_TIMEOUT = timedelta(seconds=20)
 # A slice works for 20 s; then comes the batch under way: 100 deletions of at most 5 s, 8 at a time, and a transaction.
 SLICE_TIMEOUT = timedelta(minutes=5)
 # Hours: stores that are away come back, and nobody is asked again whether to erase.

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 from temporalio import activity
 
+from activities.jobs.heartbeats import heartbeats
 from modelpilot import names
 from modelpilot.errors import Conflict, DependencyUnavailable, NotFound
 from modelpilot.requests.erasure import (
@@ -26,6 +27,7 @@ from modelpilot.requests.records import RequestKey
 
 log = structlog.get_logger(__name__)
 
+HEARTBEAT_S = 5.0
 BATCH_ROWS = 100
 SLICE_S = 20.0
 _AT_ONCE = 8  # deletions in Temporal
@@ -74,11 +76,16 @@ class EraseActivities:
     @activity.defn(name=names.OPEN_ERASURE)
     async def open_erasure(self, job: EraseInput) -> EraseProgress:
         """Count the job's requests. Raises DependencyUnavailable."""
-        return await self._store.open(job)
+        async with heartbeats(HEARTBEAT_S):
+            return await self._store.open(job)
 
     @activity.defn(name=names.ERASE_SLICE)
     async def erase_slice(self, job: EraseInput) -> EraseReport:
         """Erase closed requests of the job, batch by batch, for about SLICE_S. Raises DependencyUnavailable."""
+        async with heartbeats(HEARTBEAT_S):
+            return await self._slice(job)
+
+    async def _slice(self, job: EraseInput) -> EraseReport:
         end = time.monotonic() + SLICE_S
         progress = await self._store.open(job)
         while time.monotonic() < end and not activity.is_worker_shutdown():
@@ -88,13 +95,13 @@ class EraseActivities:
                 return EraseReport(progress, finished=not waiting, waiting=waiting)
             await self._forget(keys)
             progress = await self._store.erase_batch(job, keys)
-            activity.heartbeat(progress.done)
         return EraseReport(progress, finished=False)
 
     @activity.defn(name=names.CLOSE_ERASURE)
     async def close_erasure(self, close: EraseClose) -> EraseProgress:
         """Erase what is left besides requests, and write how the job ended. Raises DependencyUnavailable."""
-        progress = await self._store.close(close)
+        async with heartbeats(HEARTBEAT_S):
+            progress = await self._store.close(close)
         log.info("erasure_closed", job=close.job.job_id, status=close.status, done=progress.done)
         return progress
 
@@ -104,7 +111,6 @@ class EraseActivities:
         async def forget(key: RequestKey) -> None:
             async with free:
                 await self._histories.forget(key)
-                activity.heartbeat()
 
         await asyncio.gather(*map(forget, keys))
 

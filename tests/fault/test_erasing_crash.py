@@ -28,6 +28,7 @@ def variables(
     return environment(tmp_path, migrated_url, maintained_temporal, milvus_uri, SIMULATOR_URL=simulator_url)
 
 
+@pytest.mark.timeout(300)  # two workers start, and the first one's heartbeat has to run out
 async def test_a_killed_worker_leaves_nothing_behind(there: Deleting, variables: dict[str, str]) -> None:
     """Every request is erased and counted once, the sums of money stay, and the person's name is nowhere."""
     user, database = there.stores.user, there.stores.database
