@@ -1,5 +1,5 @@
-"""`modelpilot requests`: an accepted request whose workflow is not closed. Straight in the ledger and in Temporal, for
-a row that is stuck: it works without a gateway."""
+"""`modelpilot requests`: an accepted request whose workflow is not closed, straight in the ledger and in Temporal, for
+a row that is stuck: that works without a gateway. `delete` erases a request, through the gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.requests.recovery import record_lost
-from cli.client import fail
+from cli.client import connect as connect_to_gateway
+from cli.client import fail, segment
 from cli.output import AsJson, command_group, show_result, table
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
@@ -25,7 +26,7 @@ from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.requests.records import RequestKey
 from modelpilot.requests.route_request import read_request
 
-app = command_group("Look at an accepted request whose workflow is not closed, and end it.")
+app = command_group("Look at a request, end one whose workflow is not closed, or erase it.")
 
 RequestId = Annotated[str, typer.Argument(help="The request's id, or its client's own x-request-id.")]
 User = Annotated[str, typer.Option(help="The user (tenant) whose request it is.")]
@@ -33,7 +34,7 @@ User = Annotated[str, typer.Option(help="The user (tenant) whose request it is."
 
 @app.callback()
 def _root() -> None:
-    """Look at an accepted request whose workflow is not closed, and end it."""
+    """Look at a request, end one whose workflow is not closed, or erase it."""
 
 
 @app.command()
@@ -53,6 +54,14 @@ def close(request_id: RequestId, user: User = OPERATOR_USER) -> None:
     if done is None:
         fail(f"no request {request_id} of {user} is open")
     typer.echo(done)
+
+
+@app.command()
+def delete(request_id: RequestId) -> None:
+    """Erase a request of yours, through the running gateway: what was said and by whom. What it cost stays."""
+    gateway = connect_to_gateway()
+    gateway.call("DELETE", f"/v1/requests/{segment(request_id)}")
+    typer.echo(f"{request_id} is erased")
 
 
 @dataclass(frozen=True)

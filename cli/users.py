@@ -1,4 +1,5 @@
-"""`modelpilot users`: who may log in to the analytics site. Straight in the database: it works without a gateway."""
+"""`modelpilot users`: who may log in to the analytics site, straight in the database: that works without a gateway.
+`erase` deletes what is stored of end users and tenants, through the gateway."""
 
 import getpass
 import sys
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.client import connect, segment
+from cli.jobs import Wait, report
 from cli.output import AsJson, command_group, show_result, table
 from infra.crypto.secrets import Argon2Hasher
 from infra.db.engine import SyncPool
@@ -77,11 +80,25 @@ def enable(username: Username) -> None:
 
 @app.command()
 def delete(username: Username) -> None:
-    """Remove a user and its sessions. Its tenant and that one's data stay."""
+    """Remove a user and its sessions. Its tenant and that one's data stay: `erase --tenant` deletes these."""
     name = normalized_username(username)
     with _users() as users:
         users.delete(name, ACTOR)
     typer.echo(f"{name} is deleted")
+
+
+@app.command()
+def erase(
+    name: Annotated[str, typer.Argument(help="The `user` of requests; with --tenant, the id of a tenant.")],
+    tenant: Annotated[bool, typer.Option("--tenant", help="A whole tenant, with its keys and configuration.")] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase all requests of an end user of yours, or a whole tenant, through the running gateway. What they cost
+    stays, without any name."""
+    gateway = connect()
+    path = f"/api/users/{segment(name)}" + ("" if tenant else "/data")
+    report(gateway, gateway.call("DELETE", path), wait=wait, as_json=as_json)
 
 
 def _activate(username: str, *, active: bool) -> None:

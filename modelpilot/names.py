@@ -36,6 +36,11 @@ REFIT_SCHEDULE = "modelpilot-refit"
 LIST_REFITS = "list_refits"
 REFIT_ROUTER = "refit_router"
 
+ERASE_WORKFLOW = "EraseWorkflow"
+OPEN_ERASURE = "open_erasure"
+ERASE_SLICE = "erase_slice"
+CLOSE_ERASURE = "close_erasure"
+
 RESCORE_WORKFLOW = "RescoreBatchWorkflow"
 RESCORE_SCHEDULE = "modelpilot-rescore-nightly"
 OPEN_RESCORE = "open_rescore"

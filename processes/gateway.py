@@ -13,6 +13,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from activities.jobs.erasure import RequestErasure
 from activities.requests.acceptance import Acceptance
 from activities.requests.call import ModelCaller
 from activities.requests.controller import FlightController
@@ -35,6 +36,7 @@ from api.routes import (
     codec,
     completions,
     embeddings,
+    erasing,
     feedback,
     gemini,
     health,
@@ -60,12 +62,13 @@ from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
 from infra.db.metrics.dimensions import PostgresDimensions
+from infra.db.requests.erasures import PostgresErasures
 from infra.logs import configure_logging
 from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import Settings, load_settings
 from infra.temporal.client import connect
 from infra.temporal.codec import EncryptionCodec
-from infra.temporal.jobs import TemporalJobs, TemporalRefits, TemporalRescoring
+from infra.temporal.jobs import TemporalErasures, TemporalJobs, TemporalRefits, TemporalRescoring
 from infra.temporal.workers import gateway_worker
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.prompt_caches import PromptCaches
@@ -89,6 +92,7 @@ _ROUTES = (
     requests,
     codec,
     feedback,
+    erasing,
     jobs,
     predictors,
     replay,
@@ -203,6 +207,8 @@ def _set_learning(app: web.Application, adapters: Adapters) -> None:
     app[feedback.TEXTS] = StoredTexts(database, adapters.keyring)
     app[jobs.RESCORE_JOBS], app[jobs.JOB_RUNNER] = PostgresRescoreJobs(database), TemporalRescoring(client)
     app[jobs.AGGREGATIONS] = TemporalJobs(client)
+    erasures, temporal = PostgresErasures(database, adapters.keyring), TemporalErasures(client)
+    app[erasing.ERASING] = erasing.Erasing(erasures, temporal, RequestErasure(erasures, temporal))
     app[predictors.LEARNING] = predictors.Learning(PostgresPredictors(database), TemporalRefits(client))
     app[replay.REPLAY] = replay.ReplayAccess(adapters.configuration, PostgresDecisionLog(database))
 

@@ -146,11 +146,14 @@ async def _listen(
         if kind in (None, "predictor"):
             predictors.announced(user_id, subject)
         if kind == "history":
+            history.forget(user_id, "" if subject == "*" else subject)
+            predictors.forget(user_id, None if subject == "*" else subject)
+        elif kind == "recount":
             history.drop(HistoryScope(user_id, subject))
             predictors.forget(user_id, subject)
         elif kind == "health":
             deployments.reset(user_id, HealthScope.of(subject))
-        elif kind != "predictor":
+        elif kind not in ("predictor", "request", "erasure"):
             drop(kind, user_id, subject)
 
     listener = ConfigurationListener(database.url, heard)

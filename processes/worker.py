@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.jobs.aggregation import AggregationActivities
+from activities.jobs.erasure import EraseActivities, keep_erasing
 from activities.jobs.housekeeping import MaintenanceActivities
 from activities.jobs.judge import ROUND_S, JudgeActivities
 from activities.jobs.refit import RefitActivities
@@ -29,8 +30,10 @@ from infra.db.learning.rescoring import PostgresRescoring
 from infra.db.learning.stored_texts import StoredTexts
 from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.metrics.aggregation import PostgresAggregator
-from infra.db.requests.housekeeping import Housekeeping, Outbox, PostgresRetention
+from infra.db.requests.erasures import PostgresErasures
+from infra.db.requests.housekeeping import Housekeeping, PostgresRetention
 from infra.db.requests.ledger import PostgresLedger
+from infra.db.requests.outbox import Outbox
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.fitting import ProcessFitter
 from infra.local.data_dir import DataDir
@@ -38,6 +41,7 @@ from infra.providers.clients import ProviderRegistry
 from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import ConfigurationError, Settings
 from infra.temporal.client import connect, ensure_search_attributes
+from infra.temporal.jobs import TemporalErasures
 from infra.temporal.workers import maintenance_worker, routing_worker, wait_until_polling
 from infra.vectors.embedders import EmbedderConfig, create_embedder
 from infra.vectors.milvus import MilvusHistory
@@ -57,19 +61,23 @@ from processes.parts import (
 )
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
+from workflows.erasure import EraseWorkflow
 from workflows.housekeeping import HousekeepingWorkflow
 from workflows.refit import RefitWorkflow
 from workflows.rescore_batch import RescoreBatchWorkflow
 from workflows.route_request import RouteRequestWorkflow
 
 
-def aggregation_steps(settings: Settings, database: Database) -> list[Callable[..., Any]]:
-    """The activities of AggregateHourlyWorkflow, over Postgres and, where one is configured, the warehouse sink. Raises
-    ConfigurationError for a sink that cannot be written to."""
+def aggregation_steps(
+    settings: Settings, database: Database, history: MilvusHistory | None = None
+) -> list[Callable[..., Any]]:
+    """The activities of AggregateHourlyWorkflow, over Postgres, the vector history and, where one is configured, the
+    warehouse sink. Raises ConfigurationError for a sink that cannot be written to."""
     retention = PostgresRetention(
         database, days=settings.request_retention_days, exports=settings.export_url is not None
     )
-    steps = AggregationActivities(PostgresAggregator(database), _exporter(settings, database), retention)
+    exporter = _exporter(settings, database)
+    steps = AggregationActivities(PostgresAggregator(database), exporter, retention, history=history)
     return [steps.plan_aggregation, steps.aggregate_hours, steps.export_requests, steps.purge_requests]
 
 
@@ -118,12 +126,25 @@ async def rescoring_steps(
     return [rescoring.open_rescore, rescoring.rescore_slice, rescoring.close_rescore, judging.judge_slice]
 
 
+def erasing_steps(
+    settings: Settings, client: Client, database: Database, stack: AsyncExitStack
+) -> list[Callable[..., Any]]:
+    """The activities of EraseWorkflow; until `stack` closes, jobs that nobody has started are started."""
+    store = PostgresErasures(database, Keyring(settings.encryption_key_texts))
+    temporal = TemporalErasures(client)
+    keep_up(stack, keep_erasing(store, temporal, store, ERASING_EVERY_S))
+    steps = EraseActivities(store, temporal)
+    return [steps.open_erasure, steps.erase_slice, steps.close_erasure]
+
+
 log = structlog.get_logger(__name__)
 
 # A job revises thousands of points: flushed by the few hundred, Milvus Lite would mostly merge small segments.
 _FLUSH_ROWS = 4_000
 # How often what was learnt is taken from the outbox to the vector store.
 OUTBOX_EVERY_S = 1.0
+# How often decisions are cleaned of what was erased.
+ERASING_EVERY_S = 1.0
 _NEEDED = ("database_url", "temporal_address", "milvus_uri", "encryption_keys")
 
 
@@ -168,9 +189,10 @@ async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> tu
     steps: list[Callable[..., Any]] = [maintenance.purge_expired, maintenance.replay_outbox, maintenance.flush_vectors]
     refit = RefitActivities(MilvusTrainingSource(history), PostgresPredictors(database), ProcessFitter())
     steps += [refit.list_refits, refit.refit_router]
-    steps += aggregation_steps(settings, database)
+    steps += aggregation_steps(settings, database, history)
+    steps += erasing_steps(settings, client, database, stack)
     steps += await rescoring_steps(settings, database, history, stack)
-    workflows = [HousekeepingWorkflow, RefitWorkflow, AggregateHourlyWorkflow, RescoreBatchWorkflow]
+    workflows = [HousekeepingWorkflow, RefitWorkflow, AggregateHourlyWorkflow, RescoreBatchWorkflow, EraseWorkflow]
     requests = await request_steps(settings, client.identity, database, DecisionSteps(embedder, history), stack)
     return (
         routing_worker(client, [RouteRequestWorkflow], requests),

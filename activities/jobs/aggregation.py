@@ -1,6 +1,7 @@
 """The steps of the hourly aggregation. Each is idempotent, bounded, and may be killed anywhere."""
 
 import time
+from typing import Protocol
 
 import structlog
 from temporalio import activity
@@ -28,14 +29,29 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_S = 5.0
 
 
+class OldHistory(Protocol):
+    """A vector history that can forget what is old."""
+
+    async def forget_before(self, timestamp: float) -> None:
+        """Forget points whose newest outcome is older, Unix seconds. Raises DependencyUnavailable."""
+        ...
+
+
 class AggregationActivities:
     """plan_aggregation, aggregate_hours, export_requests, purge_requests."""
 
     def __init__(
-        self, aggregator: Aggregator, exporter: Exporter, retention: Retention, heartbeat_s: float = HEARTBEAT_S
+        self,
+        aggregator: Aggregator,
+        exporter: Exporter,
+        retention: Retention,
+        heartbeat_s: float = HEARTBEAT_S,
+        history: OldHistory | None = None,
     ) -> None:
+        """`history` is the vector history, which keeps nothing for longer than raw rows."""
         self._aggregator, self._exporter, self._retention = aggregator, exporter, retention
-        self._heartbeat_s = heartbeat_s
+        self._heartbeat_s, self._history = heartbeat_s, history
+        self._forgotten_before = 0.0
 
     @activity.defn(name=names.PLAN_AGGREGATION)
     async def plan_aggregation(self, _: PlanInput) -> PlanReport:
@@ -86,8 +102,17 @@ class AggregationActivities:
 
     @activity.defn(name=names.PURGE_REQUESTS)
     async def purge_requests(self, bounds: PurgeInput) -> BatchReport:
-        """Delete raw rows that are older than their retention. Raises DependencyUnavailable."""
-        await self._retention.close_hours()
+        """Delete raw rows that are older than their retention, and points that nothing newer belongs to. Raises
+        DependencyUnavailable."""
+        closed = await self._retention.close_hours()
+        report = await self._purge(bounds)
+        if self._history is not None and closed > self._forgotten_before:
+            async with heartbeats(self._heartbeat_s, "forgetting old points"):
+                await self._history.forget_before(closed)
+            self._forgotten_before = closed  # once for every hour that is closed
+        return report
+
+    async def _purge(self, bounds: PurgeInput) -> BatchReport:
         rows = 0
         for _ in range(bounds.batches):
             if activity.is_worker_shutdown():

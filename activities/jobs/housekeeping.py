@@ -10,6 +10,7 @@ from temporalio import activity
 
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
+from modelpilot.requests.erasure import Forgotten, PointTotals
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
 from modelpilot.requests.ports import HistoryWriter
 from modelpilot.requests.records import HistoryPoint, HistoryScope
@@ -40,18 +41,23 @@ class Outbox(Protocol):
     async def replay(
         self,
         replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]],
-        forget: Callable[[HistoryScope], Awaitable[None]],
+        forget: Callable[[Forgotten], Awaitable[None]],
+        rebuild: Callable[[HistoryScope, Sequence[PointTotals]], Awaitable[None]],
         limit: int,
     ) -> int:
-        """Hand up to `limit` points over, and what is to be forgotten, and drop them; how many there were. They stay
-        where one raises."""
+        """Hand up to `limit` points over, what is to be forgotten and what is left of others, and drop them; how many
+        there were. They stay where one raises."""
         ...
 
 
 class VectorHistory(HistoryWriter, Protocol):
     """A history that can be made to index what was written, and to forget."""
 
-    async def delete_scope(self, scope: HistoryScope) -> None:
+    async def forget(self, which: Forgotten) -> None:
+        """Raises DependencyUnavailable."""
+        ...
+
+    async def rebuild(self, scope: HistoryScope, totals: Sequence[PointTotals]) -> None:
         """Raises DependencyUnavailable."""
         ...
 
@@ -81,7 +87,7 @@ class MaintenanceActivities:
         """Store waiting history points, at least once each. Raises DependencyUnavailable; then the rest waits on."""
 
         async def replay() -> tuple[int, bool]:
-            replayed = await self._outbox.replay(self._store, self._history.delete_scope, limit.rows)
+            replayed = await self._replayed(limit.rows)
             return replayed, replayed == limit.rows
 
         return await _in_batches(replay, limit)
@@ -90,7 +96,7 @@ class MaintenanceActivities:
         """Take what was learnt from the outbox to the vector store until canceled: no request waits for that."""
         while True:
             try:
-                while await self._outbox.replay(self._store, self._history.delete_scope, rows) == rows:
+                while await self._replayed(rows) == rows:
                     pass
             except DependencyUnavailable as error:
                 log.warning("outbox_waits", error=error.message)
@@ -102,6 +108,9 @@ class MaintenanceActivities:
         began = time.perf_counter()
         await self._history.flush()
         return FlushReport(round((time.perf_counter() - began) * 1000.0, 1))
+
+    async def _replayed(self, rows: int) -> int:
+        return await self._outbox.replay(self._store, self._history.forget, self._history.rebuild, rows)
 
     async def _store(self, points: Sequence[HistoryPoint]) -> None:
         results = await asyncio.gather(*map(self._history.store, points), return_exceptions=True)

@@ -109,7 +109,8 @@ class Judge:
         error_type = outcome.error_code or ("unreadable_verdict" if verdict is None else None)
         # A row for each call: one that a crash made us repeat was paid twice. What was said is no one's to read there.
         key = RequestKey(task.user_id, f"judge_{secrets.token_hex(16)}")
-        paid = replace(outcome, answer=None, quality=None)
+        attempts = tuple(replace(attempt, message=None) for attempt in outcome.attempts)  # they may quote the text
+        paid = replace(outcome, answer=None, quality=None, attempts=attempts)
         whose: dict[str, Any] = {"tags": dict(task.tags), "end_user": task.end_user, "session_id": task.session_id}
         return JudgeOutcome(verdict, outcome.cost_usd, error_type), paid_record(key, "judge", paid, began, **whose)
 

@@ -68,6 +68,9 @@ class RefitActivities:
         async with heartbeats(HEARTBEAT_S):
             fit = await self._fitter.fit(rows, now)
         version = await self._store.add(scope, now, len(rows), fit)
+        if not version:
+            reason = "outcomes were deleted meanwhile"
+            return RefitReport(scope.user_id, scope.router_id, "skipped", len(rows), reason=reason)
         status: RefitStatus = "refused" if fit.artifact is None else "accepted"
         log.info("router_refitted", router_id=scope.router_id, status=status, version=version, rows=len(rows))
         return RefitReport(

@@ -247,9 +247,9 @@ class PredictorCache:
         """
         self._cache.expire(lambda scope: not user_id or scope == HistoryScope(user_id, router_id))
 
-    def forget(self, user_id: str, router_id: str) -> None:
-        """The router is gone with all that it had learnt."""
-        self._cache.drop(lambda scope, _: scope == HistoryScope(user_id, router_id))
+    def forget(self, user_id: str, router_id: str | None) -> None:
+        """What the router, or (None) any router of the owner, had learnt was deleted, or some of it."""
+        self._cache.drop(lambda scope, _: scope.user_id == user_id and router_id in (None, scope.router_id))
 
     async def settled(self) -> None:
         """Wait for the loads that are under way."""

@@ -116,6 +116,7 @@ def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
         output_tokens=answering.usage.output_tokens,
         request_type=record.request_type,
         timestamp=record.completed_at,
+        begun_at=record.created_at,
     )
 
 

@@ -1,6 +1,7 @@
 """`/api/jobs`: batch jobs on demand, and what became of them.
 
-Re-scoring jobs have rows of their own in Postgres. Aggregations live in Temporal alone.
+Re-scoring jobs have rows of their own in Postgres, as have those that erase (`api.routes.erasing`). Aggregations live
+in Temporal alone.
 """
 
 import secrets
@@ -31,8 +32,8 @@ Moment = Annotated[AwareDatetime, Field(strict=False)]  # JSON has no times: the
 
 
 class JobProgressView(WireModel):
-    """Units done (rows of a re-scoring, hours of an aggregation), of how many. 0 where nobody knows yet or can be
-    asked."""
+    """Units done (rows of a re-scoring, requests of an erasure, hours of an aggregation), of how many. 0 where nobody
+    knows yet or can be asked."""
 
     done: int
     total: int
@@ -55,7 +56,7 @@ class JobView(WireModel):
     """
 
     id: str
-    kind: Literal["rescore", "aggregate"]
+    kind: Literal["rescore", "aggregate", "erase"]
     status: JobStatus
     progress: JobProgressView
     paused: bool = False

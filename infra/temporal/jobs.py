@@ -1,13 +1,15 @@
-"""Jobs on demand as workflows on the maintenance queue: aggregation, refits and re-scoring."""
+"""Jobs on demand as workflows on the maintenance queue: aggregation, refits, re-scoring and erasing."""
 
 import time
 from datetime import timedelta
 from typing import Any
 
 import structlog
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from infra.temporal.health import translated
 from modelpilot import names
@@ -15,7 +17,8 @@ from modelpilot.learning.refit import RefitInput, RefitResult, RefitRun
 from modelpilot.learning.rescoring import RescoreInput
 from modelpilot.metrics.aggregation import AggregateInput
 from modelpilot.metrics.jobs import Job, JobProgress, JobStatus, job_workflow_id, new_job_id
-from modelpilot.requests.records import HistoryScope
+from modelpilot.requests.erasure import EraseInput
+from modelpilot.requests.records import HistoryScope, RequestKey
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +110,30 @@ class TemporalRefits(_JobStarter):
             if described.status == WorkflowExecutionStatus.COMPLETED:
                 return RefitRun(handle.id, "completed", (await handle.result(rpc_timeout=RPC_TIMEOUT)).report)
         return RefitRun(handle.id, "failed")
+
+
+class TemporalErasures(_JobStarter):
+    """Implements `ErasureRunner` and `Histories` of `modelpilot.requests.erasure`."""
+
+    async def start(self, job: EraseInput) -> None:
+        """Begin the job, unless it runs."""
+        await self._start(
+            names.ERASE_WORKFLOW, job, job.workflow_id, id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING
+        )
+
+    async def forget(self, key: RequestKey) -> None:
+        """Delete the request's workflow with its history. Where the namespace does not allow that, it stays until its
+        retention is over: it is encrypted, and the log says so."""
+        place = WorkflowExecution(workflow_id=key.workflow_id)
+        wanted = DeleteWorkflowExecutionRequest(namespace=self._client.namespace, workflow_execution=place)
+        with translated():
+            try:
+                await self._client.workflow_service.delete_workflow_execution(wanted, timeout=RPC_TIMEOUT)
+            except RPCError as error:
+                if error.status in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
+                    log.warning("workflow_not_deleted", status=error.status.name)
+                elif error.status != RPCStatusCode.NOT_FOUND:
+                    raise
 
 
 def _refit_workflow_id(scope: HistoryScope) -> str:

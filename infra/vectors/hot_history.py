@@ -93,6 +93,7 @@ class HotHistory:
         self._reload_s = reload_s
         self._inline_numbers = inline_numbers
         self._entries: OrderedDict[HistoryScope, _Entry] = OrderedDict()
+        self._forgotten: dict[tuple[str, str], float] = {}  # one for each router ever deleted while this process ran
         self._threads = ThreadPoolExecutor(1, "hot-history")
 
     async def query(self, scope: HistoryScope, vector: Vector, limit: int) -> Neighbours:
@@ -109,6 +110,8 @@ class HotHistory:
     def learn(self, point: HistoryPoint) -> None:
         """Fold the point into the copy at once; Milvus gets it from the outbox."""
         check_point(point, self._store.dimension)
+        if 0.0 < point.begun_at < self._forgotten_at(point.scope):
+            return  # it was in flight when its router or a model was deleted
         entry = self._entries.get(point.scope)
         if entry is not None:
             if entry.copy is not None:
@@ -134,6 +137,18 @@ class HotHistory:
         entry = self._entries.pop(scope, None)
         if entry is not None and entry.task is not None:
             entry.task.cancel()
+
+    def forget(self, user_id: str, router_id: str = "") -> None:
+        """Points of a router, or of any router of an owner, were deleted: their copies go, and what is in flight for
+        them is learnt no more."""
+        self._forgotten[user_id, router_id] = time.time()
+        for scope in [each for each in self._entries if each.user_id == user_id and router_id in ("", each.router_id)]:
+            self.drop(scope)
+
+    def _forgotten_at(self, scope: HistoryScope) -> float:
+        """When something of this router was deleted last, Unix seconds; 0.0: never."""
+        names = ((scope.user_id, scope.router_id), (scope.user_id, ""))
+        return max(self._forgotten.get(each, 0.0) for each in names)
 
     def stats(self) -> dict[str, int]:
         """Routers, rows and bytes held in memory."""

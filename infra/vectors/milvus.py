@@ -13,8 +13,9 @@ from infra.group_commit import GroupCommitter
 from infra.vectors import operations
 from infra.vectors.client import MilvusCollection, MilvusConfig
 from infra.vectors.rows import HistoryRow, check_point
-from infra.vectors.schema import ALL_FIELDS, partition_of
+from infra.vectors.schema import ALL_FIELDS, forgotten_filter, partition_of
 from modelpilot.errors import DependencyUnavailable, EmbedderMismatch
+from modelpilot.requests.erasure import Forgotten, PointTotals
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 _log = structlog.get_logger(__name__)
@@ -137,6 +138,33 @@ class MilvusHistory:
         async with self._writing:
             await self._read(
                 "bulk", _BULK_DEADLINE_S, scope, lambda client: operations.delete_scope(client, self._name, scope), None
+            )
+
+    async def forget(self, which: Forgotten) -> None:
+        """Forget a router, a model at every router of its owner, or an owner."""
+        if which.router_id and not which.model:
+            await self.delete_scope(HistoryScope(which.user_id, which.router_id))
+        else:
+            await self._delete_where(forgotten_filter(which))
+
+    async def forget_before(self, timestamp: float) -> None:
+        """Forget points whose newest outcome is older than that, Unix seconds, whosever they are."""
+        await self._delete_where(f"timestamp < {timestamp:.6f}")
+
+    async def rebuild(self, scope: HistoryScope, totals: Sequence[PointTotals]) -> None:
+        """Make points what is left of them; those of no request go."""
+
+        def run(client: MilvusClient) -> None:
+            operations.rebuild(client, self._name, scope, totals, time.time())
+
+        async with self._writing:
+            await self._read("bulk", _BULK_DEADLINE_S, scope, run, None)
+        self._flusher.wrote(len(totals))
+
+    async def _delete_where(self, condition: str) -> None:
+        async with self._writing:
+            await self._collection.call(
+                "bulk", _BULK_DEADLINE_S, lambda client: operations.delete_where(client, self._name, condition)
             )
 
     async def flush(self) -> None:

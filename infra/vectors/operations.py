@@ -1,12 +1,13 @@
 """Reads and writes of one router's rows with a Milvus client. Blocking: run on a thread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pymilvus import MilvusClient, MilvusException
 
-from infra.vectors.rows import HistoryRow, fold, quality_fields, to_neighbours
+from infra.vectors.rows import HistoryRow, fold, quality_fields, to_neighbours, total_fields
 from infra.vectors.schema import ALL_FIELDS, METRIC, VECTOR_FIELD, keys_filter, partition_of, primary_key, scope_filter
+from modelpilot.requests.erasure import PointTotals
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, Vector
 
 BULK_TIMEOUT_S = 30.0
@@ -108,15 +109,20 @@ def revise_quality(
         return _revise(client, collection, partition, by_key, now)
     except MilvusException:
         # A point that is missing would have to be made, without its vector: all are refused, and none is written.
-        there = client.query(
-            collection,
-            filter=keys_filter(by_key),
-            output_fields=["pk"],
-            partition_names=[partition],
-            consistency_level="Strong",
-            timeout=_REVISE_TIMEOUT_S,
-        )
-        return _revise(client, collection, partition, {row["pk"]: by_key[row["pk"]] for row in there}, now)
+        there = _existing(client, collection, partition, by_key)
+        return _revise(client, collection, partition, {key: by_key[key] for key in there}, now)
+
+
+def _existing(client: MilvusClient, collection: str, partition: str, keys: Iterable[str]) -> list[str]:
+    rows = client.query(
+        collection,
+        filter=keys_filter(keys),
+        output_fields=["pk"],
+        partition_names=[partition],
+        consistency_level="Strong",
+        timeout=_REVISE_TIMEOUT_S,
+    )
+    return [row["pk"] for row in rows]
 
 
 def _revise(
@@ -132,6 +138,29 @@ def _revise(
 def delete_scope(client: MilvusClient, collection: str, scope: HistoryScope) -> None:
     """Delete the scope's rows; the partition stays, since another router may share it."""
     client.delete(collection, filter=scope_filter(scope), partition_name=partition_of(scope), timeout=BULK_TIMEOUT_S)
+
+
+def delete_where(client: MilvusClient, collection: str, condition: str) -> None:
+    """Delete the rows of all routers that meet the condition."""
+    client.delete(collection, filter=condition, timeout=BULK_TIMEOUT_S)
+
+
+def rebuild(
+    client: MilvusClient, collection: str, scope: HistoryScope, totals: Sequence[PointTotals], now: float
+) -> None:
+    """Make the scope's points what is left of them: delete those of no request, give the others their numbers. Points
+    that are not there are not made."""
+    partition = partition_of(scope)
+    wanted = {primary_key(scope, each.point_id, each.model): each for each in totals}
+    gone = [key for key, each in wanted.items() if each.requests == 0]
+    if gone:
+        client.delete(collection, ids=gone, partition_name=partition, timeout=BULK_TIMEOUT_S)
+    left = [key for key in wanted if key not in set(gone)]
+    if left:
+        there = _existing(client, collection, partition, left)
+        changes = [total_fields(key, wanted[key], now) for key in there]
+        if changes:
+            client.upsert(collection, changes, partition_name=partition, partial_update=True, timeout=_REVISE_TIMEOUT_S)
 
 
 def _rows_by_key(client: MilvusClient, collection: str, partition: str, keys: list[str]) -> dict[str, HistoryRow]:

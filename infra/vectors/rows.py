@@ -10,6 +10,7 @@ import numpy as np
 from infra.vectors.schema import SCALAR_FIELDS, TEXT_LIMITS, VECTOR_FIELD, primary_key, scope_key
 from modelpilot.errors import EmbedderMismatch, InvalidRequest
 from modelpilot.learning.estimation import REPEAT_CAP
+from modelpilot.requests.erasure import PointTotals
 from modelpilot.requests.records import HistoryPoint, Neighbours, QualityUpdate, Vector, coded
 
 
@@ -134,6 +135,15 @@ def quality_fields(key: str, update: QualityUpdate, now: float) -> dict[str, Any
     """The fields of the row with primary key `key` that a revised quality changes (see `with_quality`)."""
     count = 0.0 if update.quality is None else update.weight
     return {"pk": key, "quality": update.quality or 0.0, "quality_count": count, "updated_at": now}
+
+
+def total_fields(key: str, totals: PointTotals, now: float) -> dict[str, Any]:
+    """The fields of the row with primary key `key` that follow from the requests that are left of it."""
+    means = ("quality", "quality_count", "cost_usd", "cost_count", "ttft_ms", "ttft_count", "latency_ms",
+             "input_tokens", "output_tokens", "timestamp")  # fmt: skip
+    numbers = {name: float(getattr(totals, name)) for name in means}
+    counted = {"request_count": float(totals.requests), "request_id": _storable(totals.request_id)}
+    return {"pk": key, **counted, **numbers, "updated_at": now}
 
 
 def to_neighbours(entities: Sequence[Mapping[str, Any]], similarity: Sequence[float]) -> Neighbours:

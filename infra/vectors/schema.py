@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pymilvus import CollectionSchema, DataType, FieldSchema
 from pymilvus.milvus_client.index import IndexParams
 
+from modelpilot.requests.erasure import Forgotten
 from modelpilot.requests.records import HistoryScope
 
 # A Milvus cluster allows 1,024 partitions per collection. Beneath that many routers each has (nearly) its own;
@@ -68,6 +69,12 @@ def partition_of(scope: HistoryScope) -> str:
 def scope_filter(scope: HistoryScope, *conditions: str) -> str:
     """The filter expression for a scope; `conditions` are expressions over our own fields and numbers."""
     return " and ".join((f'scope == "{scope_key(scope)}"', *conditions))
+
+
+def forgotten_filter(which: Forgotten) -> str:
+    """The filter expression for what is forgotten of an owner; ids are quoted as JSON, which no character leaves."""
+    names = {"user_id": which.user_id, "router_id": which.router_id, "model": which.model}
+    return " and ".join(f"{name} == {json.dumps(value)}" for name, value in names.items() if value)
 
 
 def keys_filter(keys: Iterable[str]) -> str:

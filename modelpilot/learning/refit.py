@@ -118,7 +118,8 @@ class PredictorStore(Protocol):
         ...
 
     async def add(self, scope: HistoryScope, fitted_at: float, rows: int, fit: FittedArtifact) -> int:
-        """Store a fit as the newest version, announce it, and forget what is too old; the version."""
+        """Store a fit as the newest version, announce it, and forget what is too old; the version. 0: some of what it
+        was fitted to was deleted meanwhile, and it is not stored."""
         ...
 
     async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes] | None:

@@ -135,10 +135,10 @@ class Exporter(Protocol):
 class Retention(Protocol):
     """How long raw rows are kept. All methods raise DependencyUnavailable."""
 
-    async def close_hours(self) -> None:
-        """Declare old hours that are aggregated and exported as final."""
+    async def close_hours(self) -> float:
+        """Declare old hours that are aggregated and exported as final; the end of the last one, Unix seconds."""
         ...
 
     async def purge(self, batch: int) -> int:
-        """Delete at most `batch` requests of final hours, with their attempts; how many."""
+        """Delete at most `batch` requests of final hours, with all that belongs to them; how many."""
         ...

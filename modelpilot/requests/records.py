@@ -155,6 +155,7 @@ class HistoryPoint:
     request_type: str
     timestamp: float  # Unix seconds
     quality_weight: float = 1.0
+    begun_at: float = 0.0  # when the request was made, Unix seconds; 0.0: not known
 
 
 @dataclass(frozen=True, slots=True)

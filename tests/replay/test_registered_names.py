@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from temporalio import activity, workflow
 
+from activities.jobs.erasure import EraseActivities
 from activities.jobs.judge import JudgeActivities
 from activities.jobs.rescoring import RescoreActivities
 from infra.local import stack as embedded
@@ -33,6 +34,7 @@ from modelpilot.metrics.aggregation import (
     PurgeInput,
 )
 from modelpilot.metrics.jobs import job_workflow_id
+from modelpilot.requests.erasure import EraseClose, EraseInput, EraseProgress, EraseReport
 from modelpilot.requests.records import HistoryScope, RequestKey
 from modelpilot.requests.route_request import (
     CallPlan,
@@ -44,10 +46,12 @@ from modelpilot.requests.route_request import (
 )
 from tests.support.aggregation import FakeMetrics
 from tests.support.core import Core
+from tests.support.erase_runs import FakeErasing
 from tests.support.refit import activities
 from tests.support.rescore_runs import FakeSteps, job
 from workflows import schedules
 from workflows.aggregate_hourly import AggregateHourlyWorkflow
+from workflows.erasure import EraseWorkflow
 from workflows.refit import RefitWorkflow
 from workflows.rescore_batch import RescoreBatchWorkflow
 from workflows.route_request import RouteRequestWorkflow
@@ -125,6 +129,21 @@ def test_names_of_rescoring() -> None:
     assert sorted(map(str, found)) == sorted(str(registered(step)) for step in FakeSteps().activities())
 
 
+def test_names_of_erasing() -> None:
+    """Histories, the API and people know them."""
+    definition = workflow._Definition.must_from_class(EraseWorkflow)
+    assert (definition.name, set(definition.queries)) == ("EraseWorkflow", {"progress"})
+    assert EraseInput("alice", "erase-1").workflow_id == "erase/alice/erase-1"
+    steps: list[Callable[..., Any]] = [
+        EraseActivities.open_erasure,
+        EraseActivities.erase_slice,
+        EraseActivities.close_erasure,
+    ]
+    found = [registered(step) for step in steps]
+    assert found == ["open_erasure", "erase_slice", "close_erasure"]
+    assert found == [registered(step) for step in FakeErasing().activities()]
+
+
 @pytest.mark.parametrize(
     ("message", "known", "required"),
     [
@@ -172,6 +191,10 @@ def test_names_of_rescoring() -> None:
         (SliceReport, "progress finished revised_users", "progress finished"),
         (JudgeReport, "until handled judged wait_s stopped", "until"),
         (CloseInput, "job status error", "job status"),
+        (EraseInput, "user_id job_id slices_per_run", "user_id job_id"),
+        (EraseProgress, "done total", ""),
+        (EraseReport, "progress finished waiting", "progress finished"),
+        (EraseClose, "job status error", "job status"),
     ],
 )
 def test_fields_of_messages(message: type, known: str, required: str) -> None:

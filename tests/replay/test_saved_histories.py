@@ -11,12 +11,12 @@ from temporalio.workflow import NondeterminismError
 from infra.temporal.codec import data_converter
 from modelpilot import names
 from modelpilot.requests.route_request import RouteRequestInput, RouteRequestResult
-from tests.support import aggregation, refit, rescore_runs, routing_runs
+from tests.support import aggregation, erase_runs, refit, rescore_runs, routing_runs
 from tests.support.core import KEYRING
 from tests.support.saved_histories import SavedHistories
 
 REQUESTS = routing_runs.HISTORIES
-ALL = (REQUESTS, aggregation.HISTORIES, refit.HISTORIES, rescore_runs.HISTORIES)
+ALL = (REQUESTS, aggregation.HISTORIES, refit.HISTORIES, rescore_runs.HISTORIES, erase_runs.HISTORIES)
 FILES = [pytest.param(saved, path, id=f"{saved.folder}/{path.stem}") for saved in ALL for path in saved.files]
 
 

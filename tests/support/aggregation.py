@@ -75,8 +75,9 @@ class FakeMetrics:
         self.due_files -= 1
         return 10
 
-    async def close_hours(self) -> None:
+    async def close_hours(self) -> float:
         """Nothing to close."""
+        return 0.0
 
     async def purge(self, batch: int) -> int:
         """Delete some of the old rows."""

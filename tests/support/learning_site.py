@@ -8,10 +8,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+from activities.jobs.erasure import RequestErasure
 from api.app import create_app
 from api.http.auth import CachedAuthenticator
 from api.http.registry import add_routes
-from api.routes import feedback, jobs, requests
+from api.routes import erasing, feedback, jobs, requests
 from api.services import Services
 from infra.catalogue.seed import seed_models
 from infra.db.engine import Database
@@ -24,11 +25,13 @@ from infra.db.management.models import PostgresModelRepository
 from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.management.seed import ensure_operator, seed_catalogue
+from infra.db.requests.erasures import PostgresErasures
 from infra.db.requests.ledger import PostgresLedger
 from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.learning.rescoring import RescoreInput
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.metrics.jobs import Job, JobProgress, new_job_id
+from modelpilot.requests.erasure import EraseInput
 from modelpilot.requests.records import RequestKey
 from tests.support.management_fakes import bearer
 from tests.support.samples import keyring, outcome, record
@@ -85,6 +88,17 @@ class FakeRunner:
         self.signals.append(("cancel", workflow_id))
 
 
+class FakeErasing:
+    """Temporal, as far as erasing sees it: away, so that a worker has to start what is promised."""
+
+    async def start(self, job: EraseInput) -> None:
+        """See modelpilot.requests.erasure.ErasureRunner."""
+        raise DependencyUnavailable("Temporal did not acknowledge in time", retry_after_s=2.0)
+
+    async def forget(self, key: RequestKey) -> None:
+        """See modelpilot.requests.erasure.Histories."""
+
+
 @dataclass
 class Site:
     """An application with two tenants."""
@@ -134,7 +148,9 @@ async def learning_site(url: str, aiohttp_client: MakeClient) -> AsyncIterator[S
             app[feedback.FEEDBACK], app[feedback.TEXTS] = PostgresFeedback(database, ring), StoredTexts(database, ring)
             app[jobs.RESCORE_JOBS], app[jobs.JOB_RUNNER] = stored, runner
             app[jobs.AGGREGATIONS] = aggregations
-            add_routes(app, [*feedback.routes(), *jobs.routes()])
+            erasures, temporal = PostgresErasures(database, ring), FakeErasing()
+            app[erasing.ERASING] = erasing.Erasing(erasures, temporal, RequestErasure(erasures, temporal))
+            add_routes(app, [*feedback.routes(), *erasing.routes(), *jobs.routes()])
 
         services = Services(
             authenticator=CachedAuthenticator(keys),

@@ -18,6 +18,7 @@ from infra.temporal.codec import data_converter
 from infra.temporal.workers import wait_until_polling
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
+from modelpilot.requests.erasure import Forgotten, PointTotals
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, HousekeepingInput, HousekeepingResult
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
 from tests.support.world import eventually
@@ -49,7 +50,8 @@ class FakeStores:
     async def replay(
         self,
         replay: Callable[[Sequence[HistoryPoint]], Awaitable[None]],
-        forget: Callable[[HistoryScope], Awaitable[None]],
+        forget: Callable[[Forgotten], Awaitable[None]],
+        rebuild: Callable[[HistoryScope, Sequence[PointTotals]], Awaitable[None]],
         limit: int,
     ) -> int:
         batch = self.waiting[:limit]
@@ -67,7 +69,10 @@ class FakeStores:
             raise InvalidRequest("a history point must have finite numbers only")
         self.stored.append(point.request_id)
 
-    async def delete_scope(self, scope: HistoryScope) -> None:
+    async def forget(self, which: Forgotten) -> None:
+        self.stored.clear()
+
+    async def rebuild(self, scope: HistoryScope, totals: Sequence[PointTotals]) -> None:
         self.stored.clear()
 
     async def flush(self) -> None:

@@ -7,31 +7,32 @@ import orjson
 from psycopg.rows import DictRow
 
 from infra.db.engine import Database
+from infra.db.requests.forgetting import IS_FORGOTTEN
 from infra.db.requests.rows import moment
 from modelpilot.learning.replay import LoggedRequest, ModelHistory
 from modelpilot.requests.records import HistoryScope
 
 # Neighbours are half of a decision, and a replay has no use for them. As text, so that it is parsed off the event loop.
-_DECISIONS = """
+_DECISIONS = f"""
 SELECT (decision - 'neighbours')::text AS decision, model, status, fallback_used, cost_usd, latency_ms, quality
-FROM requests
+FROM requests r
 WHERE user_id = %(user_id)s AND router_id = %(router_id)s AND status <> 'canceled'
-  AND purpose = 'request'
+  AND purpose = 'request' AND erased_at IS NULL AND NOT {IS_FORGOTTEN.format("r")}
   AND (%(start)s::timestamptz IS NULL OR created_at >= %(start)s)
   AND (%(end)s::timestamptz IS NULL OR created_at < %(end)s)
 ORDER BY created_at DESC LIMIT %(limit)s
-"""
+"""  # noqa: S608  (own constants)
 
-_HISTORIES = """
+_HISTORIES = f"""
 SELECT model, count(*) AS outcomes, count(quality) AS graded, avg(quality) AS quality, avg(latency_ms) AS latency_ms,
        avg(output_tokens)::float8 AS output_tokens, coalesce(stddev_samp(latency_ms), 0) AS latency_sd_ms,
        coalesce(stddev_samp(output_tokens), 0)::float8 AS output_tokens_sd
-FROM requests
+FROM requests r
 WHERE user_id = %s AND router_id = %s AND model = ANY(%s) AND status = 'completed' AND NOT fallback_used
   AND purpose = 'request'
-  AND created_at > now() - interval '90 days'
+  AND created_at > now() - interval '90 days' AND NOT {IS_FORGOTTEN.format("r")}
 GROUP BY model
-"""
+"""  # noqa: S608  (own constants)
 
 
 class PostgresDecisionLog:

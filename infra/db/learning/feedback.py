@@ -102,12 +102,13 @@ async def _one(connection: Connection, query: str, params: Any) -> DictRow | Non
 # Rows with a text may be rare among many without.
 _FIND_LIMIT_S = 60.0
 
-# Taken again: what failed in another job, and what was begun so long ago that its caller must have died.
+# Taken again: what failed in another job, and what was begun so long ago that its caller must have died. The row is
+# locked, so that its request is not erased meanwhile.
 _RESERVE = """
 INSERT INTO judgements (user_id, request_id, judge_model, rubric, job_user_id, job_id, status, calls, estimated_usd,
     cost_usd)
-VALUES (%(user_id)s, %(request_id)s, %(judge_model)s, %(rubric)s, %(job_user_id)s, %(job_id)s, 'started', 1,
-    %(estimated_usd)s, 0)
+SELECT user_id, request_id, %(judge_model)s, %(rubric)s, %(job_user_id)s, %(job_id)s, 'started', 1, %(estimated_usd)s, 0
+FROM requests WHERE user_id = %(user_id)s AND request_id = %(request_id)s FOR KEY SHARE
 ON CONFLICT (user_id, request_id, judge_model, rubric) DO UPDATE
 SET status = 'started', calls = judgements.calls + 1, started_at = clock_timestamp(), finished_at = NULL,
     estimated_usd = excluded.estimated_usd, job_user_id = excluded.job_user_id, job_id = excluded.job_id

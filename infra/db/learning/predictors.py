@@ -30,7 +30,10 @@ WHERE (%(user_id)s::text IS NULL OR routers.user_id = %(user_id)s)
     WHERE requests.user_id = routers.user_id AND requests.router_id = routers.id AND requests.status = 'completed'
       AND requests.purpose = 'request'
       AND requests.created_at > coalesce(last.at, '-infinity'::timestamptz) - interval '1 hour'
-      AND requests.recorded_at > coalesce(last.at, '-infinity'::timestamptz)))
+      AND requests.recorded_at > coalesce(last.at, '-infinity'::timestamptz))
+    OR EXISTS (
+    SELECT 1 FROM forgotten f
+    WHERE f.user_id = routers.user_id AND f.router_id IN ('', routers.id) AND f.fits_at > last.at))
 ORDER BY routers.user_id, routers.id LIMIT %(limit)s
 """
 
@@ -41,7 +44,17 @@ INSERT INTO predictors (user_id, router_id, version, fitted_at, rows, accepted, 
 SELECT %(user_id)s::text, %(router_id)s::text, coalesce(max(version), 0) + 1, %(fitted_at)s, %(rows)s, %(accepted)s,
        %(report)s, %(artifact)b
 FROM predictors WHERE user_id = %(user_id)s AND router_id = %(router_id)s
+HAVING NOT EXISTS (
+    SELECT FROM forgotten
+    WHERE user_id = %(user_id)s AND router_id IN (%(router_id)s, '') AND fits_at > %(fitted_at)s)
 RETURNING version
+"""
+
+# The newest fit knows nothing of what was deleted; older ones may.
+_FORGET = """
+DELETE FROM predictors p USING forgotten f
+WHERE p.user_id = %(user_id)s AND p.router_id = %(router_id)s
+    AND f.user_id = p.user_id AND f.router_id IN (p.router_id, '') AND p.fitted_at < f.fits_at
 """
 
 # The one that is served stays, however many fits were refused since.
@@ -90,7 +103,8 @@ class PostgresPredictors:
         return tuple(HistoryScope(row["user_id"], row["router_id"]) for row in rows)
 
     async def add(self, scope: HistoryScope, fitted_at: float, rows: int, fit: FittedArtifact) -> int:
-        """Store a fit, forget old ones and announce it, in one transaction, so that the swap is atomic; its version."""
+        """Store a fit, forget old ones and announce it, in one transaction, so that the swap is atomic; its version, or
+        0 where some of what it was fitted to was deleted meanwhile, so that it is not stored."""
         params: dict[str, Any] = {
             "user_id": scope.user_id,
             "router_id": scope.router_id,
@@ -103,7 +117,11 @@ class PostgresPredictors:
         }
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK, (f"predictor:{scope.user_id}:{scope.router_id}",))
-            added: Any = await (await connection.execute(_ADD, params)).fetchone()
+            added = await (await connection.execute(_ADD, params)).fetchone()
+            if added is None:
+                return 0
+            if fit.artifact is not None:
+                await connection.execute(_FORGET, params)
             await connection.execute(_PRUNE, params | {"version": added["version"]})
             await connection.execute(_NOTIFY, (CHANNEL, f"predictor:{scope.user_id}:{scope.router_id}"))
         return int(added["version"])

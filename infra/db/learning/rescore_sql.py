@@ -2,11 +2,13 @@
 
 from typing import Any, LiteralString
 
+from infra.db.requests.forgetting import IS_FORGOTTEN
 from infra.db.requests.rows import moment
 from modelpilot.learning.rescoring import Position, RescoreSpec
 
-_WHICH = """
-    r.status = 'completed'
+# What was erased, or learnt for a router or model that was deleted, is no evidence any more.
+_WHICH = f"""
+    r.status = 'completed' AND r.erased_at IS NULL AND NOT {IS_FORGOTTEN.format("r")}
     AND (%(router_id)s::text IS NULL OR r.router_id = %(router_id)s)
     AND (%(model)s::text IS NULL OR r.model = %(model)s)
     AND r.created_at < %(to)s

@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 from infra.db.engine import Database
 from infra.db.learning.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
 from infra.db.metrics.aggregation import NOTE_STALE
+from infra.db.requests.forgetting import IS_FORGOTTEN
 from infra.db.requests.rows import moment
 from modelpilot.learning.feedback import WINDOW_DAYS, SourceTotal
 from modelpilot.learning.rescoring import (
@@ -47,13 +48,14 @@ GROUP BY api_key_id, source
 """
 
 # The rows that are revised come on top of this with their new values. Weights as `Quality.weight` has them.
-_OTHERS = """
-SELECT prompt_hash, model, sum(quality * weight) AS total, sum(weight) AS weight FROM requests
+_OTHERS = f"""
+SELECT prompt_hash, model, sum(quality * weight) AS total, sum(weight) AS weight FROM requests r
 CROSS JOIN LATERAL (SELECT least(quality_confidence / nullif(1.0 - quality_confidence, 0.0), 1.0) AS weight) AS counted
 WHERE prompt_hash = ANY (%(hashes)s) AND user_id = %(user_id)s AND router_id = %(router_id)s
     AND status = 'completed' AND quality IS NOT NULL AND request_id <> ALL (%(ids)s)
+    AND NOT {IS_FORGOTTEN.format("r")}
 GROUP BY prompt_hash, model
-"""
+"""  # noqa: S608  (own constants)
 
 # A row that somebody rated since it was read keeps that, and is still pending for the next run.
 _WRITE = """

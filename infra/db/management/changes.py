@@ -16,12 +16,13 @@ from psycopg.types.json import Jsonb
 from infra.db.engine import Connection, Database
 from infra.db.management.paging import decode_cursor, encode_cursor, make_page
 from infra.db.routing.notifications import CHANNEL
-from modelpilot.errors import InvalidRequest
+from modelpilot.errors import Conflict, InvalidRequest
 from modelpilot.management.resources import AuditEntry, HealthScope, Page
 
 # User ids appear in workflow ids and notifications, where ":" and "/" separate.
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _ADD_USER = "INSERT INTO users (id, operator) VALUES (%s, false) ON CONFLICT DO NOTHING"
+_IS_GOING = "SELECT 1 FROM erasures WHERE tenant = %s AND kind = 'tenant' AND status = 'running' LIMIT 1"
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
@@ -81,8 +82,10 @@ def check_user_id(user_id: str) -> None:
 
 
 async def ensure_user(connection: Connection, user_id: str) -> None:
-    """Make the user (no operator) where absent. Raises InvalidRequest."""
+    """Make the user (no operator) where absent. Raises InvalidRequest, and Conflict while one of that name goes."""
     check_user_id(user_id)
+    if await (await connection.execute(_IS_GOING, (user_id,))).fetchone():
+        raise Conflict(f"user {user_id!r} is being deleted; wait for the job's end", param="userId")
     await connection.execute(_ADD_USER, (user_id,))
 
 

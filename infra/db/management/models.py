@@ -6,9 +6,11 @@ from infra.db.engine import Database
 from infra.db.management.changes import Change
 from infra.db.management.paging import decode_cursor, encode_cursor, make_page
 from infra.db.management.resources import PostgresRepository, times
+from infra.db.requests.forgetting import forget_history
 from modelpilot.errors import PermissionDenied
 from modelpilot.management.resources import EVERY_MODEL, SHARED_OWNER, ModelFilter, Page, StoredModel
 from modelpilot.providers.catalogue import ModelSpec
+from modelpilot.requests.erasure import Forgotten
 
 # The empty owner (shared) sorts before every other, so "descending" puts the owner's own model first.
 _GET = "SELECT * FROM models WHERE user_id IN (%s, '') AND id = %s ORDER BY user_id DESC LIMIT 1"
@@ -61,6 +63,8 @@ class PostgresModelRepository(PostgresRepository[ModelSpec, StoredModel]):
         if not self._owns(change.user_id, old):
             raise PermissionDenied(f"model {change.subject!r} belongs to the shared catalogue, which is read-only")
         await super()._remove(change, old)
+        # What was learnt of it goes as well: another one of its name, or the shared one, begins anew.
+        await forget_history(change.connection, Forgotten(change.user_id, model=change.subject))
 
 
 def _refuse_shared_owner(user_id: str) -> None:

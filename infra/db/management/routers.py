@@ -9,8 +9,9 @@ from infra.db.engine import Database
 from infra.db.learning.stored_texts import delete_texts_of_router
 from infra.db.management.changes import Change, returned
 from infra.db.management.resources import PostgresRepository, times
-from infra.db.requests.housekeeping import forget_history
+from infra.db.requests.forgetting import forget_history
 from modelpilot.management.resources import StoredRouter
+from modelpilot.requests.erasure import Forgotten
 from modelpilot.routing.router import Router
 
 # A router that was deleted and made anew goes on counting, so that a version names one body for ever.
@@ -36,9 +37,6 @@ _VERSIONS = """
 SELECT body, version, created_at, created_at AS updated_at FROM router_versions
 WHERE user_id = %s AND router_id = %s ORDER BY version DESC
 """
-
-# What was learnt goes with the router: another one of its name begins anew.
-_FORGET_PREDICTORS = "DELETE FROM predictors WHERE user_id = %s AND router_id = %s"
 
 
 def _stored(row: DictRow) -> StoredRouter:
@@ -68,5 +66,5 @@ class PostgresRouterRepository(PostgresRepository[Router, StoredRouter]):
     async def _remove(self, change: Change, old: DictRow) -> None:
         await super()._remove(change, old)
         await delete_texts_of_router(change.connection, change.user_id, change.subject)
-        await change.connection.execute(_FORGET_PREDICTORS, (change.user_id, change.subject))
-        await forget_history(change.connection, change.user_id, change.subject)
+        # What was learnt goes with the router: another one of its name begins anew.
+        await forget_history(change.connection, Forgotten(change.user_id, change.subject))

@@ -95,6 +95,33 @@ FROM hourly_dimensions WHERE user_id = %(user_id)s AND hour < %(closed)s
 GROUP BY 1, 2, 3, 4"""  # noqa: S608  (own constants)
 
 
+def _joined(table: str, key: Sequence[str]) -> str:
+    """Rows of a value become part of those of all others."""
+    columns = (*ADDED, "avg_quality")
+    names = ", ".join((*key, *columns))
+    taken = ", ".join("'" + OTHER + "'" if name == "value" else name for name in (*key, *columns))
+    sums = ", ".join(f"{name} = kept.{name} + excluded.{name}" for name in ADDED)
+    known = "coalesce({0}.avg_quality * {0}.quality_count, 0)"
+    both = f"{known.format('kept')} + {known.format('excluded')}"
+    return f"""
+        WITH gone AS (
+            DELETE FROM {table} WHERE user_id = %(user_id)s AND dimension = %(dimension)s AND value = %(value)s
+            RETURNING *
+        )
+        INSERT INTO {table} AS kept (hour, {names}) SELECT hour, {taken} FROM gone
+        ON CONFLICT (hour, {", ".join(key)}) DO UPDATE SET {sums},
+            avg_quality = ({both}) / nullif(kept.quality_count + excluded.quality_count, 0)"""  # noqa: S608
+
+
+_FORGET_VALUE = (_joined("hourly_dimensions", DIMENSION_KEY), _joined("hourly_dimension_totals", TOTALS_KEY))
+
+
+async def forget_value(connection: Connection, user_id: str, dimension: str, value: str) -> None:
+    """Count a value among the others, within a transaction: hours whose requests are gone would name it for ever."""
+    for statement in _FORGET_VALUE:
+        await connection.execute(statement, {"user_id": user_id, "dimension": dimension, "value": value})
+
+
 class PostgresDimensions:
     """Implements `modelpilot.metrics.dimensions.Dimensions`."""
 

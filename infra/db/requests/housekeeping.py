@@ -1,17 +1,13 @@
-"""The rows that nobody needs any more: expired ones, history points that the vector store has by now, old requests.
+"""The rows that nobody needs any more: expired ones, and requests that are older than their retention.
 
 All go in bounded batches, so that no request waits behind a long delete.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from infra.db.engine import Connection, Database
-from infra.db.requests.rows import point_from_row
-from infra.db.routing.notifications import CHANNEL
-from modelpilot.requests.records import HistoryPoint, HistoryScope
+from infra.db.engine import Database
 
 # One day after its last heartbeat nobody can mistake an instance for a living one, whatever the clocks did.
 _DEAD_INSTANCE_HOURS = 24.0
@@ -26,11 +22,12 @@ class Swept:
     claims: int
     instances: int
     texts: int = 0
+    erased: int = 0
 
     @property
     def total(self) -> int:
         """All together; 0 means that nothing is left to sweep."""
-        return self.payloads + self.names + self.claims + self.instances + self.texts
+        return self.payloads + self.names + self.claims + self.instances + self.texts + self.erased
 
 
 def _delete(table: str, condition: str) -> str:
@@ -53,6 +50,8 @@ _TEXTS = f"""
         WHERE j.user_id = gone.user_id AND j.request_id = gone.request_id AND j.reason_encrypted IS NOT NULL)
     SELECT 1 FROM gone
 """  # noqa: S608  (own constants)
+# Nobody who held an erased request still runs.
+_ERASED = _delete("erased_requests", "erased_at < now() - make_interval(secs => 3600 * %(hours)s)")
 _INSTANCES = _delete("instances", "heartbeat_at < now() - make_interval(secs => 3600 * %(hours)s)")
 
 
@@ -72,6 +71,7 @@ class Housekeeping:
             claims=await self._run(_CLAIMS, batch, self._name_retention_hours),
             instances=await self._run(_INSTANCES, batch, _DEAD_INSTANCE_HOURS),
             texts=await self._run(_TEXTS, batch),
+            erased=await self._run(_ERASED, batch, self._name_retention_hours),
         )
 
     async def _run(self, statement: str, batch: int, hours: float = 0.0) -> int:
@@ -80,64 +80,12 @@ class Housekeeping:
             return cursor.rowcount
 
 
-Replay = Callable[[Sequence[HistoryPoint]], Awaitable[None]]
-Forget = Callable[[HistoryScope], Awaitable[None]]
-
-_REPLAY_LIMIT_S = 60.0
-# Several maintenance workers may replay at once: each takes rows that no other holds.
-_TAKE = "SELECT id, user_id, point, embedding FROM outbox ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
-_DROP = "DELETE FROM outbox WHERE id = ANY(%s)"
-
-
-# Points that wait are not worth storing any more; one that a worker is just storing is waited for.
-_FORGET = (
-    "DELETE FROM outbox WHERE user_id = %(user_id)s AND point -> 'scope' ->> 'router_id' = %(router_id)s",
-    """INSERT INTO outbox (user_id, point, embedding)
-    VALUES (%(user_id)s, jsonb_build_object('forget', %(router_id)s::text), '')""",
-)
-_TELL = "SELECT pg_notify(%s, %s)"
-
-
-async def forget_history(connection: Connection, user_id: str, router_id: str) -> None:
-    """Have the vectors of a router deleted, within the transaction that deletes the router: nobody who makes one of
-    the same name inherits them."""
-    for statement in _FORGET:
-        await connection.execute(statement, {"user_id": user_id, "router_id": router_id})
-
-
-class Outbox:
-    """History points that wait for the vector store, and routers whose points are to go from it; in the order in which
-    they came."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def replay(self, replay: Replay, forget: Forget, limit: int = 500) -> int:
-        """Hand up to `limit` points to `replay`, and scopes to `forget`, and delete them once these return; how many
-        there were. Gateways hear of what was forgotten.
-
-        They stay where one raises. A crash in between repeats them: at least once. Raises DependencyUnavailable.
-        """
-        async with self._database.transaction(_REPLAY_LIMIT_S) as connection:
-            cursor = await connection.execute(_TAKE, (limit,))
-            rows = await cursor.fetchall()
-            points: list[HistoryPoint] = []
-            for row in rows:
-                if "forget" not in row["point"]:
-                    points.append(point_from_row(row))
-                    continue
-                scope = HistoryScope(row["user_id"], row["point"]["forget"])
-                await replay(points)
-                points = []
-                await forget(scope)
-                await connection.execute(_TELL, (CHANNEL, f"history:{scope.user_id}:{scope.router_id}"))
-            if rows:
-                await replay(points)
-                await connection.execute(_DROP, ([row["id"] for row in rows],))
-        return len(rows)
-
-
 _LOCK = "SELECT through FROM metric_progress WHERE name = 'closed' FOR UPDATE"
+_THROUGH = "SELECT extract(epoch FROM through)::float8 AS through FROM metric_progress WHERE name = 'closed'"
+# Their rows are gone by now, or go with this run: what they were fitted to is older than the retention.
+_FORGET_FITS = """
+DELETE FROM predictors WHERE fitted_at < (SELECT through FROM metric_progress WHERE name = 'closed')
+"""
 
 # least() leaves nulls out: no note, no file that is due.
 _CLOSE = """
@@ -161,7 +109,17 @@ WITH old AS (
                        WHERE f.revision > f.exported_revision AND f.hour = date_trunc('hour', r.created_at, 'UTC'))))
     LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM requests WHERE ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING user_id, request_id
+    DELETE FROM requests WHERE ctid = ANY (ARRAY(SELECT ctid FROM old))
+    RETURNING user_id, request_id, router_id, prompt_hash, model
+), points AS (
+    INSERT INTO outbox (user_id, point, embedding)
+    SELECT user_id, jsonb_build_object('recount', router_id, 'points',
+        jsonb_agg(DISTINCT jsonb_build_array(prompt_hash, model))), ''
+    FROM gone WHERE router_id IS NOT NULL AND prompt_hash <> '' GROUP BY user_id, router_id
+), names AS (
+    DELETE FROM request_names n USING gone g WHERE n.user_id = g.user_id AND n.request_id = g.request_id
+), answers AS (
+    DELETE FROM payloads p USING gone g WHERE p.user_id = g.user_id AND p.request_id = g.request_id
 ), calls AS (
     DELETE FROM attempts a USING gone g WHERE a.user_id = g.user_id AND a.request_id = g.request_id
 ), said AS (
@@ -176,8 +134,9 @@ SELECT count(*) AS requests FROM gone
 
 
 class PostgresRetention:
-    """Implements `modelpilot.metrics.aggregation.Retention`: old raw rows go, with their attempts, feedback, judgements
-    and stored texts; their aggregates stay. `exports`: there is a warehouse sink, which must have the rows.
+    """Implements `modelpilot.metrics.aggregation.Retention`: old raw rows go, with their attempts, names, payloads,
+    feedback, judgements, stored texts and what the vector history has of them; their aggregates stay. `exports`: there
+    is a warehouse sink, which must have the rows.
 
     An hour is closed before its first row is deleted: from then on its aggregates are final, and a row that comes later
     still is kept and exported, but counted nowhere. Rows go by the age of their recording as well as by their hour:
@@ -188,11 +147,15 @@ class PostgresRetention:
         self._database = database
         self._given: dict[str, Any] = {"kept": timedelta(days=days), "sink": exports}
 
-    async def close_hours(self) -> None:
-        """Close the hours that are old enough, aggregated and exported."""
+    async def close_hours(self) -> float:
+        """Close the hours that are old enough, aggregated and exported, and forget predictors as old as those; the end
+        of the last closed one, Unix seconds."""
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK)
             await connection.execute(_CLOSE, self._given)
+            await connection.execute(_FORGET_FITS)
+            row = await (await connection.execute(_THROUGH)).fetchone()
+        return float(row["through"]) if row else 0.0
 
     async def purge(self, batch: int) -> int:
         """Delete at most `batch` requests of closed hours, with all that belongs to them; how many."""

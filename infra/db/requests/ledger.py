@@ -12,6 +12,7 @@ from typing import Any
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Database
 from infra.db.learning.stored_texts import open_text, seal_text
+from infra.db.requests.forgetting import NOT_ERASED
 from infra.db.requests.rows import (
     attempt_from_row,
     attempt_row,
@@ -34,25 +35,28 @@ _MOST_WAITING = 10_000  # rows, in this process: a stuck database costs bounded 
 _NAME_KINDS: tuple[NameKind, NameKind] = ("idempotency-key", "request-id")
 _REQUEST_COLUMNS = ", ".join(name for name in RequestRow.model_fields if name != "recorded_at")
 
-_OPEN = """
+_OPEN = f"""
     INSERT INTO open_requests AS o (user_id, request_id, owner, request, ended_at)
     SELECT a.user_id, a.request_id, a.owner, a.request, CASE WHEN a.ended THEN clock_timestamp() END
     FROM unnest(%(open_users)s::text[], %(open_ids)s::text[], %(owners)s::text[], %(opened)b::bytea[],
         %(open_ended)s::bool[]) AS a (user_id, request_id, owner, request, ended)
     WHERE NOT EXISTS (SELECT FROM requests r WHERE r.user_id = a.user_id AND r.request_id = a.request_id)
+        AND {NOT_ERASED.format("a")}
     ON CONFLICT (user_id, request_id) DO UPDATE SET ended_at = coalesce(o.ended_at, excluded.ended_at)
     RETURNING user_id, request_id, owner
-"""
+"""  # noqa: S608  (own constants)
 
 # The payload goes in only with its own terminal row: a late second outcome must not replace the one that stands.
 _RECORD = f"""
 WITH terminal AS (
     INSERT INTO requests ({_REQUEST_COLUMNS})
-    SELECT {_REQUEST_COLUMNS} FROM json_populate_recordset(null::requests, %(requests)s::json)
+    SELECT {_REQUEST_COLUMNS} FROM json_populate_recordset(null::requests, %(requests)s::json) AS n
+    WHERE {NOT_ERASED.format("n")}
     ON CONFLICT DO NOTHING
     RETURNING user_id, request_id
 ), calls AS (
-    INSERT INTO attempts SELECT * FROM json_populate_recordset(null::attempts, %(attempts)s::json)
+    INSERT INTO attempts SELECT * FROM json_populate_recordset(null::attempts, %(attempts)s::json) AS n
+    WHERE {NOT_ERASED.format("n")}
     ON CONFLICT DO NOTHING
 ), answers AS (
     INSERT INTO payloads (user_id, request_id, kind, ciphertext, expires_at)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
+from infra.db.requests.forgetting import NOT_ERASED
 from infra.db.requests.ledger import payload_place
 from infra.group_commit import GroupCommitter
 from modelpilot.requests.outcome import INLINE_LIMIT_BYTES
@@ -14,13 +15,14 @@ from modelpilot.wire.responses_chain import KeptResponse
 _MOST_WAITING = 10_000  # rows, in this process: a stuck database costs bounded memory
 _KIND = "response"
 
-_PUT = """
+_PUT = f"""
 INSERT INTO payloads (user_id, request_id, kind, ciphertext, expires_at)
 SELECT user_id, request_id, 'response', ciphertext, now() + make_interval(secs => %s)
 FROM unnest(%s::text[], %s::text[], %b::bytea[]) AS sealed (user_id, request_id, ciphertext)
+WHERE {NOT_ERASED.format("sealed")}
 ON CONFLICT (user_id, request_id, kind)
 DO UPDATE SET ciphertext = excluded.ciphertext, expires_at = excluded.expires_at
-"""
+"""  # noqa: S608  (own constants)
 
 _FIND = """
 SELECT request_id, ciphertext FROM payloads

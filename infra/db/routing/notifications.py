@@ -17,11 +17,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class ConfigurationCallback(Protocol):
-    """Called for each change with its kind (router, model, provider, api_key, user, predictor, history, health), owner
-    and id.
+    """Called for each change with its kind (router, model, provider, api_key, user, predictor, history, recount,
+    health), owner and id.
 
-    Owner "" and id "*" mean the shared catalogue, hence everybody. Kind None: changes may have been missed, so whatever
-    is cached must go.
+    Owner "" and id "*" mean the shared catalogue, hence everybody; kind "history" and id "*" every router of the owner.
+    Kind None: changes may have been missed, so whatever is cached must go.
     """
 
     def __call__(self, kind: str | None, user_id: str = "", subject: str = "") -> None:

@@ -87,3 +87,15 @@ class PredictorRow(SQLModel, table=True):
     accepted: bool
     report: dict[str, Any] = json()
     artifact: bytes | None
+
+
+class ForgottenRow(SQLModel, table=True):
+    """What was learnt and deleted: of a router, a model or an owner ("": any). Outcomes of requests that began before
+    `history_at` (null: none) are learnt from no more, and fits that began before `fits_at` are not stored."""
+
+    __tablename__ = "forgotten"
+    user_id: str = Field(primary_key=True)
+    router_id: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    history_at: datetime | None = moment()
+    fits_at: datetime = moment(default=True)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Index, desc, text
 from sqlmodel import Field, SQLModel
 
-from infra.db.schema.columns import OfRequest, big, json, moment, serial, texts
+from infra.db.schema.columns import OfRequest, Owned, big, json, moment, serial, texts
 
 
 class RequestRow(OfRequest, table=True):
@@ -20,6 +20,7 @@ class RequestRow(OfRequest, table=True):
         Index("requests_by_time", "created_at", postgresql_using="brin"),
         Index("requests_by_arrival", "recorded_at", postgresql_using="brin"),
         Index("requests_by_prompt", "prompt_hash"),
+        Index("requests_by_end_user", "user_id", "end_user", postgresql_where=text("end_user IS NOT NULL")),
         Index(
             "requests_by_tag",
             "tags",
@@ -90,6 +91,8 @@ class RequestRow(OfRequest, table=True):
     image_output_tokens: int | None = big()
     web_searches: int | None = big()
     estimated: str | None  # why counts or cost are an estimate
+    # The row is what the bill needs of a request that was erased: numbers, under a made-up id.
+    erased_at: datetime | None = moment()
 
 
 class AttemptRow(OfRequest, table=True):
@@ -154,6 +157,7 @@ class RequestNameRow(SQLModel, table=True):
     """A client-given name of a request, as an HMAC, with the digest of the body it came with."""
 
     __tablename__ = "request_names"
+    __table_args__ = (Index("request_names_by_request", "user_id", "request_id"),)
     user_id: str = Field(primary_key=True)
     kind: str = Field(primary_key=True)
     name_hash: bytes = Field(primary_key=True)
@@ -163,7 +167,8 @@ class RequestNameRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """A history point that waits for the vector store. `embedding` is little-endian float32."""
+    """A history point that waits for the vector store, or word of what has to go from it (`point` says which).
+    `embedding` is little-endian float32."""
 
     __tablename__ = "outbox"
     id: int = serial()
@@ -191,3 +196,40 @@ class ClaimRow(OfRequest, table=True):
     seq: int = Field(primary_key=True)
     owner: str
     claimed_at: datetime = moment(default=True, index=True)
+
+
+class ErasedRequestRow(SQLModel, table=True):
+    """A request that was erased: whoever still holds it must not write it again. `id_hash` is the SHA-256 of its owner
+    and id. The other columns are there until no decision names the request any more."""
+
+    __tablename__ = "erased_requests"
+    __table_args__ = (
+        Index("erased_requests_named", "user_id", "router_id", postgresql_where=text("request_id IS NOT NULL")),
+    )
+    id_hash: bytes = Field(primary_key=True)
+    erased_at: datetime = moment(default=True, index=True)
+    user_id: str | None
+    router_id: str | None
+    request_id: str | None
+    created_at: datetime | None = moment()
+
+
+class ErasureRow(Owned, table=True):
+    """A job that erases requests of `tenant`: those of one end user, or (`kind` "tenant") all of them. `subject` is the
+    end user's name, encrypted, until the job has ended; `begun`: its workflow has taken it up."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (
+        Index("erasures_by_owner", "user_id", desc("created_at"), desc("id")),
+        Index("erasures_running", "tenant", postgresql_where=text("status = 'running'")),
+    )
+    kind: str
+    tenant: str
+    subject: bytes | None
+    status: str
+    begun: bool
+    total: int = big()
+    done: int = big()
+    error: str | None
+    created_at: datetime = moment(default=True)
+    finished_at: datetime | None = moment()

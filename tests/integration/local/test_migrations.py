@@ -93,7 +93,7 @@ def test_a_database_of_the_version_before_becomes_like_a_new_one(postgres_url: s
     modalities = ("audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens")
     counts = dict.fromkeys(("cache_write_5m_tokens", "cache_write_1h_tokens", *modalities, "web_searches"))
     added: dict[str, dict[str, Any]] = {
-        "requests": {**counts, "end_user": None, "purpose": "request", "estimated": None},
+        "requests": {**counts, "end_user": None, "purpose": "request", "estimated": None, "erased_at": None},
         "attempts": {**counts, "bill": None, "list_cost_usd": None, "estimated": None},
     }
     for table, columns in added.items():

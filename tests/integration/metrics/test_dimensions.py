@@ -20,9 +20,9 @@ from api.routes import analytics
 from infra.db.engine import Database
 from infra.db.metrics.aggregation import PostgresAggregator
 from infra.db.metrics.analytics import PostgresMetrics
-from infra.db.metrics.dimensions import PostgresDimensions
+from infra.db.metrics.dimensions import PostgresDimensions, forget_value
 from infra.db.requests.housekeeping import PostgresRetention
-from modelpilot.metrics.dimensions import MOST_TAGS, MOST_VALUES
+from modelpilot.metrics.dimensions import MOST_TAGS, MOST_VALUES, OTHER
 from tests.support.aggregation import HOUR, Requests, rows_of
 from tests.support.management_fakes import FakeStores, bearer
 from tests.support.processes import until
@@ -327,6 +327,22 @@ async def test_hours_of_before_are_all_others(site: Site) -> None:
     assert await site.summed("tag.team") == await site.hourly("tag.team") == {"(other)": (15, whole)}
     assert await site.summed("model", **{"tag.team": "(other)"}) == await site.summed("model")
     assert sum(usd for _, usd in (await site.summed("userId")).values()) == whole
+
+
+async def test_a_forgotten_value_is_one_of_the_others(site: Site) -> None:
+    """Erased end users leave their sums in hours whose requests are gone, and no name."""
+    await spent(site)
+    await site.aggregate()
+    before = await site.hourly("userId")
+    name = next(key for key in before if key)
+    async with site.database.transaction() as connection:
+        await forget_value(connection, "alice", "userId", name)
+    after = await site.hourly("userId")
+    assert after == {key: sums for key, sums in before.items() if key != name} | {OTHER: before[name]}
+    for table in ("hourly_dimensions", "hourly_dimension_totals"):
+        query = f"SELECT sum(total_cost_usd) AS usd FROM {table} WHERE dimension = 'userId'"  # noqa: S608
+        (found,) = rows_of(site.url, query)
+        assert found["usd"] == rows_of(site.url, "SELECT sum(total_cost_usd) AS usd FROM hourly_totals")[0]["usd"]
 
 
 async def test_a_key_for_a_router_sees_that_router(site: Site) -> None:

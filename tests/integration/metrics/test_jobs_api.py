@@ -114,7 +114,7 @@ async def test_an_aggregation_is_shown_like_any_other_job(site: Site) -> None:
 
 
 async def test_the_documented_shape_is_true_for_every_kind(site: Site) -> None:
-    """One schema of a job in /openapi.json, whose progress is integers, and both kinds have exactly its fields."""
+    """One schema of a job in /openapi.json, whose progress is integers, and every kind has exactly its fields."""
     document = build_openapi(site.client.app[ROUTES].specs(), "1")
     schemas, shown = document["components"]["schemas"], "#/components/schemas/JobView"
     answer = document["paths"]["/api/jobs/{id}"]["get"]["responses"]["200"]
@@ -123,7 +123,8 @@ async def test_the_documented_shape_is_true_for_every_kind(site: Site) -> None:
     assert {name: field["type"] for name, field in progress.items()} == {"done": "integer", "total": "integer"}
     kinds = schemas["JobView"]["properties"]["kind"]["enum"]
     for kind in kinds:
-        _, started = await site.call("POST", f"/api/jobs/{kind}", {} if kind == "rescore" else None)
+        method, path = ("DELETE", "/api/users/me/data") if kind == "erase" else ("POST", f"/api/jobs/{kind}")
+        _, started = await site.call(method, path, {} if kind == "rescore" else None)
         _, found = await site.call("GET", f"/api/jobs/{started['id']}")
         assert found["kind"] == kind
         assert found.keys() == schemas["JobView"]["properties"].keys()

@@ -1,6 +1,7 @@
 """The ledger on a real Postgres: one terminal row, exact answers, client-given names, tenants apart."""
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from infra.crypto.keyring import DecryptionFailed, Keyring, generate_key
 from infra.db.engine import Database
 from infra.db.management.routers import PostgresRouterRepository
-from infra.db.requests.housekeeping import Housekeeping, Outbox
+from infra.db.requests.housekeeping import Housekeeping
 from infra.db.requests.ledger import PostgresLedger
+from infra.db.requests.outbox import Outbox
+from modelpilot.requests.erasure import Forgotten
 from modelpilot.requests.outcome import Usage
 from modelpilot.requests.records import HistoryPoint, HistoryScope, RequestKey, Reservation
 from modelpilot.routing.router import Router
@@ -248,7 +251,7 @@ async def test_the_outbox_keeps_points_until_replayed(database: Database, ledger
     assert not await ledger.record(record(request_id="r0"), _point(0)), "learnt from once"
     seen: list[HistoryPoint] = []
 
-    async def refuse(_: Any) -> None:
+    async def refuse(*_: Any) -> None:
         raise RuntimeError("Milvus is away")
 
     async def accept(points: Any) -> None:
@@ -256,10 +259,10 @@ async def test_the_outbox_keeps_points_until_replayed(database: Database, ledger
 
     outbox = Outbox(database)
     with pytest.raises(RuntimeError):
-        await outbox.replay(refuse, refuse)
-    assert await outbox.replay(accept, refuse, limit=2) == 2
-    assert await outbox.replay(accept, refuse) == 1
-    assert await outbox.replay(accept, refuse) == 0
+        await outbox.replay(refuse, refuse, refuse)
+    assert await outbox.replay(accept, refuse, refuse, limit=2) == 2
+    assert await outbox.replay(accept, refuse, refuse) == 1
+    assert await outbox.replay(accept, refuse, refuse) == 0
     assert [point.point_id for point in seen] == ["p0", "p1", "p2"]
     assert seen[2].scope == HistoryScope("alice", "support")
     assert np.array_equal(seen[2].embedding, _point(2).embedding)
@@ -267,29 +270,30 @@ async def test_the_outbox_keeps_points_until_replayed(database: Database, ledger
 
 async def test_a_deleted_router_takes_what_it_learnt(database: Database, ledger: PostgresLedger) -> None:
     """Points that wait go at once, those in the vector store by the outbox, before those of a new router of its name;
-    other routers keep theirs. A replay that fails is repeated."""
+    other routers keep theirs. What was in flight is not learnt. A replay that fails is repeated."""
     routers = PostgresRouterRepository(database)
     await routers.put("alice", Router(id="support", available_models=["m"]), "k")
     other = replace(_point(1), scope=HistoryScope("alice", "other"))
     await ledger.record(record(request_id="r0"), _point(0))
-    await ledger.record(record(request_id="r1"), other)
+    await ledger.record(replace(record(request_id="r1"), router_id="other"), other)
     await routers.delete("alice", "support", "k")
-    await ledger.record(record(request_id="r2"), _point(2))
+    await ledger.record(record(request_id="in-flight"), replace(_point(3), request_id="in-flight"))
+    await ledger.record(replace(record(request_id="r2"), created_at=time.time()), replace(_point(2), request_id="r2"))
     done: list[Any] = []
 
     async def store(points: Any) -> None:
         done.extend(point.point_id for point in points)
 
-    async def refuse(_: Any) -> None:
+    async def refuse(*_: Any) -> None:
         raise RuntimeError("Milvus is away")
 
-    async def forget(scope: HistoryScope) -> None:
-        done.append(scope)
+    async def forget(which: Forgotten) -> None:
+        done.append(which)
 
     outbox = Outbox(database)
     with pytest.raises(RuntimeError):
-        await outbox.replay(store, refuse)
+        await outbox.replay(store, refuse, refuse)
     done.clear()
-    assert await outbox.replay(store, forget) == 3
-    assert done == ["p1", HistoryScope("alice", "support"), "p2"]
-    assert await outbox.replay(store, forget) == 0
+    assert await outbox.replay(store, forget, refuse) == 4
+    assert done == ["p1", Forgotten("alice", "support"), "p2"]
+    assert await outbox.replay(store, forget, refuse) == 0

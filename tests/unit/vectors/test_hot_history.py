@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -295,3 +296,20 @@ async def test_a_wrong_dimension_is_named(hot: HotHistory) -> None:
         await hot.query(ALICE, np.zeros(3, np.float32), 5)
     with pytest.raises(EmbedderMismatch):
         hot.learn(point("p", embedding=np.zeros(3, np.float32)))
+
+
+async def test_what_was_in_flight_when_it_was_deleted_is_not_learnt() -> None:
+    """A router of the same name, or one whose model was deleted, learns from what began later alone; other owners'
+    copies stay."""
+    for router in (ALICE.router_id, ""):
+        store = FakeStore()
+        hot = HotHistory(store)
+        await hot.warm(BOB)
+        hot.forget(ALICE.user_id, router)
+        await hot.warm(ALICE)
+        hot.learn(point("in-flight", begun_at=time.time() - 60.0))
+        hot.learn(point("later", begun_at=time.time() + 60.0))
+        hot.learn(point("theirs", BOB, begun_at=time.time() - 60.0))
+        assert (await hot.query(ALICE, unit(0), 5)).request_ids == ("request-later",)
+        assert (await hot.query(BOB, unit(0), 5)).request_ids == ("request-theirs",)
+        await hot.close()
