@@ -1,7 +1,8 @@
 """Dimensions in Postgres: an hour's sums by user, key, purpose and the tags that its owners chose, and that choice.
 
-The sums are computed with the rest of the hour (`infra.db.metrics.aggregation`), out of one pass over its requests: the
-pass tells all dimensions apart at once, and each of them adds its groups up.
+The sums are computed with the rest of the hour (`infra.db.metrics.aggregation`): one pass over its requests tells
+users, keys and purposes apart at once, each of which then adds its groups up. Tags, which taken together make as many
+groups as requests, are told apart one by one.
 """
 
 from collections import Counter
@@ -27,23 +28,23 @@ def by_dimension(of_hour: str) -> str:
     """The query of the rows of `hourly_dimensions` (`DIMENSION_KEY` and `DIMENSION_COLUMNS`) for the requests of the
     condition `of_hour`."""
     sums = ", ".join(f"{sql} AS {name}" for name, sql in ADDED.items())
+    bounded = f"CASE WHEN octet_length(said) > {MOST_VALUE_BYTES} THEN '{OTHER}' ELSE said END"
     return f"""
-        WITH chosen AS (SELECT user_id, array_agg(tag) AS names FROM dimensions GROUP BY 1), fine AS MATERIALIZED (
+        WITH fine AS MATERIALIZED (
             SELECT user_id, coalesce(router_id, '') AS router_id, model, provider, coalesce(end_user, '') AS end_user,
-                coalesce(api_key_id, '') AS api_key_id, purpose, chosen.names, CASE
-                    WHEN chosen.names IS NOT NULL AND tags <> '{{}}'::jsonb THEN (
-                        SELECT jsonb_object_agg(name, tags -> name) FROM unnest(chosen.names) AS name WHERE tags ? name)
-                END AS tagged, {sums}, coalesce(sum(quality), 0) AS quality_sum
-            FROM requests LEFT JOIN chosen USING (user_id) WHERE {of_hour} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+                coalesce(api_key_id, '') AS api_key_id, purpose, {sums}, coalesce(sum(quality), 0) AS quality_sum
+            FROM requests WHERE {of_hour} GROUP BY 1, 2, 3, 4, 5, 6, 7
         ), grouped AS MATERIALIZED (
-            SELECT user_id, dimension,
-                CASE WHEN octet_length(named.value) > {MOST_VALUE_BYTES} THEN '{OTHER}' ELSE named.value END AS value,
-                router_id, model, provider, {_ADDED_UP}
+            SELECT user_id, dimension, {bounded} AS value, router_id, model, provider, {_ADDED_UP}
             FROM fine CROSS JOIN LATERAL (
-                VALUES ('userId', end_user), ('keyId', api_key_id), ('purpose', purpose)
-                UNION ALL SELECT '{TAG}' || name, coalesce(tagged ->> name, '') FROM unnest(names) AS name
-            ) AS named (dimension, value)
+                VALUES ('userId', end_user), ('keyId', api_key_id), ('purpose', purpose)) AS named (dimension, said)
             GROUP BY 1, 2, 3, 4, 5, 6
+            UNION ALL
+            SELECT user_id, '{TAG}' || tag, {bounded}, coalesce(router_id, ''), model, provider, {sums},
+                coalesce(sum(quality), 0)
+            FROM requests JOIN dimensions USING (user_id)
+                CROSS JOIN LATERAL (SELECT coalesce(tags ->> tag, '') AS said) AS named
+            WHERE {of_hour.replace("created_at", "requests.created_at")} GROUP BY 1, 2, 3, 4, 5, 6
         ), ranked AS (
             SELECT user_id, dimension, value, row_number() OVER (
                 PARTITION BY user_id, dimension
