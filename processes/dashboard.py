@@ -44,6 +44,9 @@ def dashboard_config(settings: Settings) -> DashboardConfig:
         login=settings.dashboard_login,
         unprotected=settings.dashboard_unprotected,
         trusted_hosts=settings.dashboard_trusted_hosts,
+        trusted_proxies=settings.dashboard_trusted_proxies,
+        public_url=settings.dashboard_public_url,
+        prefix=settings.dashboard_prefix,
     )
 
 
