@@ -54,10 +54,10 @@ def bind_addresses(value: str) -> str:
         raise ValueError("must name an address")
     for wildcard in _WILDCARDS:
         family = ":" in wildcard
-        others = [host for host in hosts if host not in (wildcard, "localhost") and (":" in host) == family]
+        others = [host for host in hosts if host != wildcard and (host == "localhost" or (":" in host) == family)]
         if wildcard in hosts and others:
             raise ValueError(f"{wildcard} includes {others[0]}: give one of them")
-    return ",".join(hosts)
+    return ",".join(host for host in hosts if host != "127.0.0.1" or "localhost" not in hosts)
 
 
 def _bind_address(text: str) -> str:

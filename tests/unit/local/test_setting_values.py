@@ -77,6 +77,7 @@ def test_urls_that_libpq_takes(url: str) -> None:
         ("10.0.0.5", "10.0.0.5", "http://10.0.0.5:8080"),
         ("0.0.0.0,::", "0.0.0.0,::", "http://127.0.0.1:8080"),
         ("LOCALHOST", "localhost", "http://localhost:8080"),
+        ("127.0.0.1,localhost", "localhost", "http://localhost:8080"),
     ],
 )
 def test_addresses_to_listen_on(given: str, hosts: str, url: str) -> None:
@@ -93,6 +94,7 @@ def test_addresses_to_listen_on(given: str, hosts: str, url: str) -> None:
         ("HOST", "http://127.0.0.1"),
         ("HOST", "127.0.0.1:80"),
         ("HOST", "0.0.0.0,10.0.0.1"),
+        ("HOST", "localhost,::"),
         ("HOST", ","),
         ("DASHBOARD_HOST", "::,::1"),
         ("TEMPORAL_UI_HOST", "127.0.0.1,::1"),
