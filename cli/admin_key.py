@@ -7,7 +7,7 @@ from infra.crypto.secrets import display_prefix, generate_secret, is_well_formed
 from infra.db.engine import Database
 from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.management.seed import SEED_ACTOR, ensure_operator
-from infra.local.data_dir import DataDir, write_once
+from infra.local.data_dir import DataDir, writable, write_once
 from infra.local.environment import join_running_stack
 from infra.settings import ConfigurationError, Settings
 from modelpilot.management.resources import ALL_SCOPES, OPERATOR_USER, NewApiKey, StoredApiKey
@@ -31,7 +31,8 @@ def write_api_key(path: Path, secret: str) -> str:
 
     That is another one where another process was quicker: a file that is there is never replaced.
     """
-    write_once(path, secret.encode("ascii") + b"\n")
+    with writable(path.parent):
+        write_once(path, secret.encode("ascii") + b"\n")
     return read_api_key(path) or secret
 
 

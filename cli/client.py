@@ -23,6 +23,7 @@ import yaml
 from cli.admin_key import read_api_key
 from infra.local.data_dir import DataDir
 from infra.settings import ConfigurationError, Settings, load_settings, read_variables
+from infra.variables import chosen_variable
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -70,9 +71,9 @@ def find_target(settings: Settings | None = None, variables: Mapping[str, str] |
     """
     settings = settings or load_settings()
     variables = read_variables() if variables is None else variables
-    url = _checked_url(variables.get(URL_VARIABLE) or settings.api_url)
-    if given := variables.get(KEY_VARIABLE):
-        if not re.fullmatch(r"[\x21-\x7e]+", given.strip()):  # nothing else can be in a header
+    url = _checked_url(_given(URL_VARIABLE, variables) or settings.api_url)
+    if given := _given(KEY_VARIABLE, variables):
+        if not re.fullmatch(r"(?!['\"])[\x21-\x7e]+", given.strip()):  # nothing else can be in a header
             raise ConfigurationError([f"{KEY_VARIABLE}: holds no API key (mp_ and 64 hex characters were expected)"])
         return Target(url, given.strip(), KEY_VARIABLE)
     path = DataDir(settings.data_dir).admin_key
@@ -81,6 +82,11 @@ def find_target(settings: Settings | None = None, variables: Mapping[str, str] |
         advice = f"start ModelPilot once with `modelpilot up`, or set {KEY_VARIABLE}"
         raise ConfigurationError([f"no API key: {path} does not exist; {advice}"])
     return Target(url, key, str(path))
+
+
+def _given(name: str, variables: Mapping[str, str]) -> str | None:
+    found = chosen_variable(name, variables)
+    return variables[found] if found else None
 
 
 def _checked_url(text: str) -> str:

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from cli.client import EXIT_FAILED
+from cli.client import EXIT_CONFIGURATION, EXIT_FAILED
 from cli.output import AsJson, print_json
 from infra.local import ports
 from infra.local.data_dir import DataDir, running_pid
 from infra.local.environment import join_running_stack
-from infra.local.stack import fixed_ports
+from infra.local.stack import bind_addresses, fixed_ports
 from infra.settings import ConfigurationError, Settings, load_settings, read_variables, unknown_variables
+from infra.variables import set_twice
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.providers.kinds import PUBLIC_KINDS
 from modelpilot.requests.records import Backlog
@@ -54,7 +55,7 @@ def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
 def settings_are_known(settings: Settings, variables: Mapping[str, str]) -> Iterator[Check]:
     """The environment, and variables that look like settings but are none."""
     yield Check("settings", "ok", f"{settings.env}, data in {settings.data_dir}")
-    for problem in unknown_variables(Settings, variables):
+    for problem in (*unknown_variables(Settings, variables), *set_twice()):
         yield Check("settings", "warn", problem, "correct or remove it")
 
 
@@ -101,7 +102,11 @@ def _key_file(name: str, path: Path, started_before: bool, if_lost: str) -> Chec
 
 
 def port_checks(settings: Settings, data: DataDir) -> Iterator[Check]:
-    """Each fixed port is served by the running stack, or free for the next start."""
+    """Each address is one of ours, and each fixed port is served by the running stack, or free for the next start."""
+    for variable, addresses in bind_addresses(settings).items():
+        if foreign := ports.foreign_address(addresses):
+            detail = f"{variable}: this machine has no address {foreign}"
+            yield Check("settings", "fail", detail, "correct the variable, in the environment or in .env")
     pid = running_pid(data.lock) if data.root.exists() else None
     for variable, (host, port) in fixed_ports(settings).items():
         free = ports.is_free(host, port)
@@ -257,7 +262,7 @@ def _get_json(url: str) -> tuple[int, Any]:
 def command(as_json: AsJson = False) -> None:
     """Check Python, the configuration, files, ports, every service and the provider keys; nothing is changed.
 
-    Exit codes: 0 nothing failed (warnings are allowed), 1 something did, 2 wrong usage.
+    Exit codes: 0 nothing failed (warnings are allowed), 1 something did, 2 wrong usage or configuration.
     """
     found: list[Check] = []
     for check in checks():
@@ -266,27 +271,37 @@ def command(as_json: AsJson = False) -> None:
             typer.echo(line(check))  # at once: an absent service takes seconds to be sure of
     if as_json:
         print_json([asdict(check) for check in found])
-    if any(check.status == "fail" for check in found):
-        raise typer.Exit(EXIT_FAILED)
+    failed = {check.name for check in found if check.status == "fail"}
+    if failed:
+        raise typer.Exit(EXIT_CONFIGURATION if "settings" in failed else EXIT_FAILED)
 
 
 def checks() -> Iterator[Check]:
     """Every check; those that need settings are left out where the settings are wrong."""
     yield python_version()
     try:
-        settings = load_settings()
+        variables = read_variables()
+        settings = load_settings(variables)
+        _check_providers(settings)
     except ConfigurationError as error:
         for problem in error.problems:
             yield Check("settings", "fail", problem, "correct the variable, in the environment or in .env")
         return
     data = DataDir(settings.data_dir)
-    yield from settings_are_known(settings, read_variables())
+    yield from settings_are_known(settings, variables)
     yield data_dir(data)
     if not data.root.exists() or (os.access(data.root, os.R_OK | os.W_OK | os.X_OK) and data.root.is_dir()):
         yield from key_files(settings, data)
         yield from port_checks(settings, data)
         yield from services(settings)
     yield provider_keys(settings)
+
+
+def _check_providers(settings: Settings) -> None:
+    """Raise ConfigurationError where a provider has an address that it may not have."""
+    from infra.providers.environment import provider_endpoints
+
+    provider_endpoints(settings)
 
 
 def line(check: Check) -> str:

@@ -135,6 +135,7 @@ def _run() -> None:
 
     # Its pools tell of every attempt to connect; what a command could not do, it says itself.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    _tell_of_settings()
     try:
         app(prog_name="modelpilot")
     except ConfigurationError as error:
@@ -143,6 +144,14 @@ def _run() -> None:
         _fail(EXIT_FAILED, str(error))
     except OSError as error:
         _fail(EXIT_FAILED, f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+
+
+def _tell_of_settings() -> None:
+    # Said as everything else that this program says, and whatever a process does with its log.
+    teller = logging.StreamHandler()
+    teller.setFormatter(logging.Formatter("modelpilot: %(message)s"))
+    logger = logging.getLogger("modelpilot.settings")
+    logger.handlers, logger.propagate = [teller], False
 
 
 def _unexpected(error: Exception) -> NoReturn:

@@ -24,6 +24,7 @@ def command() -> None:
     if settings.database_url is None:
         advice = "`modelpilot up` starts an embedded database and migrates it"
         raise ConfigurationError([f"MODELPILOT_DATABASE_URL: is not set; {advice}"])
+    DataDir(settings.data_dir).require()  # the admin key will be written there
     for line in migrate(settings, settings.database_url):
         typer.echo(line)
     for line in asyncio.run(_seed(settings, settings.database_url)):

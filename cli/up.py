@@ -19,7 +19,7 @@ from infra.local.environment import Addresses
 from infra.local.errors import StackError
 from infra.local.stack import run_stack
 from infra.local.supervisor import Event, State
-from infra.settings import Settings, load_settings, read_variables
+from infra.settings import Settings, load_settings
 
 BEGINNINGS = {State.STARTING, State.STOPPING}
 REMINDERS = {State.STILL_STARTING, State.STILL_STOPPING}
@@ -115,7 +115,7 @@ def summary(settings: Settings, addresses: Addresses, seconds: float) -> str:
     rows = {
         "API": settings.api_url,
         "API docs": f"{settings.api_url}/docs",
-        "Dashboard": settings.dashboard_url,
+        "Dashboard": settings.site_url,
         "Temporal UI": foreign_ui if settings.temporal_address else settings.embedded_temporal_ui_url,
         "Simulator": addresses.simulator_url,
         "Admin key": str(key),
@@ -143,8 +143,6 @@ def command() -> None:
     """
     settings = load_settings()
     display: Display = LiveDisplay() if LiveDisplay.possible() else LineDisplay()
-    for warning in _warnings():
-        typer.echo(f"modelpilot: {warning}", err=True)
     typer.echo(f"Starting ModelPilot. Data is in {settings.data_dir}, the services' logs in its folder logs.")
     began = time.monotonic()
 
@@ -159,9 +157,3 @@ def command() -> None:
         what = f"{error.filename or settings.data_dir}: {error.strerror or error}"
         raise StackError(f"{what}. The data directory is {settings.data_dir}; MODELPILOT_DATA_DIR names it.") from error
     typer.echo("Stopped.")
-
-
-def _warnings() -> list[str]:
-    from infra.settings import Settings, unknown_variables
-
-    return list(unknown_variables(Settings, read_variables()))

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 import flask
 from flask import Flask, Response, request
 
-from dashboard.config import DashboardConfig
+from dashboard.config import DashboardConfig, host_name, is_loopback
+from dashboard.frame.urls import site_path
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.management.resources import OPERATOR_USER
 from modelpilot.management.site import (
@@ -134,8 +135,11 @@ class Gate:
 
     def check(self) -> Response | None:
         """Let the request pass (None) with its visitor in `flask.g`, or answer it here."""
+        if not self._config.accepts(request.host):
+            return plain("This site answers to the host names that MODELPILOT_DASHBOARD_TRUSTED_HOSTS gives it.", 400)
         if request.method not in _SAFE_METHODS and is_foreign():
-            return plain("This request comes from another site.", 403)
+            advice = "If it does not, the proxy in front of this site has to pass on the Host header as it came."
+            return plain(f"This request comes from another site. {advice}", 403)
         if request.path in OPEN_PATHS:
             return None
         try:
@@ -159,12 +163,34 @@ class Gate:
 
 
 def is_foreign() -> bool:
-    """Whether a browser says that another site made it send this. Programs that are no browsers say nothing."""
+    """Whether a browser says that another site made it send this. Programs that are no browsers say nothing.
+
+    Over plain HTTP browsers send no `Sec-Fetch-Site` (but to this machine), and the Origin alone has to tell. It is
+    "null" for forms of a page without referrer, hence the site's own Referrer-Policy (`dashboard.app`).
+    """
     fetched_from = request.headers.get("Sec-Fetch-Site")
     if fetched_from is not None:
         return fetched_from not in {"same-origin", "none"}
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != request.host
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc.lower() != request.host.lower()
+    except ValueError:
+        return True
+
+
+def is_trustworthy() -> bool:
+    """Whether the browser counts this site as safe, hence keeps its Secure cookies: HTTPS, or this machine.
+
+    Behind a TLS proxy that nobody said to trust, `Sec-Fetch-Site` tells: browsers send it to safe sites only.
+    """
+    return request.is_secure or "Sec-Fetch-Site" in request.headers or is_loopback(host_name(request.host))
+
+
+def has_secure_cookies(config: DashboardConfig) -> bool:
+    """Whether the cookies of this answer are for HTTPS only (and for this machine, which browsers count as safe)."""
+    return config.production or (bool(config.trusted_proxies) and request.is_secure)
 
 
 def csrf_token(token: str) -> str:
@@ -173,8 +199,11 @@ def csrf_token(token: str) -> str:
 
 
 def session_cookie(config: DashboardConfig) -> str:
-    """The cookie's name. `__Host-` makes browsers insist on Secure, on this very host and on the whole site."""
-    return "__Host-mp_session" if config.secure_cookies else "mp_session"
+    """The cookie's name. `__Host-` makes browsers insist on Secure, on this very host and on the whole of it;
+    `__Secure-`, for a site below a path, on the first of these."""
+    if not has_secure_cookies(config):
+        return "mp_session"
+    return "__Host-mp_session" if config.prefix == "/" else "__Secure-mp_session"
 
 
 def session_token(config: DashboardConfig) -> str | None:
@@ -189,16 +218,20 @@ def keep_session(response: Response, config: DashboardConfig, token: str) -> Non
         token,
         max_age=int(LIFETIME_S),
         httponly=True,
-        secure=config.secure_cookies,
+        secure=has_secure_cookies(config),
         samesite="Lax",
-        path="/",
+        path=site_path("") or "/",
     )
 
 
 def drop_session(response: Response, config: DashboardConfig) -> None:
     """Take the token away from the browser."""
     response.delete_cookie(
-        session_cookie(config), httponly=True, secure=config.secure_cookies, samesite="Lax", path="/"
+        session_cookie(config),
+        httponly=True,
+        secure=has_secure_cookies(config),
+        samesite="Lax",
+        path=site_path("") or "/",
     )
 
 
@@ -222,8 +255,8 @@ def _to_login() -> Response:
     # A callback cannot be redirected: `assets/modelpilot.js` sees the 401 and opens the login page.
     if request.method != "GET" or request.path.startswith(("/_", "/assets/")):
         return plain("Log in first.", 401)
-    wanted = quote(request.full_path.rstrip("?"), safe="")
-    return Response(status=303, headers={"Location": f"{LOGIN_PATH}?next={wanted}"})
+    wanted = quote(site_path(request.full_path.rstrip("?")), safe="")
+    return Response(status=303, headers={"Location": f"{site_path(LOGIN_PATH)}?next={wanted}"})
 
 
 def _digest(token: str) -> bytes:

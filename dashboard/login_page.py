@@ -13,12 +13,15 @@ from dashboard.access import (
     Logins,
     drop_session,
     form_token,
+    has_secure_cookies,
+    is_trustworthy,
     keep_session,
     plain,
     same,
     session_token,
 )
 from dashboard.config import DashboardConfig
+from dashboard.frame.urls import site_path
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.site import TooManyAttempts, WrongCredentials
 
@@ -31,14 +34,19 @@ _PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Log in · ModelPilot</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/assets/login.css">
-<script src="/assets/login.js"></script>
+<link rel="stylesheet" href="{root}/assets/login.css">
+<script src="{root}/assets/login.js"></script>
 </head>
 <body>
 <main>
 <h1>ModelPilot</h1>
 {message}
-<form method="post" action="{action}">
+{form}
+</main>
+</body>
+</html>
+"""
+_FORM = """<form method="post" action="{action}">
 <input type="hidden" name="csrf" value="{csrf}">
 <input type="hidden" name="next" value="{next}">
 <label for="username">User name</label>
@@ -47,11 +55,13 @@ _PAGE = """<!DOCTYPE html>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required>
 <button type="submit">Log in</button>
-</form>
-</main>
-</body>
-</html>
-"""
+</form>"""
+_NEEDS_HTTPS = (
+    '<p role="alert">This site needs HTTPS: in production browsers keep a login only where the connection is safe, and '
+    "this page came over plain HTTP. Open it at an address that begins with <code>https://</code>.</p>"
+    "<p>If there is none yet, put a TLS proxy in front of the site. If this is one, name its address in "
+    "<code>MODELPILOT_DASHBOARD_TRUSTED_PROXIES</code> and let it send <code>X-Forwarded-Proto</code>.</p>"
+)
 _FIRST_USER = (
     "<p>There are no users yet. Make one on the machine that runs ModelPilot:</p>"
     "<pre>modelpilot users add NAME --admin</pre>"
@@ -72,6 +82,8 @@ class LoginPages:
     def login(self) -> Response:
         """The form, and what it sends."""
         try:
+            if self._config.production and not is_trustworthy() and self._gate.login_required():
+                return self._refusal()
             if request.method == "POST":
                 return self._log_in()
             if self._gate.visitor() is not None:
@@ -89,7 +101,7 @@ class LoginPages:
             self._logins.log_out(token or "")
         except DependencyUnavailable as error:
             return plain(f"{error.message} You are still logged in.", 503)
-        response = _to(LOGIN_PATH)
+        response = _to(site_path(LOGIN_PATH))
         drop_session(response, self._config)
         return response
 
@@ -111,7 +123,7 @@ class LoginPages:
         self._end_earlier_session()
         response = _to(wanted)
         keep_session(response, self._config, token)
-        response.delete_cookie(self._form_cookie, path=LOGIN_PATH, secure=self._config.secure_cookies)
+        response.delete_cookie(self._form_cookie, path=site_path(LOGIN_PATH), secure=has_secure_cookies(self._config))
         return response
 
     def _end_earlier_session(self) -> None:
@@ -121,7 +133,12 @@ class LoginPages:
 
     @property
     def _form_cookie(self) -> str:
-        return "__Secure-mp_login" if self._config.secure_cookies else "mp_login"
+        return "__Secure-mp_login" if has_secure_cookies(self._config) else "mp_login"
+
+    def _refusal(self) -> Response:
+        # The browser would drop the cookie of a login, and ask for it over and over.
+        text = _PAGE.format(root=site_path(""), message=_NEEDS_HTTPS, form="")
+        return Response(text, 403 if request.method == "POST" else 200, mimetype="text/html")
 
     def _form(self, wanted: str, problem: str = "", username: str = "", status: int = 200) -> Response:
         message = f'<p role="alert">{escape(problem)}</p>' if problem else ""
@@ -129,31 +146,28 @@ class LoginPages:
             message = _FIRST_USER
         # The same value in a cookie, which another site can neither read nor set, and in the form.
         csrf = secrets.token_urlsafe(24)
-        text = _PAGE.format(
-            message=message,
-            action=LOGIN_PATH,
-            csrf=csrf,
-            next=escape(wanted),
-            username=escape(username),
-        )
+        form = _FORM.format(action=site_path(LOGIN_PATH), csrf=csrf, next=escape(wanted), username=escape(username))
+        text = _PAGE.format(root=site_path(""), message=message, form=form)
         response = Response(text, status, mimetype="text/html")
         response.set_cookie(
             self._form_cookie,
             csrf,
             max_age=_FORM_LIFETIME_S,
             httponly=True,
-            secure=self._config.secure_cookies,
+            secure=has_secure_cookies(self._config),
             samesite="Strict",
-            path=LOGIN_PATH,
+            path=site_path(LOGIN_PATH),
         )
         return response
 
 
 def _local(wanted: str | None) -> str:
     """A path of this site. Anything that a browser could read as another site's address becomes the overview."""
-    if not wanted or not wanted.startswith("/") or wanted.startswith(("//", "/\\", LOGIN_PATH, LOGOUT_PATH)):
-        return "/"
-    return wanted if wanted.isprintable() and "\\" not in wanted else "/"
+    root = site_path("")
+    path = (wanted or "").removeprefix(root)
+    if not wanted or not wanted.startswith(f"{root}/") or path.startswith(("//", "/\\", LOGIN_PATH, LOGOUT_PATH)):
+        return f"{root}/"
+    return wanted if wanted.isprintable() and "\\" not in wanted else f"{root}/"
 
 
 def _to(path: str) -> Response:

@@ -7,7 +7,7 @@ from dashboard.access import LOGOUT_PATH
 from dashboard.frame.elements import Element, aria, in_browser, notice, page_link
 from dashboard.frame.page import Page, PageContext
 from dashboard.frame.page_frame import ZONE
-from dashboard.frame.urls import link, query, search_with
+from dashboard.frame.urls import link, page_path, query, search_with, site_path
 from dashboard.pages import PAGES
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.management.site import Visitor
@@ -83,7 +83,7 @@ def _header() -> list[Element]:
         **aria(label="Switch between light and dark"),
     )
     burger = dmc.Burger(id=BURGER, size="sm", hiddenFrom="md", **aria(label="Menu"))
-    brand = dcc.Link("ModelPilot", href="/", className="mp-brand")
+    brand = dcc.Link("ModelPilot", href=site_path("/"), className="mp-brand")
     return [burger, brand, dmc.Group([zone, toggle], gap="xs", wrap="nowrap", ml="auto")]
 
 
@@ -101,7 +101,7 @@ def _account(csrf: str | None, visitor: Visitor | None) -> list[Element]:
             html.Button("Log out", type="submit", className="mp-button"),
         ],
         method="post",
-        action=LOGOUT_PATH,
+        action=site_path(LOGOUT_PATH),
     )
     who = html.Div([dmc.Text(visitor.username, size="sm", fw=600), dmc.Text(role, size="xs", c="dimmed")])
     return [html.Div([who, logout], className="mp-account")]
@@ -155,7 +155,7 @@ def register_shell(app: Dash, context: PageContext) -> None:
 
 def page_at(path: str | None) -> Page | None:
     """The page of a path; a slash at the end does not matter."""
-    wanted = (path or "/").rstrip("/") or "/"
+    wanted = page_path(path)
     return next((page for page in PAGES if page.path == wanted), None)
 
 
@@ -184,7 +184,7 @@ def banner(context: PageContext, search: str | None, path: str | None) -> Elemen
         known = wanted in context.reader.tenants()
     except DependencyUnavailable:
         known = True
-    everybody = page_link("Show everybody", (path or "/") + search_with(search, {"as": None}))
+    everybody = page_link("Show everybody", site_path(page_path(path)) + search_with(search, {"as": None}))
     if not known:
         return notice(f"There is no user {wanted}", everybody, color="yellow")
     return notice(f"Looking as {wanted}", "All figures are this user's. ", everybody, color="yellow")
@@ -196,7 +196,7 @@ def _no_such_page() -> Element:
             dmc.Title("No such page", order=1, size="h3", mb="md"),
             notice(
                 "This address leads nowhere",
-                page_link("Go to the overview", "/"),
+                page_link("Go to the overview", site_path("/")),
                 color="blue",
             ),
         ]

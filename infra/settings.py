@@ -6,45 +6,55 @@ is wrong. A variable with the suffix of the environment (`_DEV`, `_PROD`) counts
 """
 
 import base64
-import binascii
-import difflib
-import ipaddress
+import logging
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra import setting_values as values
+from infra.variables import (
+    PREFIX,
+    ConfigurationError,
+    chosen_variable,
+    is_quoted,
+    read_variables,
+    set_twice,
+    unknown,
+)
 from modelpilot.providers.kinds import ProviderKind, base_url_variable, key_variable
 
-PREFIX = "MODELPILOT_"
-ENVIRONMENT_VARIABLE = "MODELPILOT_ENV"
-SUFFIXES: Mapping[str, str] = {"development": "_DEV", "production": "_PROD"}
+# Whoever reads settings meets these, too.
+__all__ = [
+    "PREFIX",
+    "ConfigurationError",
+    "Settings",
+    "load_settings",
+    "read_variables",
+    "unknown_variables",
+    "variable_name",
+]
+
+log = logging.getLogger("modelpilot.settings")
+
+
+def variable_names(field_name: str, field: FieldInfo) -> tuple[str, ...]:
+    """The environment variables of a field, the one that counts first: its aliases (what other programs read as well
+    has no prefix) or the prefixed upper-case name."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(choice for choice in alias.choices if isinstance(choice, str))
+    return (alias if isinstance(alias, str) else PREFIX + field_name.upper(),)
 
 
 def variable_name(field_name: str, field: FieldInfo) -> str:
-    """The environment variable of a field: its alias (provider keys have no prefix) or the prefixed upper-case name."""
-    alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = alias.choices[0] if isinstance(alias.choices[0], str) else None
-    return alias if isinstance(alias, str) else PREFIX + field_name.upper()
-
-
-def chosen_variable(name: str, variables: Mapping[str, str]) -> str | None:
-    """The variable that decides: NAME_DEV or NAME_PROD where it is set for this environment, else NAME, else None.
-
-    An empty value counts as unset, so that `MODELPILOT_MILVUS_URI=` in a compose file means "the default".
-    """
-    environment = variables.get(ENVIRONMENT_VARIABLE) or "development"
-    candidates = [name + SUFFIXES[environment], name] if environment in SUFFIXES else [name]
-    if name == ENVIRONMENT_VARIABLE:
-        candidates = [name]
-    return next((candidate for candidate in candidates if variables.get(candidate)), None)
+    """The name of a field's variable in messages and in the documentation."""
+    return max(variable_names(field_name, field), key=str.isupper)
 
 
 class SuffixedVariables(PydanticBaseSettingsSource):
@@ -56,42 +66,27 @@ class SuffixedVariables(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Value (None when unset), key under which the model expects it, and "needs no JSON decoding"."""
-        name = variable_name(field_name, field)
-        chosen = chosen_variable(name, self._variables)
-        key = name if field.validation_alias else field_name
+        names = variable_names(field_name, field)
+        chosen = chosen_variable(names, self._variables)
+        key = names[0] if field.validation_alias else field_name
         return (self._variables[chosen].strip() if chosen else None), key, False
 
     def __call__(self) -> dict[str, Any]:
         """All values that are set."""
         found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
-        return {key: value for value, key, _ in found if value is not None}
-
-
-# Read by the commands that talk to a running gateway (`cli/client.py`), not by any process of it.
-CLIENT_VARIABLES = {"MODELPILOT_API_KEY", "MODELPILOT_API_URL"}
+        given = {key: value for value, key, _ in found if value is not None}
+        if given.get("no_proxy") == "*":  # then the others mean nothing, whatever they are
+            given = {key: value for key, value in given.items() if key not in ("http_proxy", "https_proxy")}
+        return given
 
 
 def unknown_variables(settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each prefixed variable that no setting reads: most often a typing error."""
-    known = {variable_name(name, field) for name, field in settings_cls.model_fields.items()} | CLIENT_VARIABLES
-    for name in sorted(variables):
-        base = next((name.removesuffix(s) for s in SUFFIXES.values() if name.endswith(s)), name)
-        if name.startswith(PREFIX) and name not in known and base not in known:
-            near = difflib.get_close_matches(base, known, n=1)
-            yield f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+    return unknown({variable_name(name, field) for name, field in settings_cls.model_fields.items()}, variables)
 
 
-ENCRYPTION_KEY_BYTES = 32
 _FEWEST_DISTINCT_BYTES = 12  # 32 random bytes have fewer once in 10^15 draws; "aaaa…" and other samples always do
 _ALLOW = "or allow the embedded one with MODELPILOT_ALLOW_EMBEDDED=true"
-
-
-class ConfigurationError(Exception):
-    """The configuration is wrong; `problems` has one sentence per problem, each naming its variable."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
 
 
 def _split(value: Any) -> Any:
@@ -106,48 +101,32 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would replace symbolic links
 
 
-def _encryption_key(key: SecretStr) -> SecretStr:
-    try:
-        raw = base64.b64decode(key.get_secret_value(), validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != ENCRYPTION_KEY_BYTES:
-        raise ValueError("each key must be the base64 of 32 random bytes (for example: openssl rand -base64 32)")
-    return key
+def _each(check: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda entries: tuple(check(entry) for entry in entries))
 
 
-def _bindable_host(host: str) -> str:
-    if host != "localhost":
-        ipaddress.ip_address(host)
-    return host
-
-
-def _database_url(url: str) -> str:
-    if not re.match(
-        r"postgres(ql)?(\+\w+)?://", url
-    ):  # the rest is libpq's to judge: it knows several hosts, sockets …
-        raise ValueError("must be a URL such as postgresql://user:password@host:5432/name")
-    return url
-
-
-def _host_and_port(address: str) -> str:
-    if not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}", address):
-        raise ValueError("must be an address such as host:7233, without http://")
-    return address
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Key = Annotated[SecretStr, AfterValidator(_encryption_key)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), _each(values.origin)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), _each(values.host_name)]
+PrivateHosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), _each(values.private_host)]
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), _each(values.network)]
+Key = Annotated[SecretStr, AfterValidator(values.encryption_key)]
 Keys = Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_split), Field(repr=False)]
-Host = Annotated[str, AfterValidator(_bindable_host)]
+HeaderKeys = Annotated[SecretStr, AfterValidator(values.header_keys)] | None
+# One address or several; checked, they are separated by commas alone.
+Hosts = Annotated[str, AfterValidator(values.bind_addresses)]
+Host = Annotated[str, AfterValidator(values.one_bind_address)]
+Url = Annotated[str, AfterValidator(values.http_url)] | None
+Proxy = Annotated[str, AfterValidator(values.proxy_url)] | None
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 # URLs may carry a password: they stay plain strings for their clients, and out of repr().
 PrivateUrl = Annotated[str | None, Field(repr=False)]
+DatabaseUrl = Annotated[Annotated[str, AfterValidator(values.database_url)] | None, Field(repr=False)]
+MilvusUri = Annotated[Annotated[str, AfterValidator(values.milvus_uri)] | None, Field(repr=False)]
 
 
-def _named(variable: str) -> Any:
-    return Field(default=None, validation_alias=variable)
+def _named(*variables: str, **options: Any) -> Any:
+    return Field(default=None, validation_alias=AliasChoices(*variables), **options)
 
 
 class Settings(BaseSettings):
@@ -161,14 +140,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     data_dir: Annotated[Path, AfterValidator(_absolute)] = Field(default=Path(".modelpilot"), validate_default=True)
-    host: Host = "127.0.0.1"
+    host: Hosts = "127.0.0.1"
     api_port: Port = 8080
-    dashboard_host: Host = "127.0.0.1"
+    dashboard_host: Hosts = "127.0.0.1"
     dashboard_port: Port = 8050
     dashboard_login: Literal["auto", "always"] = "auto"
-    dashboard_trusted_hosts: Names = ()
+    dashboard_prefix: Annotated[str, AfterValidator(values.path_prefix)] = "/"
+    dashboard_public_url: Url = None
+    dashboard_trusted_hosts: HostNames = ()
+    dashboard_trusted_proxies: Networks = ()
     dashboard_unprotected: bool = False
-    cors_origins: Names = ()
+    cors_origins: Origins = ()
     max_body_mb: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] = 20
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1000
     max_waiting: Annotated[int, Field(ge=1, le=100_000)] = 64
@@ -183,18 +165,18 @@ class Settings(BaseSettings):
     temporal_port: Port = 7233
     temporal_ui_host: Host = "127.0.0.1"
     temporal_ui_port: Port = 8233
-    temporal_ui_url: str | None = None
-    temporal_address: Annotated[str, AfterValidator(_host_and_port)] | None = None
+    temporal_ui_url: Url = None
+    temporal_address: Annotated[str, AfterValidator(values.host_and_port)] | None = None
     temporal_namespace: Annotated[str, Field(min_length=1)] = "default"
-    temporal_api_key: SecretStr | None = None
+    temporal_api_key: HeaderKeys = None
     temporal_tls: bool = False
     temporal_tls_ca_file: Path | None = None
     temporal_tls_cert_file: Path | None = None
     temporal_tls_key_file: Path | None = None
     temporal_tls_server_name: str | None = None
 
-    database_url: Annotated[Annotated[str, AfterValidator(_database_url)] | None, Field(repr=False)] = None
-    milvus_uri: PrivateUrl = None
+    database_url: DatabaseUrl = None
+    milvus_uri: MilvusUri = None
     milvus_token: SecretStr | None = None
     vector_deadline_ms: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 25
 
@@ -204,18 +186,22 @@ class Settings(BaseSettings):
     request_retention_days: Annotated[float, Field(ge=1, le=36_500, allow_inf_nan=False)] = 90
     export_url: PrivateUrl = None
     router_cache_seconds: Seconds = 300
-    private_provider_hosts: Names = ()
+    private_provider_hosts: PrivateHosts = ()
 
-    simulator_url: str | None = None
+    simulator_url: Url = None
     # Two for each public kind of `modelpilot.providers.kinds`; their variables have no prefix.
-    openai_api_key: SecretStr | None = _named(key_variable("openai"))
-    anthropic_api_key: SecretStr | None = _named(key_variable("anthropic"))
-    google_api_key: SecretStr | None = _named(key_variable("google"))
-    openrouter_api_key: SecretStr | None = _named(key_variable("openrouter"))
-    openai_base_url: str | None = _named(base_url_variable("openai"))
-    anthropic_base_url: str | None = _named(base_url_variable("anthropic"))
-    google_base_url: str | None = _named(base_url_variable("google"))
-    openrouter_base_url: str | None = _named(base_url_variable("openrouter"))
+    openai_api_key: HeaderKeys = _named(key_variable("openai"))
+    anthropic_api_key: HeaderKeys = _named(key_variable("anthropic"))
+    google_api_key: HeaderKeys = _named(key_variable("google"))
+    openrouter_api_key: HeaderKeys = _named(key_variable("openrouter"))
+    openai_base_url: Url = _named(base_url_variable("openai"))
+    anthropic_base_url: Url = _named(base_url_variable("anthropic"))
+    google_base_url: Url = _named(base_url_variable("google"))
+    openrouter_base_url: Url = _named(base_url_variable("openrouter"))
+    # What other programs read, too, in either spelling. The URLs may carry a password.
+    http_proxy: Proxy = _named("http_proxy", "HTTP_PROXY", repr=False)
+    https_proxy: Proxy = _named("https_proxy", "HTTPS_PROXY", repr=False)
+    no_proxy: str | None = _named("no_proxy", "NO_PROXY")
 
     @classmethod
     def settings_customise_sources(
@@ -268,7 +254,13 @@ class Settings(BaseSettings):
     @property
     def dashboard_url(self) -> str:
         """Where a browser on this machine reaches the dashboard."""
-        return f"http://{_client_host(self.dashboard_host)}:{self.dashboard_port}"
+        path = self.dashboard_prefix.rstrip("/")
+        return f"http://{_client_host(self.dashboard_host)}:{self.dashboard_port}{path}"
+
+    @property
+    def site_url(self) -> str:
+        """Where people reach the dashboard, for links to it."""
+        return self.dashboard_public_url or self.dashboard_url
 
     @property
     def embedded_temporal_ui_url(self) -> str:
@@ -276,9 +268,12 @@ class Settings(BaseSettings):
         return f"http://{_client_host(self.temporal_ui_host)}:{self.temporal_ui_port}"
 
 
-def _client_host(host: str) -> str:
-    # A wildcard address is for listening; a client on this machine takes loopback.
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+def _client_host(addresses: str) -> str:
+    # A wildcard address is for listening; a client on this machine takes loopback, where that is listened on at all.
+    known = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    hosts = [known.get(host, host) for host in addresses.split(",")]
+    loopback = [host for host in hosts if host in ("localhost", "::1") or host.startswith("127.")]
+    reachable = (loopback or hosts)[0]
     return f"[{reachable}]" if ":" in reachable else reachable
 
 
@@ -297,7 +292,20 @@ def _inconsistencies(settings: Settings) -> list[str]:
     if (settings.temporal_tls_cert_file is None) != (settings.temporal_tls_key_file is None):
         both = f"{_variable('temporal_tls_cert_file')} and {_variable('temporal_tls_key_file')}"
         problems.append(f"{both}: give both or neither")
-    return problems
+    return [*problems, *_missing_files(settings), *_wrong_prefix(settings)]
+
+
+def _missing_files(settings: Settings) -> Iterator[str]:
+    for name in ("temporal_tls_ca_file", "temporal_tls_cert_file", "temporal_tls_key_file"):
+        path: Path | None = getattr(settings, name)
+        if settings.temporal_tls and path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            yield f"{_variable(name)}: {path} is no file that can be read"
+
+
+def _wrong_prefix(settings: Settings) -> Iterator[str]:
+    url, prefix = settings.dashboard_public_url, settings.dashboard_prefix
+    if url is not None and f"/{urlsplit(url).path.strip('/')}/".replace("//", "/") != prefix:
+        yield f"{_variable('dashboard_public_url')}: must end with the path {prefix} of {_variable('dashboard_prefix')}"
 
 
 def _production_problems(settings: Settings) -> list[str]:
@@ -315,33 +323,40 @@ def _production_problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _names() -> Iterator[tuple[str, ...]]:
+    """Of each field its name and those of its variables."""
+    return ((name, *variable_names(name, field)) for name, field in Settings.model_fields.items())
+
+
 def _variable(field_name: str) -> str:
     return variable_name(field_name, Settings.model_fields[field_name])
 
 
-def read_variables(directory: Path | None = None) -> dict[str, str]:
-    """The process environment over the `.env` of `directory` (default: the working directory).
-
-    Raises ConfigurationError where that file cannot be read."""
-    path = (directory or Path.cwd()) / ".env"
-    try:
-        from_file = dotenv_values(path, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError([f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"]) from error
-    return {**{name: value for name, value in from_file.items() if value is not None}, **os.environ}
-
-
 def load_settings(variables: Mapping[str, str] | None = None) -> Settings:
-    """Read and validate the configuration.
+    """Read and validate the configuration; what is probably a mistake, but no wrong value, is logged as a warning.
 
     `variables` replaces the environment and `.env` (for tests and for children's environments).
     Raises ConfigurationError, whose message names every variable that is wrong.
     """
     known = read_variables() if variables is None else variables
+    quoted = [f"{name}: is in quotes; write the value without them" for name in _quoted(known)]
     try:
-        return Settings(**SuffixedVariables(Settings, known)())
+        settings = Settings(**SuffixedVariables(Settings, known)())
     except ValidationError as error:
-        raise ConfigurationError(_readable(error, known)) from None  # the cause would print the rejected values
+        found = [problem for problem in _readable(error, known) if problem.partition(":")[0] not in _quoted(known)]
+        raise ConfigurationError([*quoted, *found]) from None  # the cause would print the rejected values
+    if quoted:
+        raise ConfigurationError(quoted)
+    if variables is None:
+        for remark in (*unknown_variables(Settings, known), *set_twice()):
+            log.warning("%s", remark)
+    return settings
+
+
+def _quoted(variables: Mapping[str, str]) -> set[str]:
+    fields = Settings.model_fields.items()
+    chosen = (chosen_variable(variable_names(name, field), variables) for name, field in fields)
+    return {name for name in chosen if name and is_quoted(variables[name])}
 
 
 def _readable(error: ValidationError, variables: Mapping[str, str]) -> list[str]:
@@ -352,7 +367,7 @@ def _readable(error: ValidationError, variables: Mapping[str, str]) -> list[str]
             problems += message.split("\n")  # our own checks across settings name their variables themselves
             continue
         location = str(detail["loc"][0])
-        name = _variable(location) if location in Settings.model_fields else location
-        decided_by = chosen_variable(name, variables) or name
+        names = next((names for names in _names() if location in names), ())
+        decided_by = chosen_variable(names, variables) or location
         problems.append(f"{decided_by}: {message[:1].lower()}{message[1:]}")
     return problems

@@ -15,6 +15,7 @@ from infra.crypto.secrets import Argon2Hasher
 from infra.db.engine import SyncPool
 from infra.db.management.site_users import PostgresSiteAccess
 from infra.db.metrics.site import PostgresSiteReader
+from infra.local.data_dir import DataDir
 from infra.settings import ConfigurationError, Settings, load_settings
 from modelpilot import names
 from modelpilot.metrics.jobs import ScheduleFacts
@@ -27,8 +28,9 @@ def command() -> None:
     """Serve the analytics site until SIGINT or SIGTERM. It asks for a login unless it is the operator's alone."""
     settings = load_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    DataDir(settings.data_dir).check_place()
     config, url = dashboard_config(settings), database_url(settings)
-    with listening(config.host, config.port, "MODELPILOT_DASHBOARD_PORT"):
+    with listening(config.host, config.port, "MODELPILOT_DASHBOARD_HOST", "MODELPILOT_DASHBOARD_PORT"):
         _run(config, url, settings)
 
 
@@ -43,6 +45,9 @@ def dashboard_config(settings: Settings) -> DashboardConfig:
         login=settings.dashboard_login,
         unprotected=settings.dashboard_unprotected,
         trusted_hosts=settings.dashboard_trusted_hosts,
+        trusted_proxies=settings.dashboard_trusted_proxies,
+        public_url=settings.dashboard_public_url,
+        prefix=settings.dashboard_prefix,
     )
 
 
@@ -79,7 +84,8 @@ def _schedules() -> tuple[ScheduleFacts, ...]:
 def _local_temporal_ui(settings: Settings) -> str | None:
     # A Temporal service elsewhere has its UI at an address that only its operator knows.
     address = settings.temporal_address or "localhost"
-    return settings.embedded_temporal_ui_url if is_loopback(address.partition(":")[0]) else None
+    host = address.rpartition(":")[0] or address
+    return settings.embedded_temporal_ui_url if is_loopback(host.strip("[]")) else None
 
 
 def _run(config: DashboardConfig, url: str, settings: Settings) -> None:

@@ -63,6 +63,7 @@ from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
 from infra.db.metrics.dimensions import PostgresDimensions
 from infra.db.requests.erasures import PostgresErasures
+from infra.local.data_dir import DataDir
 from infra.logs import configure_logging
 from infra.providers.environment import address_rule, provider_endpoints
 from infra.settings import Settings, load_settings
@@ -242,7 +243,7 @@ def _services(
             keep_alive_s=settings.keep_alive_seconds, descriptors_in_use=settings.max_in_flight
         ),
         metrics_public=settings.metrics_public,
-        site_url=settings.dashboard_url,
+        site_url=settings.site_url,
     )
 
 
@@ -277,7 +278,7 @@ def _ui_origins(settings: Settings) -> tuple[str, ...]:
     """Pages of the embedded Web UI, which only a development machine has."""
     if settings.production:
         return ()
-    return tuple(f"http://{host}:{settings.temporal_ui_port}" for host in ("127.0.0.1", "localhost"))
+    return tuple(f"http://{host}:{settings.temporal_ui_port}" for host in ("127.0.0.1", "localhost", "[::1]"))
 
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -287,11 +288,12 @@ def command() -> None:
     """Serve the HTTP API until SIGINT or SIGTERM; then finish what is in flight."""
     settings = load_settings()
     require(settings, ("database_url", "temporal_address", "milvus_uri", "encryption_keys"))
+    DataDir(settings.data_dir).check_place()
     configure_logging(settings.log_level)
     # Workflow code runs on threads of its own; with the default of 5 ms each of their turns may delay a request.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with (
-        listening(settings.host, settings.api_port, "MODELPILOT_API_PORT"),
+        listening(settings.host, settings.api_port, "MODELPILOT_HOST", "MODELPILOT_API_PORT"),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(run(settings))

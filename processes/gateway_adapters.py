@@ -22,7 +22,7 @@ from infra.db.requests.responses import PostgresResponses
 from infra.db.routing.configuration import PostgresConfiguration
 from infra.db.routing.notifications import ConfigurationListener
 from infra.providers.clients import ProviderRegistry
-from infra.providers.environment import address_rule, provider_endpoints
+from infra.providers.environment import address_rule, provider_endpoints, proxy_rule
 from infra.settings import ConfigurationError, Settings
 from infra.temporal.client import lazy_client
 from infra.temporal.first_task import TemporalFirstTasks
@@ -76,7 +76,7 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     stack.push_async_callback(responses.close)
     leases = await open_leases(settings, database, instance, stack)
     embedder, milvus, history = _history(settings, stack)
-    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
+    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings), proxies=proxy_rule(settings)))
     keys = PostgresApiKeyRepository(database)
     stack.push_async_callback(keys.close)
     authenticator = CachedAuthenticator(keys)

@@ -21,6 +21,8 @@ from infra.db.engine import Database
 from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.requests.leases import PostgresLeases
 from infra.db.requests.ledger import PostgresLedger
+from infra.local import ports
+from infra.local.data_dir import DataDir
 from infra.local.errors import PortTaken
 from infra.logs import configure_logging
 from infra.settings import ConfigurationError, Settings, load_settings
@@ -97,16 +99,20 @@ def require(settings: Settings, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def listening(host: str, port: int, variable: str) -> Iterator[None]:
-    """Raise PortTaken, which says what to do, where the block cannot listen there."""
+def listening(host: str, port: int, host_variable: str, port_variable: str) -> Iterator[None]:
+    """Say what to do where the block cannot listen on `port` of `host` (one address, or several separated by commas).
+    Raises ConfigurationError for an address that this machine does not have, PortTaken for a port in use."""
     try:
+        ports.require_own({host_variable: host})
         yield
     except OSError as error:
-        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
             raise
+        address = str(error.filename or host)
+        where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         why = os.strerror(error.errno).lower()
         raise PortTaken(
-            f"cannot listen on {host}:{port}: {why}. Stop what listens there, or set another {variable}."
+            f"cannot listen on {where}: {why}. Stop what listens there, or set another {port_variable}."
         ) from error
 
 
@@ -115,6 +121,7 @@ def run_process(role: str, needed: Sequence[str], work: Callable[[Settings], Cor
     Raises ConfigurationError, and what `work` raises."""
     settings = load_settings()
     require(settings, needed)
+    DataDir(settings.data_dir).require()
     configure_logging(settings.log_level)
     typer.echo(f"{role}: starting; it waits for its services, at most half a minute")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

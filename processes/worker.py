@@ -38,7 +38,7 @@ from infra.db.routing.configuration import PostgresConfiguration
 from infra.fitting import ProcessFitter
 from infra.local.data_dir import DataDir
 from infra.providers.clients import ProviderRegistry
-from infra.providers.environment import address_rule, provider_endpoints
+from infra.providers.environment import address_rule, provider_endpoints, proxy_rule
 from infra.settings import ConfigurationError, Settings
 from infra.temporal.client import connect, ensure_search_attributes
 from infra.temporal.jobs import TemporalErasures
@@ -111,7 +111,7 @@ async def rescoring_steps(
     """The activities of RescoreBatchWorkflow, with a judge that calls providers as the gateway does; connections to
     providers are closed by `stack`."""
     keyring = Keyring(settings.encryption_key_texts)
-    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
+    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings), proxies=proxy_rule(settings)))
     configuration = PostgresConfiguration(database, keyring, provider_endpoints(settings))
     jobs, texts = PostgresRescoreJobs(database), StoredTexts(database, keyring)
     rows = PostgresRescoring(database)
@@ -207,7 +207,7 @@ async def request_steps(
     keyring = Keyring(settings.encryption_key_texts)
     ledger = open_ledger(settings, database, keyring, stack)
     leases = await open_leases(settings, database, instance, stack)
-    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings)))
+    clients = await stack.enter_async_context(ProviderRegistry(address_rule(settings), proxies=proxy_rule(settings)))
     caller = ModelCaller(clients, PostgresConfiguration(database, keyring, provider_endpoints(settings)))
     recovery = Recovery(instance, caller, steps, ledger, leases, keyring.mac)
     routing, performance = RoutingActivities(), PerformanceActivities(recovery)

@@ -1,6 +1,7 @@
 """The life of one gateway: its HTTP server, what it does beside, and the drain."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ class Gateway:
 
 
 async def serve(gateway: Gateway, host: str, port: int, drain_s: float, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then drain for at most `drain_s`."""
+    """Serve on `host` (one address, or several separated by commas) until `stop` is set, then drain for at most
+    `drain_s`. Raises OSError, whose `filename` is the address that could not be listened on."""
     FLIGHTS.set_function(lambda: len(gateway.registry))
     limits = gateway.app[SERVICES].connections
     runner = GuardedRunner(gateway.app, limits, access_log=None, shutdown_timeout=_HANDLER_GRACE_S, **RUNNER_OPTIONS)
@@ -53,9 +55,15 @@ async def serve(gateway: Gateway, host: str, port: int, drain_s: float, stop: as
 def _listeners(host: str, port: int) -> Iterator[socket.socket]:
     """What to accept connections from. Each address several times: libuv accepts one connection per listener in a turn
     of the loop, so that under load clients would wait for seconds, or be dropped by the kernel, before we know of them.
-    Raises OSError where an address is in use."""
-    for family, _, _, _, address in set(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)):
-        listener = socket.create_server(address[:2], family=family, backlog=_LISTEN_BACKLOG)
+    Raises OSError where one cannot be had."""
+    found = {one for name in host.split(",") for one in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)}
+    for family, _, _, _, address in found:
+        try:
+            listener = socket.create_server(address, family=family, backlog=_LISTEN_BACKLOG)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL and len(found) > 1 and "localhost" in host.split(","):
+                continue  # a name of two addresses, of which this machine has one
+            raise OSError(error.errno, error.strerror, address[0]) from error
         yield listener
         for _ in range(_ACCEPTED_PER_TURN - 1):
             yield listener.dup()

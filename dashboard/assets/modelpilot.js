@@ -2,12 +2,14 @@
 
 (() => {
   const { fetch: send } = window;
+  // Where the site begins: "/", or the path below which a proxy shows it.
+  const { requests_pathname_prefix: root } = JSON.parse(document.getElementById("_dash-config").textContent);
 
   // A callback that is answered with 401 belongs to a session that has ended: log in, and come back here.
   window.fetch = async (...request) => {
     const answer = await send(...request);
     if (answer.status !== 401) return answer;
-    location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+    location.assign(`${root}login?next=${encodeURIComponent(location.pathname + location.search)}`);
     return new Promise(() => {}); // nobody waits for it any more: this page is being left
   };
 

@@ -6,6 +6,8 @@ Everything that a page shows is said in its query string, so that reload, sharin
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, quote, urlencode
 
+import flask
+
 from dashboard.config import DashboardConfig
 from modelpilot.metrics.use import RouterUse
 
@@ -15,6 +17,19 @@ ROUTERS_PATH, ROUTER_PATH = "/routers", "/routers/detail"
 WHAT_IF_PATH, FRONTIER_PATH = "/what-if", "/frontier"
 # What a link to another page carries along: the time range, and whose data an admin looks at.
 KEPT = ("range", "from", "to", "as")
+
+
+def site_path(path: str) -> str:
+    """A path of the site as browsers see it: below the prefix under which the current request came."""
+    return (flask.request.script_root if flask.has_request_context() else "") + path
+
+
+def page_path(path: str | None) -> str:
+    """The path of a page from the one that a browser has, or from the server's own; a slash at the end is none."""
+    wanted, prefix = path or "", site_path("")
+    if prefix and (wanted == prefix or wanted.startswith(f"{prefix}/")):
+        wanted = wanted.removeprefix(prefix)
+    return wanted.rstrip("/") or "/"
 
 
 def query(search: str | None) -> dict[str, str]:
@@ -37,7 +52,7 @@ def moment_in_url(unix_s: float) -> str:
 def link(path: str, search: str | None, **filters: str | None) -> str:
     """Another page with the same range and viewer, and with `filters` of its own (`from_` stands for `from`)."""
     kept = {name: value for name, value in query(search).items() if name in KEPT}
-    return path + search_with("", {**kept, **{name.rstrip("_"): value for name, value in filters.items()}})
+    return site_path(path) + search_with("", {**kept, **{name.rstrip("_"): value for name, value in filters.items()}})
 
 
 def requests_link(search: str, span: tuple[float, float] | None = None, **filters: str | None) -> str:

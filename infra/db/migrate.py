@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -67,8 +68,10 @@ def _refuse_unknown(found: str, config: Config) -> None:
 
 @contextmanager
 def _locked(url: str) -> Iterator[tuple[sa.Connection, Config]]:
-    scheme_less = plain_url(url).partition("://")[2]
-    engine = sa.create_engine(f"postgresql+psycopg://{scheme_less}", poolclass=sa.NullPool)
+    # Connected by libpq, which knows URLs (of several hosts, say) that SQLAlchemy cannot read.
+    engine = sa.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(plain_url(url)), poolclass=sa.NullPool
+    )
     config = Config(stdout=StringIO())
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")

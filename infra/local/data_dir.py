@@ -1,14 +1,17 @@
 """What lies where in the data directory, and who may read it."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.errors import AlreadyRunning
+from infra.settings import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,43 @@ class DataDir:
         return self.root / "lock"
 
     def create(self) -> None:
-        """Create the directories, readable by their owner only."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (self.logs, self.run, self.milvus, self.temporal_db.parent):
-            path.mkdir(mode=0o700, exist_ok=True)
+        """Create the directories, readable by their owner only. Raises ConfigurationError where that is not allowed or
+        something else is there, OSError for anything that another directory would not mend."""
+        self.require()
+        with writable(self.root):
+            for path in (self.logs, self.run, self.milvus, self.temporal_db.parent):
+                path.mkdir(mode=0o700, exist_ok=True)
+
+    def check_place(self) -> None:
+        """Raise ConfigurationError where something else than a directory is in the place of the root, or above it."""
+        nearest = next((path for path in (self.root, *self.root.parents) if path.exists()), self.root)
+        if nearest.exists() and not nearest.is_dir():
+            raise ConfigurationError([f"MODELPILOT_DATA_DIR: {nearest} is no directory"])
+
+    def require(self) -> None:
+        """Create the root, and see that something can be written there. Raises like `create`."""
+        self.check_place()
+        with writable(self.root):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root).close()  # it may be there, and yet be somebody else's
+
+
+_WRONG_PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ELOOP}
+    | {errno.ENAMETOOLONG}
+)
+
+
+@contextlib.contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Raise ConfigurationError where the block finds that nothing can be written below `root`, the data directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WRONG_PLACE:
+            raise
+        where = f"{error.filename or root}: {(error.strerror or '').lower()}"
+        raise ConfigurationError([f"MODELPILOT_DATA_DIR: {root} cannot be written ({where})"]) from error
 
 
 def write_once(path: Path, content: bytes) -> None:

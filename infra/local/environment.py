@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.local.data_dir import DataDir, running_pid, write_once
-from infra.settings import ENCRYPTION_KEY_BYTES, PREFIX, ConfigurationError, Settings
+from infra.setting_values import ENCRYPTION_KEY_BYTES
+from infra.settings import PREFIX, ConfigurationError, Settings
 
 
 @dataclass(frozen=True)

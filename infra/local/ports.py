@@ -4,6 +4,7 @@ Fixed ports must be free before anything starts; the others are chosen once and 
 """
 
 import asyncio
+import errno
 import json
 import shutil
 import socket
@@ -13,22 +14,43 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local.errors import PortTaken, ToolMissing
+from infra.settings import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 ASK_AGAIN_SECONDS = 0.05
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: connections of a predecessor in TIME_WAIT are no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    """Whether a server could listen there now; `host` may be several addresses, separated by commas."""
+    return all(_bind_error(address, port) is None for address in host.split(","))
+
+
+def foreign_address(host: str) -> str | None:
+    """The first of the addresses (separated by commas) that this machine does not have; None: it has all of them."""
+    no_such = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return next((address for address in host.split(",") if _bind_error(address, 0) in no_such), None)
+
+
+def _bind_error(address: str, port: int) -> int | None:
+    """Why a server could not listen there (of `errno`), None: it could."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do: connections of a predecessor in TIME_WAIT are no obstacle, and IPv6 is IPv6 only.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return None
+
+
+def require_own(hosts: Mapping[str, str]) -> None:
+    """Check `{variable: addresses to listen on}`; raises ConfigurationError naming what this machine does not have."""
+    foreign = {variable: foreign_address(host) for variable, host in hosts.items()}
+    if problems := [f"{name}: this machine has no address {host}" for name, host in foreign.items() if host]:
+        raise ConfigurationError(problems)
 
 
 def free_port(host: str = LOOPBACK) -> int:
@@ -61,7 +83,8 @@ def _recall(memory: Path) -> dict[str, int]:
 
 
 async def require_free(ports: Mapping[str, tuple[str, int]], patience_seconds: float = 2.0) -> None:
-    """Check `{variable: (host, port)}`; raises PortTaken naming each port that is in use, and its variable.
+    """Check `{variable: (host, port)}`, where a host may be several addresses; raises PortTaken naming each port that
+    is in use, and its variable.
 
     Patient for a moment, because the processes of a killed predecessor may still be dying.
     """

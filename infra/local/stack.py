@@ -186,7 +186,8 @@ def simulator_service(data: DataDir, port: int) -> Service:
 
 
 def fixed_ports(settings: Settings) -> dict[str, tuple[str, int]]:
-    """`{variable: (host, port)}` of every port that the settings fix and we will listen on."""
+    """`{variable: (host, port)}` of every port that the settings fix and we will listen on; a host may be several
+    addresses, separated by commas."""
     wanted = {
         "MODELPILOT_API_PORT": (settings.host, settings.api_port),
         "MODELPILOT_DASHBOARD_PORT": (settings.dashboard_host, settings.dashboard_port),
@@ -195,6 +196,12 @@ def fixed_ports(settings: Settings) -> dict[str, tuple[str, int]]:
         wanted["MODELPILOT_TEMPORAL_PORT"] = (ports.LOOPBACK, settings.temporal_port)
         wanted["MODELPILOT_TEMPORAL_UI_PORT"] = (settings.temporal_ui_host, settings.temporal_ui_port)
     return wanted
+
+
+def bind_addresses(settings: Settings) -> dict[str, str]:
+    """`{variable: addresses, separated by commas}` of everything that the settings let us listen on."""
+    wanted = {"MODELPILOT_HOST": settings.host, "MODELPILOT_DASHBOARD_HOST": settings.dashboard_host}
+    return wanted if settings.temporal_address else {**wanted, "MODELPILOT_TEMPORAL_UI_HOST": settings.temporal_ui_host}
 
 
 async def run_stack(
@@ -210,6 +217,7 @@ async def run_stack(
     data = DataDir(settings.data_dir)
     data.create()
     with data_dir.exclusive(data.lock):
+        ports.require_own(bind_addresses(settings))
         await ports.require_free(fixed_ports(settings))
         had_keys = data.encryption_keys.exists()
         stack = plan(settings)

@@ -50,7 +50,8 @@ class AddressRule:
     def check_url(self, url: str) -> None:
         """Raise InvalidRequest (param `baseUrl`) unless `url` may be a provider's base URL.
 
-        A name is not resolved here: `GuardedResolver` looks at what it leads to whenever a connection is made.
+        A name is not resolved here: `GuardedResolver` looks at what it leads to whenever a connection is made, unless a
+        proxy makes it, which resolves names itself.
         """
         host = _host_of(url)
         address = _literal_address(host)
@@ -87,6 +88,30 @@ class GuardedResolver(AbstractResolver):
         if not allowed:
             raise AddressRefused("the provider's host leads to an address that is not allowed")
         return allowed
+
+    async def close(self) -> None:
+        """Release the inner resolver."""
+        await self._inner.close()
+
+
+class ProxyUnknown(OSError):
+    """The name of a proxy leads nowhere."""
+
+
+class ProxyResolver(AbstractResolver):
+    """Resolves the names of proxies, which the operator has chosen; what lies behind them they resolve themselves."""
+
+    def __init__(self) -> None:
+        self._inner: AbstractResolver = DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of `host`. Raises ProxyUnknown where it has none."""
+        try:
+            return await self._inner.resolve(host, port, family)
+        except OSError as error:
+            raise ProxyUnknown("the proxy's host is unknown") from error
 
     async def close(self) -> None:
         """Release the inner resolver."""

@@ -8,6 +8,7 @@ from aiohttp.abc import AbstractResolver
 
 from infra.providers.addresses import AddressRule
 from infra.providers.http import Patience, ProviderHttp, UpstreamRequest
+from infra.providers.proxies import ProxyRule
 from modelpilot.errors import InvalidRequest
 from modelpilot.providers.kinds import KINDS
 from modelpilot.requests.outcome import ProviderError
@@ -100,8 +101,10 @@ def _chunks_of(piece: bytes, reader: AnswerReader, patience: Patience) -> list[C
 class ProviderRegistry:
     """All clients over one shared session; implements `ProviderClients` and `EmbeddingClients`. Close it at the end."""
 
-    def __init__(self, rule: AddressRule, resolver: AbstractResolver | None = None) -> None:
-        self._http = ProviderHttp(rule, resolver)
+    def __init__(
+        self, rule: AddressRule, resolver: AbstractResolver | None = None, proxies: ProxyRule | None = None
+    ) -> None:
+        self._http = ProviderHttp(rule, resolver, proxies)
         self._clients: Mapping[str, ChatClient] = {
             kind: ChatClient(self._http, facts.wire) for kind, facts in KINDS.items()
         }

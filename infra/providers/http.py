@@ -8,13 +8,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Literal, TypeVar
 
 import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver
 
-from infra.providers.addresses import AddressRefused, AddressRule, GuardedResolver
+from infra.providers.addresses import AddressRefused, AddressRule, GuardedResolver, ProxyResolver, ProxyUnknown
+from infra.providers.proxies import ProxyRule
 from modelpilot.errors import InvalidRequest
 from modelpilot.requests.outcome import ProviderError, Remedy
 from modelpilot.wire.failures import (
@@ -167,6 +169,10 @@ class Answer:
 
 
 def _translated(error: Exception) -> ProviderError:
+    if isinstance(error, aiohttp.ClientHttpProxyError):  # of a tunnel; its text has the proxy's own words
+        return connection_error(f"the proxy answered {error.status} instead of connecting")
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return connection_error("no connection to the proxy")
     if isinstance(error, aiohttp.ClientPayloadError):
         return stream_cut()
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -181,6 +187,8 @@ def _translated(error: Exception) -> ProviderError:
 def _unresolved(error: aiohttp.ClientConnectorDNSError) -> ProviderError:
     if isinstance(error.os_error, AddressRefused):
         return ProviderError("connection_error", str(error.os_error), Remedy.FALL_BACK)
+    if isinstance(error.os_error, ProxyUnknown):
+        return connection_error(str(error.os_error))
     return connection_error("the provider's host is unknown")
 
 
@@ -205,12 +213,19 @@ class UpstreamRequest:
 
 
 class ProviderHttp:
-    """Sends requests to providers; every failure is a ProviderError. Use within one event loop, close at the end."""
+    """Sends requests to providers; every failure is a ProviderError. Use within one event loop, close at the end.
 
-    def __init__(self, rule: AddressRule, resolver: AbstractResolver | None = None) -> None:
+    What goes through a proxy has a session of its own, whose resolver is asked for proxies only.
+    """
+
+    def __init__(
+        self, rule: AddressRule, resolver: AbstractResolver | None = None, proxies: ProxyRule | None = None
+    ) -> None:
         self._rule = rule
         self._resolver = resolver
-        self._session: aiohttp.ClientSession | None = None
+        self._proxies = proxies or ProxyRule()
+        self._direct: aiohttp.ClientSession | None = None
+        self._proxied: aiohttp.ClientSession | None = None
         self._draining: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -218,8 +233,9 @@ class ProviderHttp:
         for task in self._draining:
             task.cancel()
         await asyncio.gather(*self._draining, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._direct, self._proxied):
+            if session is not None:
+                await session.close()
 
     @contextlib.asynccontextmanager
     async def answer(self, request: UpstreamRequest, patience: Patience) -> AsyncIterator[Answer]:
@@ -249,8 +265,10 @@ class ProviderHttp:
     async def _send(self, request: UpstreamRequest, patience: Patience) -> Answer:
         _check_key(request.secret)
         self._check_address(request.url)
-        post = self._opened().post(
+        proxy = self._proxies.proxy_for(request.url)
+        post = self._opened(through_proxy=proxy is not None).post(
             request.url,
+            proxy=proxy,
             data=_payload(request.body),
             headers=request.headers,
             allow_redirects=False,
@@ -258,22 +276,13 @@ class ProviderHttp:
         )
         return Answer(await patience.wait(post))
 
-    def _opened(self) -> aiohttp.ClientSession:
-        # Opened at first use, since it belongs to the event loop that runs then.
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                limit=_CONNECTIONS,
-                keepalive_timeout=_KEEPALIVE_S,
-                ttl_dns_cache=_DNS_CACHE_S,
-                resolver=GuardedResolver(self._rule, self._resolver),
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=_HEADERS,
-                trust_env=False,
-            )
-        return self._session
+    def _opened(self, *, through_proxy: bool) -> aiohttp.ClientSession:
+        # Opened at first use, since they belong to the event loop that runs then.
+        if through_proxy:
+            self._proxied = self._proxied or _session(ProxyResolver())
+            return self._proxied
+        self._direct = self._direct or _session(GuardedResolver(self._rule, self._resolver))
+        return self._direct
 
     def _check_address(self, url: str) -> None:
         # Addresses written as numbers never reach the resolver, so they are looked at here.
@@ -290,6 +299,19 @@ class ProviderHttp:
         task = asyncio.get_running_loop().create_task(_drain(answer))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
+
+
+def _session(resolver: AbstractResolver) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=_DNS_CACHE_S, resolver=resolver
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=_HEADERS,
+        # It would take passwords for providers from ~/.netrc, and loopback through the proxy.
+        trust_env=False,
+    )
 
 
 def _timeout(connect_ms: int) -> aiohttp.ClientTimeout:
@@ -310,6 +332,8 @@ async def _drain(answer: Answer) -> None:
 
 
 async def _failure(answer: Answer, patience: Patience) -> ProviderError:
+    if answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return connection_error("the proxy wants a user and a password")
     try:
         body = await answer.read_all(patience, _ERROR_BODY_BYTES)
     except ProviderError:

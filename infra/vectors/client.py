@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import grpc
 from pymilvus import MilvusClient, MilvusException
@@ -23,8 +24,23 @@ Call = Callable[[MilvusClient], T]
 
 _OPEN_TIMEOUT_S = 5.0
 _CREATED_WITHIN_S = 2.0
-# gRPC's own reconnect back-off grows to two minutes; a restarted Milvus should be found sooner than that.
-_GRPC_OPTIONS = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 2_000}
+_GRPC_OPTIONS = {
+    # gRPC's own back-off grows to two minutes; a restarted Milvus should be found sooner than that.
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+    # pymilvus asks every ten seconds whether the server is there, calls or not. gRPC's servers, Milvus Lite among
+    # them, count a ping within five minutes of the last data as abuse, and the third one ends the connection
+    # ("too_many_pings"). Every call has a deadline of its own, so an idle connection need not be asked after.
+    "grpc.keepalive_time_ms": 330_000,
+    "grpc.keepalive_permit_without_calls": 0,
+}
+
+
+def _grpc_options(uri: str) -> dict[str, int]:
+    """Options of a channel; to this machine it goes past the proxy that the environment names for the outside."""
+    host = urlsplit(uri).hostname or "localhost"
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    return _GRPC_OPTIONS | ({"grpc.enable_http_proxy": 0} if is_here else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +168,9 @@ def recorded_embedder(uri: str, token: str = "", collection: str = "prompt_outco
     """
     _silence()
     try:
-        client = MilvusClient(uri, token=token, timeout=_OPEN_TIMEOUT_S, dedicated=True)
+        client = MilvusClient(
+            uri, token=token, timeout=_OPEN_TIMEOUT_S, dedicated=True, grpc_options=_grpc_options(uri)
+        )
         try:
             return _recorded(client, collection) if client.has_collection(collection, timeout=_OPEN_TIMEOUT_S) else None
         finally:
@@ -175,7 +193,11 @@ def _connected(config: MilvusConfig, client: MilvusClient | None) -> MilvusClien
     if client is None:
         _silence()
         client = MilvusClient(
-            config.uri, token=config.token, timeout=_OPEN_TIMEOUT_S, dedicated=True, grpc_options=_GRPC_OPTIONS
+            config.uri,
+            token=config.token,
+            timeout=_OPEN_TIMEOUT_S,
+            dedicated=True,
+            grpc_options=_grpc_options(config.uri),
         )
     if not client.has_collection(config.collection, timeout=_OPEN_TIMEOUT_S):
         _create(client, config)

@@ -35,12 +35,12 @@ def chromium_path() -> str | None:
 
 
 @contextmanager
-def running_chromium() -> Iterator[Browser]:
-    """A headless browser."""
+def running_chromium(*arguments: str) -> Iterator[Browser]:
+    """A headless browser; `arguments` are further ones of its command line."""
     # Playwright's own loop must not outlive the tests that use it: asyncio's would find it running.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium_path(), args=["--headless", "--no-sandbox", "--disable-gpu"]
+            executable_path=chromium_path(), args=["--headless", "--no-sandbox", "--disable-gpu", *arguments]
         )
         yield browser
         browser.close()
@@ -69,7 +69,7 @@ class Visit:
 
     def log_in(self, username: str, password: str = PASSWORD) -> None:
         """Fill in the form that the window shows, or go to it."""
-        if urlsplit(self.page.url).path != "/login":
+        if not urlsplit(self.page.url).path.endswith("/login"):
             self.page.goto(f"{self.url}/login")
         self.page.get_by_label("User name").fill(username)
         self.page.get_by_label("Password").fill(password)
@@ -114,6 +114,7 @@ def visiting(
         locale="en-GB",
         storage_state=state,
         reduced_motion="reduce",
+        ignore_https_errors=True,  # certificates of tests sign themselves
     )
     visit = Visit(context, context.new_page(), url, Path(os.environ.get(SCREENSHOTS) or screenshots))
     visit.screenshots.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ class FilledSite:
         """Run a command of the console script against it; what it printed. `given` is its standard input."""
         environment = {**self.world.environment, "MODELPILOT_API_URL": self.gateway_url}
         return _modelpilot(environment, *arguments, key=key, given=given)
+
+    def dashboard(self, directory: Path, **variables: str) -> AbstractContextManager[str]:
+        """One more site over the same installation, with other settings (by their names without the prefix); its
+        address at 127.0.0.1."""
+        given = {f"MODELPILOT_{name}": value for name, value in variables.items()}
+        return _dashboard({**self.world.environment, **given}, directory)
 
 
 @contextmanager

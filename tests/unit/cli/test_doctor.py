@@ -104,7 +104,7 @@ def test_wrong_settings_are_a_failed_line(monkeypatch: pytest.MonkeyPatch) -> No
     """Not a stack trace, and nothing else is guessed from settings that do not hold."""
     monkeypatch.setenv("MODELPILOT_API_PORT", "http")
     result = modelpilot("doctor", "--json")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert [(one["name"], one["status"]) for one in json.loads(result.stdout)] == [
         ("python", "ok"),
         ("settings", "fail"),

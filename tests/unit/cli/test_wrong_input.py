@@ -1,5 +1,6 @@
 """Whatever is wrong around a command, it says so in a few lines with an exit code that means something."""
 
+import base64
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -283,11 +284,10 @@ def test_an_invalid_setting(run: Run, monkeypatch: pytest.MonkeyPatch, command: 
     monkeypatch.setenv(f"MODELPILOT_{name}", value)
     monkeypatch.setattr("cli.users._new_password", lambda _: "a long enough password")
     code, out, err = run(command, *{**COMMANDS, **IN_THE_DATABASE}.get(command, []))
+    assert code == EXIT_CONFIGURATION
     if command == "doctor":
-        assert code == EXIT_FAILED
         assert f"fail  settings            MODELPILOT_{name}: " in out
     else:
-        assert code == EXIT_CONFIGURATION
         is_said(err)
         assert f"MODELPILOT_{name}: " in err
 
@@ -346,3 +346,35 @@ def test_wrong_usage(run: Run, arguments: list[str]) -> None:
     assert (code, out) == (EXIT_CONFIGURATION, "")
     assert "Error: " in err
     assert isinstance(main.app, typer.Typer)
+
+
+@pytest.mark.parametrize("command", ["up", "migrate", "gateway", "closer", "worker", "dashboard"])
+@pytest.mark.parametrize("place", ["a file", "below a file"])
+def test_a_data_directory_that_cannot_be(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, place: str
+) -> None:
+    """Told before anything is waited for, with the variable that names another one."""
+    (tmp_path / "file").touch()
+    services = {
+        "DATABASE_URL": "postgresql://u@127.0.0.1:9/x",
+        "TEMPORAL_ADDRESS": "127.0.0.1:9",
+        "MILVUS_URI": "http://127.0.0.1:9",
+        "SIMULATOR_URL": "http://127.0.0.1:9",
+        "ENCRYPTION_KEYS": base64.b64encode(bytes(range(32))).decode(),
+        "DATA_DIR": str(tmp_path / "file" if place == "a file" else tmp_path / "file" / "data"),
+    }
+    for name, value in services.items():
+        monkeypatch.setenv(f"MODELPILOT_{name}", value)
+    code, _, err = run(command)
+    assert (code, err) == (
+        EXIT_CONFIGURATION,
+        f"modelpilot: MODELPILOT_DATA_DIR: {tmp_path / 'file'} is no directory\n",
+    )
+
+
+def test_a_misspelled_variable_is_said_by_every_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is no reason not to work."""
+    monkeypatch.setenv("MODELPILOT_API_PROT", "1")
+    code, _, err = run("keys list")
+    assert code == EXIT_CONFIGURATION  # there is no key here
+    assert "modelpilot: MODELPILOT_API_PROT is not a setting; did you mean MODELPILOT_API_PORT?\n" in err

@@ -78,9 +78,9 @@ def test_the_suffix_of_the_environment_wins(variables: dict[str, str], expected:
 
 def test_provider_keys_have_no_prefix_and_take_suffixes() -> None:
     """The variables that every provider's own tools use work, for each environment."""
-    settings = load_settings({"OPENAI_API_KEY": "plain", "OPENAI_API_KEY_DEV": "for development"})
+    settings = load_settings({"OPENAI_API_KEY": "plain", "OPENAI_API_KEY_DEV": "for-development"})
     assert settings.openai_api_key is not None
-    assert settings.openai_api_key.get_secret_value() == "for development"
+    assert settings.openai_api_key.get_secret_value() == "for-development"
 
 
 def test_lists_are_split_at_commas() -> None:
