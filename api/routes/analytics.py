@@ -17,6 +17,7 @@ from api.http.responses import columns_of, json_response, stream_csv
 from api.routes.analytics_views import (
     DimensionsBody,
     DimensionsView,
+    GroupView,
     HourlyGroupItem,
     HourlyItem,
     HourlyListing,
@@ -28,6 +29,7 @@ from api.routes.analytics_views import (
     hourly_group_view,
     hourly_view,
     request_view,
+    summary_lines,
     summary_view,
 )
 from api.routes.resource import actor_of, owner_of, paging, paging_params, read_new, shown
@@ -71,6 +73,7 @@ PAGING = (
     *paging_params(MAX_LIMIT),
     QueryParam("format", "`json` (the default) or `csv`: all pages from the cursor on, as one file."),
 )
+AS_FILE = QueryParam("format", "`json` (the default) or `csv`: a line of totals and savings, or one for each group.")
 
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 # Also the bounds of a range that is left open.
@@ -83,13 +86,14 @@ _READ_ONLY = ("builtIn", "pendingHours", "mostValues")
 def register(app: web.Application, metrics: MetricsReader, dimensions: Dimensions) -> None:
     """Add the routes over `metrics`, of which owners choose `dimensions`."""
     app[METRICS], app[CHOSEN] = metrics, dimensions
-    filters, title = (*FILTERS, *WHOSE), "Hourly metrics per router, model and provider, or by a dimension"
+    filters, of_sums = (*FILTERS, *WHOSE), (*FILTERS, *WHOSE, GROUP_BY, AS_FILE)
+    title = "Hourly metrics per router, model and provider, or by a dimension"
     add_routes(
         app,
         [
             _spec("requests", _requests, "Single requests, newest first", RequestListing, (*filters, *PAGING)),
             _spec("hourly", _hourly, title, HourlyListing, (*filters, BY_HOUR, *PAGING)),
-            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, (*filters, GROUP_BY)),
+            _spec("summary", _summary, "Totals of a range, and what routing saved", Summary, of_sums),
             _spec("dimensions", _dimensions, "The dimensions of the hourly metrics", DimensionsView, ()),
             RouteSpec(
                 "PUT", "/api/analytics/dimensions", _choose, "admin", "Choose the tags that are dimensions",
@@ -190,15 +194,23 @@ async def _list(request: web.Request, listing: _Listing, asked: "_Asked") -> web
 
 
 async def _summary(request: web.Request) -> web.StreamResponse:
-    asked, metrics = _asked(request, (*WHOSE, GROUP_BY)), request.app[METRICS]
-    group = _group(request)
+    asked, metrics = _asked(request, (*WHOSE, GROUP_BY, AS_FILE)), request.app[METRICS]
+    group, as_file = _group(request), _wants_csv(request)
     summary = summary_view(asked.start, asked.end, await metrics.totals(asked.scope, asked.wanted))
     if group is not None:
         found = await metrics.groups(asked.scope, asked.wanted, group, _MOST_GROUPS)
         groups = [group_view(key, sums) for key, sums in found.groups]
         told = {"groups": groups, "group_hours_from_metrics": found.hours_from_metrics}
         summary = summary.model_copy(update=told)
-    return shown(summary)
+    if not as_file:
+        return shown(summary)
+    lines = summary_lines(summary)
+
+    async def all_of_them(_: str | None, __: int) -> Page[Row]:
+        return Page(tuple(lines))
+
+    columns = tuple(lines[0]) if group is None else columns_of(GroupView)
+    return await stream_csv(request, "summary", columns, all_of_them, lambda line: line, None)
 
 
 def _group(request: web.Request) -> Group | None:

@@ -308,6 +308,19 @@ def summary_view(start: datetime | None, end: datetime | None, totals: Totals) -
 _OUTCOMES = ("completed_count", "truncated_count", "failed_count", "canceled_count")
 
 
+def summary_lines(summary: Summary) -> list[Row]:
+    """The lines of a summary's CSV: one for each group, or one with the totals and each baseline's savings."""
+    if summary.groups is not None:
+        return [group.to_wire() for group in summary.groups]
+    wire, left_out = summary.to_wire(), ("groups", "groupHoursFromMetrics", "savings")
+    line = {name: value for name, value in wire.items() if name not in left_out}
+    for saving in summary.savings.baselines:
+        figures = saving.to_wire()
+        name = figures.pop("baseline")
+        line |= {f"{name}.{figure}": value for figure, value in figures.items()}
+    return [line]
+
+
 def group_view(key: str, sums: Mapping[str, float]) -> GroupView:
     """One group out of its sums."""
     return GroupView(

@@ -8,8 +8,17 @@ the same figures again, so any number of runs may be repeated, missed or run sid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from psycopg import AsyncClientCursor
+
 from infra.db.engine import Connection, Database
-from infra.db.metrics.dimensions import DIMENSION_COLUMNS, DIMENSION_KEY, DIMENSION_TOTALS, TOTALS_KEY, by_dimension
+from infra.db.metrics.dimensions import (
+    DIMENSION_COLUMNS,
+    DIMENSION_KEY,
+    DIMENSION_TOTALS,
+    TOTALS_KEY,
+    by_dimension,
+    fine_sums,
+)
 from infra.db.metrics.measures import (
     ADDED,
     BASELINE_COLUMNS,
@@ -137,17 +146,26 @@ _METRICS = _statement(
         FROM requests WHERE {_OF_HOUR} GROUP BY 1, 2, 3, 4""",  # noqa: S608  (own constants)
     tuple(_COLUMNS),
 )
+# Two passes over an hour have tables of their own, for which Postgres uses all its workers: it does not within a
+# statement that also writes elsewhere. The server binds no parameters to them, so the client does.
+_GATHERED = "CREATE TEMPORARY TABLE {table} ON COMMIT DROP AS {query}"
+_BASELINES_OF_HOUR, _FINE_OF_HOUR = "baselines_of_hour", "fine_sums_of_hour"
 _BASELINES = _statement(
-    "hourly_baselines", (*_GROUP, *BASELINE_KEY), baselines_over_requests(_OF_HOUR, _GROUPED_BY), BASELINE_COLUMNS
+    "hourly_baselines",
+    (*_GROUP, *BASELINE_KEY),
+    f"SELECT * FROM {_BASELINES_OF_HOUR}",  # noqa: S608  (own constants)
+    BASELINE_COLUMNS,
 )
+_GATHER_BASELINES = _GATHERED.format(table=_BASELINES_OF_HOUR, query=baselines_over_requests(_OF_HOUR, _GROUPED_BY))
+_GATHER_FINE = _GATHERED.format(table=_FINE_OF_HOUR, query=fine_sums(_OF_HOUR))
 # To be run after both of them, whose rows they add up.
 _TOTALS = _added_up("hourly_totals", ("model",), "hourly_metrics", TOTALS)
 _BASELINE_TOTALS = _added_up("hourly_baseline_totals", BASELINE_KEY, "hourly_baselines", BASELINE_COLUMNS)
-_DIMENSIONS = _statement("hourly_dimensions", DIMENSION_KEY, by_dimension(_OF_HOUR), DIMENSION_COLUMNS)
+_DIMENSIONS = _statement("hourly_dimensions", DIMENSION_KEY, by_dimension(_OF_HOUR, _FINE_OF_HOUR), DIMENSION_COLUMNS)
 _DIMENSION_TOTALS = _statement("hourly_dimension_totals", TOTALS_KEY, DIMENSION_TOTALS, DIMENSION_COLUMNS)
 # A new dimension leaves all other figures of an hour as they are, and the files of its rows.
-_ONLY_DIMENSIONS = (_DIMENSIONS, _DIMENSION_TOTALS)
-_WHOLE_HOUR = (_METRICS, _BASELINES, _TOTALS, _BASELINE_TOTALS, *_ONLY_DIMENSIONS)
+_ONLY_DIMENSIONS = (_GATHER_FINE, _DIMENSIONS, _DIMENSION_TOTALS)
+_WHOLE_HOUR = (_METRICS, _GATHER_BASELINES, _BASELINES, _TOTALS, _BASELINE_TOTALS, *_ONLY_DIMENSIONS)
 _NO_NOTES = {"ids": [], "revised": False, "only_dimensions": False}
 
 
@@ -197,7 +215,10 @@ class PostgresAggregator:
 
 async def _compute(connection: Connection, given: dict[str, datetime], statements: Sequence[str]) -> int:
     for statement in statements:
-        await connection.execute(statement, given)
+        if statement in (_GATHER_BASELINES, _GATHER_FINE):
+            await AsyncClientCursor(connection).execute(statement.encode(), given)
+        else:
+            await connection.execute(statement, given)
     done = await (await connection.execute(_DONE, given)).fetchone()
     return int(done["requests"]) if done else 0
 

@@ -1,8 +1,8 @@
 """Dimensions in Postgres: an hour's sums by user, key, purpose and the tags that its owners chose, and that choice.
 
-The sums are computed with the rest of the hour (`infra.db.metrics.aggregation`): one pass over its requests tells
-users, keys and purposes apart at once, each of which then adds its groups up. Tags, which taken together make as many
-groups as requests, are told apart one by one.
+The sums are computed with the rest of the hour (`infra.db.metrics.aggregation`): one pass over its requests, that of
+`fine_sums`, tells users, keys and purposes apart at once, each of which then adds its groups up. Tags, which taken
+together make as many groups as requests, are told apart one by one.
 """
 
 from collections import Counter
@@ -24,23 +24,29 @@ _ADDED_UP = ", ".join(f"sum({name}) AS {name}" for name in _EVERY)
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in ADDED)
 
 
-def by_dimension(of_hour: str) -> str:
+_FINE = ", ".join(f"{sql} AS {name}" for name, sql in ADDED.items())
+
+
+def fine_sums(of_hour: str) -> str:
+    """The query of the sums by everything that is a dimension of everybody, for the requests of `of_hour`."""
+    return f"""
+        SELECT user_id, coalesce(router_id, '') AS router_id, model, provider, coalesce(end_user, '') AS end_user,
+            coalesce(api_key_id, '') AS api_key_id, purpose, {_FINE}, coalesce(sum(quality), 0) AS quality_sum
+        FROM requests WHERE {of_hour} GROUP BY 1, 2, 3, 4, 5, 6, 7"""  # noqa: S608  (own constants)
+
+
+def by_dimension(of_hour: str, fine: str) -> str:
     """The query of the rows of `hourly_dimensions` (`DIMENSION_KEY` and `DIMENSION_COLUMNS`) for the requests of the
-    condition `of_hour`."""
-    sums = ", ".join(f"{sql} AS {name}" for name, sql in ADDED.items())
+    condition `of_hour`, whose `fine_sums` are in the table `fine`."""
     bounded = f"CASE WHEN octet_length(said) > {MOST_VALUE_BYTES} THEN '{OTHER}' ELSE said END"
     return f"""
-        WITH fine AS MATERIALIZED (
-            SELECT user_id, coalesce(router_id, '') AS router_id, model, provider, coalesce(end_user, '') AS end_user,
-                coalesce(api_key_id, '') AS api_key_id, purpose, {sums}, coalesce(sum(quality), 0) AS quality_sum
-            FROM requests WHERE {of_hour} GROUP BY 1, 2, 3, 4, 5, 6, 7
-        ), grouped AS MATERIALIZED (
+        WITH grouped AS MATERIALIZED (
             SELECT user_id, dimension, {bounded} AS value, router_id, model, provider, {_ADDED_UP}
-            FROM fine CROSS JOIN LATERAL (
+            FROM {fine} CROSS JOIN LATERAL (
                 VALUES ('userId', end_user), ('keyId', api_key_id), ('purpose', purpose)) AS named (dimension, said)
             GROUP BY 1, 2, 3, 4, 5, 6
             UNION ALL
-            SELECT user_id, '{TAG}' || tag, {bounded}, coalesce(router_id, ''), model, provider, {sums},
+            SELECT user_id, '{TAG}' || tag, {bounded}, coalesce(router_id, ''), model, provider, {_FINE},
                 coalesce(sum(quality), 0)
             FROM requests JOIN dimensions USING (user_id)
                 CROSS JOIN LATERAL (SELECT coalesce(tags ->> tag, '') AS said) AS named

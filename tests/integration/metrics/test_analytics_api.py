@@ -356,3 +356,8 @@ async def test_savings_say_what_they_rest_on(site: Site) -> None:
         assert savings["actualByPredictedCost"] == pytest.approx(0.032 / 0.021)
         assert "Measured" in savings["statement"]
     assert raw["savings"] == hourly["savings"]
+    (line,) = await site.csv("summary")
+    assert float(line["alwaysBest.savedCostUsd"]) == best["savedCostUsd"]
+    assert (float(line["totalCostUsd"]), line["requests"]) == (hourly["totalCostUsd"], "4")
+    lines = await site.csv("summary", groupBy="model")
+    assert [(each["key"], float(each["totalCostUsd"])) for each in lines] == [("sim/large", 0.03), ("sim/small", 0.006)]

@@ -140,10 +140,10 @@ async def test_a_request_is_erased(there: Deleting) -> None:
         assert there.found(request.prompt_hash) == set()
         assert await there.stores.ledger.find(request.key) is None
         assert await there.stores.ledger.resolve(there.stores.user, f"name-{request.key.request_id}") is None
+    raw, hourly = await there.sums(there.stores.user)  # with an aggregation, behind which no sum is of that user
+    assert raw == hourly == before
     assert [there.found(f"canary-{what}") for what in ("user", "session", "tag")] == [set(), set(), set()]
     assert [row.request_id for row in await there.points()] == ["later"]
-    raw, hourly = await there.sums(there.stores.user)
-    assert raw == hourly == before
     kept = await there.stores.database.fetch_all("SELECT message_encrypted FROM attempts WHERE request_id ~ '^erased-'")
     assert [row["message_encrypted"] for row in kept] == [None] * ROWS
 

@@ -50,6 +50,8 @@ COMMANDS = {
     "jobs pause": ["j"],
     "jobs resume": ["j"],
     "jobs cancel": ["j"],
+    "requests delete": ["req_1"],
+    "users erase": ["ann", "--wait"],
     "feedback": ["req_1", "0.5"],
     "explain": ["Hello"],
     "demo": ["--count", "2"],
