@@ -12,6 +12,8 @@ import pytest
 from infra.local import ports
 from tests.support.world import PATIENCE_S, World
 
+pytestmark = pytest.mark.timeout(300)
+
 
 async def test_a_gateway_answers_at_every_address(world: World) -> None:
     """Requests of clients, readiness, and `doctor`, which takes the first address of this machine."""
