@@ -41,6 +41,7 @@ from api.routes import (
     gemini,
     health,
     jobs,
+    management,
     messages,
     predictors,
     replay,
@@ -62,6 +63,7 @@ from infra.db.management.providers import PostgresProviderRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.metrics.analytics import PostgresMetrics
 from infra.db.metrics.dimensions import PostgresDimensions
+from infra.db.requests.deployment_states import PostgresDeploymentStates
 from infra.db.requests.erasures import PostgresErasures
 from infra.local.data_dir import DataDir
 from infra.logs import configure_logging
@@ -81,6 +83,8 @@ from processes.parts import instance_name, keep_up, listening, recall_ratios, re
 log = structlog.get_logger(__name__)
 
 _MIB = 1024 * 1024
+# As often as the site and other gateways hear what this one skips, where that has changed.
+_TELL_EVERY_S = 2.0
 
 
 _ROUTES = (
@@ -106,6 +110,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
     adapters = await open_adapters(settings, instance, stack)
     registry, background, draining = FlightRegistry(instance), BackgroundTasks(), asyncio.Event()
     caches, ratios = PromptCaches(), TokenRatios()
+    states = PostgresDeploymentStates(adapters.database, instance)
+    keep_up(stack, states.keep(adapters.deployments.skipped, _TELL_EVERY_S))
     keep_up(stack, recall_ratios(ratios, PostgresTokenReports(adapters.database)))
     steps = DecisionSteps(
         adapters.embedder,
@@ -150,6 +156,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Gateway:
         submissions=submissions,
         registry=registry,
         background=background,
+        states=states,
     )
     services = _services(settings, adapters, draining, register)
     services.admission.backlog = lambda: adapters.postgres.seen
@@ -165,7 +172,9 @@ def _register(
     submissions: Submissions,
     registry: FlightRegistry,
     background: BackgroundTasks,
+    states: PostgresDeploymentStates,
 ) -> None:
+    app[management.STATES] = states
     app[SUBMISSIONS], app[requests.REGISTRY], app[requests.LEDGER] = submissions, registry, adapters.ledger
     app[health.HEALTH], app[health.RESETS] = adapters.deployments, PostgresHealthResets(adapters.database)
     health.publish(adapters.deployments)

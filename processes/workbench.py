@@ -23,6 +23,7 @@ from infra.db.engine import Database
 from infra.db.learning.decision_log import PostgresDecisionLog
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.token_reports import PostgresTokenReports
+from infra.db.management.changes import PostgresHealthResets
 from infra.db.management.models import PostgresModelRepository
 from infra.db.management.routers import PostgresRouterRepository
 from infra.db.routing.configuration import PostgresConfiguration
@@ -34,6 +35,7 @@ from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.errors import DependencyUnavailable, NotFound
 from modelpilot.learning.replay.frontier import Frontier, frontier
+from modelpilot.management.resources import HealthScope
 from modelpilot.metrics.ports import MOST_DECISIONS
 from modelpilot.providers.token_ratios import TokenRatios
 from modelpilot.requests.ports import History
@@ -99,6 +101,7 @@ class Parts:
     steps: DecisionSteps
     ratios: TokenRatios
     reports: PostgresTokenReports
+    resets: PostgresHealthResets
 
 
 class LocalWorkbench:
@@ -120,6 +123,10 @@ class LocalWorkbench:
     def frontier(self, user_id: str, router_id: str, start_s: float, end_s: float) -> Frontier:
         """Cost and quality of the models, from logged decisions."""
         return self._loop.run(_frontier(self._parts, HistoryScope(user_id, router_id), start_s, end_s))
+
+    def reset_health(self, user_id: str, actor: str) -> None:
+        """Close breakers, rests and refused keys at every gateway."""
+        self._loop.run(self._parts.resets.announce(user_id, HealthScope(None, None), actor))
 
     def restore(self, user_id: str, router_id: str, version: int, actor: str) -> int:
         """An older version becomes the newest one."""
@@ -196,4 +203,5 @@ async def _parts(settings: Settings, url: str, stack: AsyncExitStack) -> Parts:
         steps=DecisionSteps(embedder, history, predictors=predictors, ratios=ratios),
         ratios=ratios,
         reports=PostgresTokenReports(database),
+        resets=PostgresHealthResets(database),
     )

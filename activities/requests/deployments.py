@@ -11,6 +11,7 @@ import structlog
 
 from activities.requests.refusals import Refusals
 from modelpilot.management.resources import HealthScope
+from modelpilot.metrics.use import DeploymentState
 from modelpilot.providers.breaker import Breaker, BreakerRules, State, is_healthy
 from modelpilot.providers.deployments import Deployment
 from modelpilot.requests.outcome import Attempt, Refused
@@ -226,6 +227,11 @@ class DeploymentHealth:
         )
         return tuple(self._report(target) for target in mine)
 
+    def skipped(self) -> tuple[DeploymentState, ...]:
+        """The deployments, of all owners, that are not called just as they are wanted."""
+        reports = ((target.user_id, self._report(target)) for target in self._breakers)
+        return tuple(_state(user_id, report) for user_id, report in reports if _is_skipped(report))
+
     def count(self, state: State) -> int:
         """How many deployments, of all owners, are in this state."""
         return sum(breaker.state == state for breaker in self._breakers.values())
@@ -293,6 +299,20 @@ class DeploymentHealth:
             calls=calls,
             failures=failures,
         )
+
+
+def _is_skipped(report: DeploymentReport) -> bool:
+    return report.state != "closed" or report.excluded_because is not None
+
+
+def _state(user_id: str, report: DeploymentReport) -> DeploymentState:
+    # In whole seconds: two looks at the same rest are the same.
+    opened_s = None if report.open_since is None else float(round(report.open_since))
+    next_probe_s = float(round(time.time() + report.next_probe_s))
+    # What is said of a breaker has the seconds until its probe in it.
+    because = report.excluded_because if report.state == "closed" else None
+    where = (user_id, report.provider, report.model, report.deployment)
+    return DeploymentState(*where, report.state, because, opened_s, next_probe_s)
 
 
 def _opened_at(breaker: Breaker) -> float | None:

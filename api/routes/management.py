@@ -21,13 +21,19 @@ from modelpilot.management.resources import (
     Page,
     ProviderSummary,
     RouterRepository,
+    Stored,
     StoredModel,
 )
+from modelpilot.metrics.ports import DeploymentStates
+from modelpilot.metrics.use import DeploymentState
+from modelpilot.providers.breaker import State
 from modelpilot.providers.catalogue import ModelSpec, ProviderSpec
 from modelpilot.providers.resolution import OwnProvider, resolve_provider
 from modelpilot.routing.aliases import KnownAliases, Target, taken
 from modelpilot.routing.router import Router
 from modelpilot.wire.json_model import WireModel
+
+STATES: web.AppKey[DeploymentStates] = web.AppKey("deployment_states", DeploymentStates)
 
 # A key becomes a header value; line breaks there would be another header.
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]{1,4000}")
@@ -53,8 +59,22 @@ class ModelListing(resource.PageView[ModelView]):
     """Models by id."""
 
 
+class SkippedView(WireModel):
+    """A deployment that gateways skip or only probe; so many of them say so."""
+
+    model: str
+    deployment: str
+    state: State
+    because: str | None
+    open_since: resource.Time | None
+    next_probe_at: resource.Time
+    gateways: int
+
+
 class ProviderView(ProviderSummary, resource.Stamps):
-    """A provider without its keys."""
+    """A provider without its keys. `skipped`: its deployments whose breaker is not closed, or that rest."""
+
+    skipped: list[SkippedView]
 
 
 class ProviderListing(resource.PageView[ProviderView]):
@@ -134,6 +154,19 @@ async def _routers_naming(services: Services, owner: str, model: str) -> AsyncIt
             yield stored.body.id
 
 
+async def _skipped(request: web.Request) -> resource.More:
+    states = await request.app[STATES].of(resource.owner_of(request)) if STATES in request.app else ()
+
+    def of_provider(stored: Stored[ProviderSummary]) -> dict[str, Any]:
+        return {"skipped": [_skipped_view(one) for one in states if one.provider == stored.body.id]}
+
+    return of_provider
+
+
+def _skipped_view(one: DeploymentState) -> SkippedView:
+    return resource.view_of(SkippedView, one, open_since=one.open_since_s, next_probe_at=one.next_probe_s)
+
+
 async def _check_provider(services: Services, owner: str, spec: ProviderSpec) -> None:
     if spec.base_url is not None:
         services.check_base_url(spec.base_url)
@@ -210,6 +243,7 @@ _PROVIDERS = Resource(
     listing=ProviderListing,
     repository=lambda services: services.providers,
     check_write=_check_provider,
+    more=_skipped,
 )
 _RESOURCES: tuple[Resource[Any, Any], ...] = (_ROUTERS, _MODELS, _PROVIDERS)
 

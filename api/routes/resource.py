@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 from aiohttp import web
@@ -39,6 +40,7 @@ View = TypeVar("View", bound=WireModel)
 AnyBody = TypeVar("AnyBody", bound=WireModel)
 Body = TypeVar("Body", bound=ResourceBody)
 Content = TypeVar("Content", bound=Stored[Any])
+More = Callable[[Any], dict[str, Any]]
 
 
 class PageView(WireModel, Generic[View]):
@@ -154,6 +156,11 @@ async def every(repository: Repository[Any, Item], owner: str) -> AsyncIterator[
         cursor = page.next_cursor
 
 
+async def nothing_more(request: web.Request) -> "More":
+    """Answers show what is stored, and nothing else."""
+    return lambda _: {}
+
+
 async def accept(services: Services, owner: str, item: object) -> None:
     """Nothing to check."""
 
@@ -162,8 +169,9 @@ async def accept(services: Services, owner: str, item: object) -> None:
 class Resource(Generic[Body, Content]):
     """A resource that tenants administer under `/api/{kind}s`: its five routes, all for the scope `admin`.
 
-    `view` has the fields that answers show; those that `body` has not are ignored when they are written back.
-    `check_write` and `check_delete` refuse what the type alone cannot see; the latter gets the id.
+    `view` has the fields that answers show; those that `body` has not are ignored when they are written back. `more`
+    gives answers further fields, out of what is stored. `check_write` and `check_delete` refuse what the type alone
+    cannot see; the latter gets the id.
     """
 
     kind: ChangeKind
@@ -173,6 +181,7 @@ class Resource(Generic[Body, Content]):
     repository: Callable[[Services], Repository[Body, Content]]
     check_write: Callable[[Services, str, Body], Awaitable[None]] = accept
     check_delete: Callable[[Services, str, str], Awaitable[None]] = accept
+    more: Callable[[web.Request], Awaitable["More"]] = nothing_more
     id_pattern: str = ""
     query: tuple[QueryParam, ...] = PAGING
 
@@ -193,9 +202,13 @@ class Resource(Generic[Body, Content]):
             RouteSpec("DELETE", one, self._delete, "admin", f"Delete a {self.kind}", tag, status=204),
         ]
 
-    def view_of(self, stored: Content) -> WireModel:
-        """What the API shows of a stored resource."""
-        return view_of(self.view, stored, stored.body)
+    def view_of(self, stored: Content, more: More | None = None) -> WireModel:
+        """What the API shows of a stored resource, with `more` of it."""
+        return view_of(self.view, stored, stored.body, **({} if more is None else more(stored)))
+
+    async def views(self, request: web.Request) -> Callable[[Content], WireModel]:
+        """How this request is shown a stored resource."""
+        return partial(self.view_of, more=await self.more(request))
 
     @property
     def _read_only(self) -> Collection[str]:
@@ -208,12 +221,12 @@ class Resource(Generic[Body, Content]):
     async def _create(self, request: web.Request) -> web.StreamResponse:
         body = await read_new(request, self.body, self._read_only)
         stored = await self._written(request, body, self.repository(request.app[SERVICES]).create)
-        return created(self.view_of(stored), f"{self.path}/{body.id}")
+        return created((await self.views(request))(stored), f"{self.path}/{body.id}")
 
     async def _put(self, request: web.Request) -> web.StreamResponse:
         body = await read_replacement(request, self.body, self._read_only)
         stored = await self._written(request, body, self.repository(request.app[SERVICES]).put)
-        return shown(self.view_of(stored))
+        return shown((await self.views(request))(stored))
 
     async def _written(
         self, request: web.Request, body: Body, write: Callable[[str, Body, str], Awaitable[Content]]
@@ -226,11 +239,12 @@ class Resource(Generic[Body, Content]):
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         repository = self.repository(request.app[SERVICES])
-        return shown(self.view_of(await repository.get(owner_of(request), path_id(request, self.kind))))
+        stored = await repository.get(owner_of(request), path_id(request, self.kind))
+        return shown((await self.views(request))(stored))
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         repository = self.repository(request.app[SERVICES])
-        return listed(await repository.list(owner_of(request), *paging(request)), self.view_of)
+        return listed(await repository.list(owner_of(request), *paging(request)), await self.views(request))
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         services, owner, subject = request.app[SERVICES], owner_of(request), path_id(request, self.kind)

@@ -33,6 +33,11 @@ class PageContext:
         return self.visitor.tenant(query(search).get("as"))
 
 
+def actor_of(context: PageContext) -> str:
+    """Who makes a change, as the audit log names it."""
+    return f"site:{context.visitor.username or context.visitor.user_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of the site: add a module, list it in `dashboard.pages.PAGES`, and navigation and routing know it.

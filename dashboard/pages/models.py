@@ -1,5 +1,6 @@
 """The Models & providers page: use, health and latency of every model in the range."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,9 +8,9 @@ from typing import Any
 
 import dash_mantine_components as dmc
 import plotly.graph_objects as go
-from dash import Dash, Output, html
+from dash import Dash, Input, Output, State, html, no_update
 
-from dashboard.frame.elements import Element, badge, chart_panel, dimmed, no_requests_notice, page_link, panel
+from dashboard.frame.elements import Element, badge, chart_panel, dimmed, no_requests_notice, notice, page_link, panel
 from dashboard.frame.figures import dressed
 from dashboard.frame.filters import MODEL, PROVIDER, of_names, shown_name
 from dashboard.frame.formats import (
@@ -23,16 +24,17 @@ from dashboard.frame.formats import (
     utc,
 )
 from dashboard.frame.grids import Column, fitting, link_cell, local_grid
-from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page import Page, PageContext, actor_of
 from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.ranges import Window
 from dashboard.frame.tables import labelled_table
 from dashboard.frame.urls import requests_link
 from dashboard.frame.zones import DAY_S, HOUR_S, time_ticks
 from dashboard.pages.explore import bucket_starts
+from modelpilot.errors import ModelPilotError
 from modelpilot.metrics.explore import METRIC_OF, Cell
 from modelpilot.metrics.requests import RequestFilter
-from modelpilot.metrics.use import MODEL_METRICS, DeploymentUse, Health, ModelsRead, Price
+from modelpilot.metrics.use import MODEL_METRICS, DeploymentState, DeploymentUse, Health, ModelsRead, Price
 
 MODEL_COLUMNS = (
     "Model", "Requests", "Completed", "Median latency", "95 % within", "Cost", "Quality", "Rate limited", "Last used",
@@ -72,14 +74,20 @@ _PRICES = (
     "model, the day on which that was last changed (UTC)."
 )
 _AVERAGED = "Percentiles are means of hourly ones, weighted by completed requests: too many to read one by one."
-_HEALTH = (
-    "Judged by the calls of the last hour that belong to finished requests. The circuit breakers themselves live in "
-    "the gateways: GET /api/health/deployments shows them."
-)
+_HEALTH = "Judged by the calls of the last hour that belong to finished requests."
+STATE_COLUMNS = ("Deployment", "Model", "Gateways", "State", "Since", "Called again")
+STATES: dict[str, tuple[str, str]] = {
+    "open": ("breaker open", "red"),
+    "half_open": ("probing", "yellow"),
+    "closed": ("resting", "orange"),
+}
 
 FRAME = PageFrame("models", "Models & providers", filters=(MODEL, PROVIDER), skeleton=(240, 160, 360))
 TABLE = FRAME.id("table")
 HEALTH = FRAME.id("health")
+SKIPPED = FRAME.id("skipped")
+RESET = FRAME.id("reset")
+RESET_RESULT = FRAME.id("reset-result")
 HEATMAP = FRAME.id("heatmap")
 HEATMAP_GRID = FRAME.id("heatmap-grid")
 
@@ -88,6 +96,7 @@ def layout(context: PageContext, search: str) -> Element:
     """The empty page."""
     sections = [
         panel("Models", html.Div(id=TABLE)),
+        panel("Skipped by gateways", html.Div(id=SKIPPED), *reset_controls()),
         panel("Health", dimmed(_HEALTH, mb="xs"), html.Div(id=HEALTH)),
         chart_panel("Time within which 95 % were answered, by time and model", HEATMAP),
         panel("The same numbers", local_grid(HEATMAP_GRID, HEAT_COLUMNS, "Numbers of the chart")),
@@ -104,6 +113,8 @@ def register(app: Dash, context: PageContext) -> None:
         app,
         context,
         Output(TABLE, "children"),
+        Output(SKIPPED, "children"),
+        Output(RESET, "display"),
         Output(HEALTH, "children"),
         Output(HEATMAP, "figure"),
         Output(HEATMAP_GRID, "rowData"),
@@ -116,6 +127,8 @@ def register(app: Dash, context: PageContext) -> None:
         rows = heat_rows(read, asked)
         values = (
             [dimmed(" ".join(_remarks(read)), mb="xs"), model_table(read, asked)],
+            skipped_table(read, asked),
+            "inline-block" if read.states and _may_reset(context, asked) else "none",
             health_table(read, asked),
             heatmap(read, asked),
             rows,
@@ -124,6 +137,58 @@ def register(app: Dash, context: PageContext) -> None:
         found = read.by_model
         said = None if found.cells else no_requests_notice(found.latest_request_s, asked.zone)
         return Filled(values, said, hidden=not found.cells)
+
+    @app.callback(
+        Output(RESET_RESULT, "children"),
+        Output(FRAME.id("refresh"), "n_clicks"),
+        Input(RESET, "n_clicks"),
+        State(FRAME.id("url"), "search"),
+        State(FRAME.id("refresh"), "n_clicks"),
+        prevent_initial_call=True,
+    )
+    def reset(clicks: int | None, search: str, refreshed: int | None) -> tuple[Any, Any]:
+        """For admins only, whatever a browser sends."""
+        asked = FRAME.asked(context, search)
+        if not clicks or not _may_reset(context, asked):
+            return no_update, no_update
+        try:
+            context.workbench.reset_health(str(asked.scope.user_id), actor_of(context))
+        except ModelPilotError as error:
+            return notice("Nothing was changed", error.message, color="red"), no_update
+        said = "Every gateway calls these deployments again, as if nothing had happened."
+        return notice("Begun again", said, color="green"), (refreshed or 0) + 1
+
+
+def reset_controls() -> list[Element]:
+    """The button and what came of it."""
+    button = dmc.Button("Begin again as healthy", id=RESET, variant="default", size="xs", mt="sm", display="none")
+    return [button, html.Div(id=RESET_RESULT, role="status")]
+
+
+def _may_reset(context: PageContext, asked: Asked) -> bool:
+    """An admin, of one tenant."""
+    return context.visitor.role == "admin" and asked.scope.user_id is not None
+
+
+def skipped_table(read: ModelsRead, asked: Asked) -> Element:
+    """The deployments that gateways do not call, or only try, with when they will be called again."""
+    if not read.states:
+        return dimmed("No gateway skips any deployment.")
+    rows = [_state_row(one, asked) for one in read.states[:MOST_ROWS]]
+    return labelled_table(STATE_COLUMNS, rows, numeric=(2,))
+
+
+def _state_row(one: DeploymentState, asked: Asked) -> Sequence[object]:
+    state, color = STATES[one.state]
+    left_s = one.next_probe_s - asked.now_s
+    return (
+        one.deployment or one.provider,
+        one.model,
+        format_count(one.gateways),
+        html.Span([badge(state, color), f" {one.because}" if one.because else ""]),
+        UNKNOWN if one.open_since_s is None else format_age(asked.now_s - one.open_since_s),
+        f"in {math.ceil(left_s)} s" if left_s > 0.0 else "now",
+    )
 
 
 def _remarks(read: ModelsRead) -> Iterator[str]:

@@ -15,7 +15,7 @@ from modelpilot.metrics.jobs import JobsRead
 from modelpilot.metrics.overview import BY_MODEL, Choices, Overview, SpendQuestion
 from modelpilot.metrics.requests import AnalyticsScope, DataSpan, LoggedRequest, Order, RequestDetail, RequestFilter
 from modelpilot.metrics.savings import SumsByModel
-from modelpilot.metrics.use import ModelsRead, RouterUse, RouterVersion
+from modelpilot.metrics.use import DeploymentState, ModelsRead, RouterUse, RouterVersion
 
 # A row as the database gives it, by column name; times are aware.
 Row = Mapping[str, Any]
@@ -151,9 +151,17 @@ class SiteReader(Protocol):
 MOST_DECISIONS = 2_000
 
 
+class DeploymentStates(Protocol):
+    """What gateways skip. Raises DependencyUnavailable."""
+
+    async def of(self, user_id: str) -> tuple[DeploymentState, ...]:
+        """Of the owner's deployments, as all living gateways say."""
+        ...
+
+
 class Workbench(Protocol):
-    """What the site does with the product's own functions. Every method is about one tenant's router, and raises
-    NotFound where the tenant has none of that name. `user_id` has to come from the visitor's session."""
+    """What the site does with the product's own functions. Methods about a router raise NotFound where the
+    tenant has none of that name. `user_id` has to come from the visitor's session."""
 
     def explain(self, user_id: str, router_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The decision for a chat body, as `POST /router/{id}/explain` shows it; without exploring, and without what
@@ -166,6 +174,10 @@ class Workbench(Protocol):
 
     def frontier(self, user_id: str, router_id: str, start_s: float, end_s: float) -> Frontier:
         """Cost and quality of the models, from the newest logged decisions between two moments (Unix seconds)."""
+        ...
+
+    def reset_health(self, user_id: str, actor: str) -> None:
+        """Let all deployments of the tenant begin again as healthy, at every gateway, audited under `actor`."""
         ...
 
     def restore(self, user_id: str, router_id: str, version: int, actor: str) -> int:

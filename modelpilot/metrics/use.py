@@ -61,6 +61,22 @@ class DeploymentUse:
 
 
 @dataclass(frozen=True, slots=True)
+class DeploymentState:
+    """A deployment that gateways skip or only probe. `because`: why, where its breaker is closed; times are Unix
+    seconds. `gateways` say so; of several, the state is the worst, the times are the earliest."""
+
+    user_id: str
+    provider: str
+    model: str
+    deployment: str
+    state: Literal["closed", "half_open", "open"]
+    because: str | None
+    open_since_s: float | None
+    next_probe_s: float
+    gateways: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """What the catalogue says of a model, USD per token, None: unknown. `owner` "": the shared catalogue.
 
@@ -96,6 +112,7 @@ class ModelsRead:
     over_time: Answer = field(default_factory=Answer)
     deployments: tuple[DeploymentUse, ...] = ()
     prices: tuple[Price, ...] = ()
+    states: tuple[DeploymentState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,19 @@
 """A model with several deployments and keys: the load is shared, and what is ill is left alone unnoticed by clients."""
 
 import asyncio
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import aiohttp
 import pytest
 
+from infra.db.engine import SyncPool
+from infra.db.metrics.site import PostgresSiteReader
 from infra.local import ports
+from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope
+from modelpilot.metrics.use import DeploymentState
 from tests.support.requests import chat, put_model, put_router, request_view
 from tests.support.world import Gateway, World, eventually
 
@@ -107,6 +113,39 @@ async def test_a_rate_limited_deployment_is_skipped(world: World, gateway: Gatew
         seen = await health(client, "limited")
         assert "rate limited, next try in" in seen["east/limited-east+latency5"]["excludedBecause"]
         assert seen["west/limited-west+latency5"]["excludedBecause"] is None
+
+
+async def test_what_is_skipped_is_seen_and_may_be_reset(world: World, gateway: Gateway) -> None:
+    """By everybody who reads the provider or the site, not only by the gateway that skips it."""
+    async with world.client(gateway) as client:
+        await two_of(world, client, "seen", weight=3.0)
+        await switch(world, "seen-east", {"status": 429, "retryafter": "120"})
+
+        async def skipped() -> list[dict[str, Any]]:
+            await ask(client, "seen")
+            async with client.get("/api/providers/east") as answer:
+                found: list[dict[str, Any]] = (await answer.json())["skipped"]
+            return [one for one in found if one["model"] == "my/seen"]
+
+        (told,) = await eventually(skipped, "the provider does not say that it rests")
+        assert (told["state"], told["gateways"], told["openSince"]) == ("closed", 1, None)
+        assert "rate limited" in told["because"]
+        assert "my/seen" in {one.model for one in await asyncio.to_thread(states_on_site, world)}
+        await switch(world, "seen-east", {})
+        async with client.post("/api/health/deployments/reset", json={"provider": "east"}) as answer:
+            assert answer.status == 200
+
+        async def forgotten() -> bool:
+            return not await skipped()
+
+        await eventually(forgotten, "the provider still says that it rests")
+
+
+def states_on_site(world: World) -> tuple[DeploymentState, ...]:
+    """What the page of models and providers is told."""
+    with closing(SyncPool(world.database_url)) as pool:
+        scope = AnalyticsScope("admin", time.time() - 60.0, time.time())
+        return PostgresSiteReader(pool).models(scope, NO_FILTER, 60).states
 
 
 async def test_a_dead_deployment_opens_its_own_breaker(world: World, gateway: Gateway) -> None:

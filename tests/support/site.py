@@ -199,6 +199,7 @@ class FakeRouters(FakeReader):
     def __init__(self, *routers: RouterUse) -> None:
         super().__init__(Overview())
         self.known = routers
+        self.reset: list[tuple[str, str]] = []
         self.restored: list[tuple[str, str, int, str]] = []
         self.explained: list[tuple[str, str, Mapping[str, Any]]] = []
         self.replays: list[tuple[str, str, Mapping[str, Any]]] = []
@@ -226,6 +227,10 @@ class FakeRouters(FakeReader):
     def frontier(self, user_id: str, router_id: str, start_s: float, end_s: float) -> Frontier:
         """An empty plane."""
         return frontier([])
+
+    def reset_health(self, user_id: str, actor: str) -> None:
+        """Remember who asked."""
+        self.reset.append((user_id, actor))
 
     def restore(self, user_id: str, router_id: str, version: int, actor: str) -> int:
         """Version 3."""

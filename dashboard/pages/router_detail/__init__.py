@@ -6,7 +6,7 @@ import dash_mantine_components as dmc
 from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from dashboard.frame.elements import Element, dimmed, notice, page_link, panel, unavailable_notice
-from dashboard.frame.page import Page, PageContext
+from dashboard.frame.page import Page, PageContext, actor_of
 from dashboard.frame.page_frame import Asked, Filled, PageFrame
 from dashboard.frame.urls import ROUTER_PATH, ROUTERS_PATH, link
 from dashboard.pages.router_detail.view import (
@@ -209,8 +209,7 @@ def _restored(context: PageContext, asked: Asked) -> Element:
     pair = compared(router, context.reader.router_versions(router.user_id, router.router_id), asked)
     if pair is None:
         return notice("Nothing was changed", "Choose the version to go back to.", color="yellow")
-    actor = f"site:{context.visitor.username or context.visitor.user_id}"
-    made = context.workbench.restore(router.user_id, router.router_id, pair[0].version, actor)
+    made = context.workbench.restore(router.user_id, router.router_id, pair[0].version, actor_of(context))
     said = f"Version {made} has the settings of version {pair[0].version}."
     return notice("Rolled back", said, color="green")
 

@@ -12,6 +12,7 @@ from infra.db.metrics.explore import ask
 from infra.db.metrics.hour_parts import read_parts
 from infra.db.metrics.measures import Expression, add_up, moments, over_both, select, sums_of
 from infra.db.metrics.requests import latest_request_s
+from infra.db.requests.deployment_states import read_states
 from modelpilot.metrics.explore import Question
 from modelpilot.metrics.requests import NO_FILTER, AnalyticsScope, RequestFilter
 from modelpilot.metrics.use import (
@@ -72,6 +73,7 @@ def read_models(
         over_time=ask(connection, scope, Question((HEAT_METRIC,), "model", bucket_s, wanted)),
         deployments=tuple(deployments),
         prices=tuple(_price(row, origin_of) for row in prices),
+        states=read_states(connection, scope.user_id),
     )
 
 

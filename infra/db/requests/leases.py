@@ -28,7 +28,8 @@ RETURNING (SELECT kept FROM before) AS kept
 """
 
 _RELEASE = """
-WITH gone AS (DELETE FROM instances WHERE id = %(instance)s)
+WITH gone AS (DELETE FROM instances WHERE id = %(instance)s),
+    unsaid AS (DELETE FROM deployment_states WHERE instance = %(instance)s)
 DELETE FROM claims WHERE owner = %(instance)s
 """
 

@@ -189,6 +189,21 @@ class InstanceRow(SQLModel, table=True):
     host: str
 
 
+class DeploymentStateRow(SQLModel, table=True):
+    """A deployment that a gateway process skips or only probes. Rows of processes that are not alive say nothing."""
+
+    __tablename__ = "deployment_states"
+    user_id: str = Field(primary_key=True)
+    instance: str = Field(primary_key=True)
+    provider: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    deployment: str = Field(primary_key=True)
+    state: str
+    because: str | None
+    open_since: datetime | None = moment()
+    next_probe_at: datetime = moment()
+
+
 class ClaimRow(OfRequest, table=True):
     """Which process makes call `seq` of a request."""
 
