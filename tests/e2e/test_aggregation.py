@@ -18,7 +18,7 @@ from tests.support.world import World, eventually, wait_until
 
 ROUTER = "aggregated"
 # What is null for a good reason in a completed request that named its router.
-MAY_BE_NULL = {"error_code", "error_status", "session_id", "end_user", "estimated"}
+MAY_BE_NULL = {"error_code", "error_status", "session_id", "end_user", "estimated", "erased_at"}
 
 
 @contextmanager
