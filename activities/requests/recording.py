@@ -106,6 +106,7 @@ def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
         output_tokens=answering.usage.output_tokens,
         request_type=record.request_type,
         timestamp=record.completed_at,
+        prompt_tokens=int(record.decision.get("promptTokens") or 0),
     )
 
 
