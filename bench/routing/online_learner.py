@@ -16,6 +16,7 @@ from modelpilot.chat.profile import RequestProfile, profile_request
 from modelpilot.learning.estimation import FittedPredictor, Learner, Outcome, Outlooks, TrainingRows, fit
 from modelpilot.learning.estimation.admission import Rival, taught
 from modelpilot.learning.estimation.basis import Basis
+from modelpilot.learning.online import basis_may_be_due, own_basis
 from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
 from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Decision
@@ -169,7 +170,7 @@ class Stream:
         models = list(self.recording.models)
         router = Router(id="online", available_models=models, objective=self.objective, exploration=self.exploration)
         self._snapshot = RouterSnapshot(SCOPE.user_id, router, 1, self.specs, {})
-        self._clock, self._new = 0, _REFRESH
+        self._clock, self._new, self._basis_prompts = 0, _REFRESH, 0
         self._learner = Learner(self.basis, _BEGAN_S) if self.known is None else self.known.learner.copy()
 
     def decide(self, query: int) -> Decision:
@@ -195,6 +196,8 @@ class Stream:
         self._served[query] = Outcome(name, 1.0, 0.0, 0.0, used_in, used_out, 1_000.0, sized, self._now)
         self._learner.learn(self.prompts.vectors[query], [self._served[query]])
         self._new += 1
+        if self.known is None and basis_may_be_due(len(self._served) - 1.0, float(len(self._served))):
+            self._renew()
 
     def graded(self, query: int, quality: float) -> None:
         """Somebody has said how good the answer was."""
@@ -203,6 +206,14 @@ class Stream:
         self._learner.learn(vector, [before], -1.0)
         self._learner.learn(vector, [self._served[query]])
         self._new = _REFRESH
+
+    def _renew(self) -> None:
+        """Features of the router's own prompts, where there are enough of them, with everything learnt anew."""
+        basis = own_basis(self.prompts.vectors[sorted(self._served)], self._basis_prompts)
+        if basis is not None:
+            self._basis_prompts, self._learner, self._new = len(self._served), Learner(basis, _BEGAN_S), _REFRESH
+            for query, outcome in self._served.items():
+                self._learner.learn(self.prompts.vectors[query], [outcome])
 
     @property
     def _now(self) -> float:

@@ -5,6 +5,7 @@ what its prompt has contributed before, exactly: the state depends on the answer
 heard.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from modelpilot.requests.records import HistoryPoint, HistoryScope, Vector
 
 # Answers of one model to one prompt that are kept, the newest: more than count (`estimation.REPEAT_CAP`).
 KEPT_REPEATS = 20
-# Prompts from which on a router has features of its own, and how many times as many make them anew.
-OWN_BASIS_PROMPTS, OWN_BASIS_GROWTH = 200, 2.0
+# Prompts from which on a router has features of its own; twice as many, about, make them anew.
+OWN_BASIS_PROMPTS, OWN_BASIS_GROWTH = 50, 1.8
 # What other routers of an owner have learnt counts as so many grades of each model at most, and as this share.
 INHERITED_GRADES, INHERITED_SHARE = 20.0, 0.25
 
@@ -110,11 +111,16 @@ def inherited(basis: Basis | None, others: Sequence[Learner], now: float) -> Lea
     return learner
 
 
-def own_basis(vectors: Sequence[Vector], prompts_before: int) -> Basis | None:
+def own_basis(vectors: Sequence[Vector] | Vector, prompts_before: int) -> Basis | None:
     """Features made of these prompts [n, dimension], where there are enough of them, and many more than before."""
     if len(vectors) < max(OWN_BASIS_PROMPTS, OWN_BASIS_GROWTH * prompts_before):
         return None
-    return make_basis(np.stack(vectors), LANDMARKS)
+    return make_basis(np.asarray(vectors, np.float32), LANDMARKS)
+
+
+def basis_may_be_due(before: float, after: float) -> bool:
+    """Whether it is time to look, between so many answers and so many: as they double."""
+    return after >= OWN_BASIS_PROMPTS and math.frexp(before)[1] < math.frexp(after)[1]
 
 
 @dataclass(frozen=True, slots=True)

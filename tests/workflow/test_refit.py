@@ -53,7 +53,7 @@ async def test_one_router_is_fitted_and_reported(client: Client) -> None:
 
 
 async def test_a_refused_fit_is_kept_as_such(client: Client) -> None:
-    """It has a version and a reason, no artifact, and what was served before still is."""
+    """It has a version and a reason, no artifact, and what was served before is not any more."""
     store = FakePredictorStore([SUPPORT])
     await run(client, store, RefitInput("alice", "support"))
     bad = FakeFitter(FittedArtifact(None, report("worse than the global mean")))
@@ -63,7 +63,7 @@ async def test_a_refused_fit_is_kept_as_such(client: Client) -> None:
     assert result.report.reason == "worse than the global mean"
     served = await store.newest(SUPPORT)
     assert served is not None
-    assert served[0].version == 1
+    assert (served[0].version, served[1]) == (2, None)
 
 
 async def test_few_outcomes_are_not_fitted(client: Client) -> None:

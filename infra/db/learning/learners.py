@@ -21,7 +21,16 @@ from modelpilot.errors import InvalidRequest
 from modelpilot.learning.estimation import Learner
 from modelpilot.learning.estimation.basis import Basis
 from modelpilot.learning.estimation.fitted import pack, unpack
-from modelpilot.learning.online import Answer, LearnerVersion, answer_of, inherited, kept, learn, own_basis
+from modelpilot.learning.online import (
+    Answer,
+    LearnerVersion,
+    answer_of,
+    basis_may_be_due,
+    inherited,
+    kept,
+    learn,
+    own_basis,
+)
 from modelpilot.learning.refit import MAXIMUM_ROWS
 from modelpilot.requests.records import HistoryPoint, HistoryScope
 
@@ -100,7 +109,9 @@ class PostgresLearners:
             scopes[point.scope].append(answer_of(point))
         for scope in sorted(scopes, key=lambda each: (each.user_id, each.router_id)):
             async with self._database.transaction(_LIMIT_S) as connection:
-                await self._learn(connection, scope, scopes[scope], [each.prompt for each in scopes[scope]])
+                due = await self._learn(connection, scope, scopes[scope], [each.prompt for each in scopes[scope]])
+            if due:
+                await self.renew(scope)
 
     async def regrade(self, limit: int) -> int:
         """Take in up to `limit` grades that were revised; how many there were."""
@@ -174,11 +185,11 @@ class PostgresLearners:
         new: Sequence[Answer],
         prompts: Sequence[str],
         gone: frozenset[str] = frozenset(),
-    ) -> None:
-        """Have the prompts in the state as they are by now, and not as they were."""
+    ) -> bool:
+        """Have the prompts in the state as they are by now, and not as they were; whether features may be due."""
         state = await self._locked(connection, scope, begin=bool(new))
         if state is None:
-            return
+            return False
         rows = await (await connection.execute(_ANSWERS, (*_key(scope), sorted(set(prompts))))).fetchall()
         before = {row["request_id"]: _answer(row) for row in rows}
         known = {**{each.request_id: each for each in new}, **before}
@@ -187,12 +198,14 @@ class PostgresLearners:
         changed = [each for name, each in after.items() if name not in before or _differs(before[name], each)]
         dropped = [name for name in before if name not in after]
         if not changed and not dropped:
-            return
+            return False
+        answers = float(state.learner.measured.weight.sum())
         await asyncio.to_thread(_replace, state.learner, list(before.values()), now)
         await connection.execute(_DROP, (scope.user_id, dropped))
         async with connection.cursor() as cursor:
             await cursor.executemany(_PUT, [_columns(scope, each) for each in changed])
         await _save(connection, state)
+        return basis_may_be_due(answers, float(state.learner.measured.weight.sum()))
 
     async def _locked(self, connection: Connection, scope: HistoryScope, begin: bool = False) -> _State | None:
         row = await (await connection.execute(_LOCKED, _key(scope))).fetchone()

@@ -73,7 +73,7 @@ def compare(rows: TrainingRows, rival: Rival, now: float, train: Callable[[Mask]
         out[held] = True
         used = ~out[rows.prompt]
         outlook, fitted = taught(rows, used, rival.basis, now).outlook(rival.columns, now), train(used)
-        judge = _Judge(rows, rival, outlook, fitted, np.maximum(share, _LEAST_SHARE))
+        judge = _Judge(rows, rival, outlook, fitted, share)
         found += [judge.difference(by_prompt[prompt]) for prompt in held[: MOST_PROMPTS // FOLDS].tolist()]
     if len(found) < FOLDS:
         return Choices(len(found), 0, 0.0, 0.0)
@@ -110,8 +110,8 @@ class _Judge:
         online, fit = predict(columns, facts, self.outlook), predict(columns, facts, self.outlook, self.fitted)
         first, second = self._totals(online), self._totals(fit)
         old, new = int(first.argmax()), int(second.argmax())
-        if old == new:
-            return 0.0, False
+        if old == new or not self._asked(old) or not self._asked(new):
+            return 0.0, False  # what was hardly ever chosen proves nothing
         middle, told = (first + second) / 2.0, False
         gain = float(middle[new] - middle[old])
         true = self._true(online, fit, places)
@@ -121,6 +121,11 @@ class _Judge:
                 weight = (1.0 if model == new else -1.0) / self.share[rows.models.index(name)]
                 gain, told = gain + float(weight * (utility - middle[model])), True
         return gain, told
+
+    def _asked(self, place: int) -> bool:
+        """Whether the model has answered enough prompts for its outcomes to tell."""
+        name, models = self.rival.columns.models[place], self.rows.models
+        return name in models and float(self.share[models.index(name)]) >= _LEAST_SHARE
 
     def _totals(self, made: Sequence[Prediction]) -> Floats:
         qualities = [each.quality if each.believed is None else each.believed for each in made]
