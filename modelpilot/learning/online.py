@@ -120,7 +120,8 @@ def own_basis(vectors: Sequence[Vector] | Vector, prompts_before: int) -> Basis 
 
 def basis_may_be_due(before: float, after: float) -> bool:
     """Whether it is time to look, between so many answers and so many: as they double."""
-    return after >= OWN_BASIS_PROMPTS and math.frexp(before)[1] < math.frexp(after)[1]
+    steps = [math.frexp(answers / OWN_BASIS_PROMPTS)[1] for answers in (before, after)]
+    return after >= OWN_BASIS_PROMPTS and steps[0] < steps[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from modelpilot.learning.estimation.fitted import (
     Standing,
     unfitted,
 )
-from modelpilot.learning.estimation.learner import COUNTED, NOTHING_LEARNT, TOKENS, Outlook
+from modelpilot.learning.estimation.learner import COUNTED, NOTHING_LEARNT, TOKENS, Expected, Outlook
 from modelpilot.learning.estimation.learner import LATENCY as LOG_LATENCY
 from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
 from modelpilot.providers.pricing import call_costs_usd
@@ -67,11 +67,6 @@ def predict(
     cost, cost_sd = _cost(columns, facts, outlook.measures[COUNTED], words, tokens, token_log_sd)
     carbon = columns.carbon_g_per_1k_tokens * tokens / 1000.0
     doubt = np.sqrt(outlook.variances[LOG_LATENCY] * PSEUDO_COUNT_MEASURED / (PSEUDO_COUNT_MEASURED + outlook.answers))
-    fits = [
-        None if not known else value
-        for known, value in zip(words.weight[QUALITY] > 0.0, words.quality.tolist(), strict=True)
-    ]
-    parts = (outlook.listed, expected.level, expected.prompt, expected.sd, outlook.graded)
     rows = zip(
         _or_none(cost),
         latency.tolist(),
@@ -84,10 +79,17 @@ def predict(
         (latency * doubt).tolist(),
         _or_none(carbon * (token_log_sd**2 + _CARBON_RELATIVE_SD**2) ** 0.5),
         believed.tolist(),
-        map(Learnt, *(part.tolist() for part in parts), fits),
+        _learnt(outlook, expected, words),
         strict=True,
     )
     return [Prediction(*row) for row in rows]
+
+
+def _learnt(outlook: Outlook, expected: Expected, words: "_Words") -> list[Learnt]:
+    """Where the quality of each candidate comes from."""
+    fits = _or_none(np.where(words.weight[QUALITY] > 0.0, words.quality, np.nan))
+    parts = (outlook.listed, expected.level, expected.prompt, expected.sd, outlook.graded)
+    return list(map(Learnt, *(part.tolist() for part in parts), fits))
 
 
 def _or_none(values: Floats) -> list[float | None]:

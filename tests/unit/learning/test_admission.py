@@ -1,5 +1,6 @@
 """A fit takes part only where its choices are better; and what is far beyond the range learnt leads nowhere."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from modelpilot.learning.estimation import FittedPredictor, Learner, Outcome, Tr
 from modelpilot.learning.estimation.admission import Rival, compare, taught
 from modelpilot.learning.estimation.facts import RequestFacts
 from modelpilot.learning.estimation.fit import NO_BETTER_CHOICES
+from modelpilot.learning.online import own_basis
 from modelpilot.providers.catalogue import CatalogueColumns
+from modelpilot.requests.records import Vector
 from tests.support.refit import MODELS, RIVAL, training_rows
 from tests.support.routing_samples import NOW, spec
 
@@ -120,3 +123,41 @@ async def test_a_number_beyond_the_range_learnt_changes_little(number: float) ->
 def _failing(specs: list, outlook: object, vector: np.ndarray, fitted: FittedPredictor | None) -> float:  # type: ignore[type-arg]
     made = predict(CatalogueColumns.of(specs), RequestFacts(20, vector=vector), outlook, fitted)  # type: ignore[arg-type]
     return made[0].quality
+
+
+KINDS = {
+    "sums": ("What is {n} plus {m}?", "Add {n}, {m} and 3.", "Compute {n} times {m} minus {n}."),
+    "poems": ("Write a poem about number {n}.", "Short verses on {n} birds, please.", "Compose {m} lines on the sea."),
+}
+SHARED = "You are the assistant of a company. Answer briefly, politely, and in the language of the customer. " * 30
+
+
+@pytest.mark.parametrize("before", ["", SHARED])
+@pytest.mark.parametrize("passed", [1.0, 0.25])
+async def test_a_router_tells_sums_from_poems_after_thirty_of_each(before: str, passed: float) -> None:
+    """One model is right on sums, one on poems; each prompt went to one of them, and a failure counts in full. New
+    prompts of both kinds go to the right one, behind a long text that all share as well."""
+    embedder, draw = WordLlamaEmbedder(), random.Random(5)
+
+    async def prompt(kind: str) -> Vector:
+        text = draw.choice(KINDS[kind]).format(n=draw.randint(2, 999), m=draw.randint(2, 99))
+        return await embedder.embed(before + text)
+
+    known = []
+    for kind, right in (("sums", "sim/a"), ("poems", "sim/b")):
+        for _ in range(30):
+            model = draw.choice(MODELS)
+            said = Outcome(model, 1.0, float(model == right), passed if model == right else 1.0, 20, 50, 300, 20, NOW)
+            known.append((await prompt(kind), said))
+    basis = own_basis([vector for vector, _ in known], 0)
+    assert basis is not None
+    learner = Learner(basis, NOW)
+    for vector, outcome in known:
+        learner.learn(vector, [outcome])
+    outlook = learner.outlook(CatalogueColumns.of([spec(name, quality_score=0.6) for name in MODELS]), NOW)
+    hits = 0
+    for place, kind in enumerate(KINDS):
+        for _ in range(12):
+            found = outlook.expected(await prompt(kind))
+            hits += int((found.level + found.prompt).argmax()) == place
+    assert hits >= 22
