@@ -40,8 +40,9 @@ class DecisionTable:
 
     models: tuple[str, ...]
     mean: Floats  # [n, m, 4]
+    doubt: Floats  # [n, m] how much lower than its mean a quality was compared as
     sd: Floats  # [n, m, 4], 0 where unknown
-    evidence: Floats  # [n, m] neighbours
+    evidence: Floats  # [n, m] answers
     able: Flags  # [n, m]
     constrained: Flags  # [n, m]
     probability: Floats  # [n, m]
@@ -87,6 +88,7 @@ def _empty(requests: Sequence[LoggedRequest], models: tuple[str, ...]) -> Decisi
     return DecisionTable(
         models=models,
         mean=np.full((n, m, 4), np.nan),
+        doubt=np.zeros((n, m)),
         sd=np.zeros((n, m, 4)),
         evidence=np.zeros((n, m)),
         able=np.zeros((n, m), np.bool_),
@@ -113,6 +115,8 @@ def _fill(table: DecisionTable, row: int, request: LoggedRequest, places: dict[s
     predicted = [c for c in decision["candidates"] if c["quality"]["raw"] is not None]
     at = [places[c["model"]] for c in predicted]
     table.mean[row, at] = np.array([[c[part]["raw"] for part in PARTS] for c in predicted], np.float64)
+    compared = [c["quality"]["raw"] if c["total"] is None else c["quality"]["score"] for c in predicted]
+    table.doubt[row, at] = table.mean[row, at, QUALITY] - compared
     spread = np.array([[c[part].get("sd") for part in PARTS] for c in predicted], np.float64)
     table.sd[row, at] = np.nan_to_num(spread)
     table.evidence[row, at] = [c.get("evidence", 0) for c in predicted]
