@@ -110,13 +110,18 @@ def _constraints(plain: dict[str, Any] | None) -> Constraints | None:
     return None if plain is None else Constraints.model_validate(plain)
 
 
+def _doubt(quality: dict[str, Any], total: float | None) -> float:
+    """How much lower than it is expected a quality was compared as; a model that was excluded has no score."""
+    raw: float = quality["raw"]
+    return raw - float(quality.get("score", raw)) if total is not None else 0.0
+
+
 def _fill(table: DecisionTable, row: int, request: LoggedRequest, places: dict[str, int]) -> None:
     decision = request.decision
     predicted = [c for c in decision["candidates"] if c["quality"]["raw"] is not None]
     at = [places[c["model"]] for c in predicted]
     table.mean[row, at] = np.array([[c[part]["raw"] for part in PARTS] for c in predicted], np.float64)
-    compared = [c["quality"]["raw"] if c["total"] is None else c["quality"]["score"] for c in predicted]
-    table.doubt[row, at] = table.mean[row, at, QUALITY] - compared
+    table.doubt[row, at] = [_doubt(c["quality"], c["total"]) for c in predicted]
     spread = np.array([[c[part].get("sd") for part in PARTS] for c in predicted], np.float64)
     table.sd[row, at] = np.nan_to_num(spread)
     table.evidence[row, at] = [c.get("evidence", 0) for c in predicted]
