@@ -65,18 +65,34 @@ def routing(
         bool, typer.Option("--online", help="Route --queries one by one, learning from chosen outcomes alone.")
     ] = False,
     orders: Annotated[int, typer.Option(min=1, max=100, help="With --online: orders of arrival.")] = 10,
-    exploration: Annotated[float, typer.Option(min=0.0, max=1.0, help="With --online: its share.")] = 0.02,
+    exploration: Annotated[float, typer.Option(min=0.0, max=1.0, help="With --online: its share.")] = 0.0,
+    graded: Annotated[str, typer.Option(help="With --online: shares of graded answers; a list.")] = "0.1,0.5,1",
+    outcomes: Annotated[
+        bool, typer.Option("--outcomes", help="With --online: all outcomes of --history are known before.")
+    ] = False,
+    null_test: Annotated[
+        bool, typer.Option("--null-test", help="With --online: every prompt has the features of another one.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Predict quality and cost of every model for recorded prompts, with the product's own estimators.
 
     Either --history, --queries and --out, or --evaluate DIR, or --online with --history (which gives the catalogue its
-    prices and blurred mean qualities) and --queries, both with outcomes (docs/benchmarks.md).
+    prices and blurred mean qualities, and with --outcomes all that it has) and --queries, both with outcomes
+    (docs/benchmarks.md).
     Exit codes: 0 done, 1 a file could not be read or written, 2 wrong usage.
     """
     try:
         if online and evaluation is None and history is not None and queries is not None:
-            _online(history, queries, OnlineOptions(orders=orders, exploration=exploration), out, as_json)
+            shares = _numbers("--graded", graded, float, 0.0)
+            options = OnlineOptions(
+                graded_shares=shares,
+                orders=orders,
+                exploration=exploration,
+                outcomes_known=outcomes,
+                shuffled=null_test,
+            )
+            _online(history, queries, options, out, as_json)
         elif not online and evaluation is not None and history is queries is out is None:
             _evaluate(evaluation, as_json)
         elif not online and evaluation is None and history is not None and queries is not None and out is not None:

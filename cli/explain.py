@@ -62,8 +62,9 @@ def _headline(router: str, decision: Mapping[str, Any], scored: int) -> list[str
         f"{decision['selectedModel']} is chosen: {reason}.",
         f"Router {router}, version {decision['configVersion']}. Prompt: {what}.",
     ]
-    if predictor := decision.get("predictor"):
-        lines.append(f"Predicted by what was fitted to this router's past answers, version {predictor['version']}.")
+    if learner := decision.get("learner"):
+        which = {"online": "what the router has learnt online", "fit": "a fit to the router's past answers"}
+        lines.append(f"Expected by {which[learner['decidedBy']]} (state {learner['version']}): {learner['because']}.")
     if missing := ", ".join(decision["degraded"]):
         lines.append(f"Not available now (degraded): {missing}. The catalogue's values stand in.")
     return lines
@@ -81,8 +82,8 @@ def _tables(scored: Sequence[Mapping[str, Any]]) -> list[Any]:
     ]
     weights = [f"{part} × {scored[0][part]['weight']:.2f}" for part in _PARTS]
     return [
-        "What each model would probably do (± one standard deviation). Evidence: similar past answers of",
-        "that model; without any it is the catalogue, or what other prompts and models have taught.",
+        "What each model would probably do (± one standard deviation). Evidence: past answers of that model",
+        "in this router; without any it is the catalogue, or what other models have taught.",
         "",
         table(("model", *_UNITS.values(), "evidence"), predicted),
         "",
@@ -90,7 +91,28 @@ def _tables(scored: Sequence[Mapping[str, Any]]) -> list[Any]:
         "added up it is the total. Chance: of being chosen, exploration included.",
         "",
         table(("model", *weights, "total", "chance"), judged),
+        *_learnt(names, scored),
     ]
+
+
+def _learnt(names: Sequence[str], scored: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Where each expected quality comes from; nothing where no decision says it."""
+    parts = [(name, each["learnt"]) for name, each in zip(names, scored, strict=True) if each.get("learnt")]
+    rows = [
+        (
+            name,
+            f"{learnt['catalogue']:.3f}",
+            f"{learnt['level']:+.3f}",
+            f"{learnt['prompt']:+.3f}",
+            f"{learnt['sd']:.3f}",
+            f"{learnt['grades']:g}",
+            None if learnt["fitted"] is None else f"{learnt['fitted']:.3f}",
+        )
+        for name, learnt in parts
+    ]
+    columns = ("model", "catalogue", "level", "this prompt", "± sd", "grades", "fit")
+    said = "Where the quality comes from: the catalogue, what was learnt of every prompt and of prompts like this one."
+    return ["", said, "", table(columns, rows)] if rows else []
 
 
 def shortened(names: Sequence[str]) -> list[str]:
@@ -122,7 +144,7 @@ def _chance(candidate: Mapping[str, Any]) -> str | None:
 
 def _neighbours(neighbours: Sequence[Mapping[str, Any]]) -> Iterable[Any]:
     if not neighbours:
-        return ["No similar past prompts: the catalogue's values decide."]
+        return ["No similar past prompts."]
     nearest = neighbours[:_NEIGHBOURS_SHOWN]
     names = shortened([each["model"] for each in nearest])
     rows = [

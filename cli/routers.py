@@ -71,7 +71,9 @@ def _reported(router_id: str, report: dict[str, Any]) -> str:
     because = f": {report['reason']}" if report["reason"] else ""
     errors = report["fit"].get("error"), report["fit"].get("globalMeanError")
     better = "" if None in errors else f", held-out error {errors[0]:.4g} (means alone: {errors[1]:.4g})"
-    return f"router {router_id}: {report['status']}{version}, {report['rows']} rows{better}{because}"
+    choices = report["fit"].get("choices")
+    chosen = "" if not choices else f", choices better by {choices['gain']:.4g} ± {choices['error']:.4g} in utility"
+    return f"router {router_id}: {report['status']}{version}, {report['rows']} rows{better}{chosen}{because}"
 
 
 @app.command()

@@ -9,9 +9,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from modelpilot.learning.estimation import TrainingRows, fit
+from modelpilot.learning.estimation.admission import Rival
 from modelpilot.learning.refit import FittedArtifact
 
-Work = Callable[[TrainingRows, float], FittedArtifact]
+Work = Callable[[TrainingRows, float, Rival], FittedArtifact]
 
 # More threads gain little on matrices of a few hundred columns, and take the cores from requests.
 _THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -19,9 +20,9 @@ _THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-def fit_rows(rows: TrainingRows, now: float) -> FittedArtifact:
+def fit_rows(rows: TrainingRows, now: float, rival: Rival) -> FittedArtifact:
     """Fit here and now; `now` is Unix seconds."""
-    fitted = fit(rows, now)
+    fitted = fit(rows, now, rival)
     return FittedArtifact(None if fitted.predictor is None else fitted.predictor.to_bytes(), fitted.report)
 
 
@@ -31,10 +32,10 @@ class ProcessFitter:
     def __init__(self, work: Work = fit_rows) -> None:
         self._work = work
 
-    async def fit(self, rows: TrainingRows, now: float) -> FittedArtifact:
+    async def fit(self, rows: TrainingRows, now: float, rival: Rival) -> FittedArtifact:
         """Fit in the process; canceling kills it. Raises RuntimeError where the work broke off."""
         ours, theirs = _SPAWN.Pipe(duplex=False)
-        process = _SPAWN.Process(target=_run, args=(theirs, self._work, rows, now), daemon=True)
+        process = _SPAWN.Process(target=_run, args=(theirs, self._work, rows, now, rival), daemon=True)
         starting = asyncio.create_task(asyncio.to_thread(_start, process, theirs))
         try:
             await asyncio.shield(starting)
@@ -67,10 +68,10 @@ def _receive(ours: Connection) -> FittedArtifact:
     raise RuntimeError(f"the fit failed: {result}")
 
 
-def _run(theirs: Connection, work: Work, rows: TrainingRows, now: float) -> None:
+def _run(theirs: Connection, work: Work, rows: TrainingRows, now: float, rival: Rival) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which ends us
     try:
-        theirs.send(work(rows, now))
+        theirs.send(work(rows, now, rival))
     except Exception as error:
         theirs.send(f"{type(error).__name__}: {error}")
         raise

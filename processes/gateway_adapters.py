@@ -10,9 +10,11 @@ from activities.requests.caches import PredictorCache, RouterCache
 from activities.requests.deployments import DeploymentHealth
 from api.http.auth import CachedAuthenticator
 from api.services import HealthCheck
+from infra.catalogue.basis import features_for
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.health import PostgresHealth
+from infra.db.learning.learners import PostgresLearners
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.requests.leases import PostgresLeases
@@ -83,7 +85,8 @@ async def open_adapters(settings: Settings, instance: str, stack: AsyncExitStack
     source = PostgresConfiguration(database, keyring, provider_endpoints(settings))
     deployments = DeploymentHealth()
     configuration = RouterCache(source, settings.router_cache_seconds, deployments.configuration_changed)
-    predictors = PredictorCache(PostgresPredictors(database))
+    learners = PostgresLearners(database, features_for(embedder.name))
+    predictors = PredictorCache(PostgresPredictors(database), learners)
     stack.push_async_callback(predictors.close)
     await _listen(database, configuration, authenticator, predictors, deployments, history, stack)
     return Adapters(

@@ -18,9 +18,11 @@ from activities.requests.decision import DecisionSteps
 from api.http.bodies import validate
 from api.routes.management import check_router
 from api.routes.replay import ReplayAccess, ReplayBody, replayed
+from infra.catalogue.basis import features_for
 from infra.crypto.keyring import Keyring, generate_key
 from infra.db.engine import Database
 from infra.db.learning.decision_log import PostgresDecisionLog
+from infra.db.learning.learners import PostgresLearners
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.token_reports import PostgresTokenReports
 from infra.db.management.changes import PostgresHealthResets
@@ -190,7 +192,8 @@ async def _parts(settings: Settings, url: str, stack: AsyncExitStack) -> Parts:
         history = milvus
     # A key of its own, that opens nothing: deciding needs no provider's key, and the site shall not have any.
     configuration = PostgresConfiguration(database, Keyring([generate_key()]), provider_endpoints(settings))
-    predictors = PredictorCache(PostgresPredictors(database))
+    learners = PostgresLearners(database, features_for(embedder.name))
+    predictors = PredictorCache(PostgresPredictors(database), learners)
     stack.push_async_callback(predictors.close)
     log, ratios = PostgresDecisionLog(database), TokenRatios()
     return Parts(

@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 
 from activities.jobs.aggregation import AggregationActivities
 from activities.jobs.erasure import EraseActivities, keep_erasing
-from activities.jobs.housekeeping import MaintenanceActivities
+from activities.jobs.housekeeping import MaintenanceActivities, keep_regrading
 from activities.jobs.judge import ROUND_S, JudgeActivities
 from activities.jobs.refit import RefitActivities
 from activities.jobs.rescoring import RescoreActivities
@@ -21,9 +21,11 @@ from activities.requests.decision import DecisionSteps
 from activities.requests.fallback import Fallbacks
 from activities.requests.recovery import Recovery
 from activities.requests.steps import PerformanceActivities, ProviderActivities, RoutingActivities
+from infra.catalogue.basis import features_for
 from infra.crypto.keyring import Keyring
 from infra.db.engine import Database
 from infra.db.learning.feedback import PostgresJudgements
+from infra.db.learning.learners import PostgresLearners
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.learning.rescore_jobs import PostgresRescoreJobs
 from infra.db.learning.rescoring import PostgresRescoring
@@ -141,7 +143,7 @@ log = structlog.get_logger(__name__)
 
 # A job revises thousands of points: flushed by the few hundred, Milvus Lite would mostly merge small segments.
 _FLUSH_ROWS = 4_000
-# How often what was learnt is taken from the outbox to the vector store.
+# How often what was learnt is taken from the outbox to the vector store, and revised grades to what routers learn.
 OUTBOX_EVERY_S = 1.0
 # How often decisions are cleaned of what was erased.
 ERASING_EVERY_S = 1.0
@@ -184,10 +186,16 @@ async def build(settings: Settings, client: Client, stack: AsyncExitStack) -> tu
     )
     stack.push_async_callback(history.close)
     database = await stack.enter_async_context(Database(str(settings.database_url)))
-    maintenance = MaintenanceActivities(Housekeeping(database), Outbox(database), history)
+    learners = PostgresLearners(database, features_for(embedder.name))
+    maintenance = MaintenanceActivities(Housekeeping(database), Outbox(database), history, learners)
     keep_up(stack, maintenance.keep_storing(OUTBOX_EVERY_S))
+    keep_up(stack, keep_regrading(learners, OUTBOX_EVERY_S))
     steps: list[Callable[..., Any]] = [maintenance.purge_expired, maintenance.replay_outbox, maintenance.flush_vectors]
-    refit = RefitActivities(MilvusTrainingSource(history), PostgresPredictors(database), ProcessFitter())
+    configuration = PostgresConfiguration(
+        database, Keyring(settings.encryption_key_texts), provider_endpoints(settings)
+    )
+    source = MilvusTrainingSource(history)
+    refit = RefitActivities(source, PostgresPredictors(database), ProcessFitter(), learners, configuration)
     steps += [refit.list_refits, refit.refit_router]
     steps += aggregation_steps(settings, database, history)
     steps += erasing_steps(settings, client, database, stack)

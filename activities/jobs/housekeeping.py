@@ -10,6 +10,7 @@ from temporalio import activity
 
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable, InvalidRequest
+from modelpilot.learning.online import LearnerStore
 from modelpilot.requests.erasure import Forgotten, PointTotals
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, FlushInput, FlushReport
 from modelpilot.requests.ports import HistoryWriter
@@ -69,8 +70,8 @@ class VectorHistory(HistoryWriter, Protocol):
 class MaintenanceActivities:
     """Each one is idempotent and bounded, and stops between two batches when its worker does."""
 
-    def __init__(self, sweeper: Sweeper, outbox: Outbox, history: VectorHistory) -> None:
-        self._sweeper, self._outbox, self._history = sweeper, outbox, history
+    def __init__(self, sweeper: Sweeper, outbox: Outbox, history: VectorHistory, learners: LearnerStore) -> None:
+        self._sweeper, self._outbox, self._history, self._learners = sweeper, outbox, history, learners
 
     @activity.defn(name=names.PURGE_EXPIRED)
     async def purge_expired(self, limit: BatchLimit) -> BatchReport:
@@ -110,9 +111,19 @@ class MaintenanceActivities:
         return FlushReport(round((time.perf_counter() - began) * 1000.0, 1))
 
     async def _replayed(self, rows: int) -> int:
-        return await self._outbox.replay(self._store, self._history.forget, self._history.rebuild, rows)
+        return await self._outbox.replay(self._store, self._forget, self._rebuild, rows)
+
+    async def _forget(self, which: Forgotten) -> None:
+        await self._history.forget(which)
+        if which.model:  # what was learnt for a router goes with its row
+            await self._learners.forget_model(which.user_id, which.model)
+
+    async def _rebuild(self, scope: HistoryScope, totals: Sequence[PointTotals]) -> None:
+        await self._history.rebuild(scope, totals)
+        await self._learners.recount(scope, [each.point_id.removesuffix(f"/{each.model}") for each in totals])
 
     async def _store(self, points: Sequence[HistoryPoint]) -> None:
+        await self._learners.learn(points)
         results = await asyncio.gather(*map(self._history.store, points), return_exceptions=True)
         for point, result in zip(points, results, strict=True):
             if isinstance(result, InvalidRequest):
@@ -120,6 +131,17 @@ class MaintenanceActivities:
                 log.error("history_point_dropped", request_id=point.request_id, reason=result.message)
             elif isinstance(result, BaseException):
                 raise result
+
+
+async def keep_regrading(learners: LearnerStore, every_s: float, rows: int = 500) -> None:
+    """Take revised grades into what routers learn online until canceled."""
+    while True:
+        try:
+            while await learners.regrade(rows) == rows:
+                pass
+        except DependencyUnavailable as error:
+            log.warning("regrading_waits", error=error.message)
+        await asyncio.sleep(every_s)
 
 
 async def _in_batches(batch: Callable[[], Awaitable[tuple[int, bool]]], limit: BatchLimit) -> BatchReport:

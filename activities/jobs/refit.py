@@ -10,7 +10,10 @@ from temporalio import activity
 
 from activities.jobs.heartbeats import heartbeats
 from modelpilot import names
+from modelpilot.errors import NotFound
 from modelpilot.learning.estimation import TrainingRows
+from modelpilot.learning.estimation.admission import Rival
+from modelpilot.learning.online import LearnerStore
 from modelpilot.learning.refit import (
     MAXIMUM_ROWS,
     MINIMUM_ROWS,
@@ -22,7 +25,8 @@ from modelpilot.learning.refit import (
     RefitReport,
     RefitStatus,
 )
-from modelpilot.requests.records import HistoryScope
+from modelpilot.requests.ports import ConfigurationSource
+from modelpilot.requests.records import HistoryScope, RouterSnapshot
 from modelpilot.wire.jsonb import finite_json
 
 log = structlog.get_logger(__name__)
@@ -42,9 +46,16 @@ class RefitActivities:
     """Idempotent: a repeated fit is one more version of the same."""
 
     def __init__(
-        self, source: TrainingSource, store: PredictorStore, fitter: Fitter, routers_per_run: int = ROUTERS_PER_RUN
+        self,
+        source: TrainingSource,
+        store: PredictorStore,
+        fitter: Fitter,
+        learners: LearnerStore,
+        configuration: ConfigurationSource,
+        routers_per_run: int = ROUTERS_PER_RUN,
     ) -> None:
         self._source, self._store, self._fitter = source, store, fitter
+        self._learners, self._configuration = learners, configuration
         self._routers_per_run = routers_per_run
 
     @activity.defn(name=names.LIST_REFITS)
@@ -55,18 +66,24 @@ class RefitActivities:
 
     @activity.defn(name=names.REFIT_ROUTER)
     async def refit_router(self, scope: HistoryScope) -> RefitReport:
-        """Fit a router anew and store the version; a refused fit is stored as such, and the old one stays in use.
+        """Fit a router anew and store the version. One that is refused is stored as such, and from then on what was
+        learnt online decides alone. Features of the router's own prompts are made first, where it is time.
 
         Raises DependencyUnavailable, and RuntimeError where the fit itself broke off.
         """
         began, now = time.perf_counter(), time.time()
+        try:
+            snapshot = await self._configuration.router_snapshot(scope.user_id, scope.router_id)
+        except NotFound as gone:  # deleted since it was listed
+            return RefitReport(scope.user_id, scope.router_id, "skipped", reason=gone.message)
         async with heartbeats(HEARTBEAT_S):
             rows = await self._source.read(scope, MAXIMUM_ROWS, activity.heartbeat)
         if len(rows) < MINIMUM_ROWS:
             reason = f"{len(rows)} stored outcomes, {MINIMUM_ROWS} are needed"
             return RefitReport(scope.user_id, scope.router_id, "skipped", len(rows), reason=reason)
         async with heartbeats(HEARTBEAT_S):
-            fit = await self._fitter.fit(rows, now)
+            await self._learners.renew(scope)
+            fit = await self._fitter.fit(rows, now, await self._rival(scope, snapshot))
         version = await self._store.add(scope, now, len(rows), fit)
         if not version:
             reason = "outcomes were deleted meanwhile"
@@ -83,3 +100,8 @@ class RefitActivities:
             fit=finite_json(asdict(fit.report)),
             duration_s=round(time.perf_counter() - began, 3),
         )
+
+    async def _rival(self, scope: HistoryScope, snapshot: RouterSnapshot) -> Rival:
+        """The online model that the fit is compared with."""
+        state = await self._learners.state(scope)
+        return Rival(state.learner.basis if state else None, snapshot.columns, snapshot.router.objective.shares())

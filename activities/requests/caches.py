@@ -5,7 +5,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -13,7 +13,8 @@ import structlog
 
 from modelpilot.errors import DependencyUnavailable, InvalidRequest, ModelPilotError
 from modelpilot.learning.estimation import FittedPredictor
-from modelpilot.learning.refit import PredictorStore, ServedPredictor
+from modelpilot.learning.online import LearnerStore
+from modelpilot.learning.refit import PredictorStore, PredictorVersion, Served, ServedPredictor
 from modelpilot.requests.ports import ConfigurationSource
 from modelpilot.requests.records import HistoryScope, ProviderEndpoint, RouterSnapshot
 from modelpilot.routing.aliases import KnownAliases
@@ -208,13 +209,15 @@ class RouterCache:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The newest predictor of a router as far as it is known; None: there is none that can be used."""
+    """Of a router; `served` None: nothing is known. `fit` is the version of the newest fit, admitted or not."""
 
-    served: ServedPredictor | None = None
+    served: Served | None = None
+    fit: int = 0
     size_bytes: int = 0
 
 
 _NONE = _Loaded()
+_ALONE = "no fit of this router has been tried yet"
 
 
 class PredictorCache:
@@ -223,10 +226,11 @@ class PredictorCache:
     def __init__(
         self,
         store: PredictorStore,
+        learners: LearnerStore | None = None,
         clock: Callable[[], float] = time.monotonic,
         maximum_bytes: int = MAXIMUM_PREDICTOR_BYTES,
     ) -> None:
-        self._store = store
+        self._store, self._learners = store, learners
         self._cache: SingleFlightCache[HistoryScope, _Loaded] = SingleFlightCache(
             REFRESH_S,
             clock,
@@ -236,7 +240,7 @@ class PredictorCache:
             size_of=lambda loaded: loaded.size_bytes,
         )
 
-    def get(self, scope: HistoryScope) -> ServedPredictor | None:
+    def get(self, scope: HistoryScope) -> Served | None:
         """What is there right now; a newer version is looked for in the background where it is time."""
         return self._cache.peek(scope, partial(self._load, scope), _NONE).served
 
@@ -260,15 +264,48 @@ class PredictorCache:
         await self._cache.close()
 
     async def _load(self, scope: HistoryScope, known: _Loaded) -> _Loaded:
-        found = await self._store.newest(scope, known.served.version if known.served else 0)
+        return await self._with_fit(scope, await self._with_state(scope, known))
+
+    async def _with_state(self, scope: HistoryScope, known: _Loaded) -> _Loaded:
+        """With what was learnt online by now; worked out for the catalogues that were asked about, so that no request
+        waits for that."""
+        before = known.served
+        if self._learners is None:
+            return known
+        state = await self._learners.state(scope, before.version if before and before.outlooks else None)
+        if state is None:
+            return known
+        outlooks = await asyncio.to_thread(state.outlooks().prepare, before.outlooks if before else None)
+        served = before or Served(because=_ALONE)
+        served = replace(served, version=state.version, updated_at=state.updated_at, outlooks=outlooks)
+        return replace(known, served=served, size_bytes=max(known.size_bytes, state.learner.size_bytes))
+
+    async def _with_fit(self, scope: HistoryScope, known: _Loaded) -> _Loaded:
+        """With the newest fit, or without one where that was refused."""
+        found = await self._store.newest(scope, known.fit)
         if found is None:
             return known
         version, artifact = found
+        served = replace(known.served or Served(), predictor=None, because=_why(version))
+        known = replace(known, served=served, fit=version.version)
+        if artifact is None:
+            return known
         try:
             fitted = await asyncio.to_thread(FittedPredictor.from_bytes, artifact)
         except InvalidRequest as error:
             # Written by another release: decisions go on without it until the next fit.
             log.warning("predictor_unreadable", router_id=scope.router_id, reason=error.message)
-            return known
+            return replace(known, served=replace(served, because=error.message))
         log.info("predictor_loaded", router_id=scope.router_id, version=version.version)
-        return _Loaded(ServedPredictor(version.version, version.fitted_at, fitted), len(artifact))
+        served = replace(served, predictor=ServedPredictor(version.version, version.fitted_at, fitted))
+        return replace(known, served=served, size_bytes=known.size_bytes + len(artifact))
+
+
+def _why(version: PredictorVersion) -> str:
+    """Why the fit decides, or does not."""
+    report = version.report
+    choices = report.get("choices") or {}
+    if not version.accepted:
+        return f"the fit of version {version.version} was refused: {report.get('refused_because')}"
+    measured = ", ".join(f"{name} {choices[name]:.4g}" for name in ("gain", "error", "prompts") if name in choices)
+    return f"the fit of version {version.version} chooses better on outcomes that it had not seen ({measured})"

@@ -9,19 +9,19 @@ from typing import Any, TypeVar
 from activities.requests.deployments import DeploymentHealth, Target
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import DependencyUnavailable
-from modelpilot.learning.refit import Predictors, ServedPredictor
+from modelpilot.learning.refit import Predictors, Served
 from modelpilot.providers.prompt_caches import PromptCaches
 from modelpilot.providers.token_ratios import TokenRatios
 from modelpilot.requests.ports import Embedder, History
-from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
+from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryScope, Neighbours, RouterSnapshot, Vector
 from modelpilot.requests.route_request import StepReport
-from modelpilot.routing.decision import Decision, PredictorUse
+from modelpilot.routing.decision import Decision, LearnerUse, PredictorUse
 from modelpilot.routing.selection import Blocked, Warm, decide, nothing_warm, prompt_tokens_of
 
 Result = TypeVar("Result")
 
-# Rows of (prompt, model) that a decision looks at; quality needs many neighbours (20 to 200 prompts).
-NEIGHBOUR_ROWS = 400
+# Similar past answers that a decision lists. They explain what kind of prompt this is; what was learnt decides.
+NEIGHBOUR_ROWS = EXPLAINED_NEIGHBOURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class DecisionSteps:
         neighbours = await self._query(snapshot, vector, reports, degraded)
         began = time.perf_counter()
         served = self._served(snapshot)
+        fit = served.predictor if served else None
         decision = decide(
             snapshot,
             profile,
@@ -72,16 +73,22 @@ class DecisionSteps:
             self._draw if explore else None,
             tuple(degraded),
             self._blocked(snapshot.user_id, profile),
-            fitted=served.fitted if served else None,
+            fitted=fit.fitted if fit else None,
             vector=vector,
-            now=time.time(),
+            learnt=served.outlooks if served else None,
             warm=self._warm(snapshot.user_id, profile) if profile.prefix else nothing_warm,
             ratios=self._ratios.of(snapshot.user_id),
         )
         detail: dict[str, Any] = {"selected": decision.selected}
         if served is not None:
-            decision = replace(decision, predictor=PredictorUse(served.version, served.fitted_at))
-            detail["predictor"] = served.version
+            decision = replace(
+                decision,
+                predictor=PredictorUse(fit.version, fit.fitted_at) if fit else None,
+                learner=LearnerUse(served.version, served.updated_at, "fit" if fit else "online", served.because),
+            )
+            detail["learner"] = served.version
+        if fit is not None:
+            detail["predictor"] = fit.version
         reports["score_models"] = _report(began, detail)
         reports["load_router"].detail.update(version=snapshot.version, models=len(snapshot.models))
         return Decided(snapshot, profile, vector, decision, reports)
@@ -93,7 +100,7 @@ class DecisionSteps:
         wanted = [router.preferred_model] if router.mode == "preferredModel" else router.available_models
         return max((tokens[model] for model in wanted if model in tokens), default=profile.prompt_tokens)
 
-    def _served(self, snapshot: RouterSnapshot) -> ServedPredictor | None:
+    def _served(self, snapshot: RouterSnapshot) -> Served | None:
         if self._predictors is None or not snapshot.router.id:  # a model that is called directly has no history
             return None
         return self._predictors.get(HistoryScope(snapshot.user_id, snapshot.router.id))

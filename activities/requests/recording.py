@@ -117,6 +117,7 @@ def history_point(record: RequestRecord, vector: Vector) -> HistoryPoint | None:
         request_type=record.request_type,
         timestamp=record.completed_at,
         begun_at=record.created_at,
+        prompt_tokens=int(record.decision.get("promptTokens") or 0),
     )
 
 

@@ -46,7 +46,8 @@ class PredictorVersionView(WireModel):
 
 
 class PredictorView(WireModel):
-    """The predictor in use (all null: none) and every version that is kept, newest first."""
+    """The predictor in use (all null: none, what was learnt online decides) and every version that is kept, newest
+    first."""
 
     router_id: str
     version: int | None
@@ -57,7 +58,7 @@ class PredictorView(WireModel):
 
 
 class RefitReportView(WireModel):
-    """What became of a refit; `reason` says why it was refused (the former predictor stays in use) or skipped."""
+    """What became of a refit; `reason` says why it was refused (then what was learnt online decides) or skipped."""
 
     status: RefitStatus
     rows: int
@@ -91,7 +92,7 @@ async def _predictor(request: web.Request) -> web.StreamResponse:
     scope = await _scope(request)
     versions = await request.app[LEARNING].store.versions(scope)
     views = [resource.view_of(PredictorVersionView, version) for version in versions]
-    served = next((view for view in views if view.accepted), None)
+    served = views[0] if views and views[0].accepted else None
     view = PredictorView(
         router_id=scope.router_id,
         version=served.version if served else None,

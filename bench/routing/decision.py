@@ -7,20 +7,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from activities.requests.decision import NEIGHBOUR_ROWS, Decided, DecisionSteps
 from bench import machine
 from bench.gateway.history import DAYS_S, PastModel, past_point, prompt
 from bench.report import Progress, conditions, print_report, table
 from bench.routing.token_counts import counts_table, measure_counts
 from bench.statistics import percentiles
+from infra.catalogue.basis import shipped_basis
 from infra.vectors.embedders import WordLlamaEmbedder
 from infra.vectors.hot_history import HotHistory
 from infra.vectors.rows import HistoryRow, new_row
 from infra.vectors.training import training_rows
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
-from modelpilot.learning.estimation import FittedPredictor, RequestFacts, fit, predict
-from modelpilot.learning.refit import ServedPredictor
+from modelpilot.learning.estimation import Outlooks, RequestFacts, fit, predict
+from modelpilot.learning.estimation.admission import taught
+from modelpilot.learning.estimation.learner import NOTHING_LEARNT
+from modelpilot.learning.refit import Served, ServedPredictor
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import ProviderFacts
 from modelpilot.requests.ports import Embedder
@@ -36,7 +41,7 @@ _PAGE_ROWS = 1_000
 _PERCENTS = ("p50", "p95", "p99")
 _SAYS = {
     "empty": "the decision without anything known of the prompt: what the others are compared with",
-    "predict": "expectations for every model, from the neighbours and the fitted predictor",
+    "predict": "expectations for every model, from what was learnt online and the fitted predictor",
     "score": "the whole decision with its explanation, the expectations included",
     "embed": "the prompt's vector",
     "search": "its neighbours, from memory",
@@ -56,18 +61,20 @@ class DecisionOptions:
 
 @dataclass(frozen=True, slots=True)
 class FittedOnce:
-    """Implements `modelpilot.learning.refit.Predictors`; None where the fit was refused."""
+    """Implements `modelpilot.learning.refit.Predictors`."""
 
-    served: ServedPredictor | None
+    served: Served
 
     @classmethod
     def of(cls, rows: Sequence[HistoryRow]) -> "FittedOnce":
-        """Fitted to the newest rows."""
-        now = time.time()
-        predictor = fit(training_rows(rows, _FITTED_ROWS), now).predictor
-        return cls(None if predictor is None else ServedPredictor(1, now, predictor))
+        """Learnt from the newest rows, and fitted to them."""
+        now, known = time.time(), training_rows(rows, _FITTED_ROWS)
+        predictor = fit(known, now).predictor
+        learner = taught(known, np.ones(len(known), bool), shipped_basis(), now)
+        found = None if predictor is None else ServedPredictor(1, now, predictor)
+        return cls(Served(1, now, Outlooks(learner, now), found))
 
-    def get(self, scope: HistoryScope) -> ServedPredictor | None:
+    def get(self, scope: HistoryScope) -> Served | None:
         """The same for whoever asks."""
         return self.served
 
@@ -123,7 +130,8 @@ class Decider:
 
     def __init__(self, embedder: Embedder, history: HotHistory, known: RouterSnapshot, fitted: FittedOnce) -> None:
         self._embedder, self._history, self._snapshot = embedder, history, known
-        self._fitted: FittedPredictor | None = fitted.served.fitted if fitted.served else None
+        self._fitted = fitted.served.predictor.fitted if fitted.served.predictor else None
+        self._outlooks = fitted.served.outlooks or NOTHING_LEARNT
         self._draw = random.Random(0)
         self._steps = DecisionSteps(embedder, history, self._draw, predictors=fitted)
 
@@ -155,9 +163,8 @@ class Decider:
         return decide(self._snapshot, asked.profile, Neighbours.empty(), self._draw)
 
     async def _predict(self, asked: Asked) -> object:
-        profile, now = asked.profile, time.time()
-        facts = RequestFacts(profile.prompt_tokens, None, profile.request_type, vector=asked.vector, now=now)
-        return predict(self._snapshot.columns, facts, asked.neighbours, self._fitted)
+        facts = RequestFacts(asked.profile.prompt_tokens, vector=asked.vector)
+        return predict(self._snapshot.columns, facts, self._outlooks.of(self._snapshot.columns), self._fitted)
 
     async def _score(self, asked: Asked) -> object:
         return decide(
@@ -167,7 +174,7 @@ class Decider:
             self._draw,
             fitted=self._fitted,
             vector=asked.vector,
-            now=time.time(),
+            learnt=self._outlooks,
         )
 
     async def _embed(self, asked: Asked) -> object:
@@ -201,7 +208,7 @@ async def bench_decision(options: DecisionOptions, progress: Progress) -> dict[s
         await history.close()
     return {
         **about,
-        "fitted": fitted.served is not None,
+        "fitted": fitted.served.predictor is not None,
         "results": results(samples),
         "counts": counts,
     }

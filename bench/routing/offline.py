@@ -16,14 +16,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.routing.gain import Table
+from infra.catalogue.basis import shipped_basis
 from infra.vectors.embedders import WordLlamaEmbedder
-from modelpilot.chat.profile import classify_request
 from modelpilot.chat.size import PromptSize
-from modelpilot.learning.estimation import Fit, Prediction, RequestFacts, TrainingRows, fit, predict_all
-from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.records import Neighbours, Vector, coded
+from modelpilot.learning.estimation import Fit, Outlooks, Prediction, RequestFacts, TrainingRows, fit, predict
+from modelpilot.learning.estimation.admission import taught
+from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
+from modelpilot.requests.records import Vector, coded
 
 _LENGTH = 5
 _NOW_S = 1_790_000_000.0  # nothing recorded has a date: all of it is of today
@@ -62,77 +62,48 @@ class Prompts:
     """Prompts as the gateway would see them: one user message each."""
 
     vectors: Vector  # [n, dimension]
-    request_types: tuple[str, ...]
     tokens: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.request_types)
+        return len(self.tokens)
 
     def at(self, places: NDArray[np.intp]) -> "Prompts":
         """Some of them."""
         return Prompts(
             self.vectors[places],
-            tuple(self.request_types[place] for place in places),
             tuple(self.tokens[place] for place in places),
         )
 
 
 class RecordedHistory:
-    """A router with recorded outcomes as its history: fitted once, asked for any number of prompts."""
+    """A router with recorded outcomes as its history: learnt and fitted once, asked for any number of prompts."""
 
     def __init__(self, queries: Sequence[Query], prompts: Prompts) -> None:
-        self._rows = recorded_rows(queries, prompts)
-        self.fit: Fit = fit(self._rows, _NOW_S)
-        order = np.argsort(self._rows.prompt, kind="stable")
-        self._by_prompt = np.split(order, np.cumsum(np.bincount(self._rows.prompt, minlength=len(prompts)))[:-1])
-        self._mean_cost_usd = _mean_costs(self._rows)
+        rows = recorded_rows(queries, prompts)
+        self.fit: Fit = fit(rows, _NOW_S)
+        learner = taught(rows, np.ones(len(rows), bool), shipped_basis(), _NOW_S)
+        self._outlooks = Outlooks(learner, _NOW_S)
+        self._mean_cost_usd = _mean_costs(rows)
 
     def predict(self, prompts: Prompts, models: Sequence[Sequence[str]]) -> Iterator[dict[str, tuple[float, float]]]:
         """Expected quality and cost (USD) of each prompt's models."""
-        specs: dict[str, ModelSpec] = {}
-        for place, names in enumerate(models):
-            for name in names:
-                if name not in specs:
-                    specs[name] = ModelSpec(id=name, provider="recorded", provider_model=name)
-            wanted = [specs[name] for name in names]
-            yield self._cost_known(wanted, self._predict(prompts, place, wanted))
+        columns: dict[tuple[str, ...], CatalogueColumns] = {}
+        for place, names in enumerate(map(tuple, models)):
+            if names not in columns:
+                specs = [ModelSpec(id=name, provider="recorded", provider_model=name) for name in names]
+                columns[names] = CatalogueColumns.of(specs)
+            yield self._cost_known(names, self._predict(prompts, place, columns[names]))
 
-    def _predict(self, prompts: Prompts, place: int, wanted: Sequence[ModelSpec]) -> list[Prediction]:
-        vector = prompts.vectors[place]
-        facts = RequestFacts(
-            prompts.tokens[place],
-            request_type=prompts.request_types[place],
-            vector=vector,
-            now=_NOW_S,
-            costs_from_history=True,
-        )
-        return predict_all(wanted, facts, self._nearest(vector), self.fit.predictor)
+    def _predict(self, prompts: Prompts, place: int, columns: CatalogueColumns) -> list[Prediction]:
+        facts = RequestFacts(prompts.tokens[place], vector=prompts.vectors[place], costs_from_history=True)
+        return predict(columns, facts, self._outlooks.of(columns), self.fit.predictor)
 
-    def _nearest(self, vector: Vector) -> Neighbours:
-        rows = self._rows
-        similarity = np.einsum("ij,j->i", rows.vectors, vector)
-        answers = max(len(rows) // max(len(rows.vectors), 1), 1)
-        nearest = np.argsort(-similarity, kind="stable")[: NEIGHBOUR_ROWS // answers + 1]
-        places = np.concatenate([self._by_prompt[prompt] for prompt in nearest])[:NEIGHBOUR_ROWS]
-        return Neighbours(
-            similarity=similarity[rows.prompt[places]],
-            models=rows.models,
-            model=rows.model[places],
-            request_ids=("",) * len(places),
-            quality=rows.quality[places].astype(np.float32),
-            cost_usd=rows.cost_usd[places].astype(np.float32),
-            latency_ms=rows.latency_ms[places].astype(np.float32),
-            output_tokens=rows.output_tokens[places].astype(np.float32),
-            count=rows.count[places].astype(np.float32),
-            timestamp=rows.timestamp[places],
-        )
-
-    def _cost_known(self, wanted: Sequence[ModelSpec], made: Sequence[Prediction]) -> dict[str, tuple[float, float]]:
+    def _cost_known(self, names: Sequence[str], made: Sequence[Prediction]) -> dict[str, tuple[float, float]]:
         # A model that history does not know costs as much as the others do on the average, which favours it in nothing.
         usual = float(np.mean(list(self._mean_cost_usd.values())))
         return {
-            spec.id: (each.quality, self._mean_cost_usd.get(spec.id, usual) if each.cost_usd is None else each.cost_usd)
-            for spec, each in zip(wanted, made, strict=True)
+            name: (each.quality, self._mean_cost_usd.get(name, usual) if each.cost_usd is None else each.cost_usd)
+            for name, each in zip(names, made, strict=True)
         }
 
 
@@ -163,15 +134,14 @@ def write_predictions(path: Path, lines: Iterable[tuple[str, Mapping[str, tuple[
 
 
 async def embed_prompts(texts: Sequence[str], advance: Advance = _nobody) -> Prompts:
-    """Vector, request type and size of each prompt; `advance` hears of each."""
-    embedder, vectors, kinds, sizes = WordLlamaEmbedder(), [], [], []
+    """Vector and size of each prompt; `advance` hears of each."""
+    embedder, vectors, sizes = WordLlamaEmbedder(), [], []
     for text in texts:
         message = [{"role": "user", "content": text}]
         vectors.append(await embedder.embed(text))
-        kinds.append(classify_request(message, has_tools=False))
         sizes.append(PromptSize.of({"messages": message}).tokens)
         advance(1)
-    return Prompts(np.stack(vectors), tuple(kinds), tuple(sizes))
+    return Prompts(np.stack(vectors), tuple(sizes))
 
 
 def recorded_rows(queries: Sequence[Query], prompts: Prompts) -> TrainingRows:
@@ -194,7 +164,6 @@ def recorded_rows(queries: Sequence[Query], prompts: Prompts) -> TrainingRows:
         ttft_ms=np.full(len(outcomes), np.nan),
         count=ones,
         timestamp=np.full(len(outcomes), _NOW_S),
-        request_types=prompts.request_types,
     )
 
 

@@ -11,7 +11,8 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,24 @@ import numpy as np
 
 from bench.routing.offline import embed_prompts
 from bench.routing.online_learner import (
-    Learner,
+    Known,
     Prompts,
     Recording,
+    Stream,
     arrival_order,
     catalogue,
+    known_before,
     load_recording,
     profiles_of,
     utilities,
 )
+from infra.catalogue.basis import shipped_basis
 from modelpilot.arrays import Floats, Indices
+from modelpilot.learning.estimation.basis import Basis, make_basis
+from modelpilot.learning.estimation.kernel import LANDMARKS
 from modelpilot.routing.router import Objective
 
+_SHUFFLE = 99
 COMPARED = ("router", "prior", "best_single", "best_per_task", "oracle")
 # Student's t for 95 %, by degrees of freedom; beyond the table the normal one is close enough.
 _T95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131)
@@ -44,10 +51,12 @@ class OnlineOptions:
     weightings: tuple[tuple[float, float], ...] = ((0.2, 0.8), (0.5, 0.5), (0.8, 0.2))
     graded_shares: tuple[float, ...] = (0.1, 0.5, 1.0)
     orders: int = 10
-    exploration: float = 0.02
+    exploration: float = 0.0  # as routers have it by default
     delay_requests: float = 25.0  # mean of the geometric wait for a grade
     noise: float = 0.05  # share of grades that say the opposite
     blur: float = 0.05  # standard deviation of the error of the catalogue's mean qualities
+    outcomes_known: bool = False  # all outcomes of the history, before the stream begins
+    shuffled: bool = False  # null test: every prompt has the vector of another one
     processes: int = 2
 
     @property
@@ -78,7 +87,6 @@ class CaseResult:
     quality: float
     explored: int
     exploration_cost: float
-    refused_fits: int
 
 
 def bench_online(known: Path, stream: Path, options: OnlineOptions, advance: Callable[[], None]) -> list[CaseResult]:
@@ -89,33 +97,73 @@ def bench_online(known: Path, stream: Path, options: OnlineOptions, advance: Cal
     Raises BadRecording, OSError.
     """
     prior, recording = load_recording(known), load_recording(stream)
-    prompts = Prompts(asyncio.run(embed_prompts(recording.prompts)).vectors, profiles_of(recording))
+    world = World(prior, _prompts(prior) if options.outcomes_known else None, recording, _prompts(recording), options)
     product = itertools.product(options.weightings, options.graded_shares, range(options.orders))
     cases = [Case(*parts) for parts in product]
     results = []
     context = get_context("spawn")
-    with ProcessPoolExecutor(options.processes, context, _set_up, (prior, recording, prompts, options)) as pool:
+    with ProcessPoolExecutor(options.processes, context, _set_up, (world,)) as pool:
         for result in pool.map(_run_case, cases):
             results.append(result)
             advance()
     return results
 
 
-def run_case(
-    case: Case, prior: Recording, recording: Recording, prompts: Prompts, options: OnlineOptions
-) -> CaseResult:
+@dataclass(frozen=True)
+class World:
+    """What all cases have in common: what the catalogue is made of (with its prompts where its outcomes are known from
+    the beginning), and what is routed."""
+
+    prior: Recording
+    prior_prompts: Prompts | None
+    recording: Recording
+    prompts: Prompts
+    options: OnlineOptions
+    shipped: Basis = field(default_factory=shipped_basis)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """The features to learn by: the product's own, or those of a history that is known."""
+        known = self.prior_prompts
+        return self.shipped if known is None else make_basis(known.vectors, LANDMARKS)
+
+    @cached_property
+    def known(self) -> Callable[[tuple[float, float]], Known | None]:
+        """What is known before, by the weighting. A fit is admitted, or not, with the catalogue of one order."""
+
+        @cache
+        def found(weighting: tuple[float, float]) -> Known | None:
+            if self.prior_prompts is None:
+                return None
+            specs = catalogue(self.prior, self.options.blur, np.random.default_rng(0))
+            objective = Objective(cost_weight=weighting[0], quality_weight=weighting[1])
+            return known_before(self.prior, self.prior_prompts, self.basis, list(specs.values()), objective)
+
+        return found
+
+    @cached_property
+    def seen(self) -> Prompts:
+        """The prompts as the router sees them."""
+        vectors = self.prompts.vectors
+        others = np.random.default_rng(_SHUFFLE).permutation(len(vectors))
+        return replace(self.prompts, vectors=vectors[others]) if self.options.shuffled else self.prompts
+
+
+def run_case(case: Case, world: World) -> CaseResult:
     """One stream. The order, the catalogue's error and the grades depend on the number of the order alone."""
-    draw = np.random.default_rng(case.order)
-    specs = catalogue(prior, options.blur, draw)
+    recording, options, draw = world.recording, world.options, np.random.default_rng(case.order)
+    specs = catalogue(world.prior, options.blur, draw)
     order = arrival_order(recording.tasks, draw)
     cost_weight, quality_weight = case.weighting
-    learner = Learner(
+    learner = Stream(
         recording,
-        prompts,
+        world.seen,
         specs,
         Objective(cost_weight=cost_weight, quality_weight=quality_weight),
         options.exploration,
         random.Random(case.order),
+        world.basis,
+        known=world.known(case.weighting),
     )
     true = utilities(recording, cost_weight, quality_weight)
     chosen, greedy, explored = _serve(learner, order, case.graded_share, draw, options)
@@ -138,13 +186,12 @@ def run_case(
         quality=float(recording.quality[rows, chosen[half]].mean()),
         explored=int(explored.sum()),
         exploration_cost=float(lost[explored].mean()) if explored.any() else 0.0,
-        refused_fits=learner.refusals,
     )
 
 
-def replace_learning(learner: Learner) -> Learner:
+def replace_learning(learner: Stream) -> Stream:
     """A router with the same catalogue that neither learns nor explores."""
-    return replace(learner, learns=False, exploration=0.0, fitted=None, _rows={}, _fitted_rows=0)
+    return replace(learner, learns=False, exploration=0.0, known=None, _served={})
 
 
 def summarize(results: Iterable[CaseResult]) -> list[dict[str, Any]]:
@@ -178,20 +225,23 @@ def describe_online(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-_World = tuple[Recording, Recording, Prompts, OnlineOptions]
-_world: list[_World] = []  # of a worker process, which gets it once and not with every case
+_world: list[World] = []  # of a worker process, which gets it once and not with every case
 
 
-def _set_up(*world: Any) -> None:
+def _set_up(world: World) -> None:
     _world[:] = [world]
 
 
 def _run_case(case: Case) -> CaseResult:
-    return run_case(case, *_world[0])
+    return run_case(case, _world[0])
+
+
+def _prompts(recording: Recording) -> Prompts:
+    return Prompts(asyncio.run(embed_prompts(recording.prompts)).vectors, profiles_of(recording))
 
 
 def _serve(
-    learner: Learner, order: Indices, graded_share: float, draw: np.random.Generator, options: OnlineOptions
+    learner: Stream, order: Indices, graded_share: float, draw: np.random.Generator, options: OnlineOptions
 ) -> tuple[Indices, Indices, np.ndarray]:
     """The models chosen, those that would have been without exploring, and where the two came from exploring."""
     index = {model: i for i, model in enumerate(learner.recording.models)}
@@ -202,7 +252,6 @@ def _serve(
         while waiting and waiting[0][0] <= moment:
             _, graded, grade = heapq.heappop(waiting)
             learner.graded(graded, grade)
-        learner.refit_if_due()
         decision = learner.decide(query)
         best = max((c for c in decision.candidates if c.total is not None), key=lambda c: c.total or 0.0)
         chosen[moment], greedy[moment] = index[decision.selected], index[best.model]
@@ -235,7 +284,6 @@ def _summary(weighting: tuple[float, float], share: float, group: list[CaseResul
         "costUsd": float(f"{np.mean([r.cost_usd for r in group]):.4g}"),
         "exploredRequests": round(float(np.mean([r.explored for r in group])), 1),
         "explorationCost": round(float(np.mean([r.exploration_cost for r in group])), 4),
-        "refusedFits": sum(r.refused_fits for r in group),
     }
 
 

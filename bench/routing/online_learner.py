@@ -4,21 +4,21 @@ Recorded outcomes become a stream of requests: an order of arrival, true utiliti
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.routing.offline import outcome_table, read_history
-from infra.vectors.hot_copy import HotCopy
-from infra.vectors.rows import HistoryRow, new_row, with_quality
 from modelpilot.arrays import Floats, Indices
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import RequestProfile, profile_request
-from modelpilot.learning.estimation import FittedPredictor, TrainingRows, fit
-from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, QualityUpdate, RouterSnapshot, Vector
+from modelpilot.learning.estimation import FittedPredictor, Learner, Outcome, Outlooks, TrainingRows, fit
+from modelpilot.learning.estimation.admission import Rival, taught
+from modelpilot.learning.estimation.basis import Basis
+from modelpilot.learning.online import basis_may_be_due, own_basis
+from modelpilot.providers.catalogue import CatalogueColumns, ModelSpec
+from modelpilot.requests.records import HistoryScope, Neighbours, RouterSnapshot, Vector
 from modelpilot.routing.decision import Decision
 from modelpilot.routing.router import Objective, Router
 from modelpilot.routing.scoring import lower_is_better
@@ -27,8 +27,7 @@ from modelpilot.routing.selection import decide
 SCOPE = HistoryScope("bench", "online")
 _SECOND_PER_REQUEST = 60.0
 _BEGAN_S = 1_700_000_000.0
-# The scheduled refit, in requests: when half as much again has come in, and at least every so many rows.
-_FIRST_FIT, _GROWTH, _AT_MOST = 60, 1.5, 500
+_REFRESH = 10  # ungraded answers after which a gateway looks at what was learnt anew; a grade has it look at once
 # Of the whole stream: every task but one appears for the first time somewhere in this first part of it.
 _LAST_APPEARANCE = 0.5
 _PROVIDER = "recorded"
@@ -112,8 +111,48 @@ def profiles_of(recording: Recording) -> tuple[RequestProfile, ...]:
     return tuple(profile_request(body, ChatBody.model_validate(body)) for body in bodies)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known before the stream: all outcomes of all models, learnt and, if that chooses better, fitted."""
+
+    learner: Learner
+    fitted: FittedPredictor | None = None
+
+
+def known_before(
+    recording: Recording, prompts: Prompts, basis: Basis, specs: Sequence[ModelSpec], objective: Objective
+) -> Known:
+    """A router that has had all of a recording's outcomes, its refit included."""
+    rows = recorded(recording, prompts)
+    cost, latency, quality, carbon = objective.shares()
+    rival = Rival(basis, CatalogueColumns.of(specs), (cost, latency, quality, carbon))
+    everything = taught(rows, np.ones(len(rows), bool), basis, _BEGAN_S)
+    return Known(everything, fit(rows, _BEGAN_S, rival).predictor)
+
+
+def recorded(recording: Recording, prompts: Prompts) -> TrainingRows:
+    """Every outcome of every model as rows to learn from."""
+    count, models = len(recording), len(recording.models)
+    ones = np.ones(count * models)
+    return TrainingRows(
+        vectors=prompts.vectors,
+        models=recording.models,
+        prompt=np.repeat(np.arange(count), models),
+        model=np.tile(np.arange(models), count),
+        quality=recording.quality.ravel(),
+        quality_weight=ones,
+        input_tokens=recording.tokens[:, :, 0].ravel(),
+        output_tokens=recording.tokens[:, :, 1].ravel(),
+        cost_usd=recording.cost_usd.ravel(),
+        latency_ms=1_000.0 * ones,
+        ttft_ms=np.nan * ones,
+        count=ones,
+        timestamp=_BEGAN_S * ones,
+    )
+
+
 @dataclass
-class Learner:
+class Stream:
     """One run of one router. `learns` False: a router that follows its catalogue for ever."""
 
     recording: Recording
@@ -122,98 +161,60 @@ class Learner:
     objective: Objective
     exploration: float
     draw: random.Random
+    basis: Basis
     learns: bool = True
-    fitted: FittedPredictor | None = None
-    refusals: int = 0
-    _rows: dict[int, HistoryRow] = field(default_factory=dict)
-    _fitted_rows: int = 0
+    known: Known | None = None
+    _served: dict[int, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._copy = HotCopy(self.prompts.vectors.shape[1], len(self.recording))
         models = list(self.recording.models)
         router = Router(id="online", available_models=models, objective=self.objective, exploration=self.exploration)
         self._snapshot = RouterSnapshot(SCOPE.user_id, router, 1, self.specs, {})
-        self._clock = 0
+        self._clock, self._new, self._basis_prompts = 0, _REFRESH, 0
+        self._learner = Learner(self.basis, _BEGAN_S) if self.known is None else self.known.learner.copy()
 
     def decide(self, query: int) -> Decision:
         """The decision for a prompt, with everything learnt so far."""
         self._clock += 1
-        vector = self.prompts.vectors[query]
-        neighbours = self._copy.search(vector, NEIGHBOUR_ROWS) if self.learns else Neighbours.empty()
+        if self._new >= _REFRESH:
+            self._outlooks, self._new = Outlooks(self._learner, self._now), 0
         return decide(
             self._snapshot,
             self.prompts.profiles[query],
-            neighbours,
+            Neighbours.empty(),
             self.draw,
-            fitted=self.fitted,
-            vector=vector,
-            now=self._now,
+            fitted=self.known.fitted if self.known is not None else None,
+            vector=self.prompts.vectors[query],
+            learnt=self._outlooks if self.learns else None,
         )
 
     def served(self, query: int, model: int) -> None:
-        """The chosen model has answered: its cost and length are known, its quality is not."""
-        used_in, used_out = self.recording.tokens[query, model]
-        point = HistoryPoint(
-            point_id=str(query),
-            scope=SCOPE,
-            model=self.recording.models[model],
-            request_id=str(query),
-            embedding=self.prompts.vectors[query],
-            latency_ms=1_000.0,  # the objective leaves latency out
-            cost_usd=float(self.recording.cost_usd[query, model]),
-            quality=None,
-            ttft_ms=None,
-            input_tokens=int(used_in),
-            output_tokens=int(used_out),
-            request_type=self.prompts.profiles[query].request_type,
-            timestamp=self._now,
-        )
-        self._rows[query] = new_row(point, self._now)
-        self._copy.put([self._rows[query]])
+        """The chosen model has answered: its length is known, its quality is not."""
+        used_in, used_out = self.recording.tokens[query, model].tolist()
+        sized = self.prompts.profiles[query].prompt_tokens
+        name = self.recording.models[model]
+        self._served[query] = Outcome(name, 1.0, 0.0, 0.0, used_in, used_out, 1_000.0, sized, self._now)
+        self._learner.learn(self.prompts.vectors[query], [self._served[query]])
+        self._new += 1
+        if self.known is None and basis_may_be_due(len(self._served) - 1.0, float(len(self._served))):
+            self._renew()
 
     def graded(self, query: int, quality: float) -> None:
         """Somebody has said how good the answer was."""
-        row = self._rows[query]
-        update = QualityUpdate(row.point_id, row.model, quality)
-        self._rows[query] = with_quality(row, update, self._now)
-        self._copy.put([self._rows[query]])
+        vector, before = self.prompts.vectors[query], self._served[query]
+        self._served[query] = replace(before, quality=quality, weight=1.0)
+        self._learner.learn(vector, [before], -1.0)
+        self._learner.learn(vector, [self._served[query]])
+        self._new = _REFRESH
 
-    def refit_if_due(self) -> None:
-        """What the scheduled job does, when enough has come in since the last time."""
-        rows = len(self._rows)
-        if rows < _FIRST_FIT or rows < min(self._fitted_rows * _GROWTH, self._fitted_rows + _AT_MOST):
-            return
-        self._fitted_rows = rows
-        fitted = fit(self._training_rows(), self._now)
-        if fitted.predictor is None:
-            self.refusals += 1
-        else:
-            self.fitted = fitted.predictor
+    def _renew(self) -> None:
+        """Features of the router's own prompts, where there are enough of them, with everything learnt anew."""
+        basis = own_basis(self.prompts.vectors[sorted(self._served)], self._basis_prompts)
+        if basis is not None:
+            self._basis_prompts, self._learner, self._new = len(self._served), Learner(basis, _BEGAN_S), _REFRESH
+            for query, outcome in self._served.items():
+                self._learner.learn(self.prompts.vectors[query], [outcome])
 
     @property
     def _now(self) -> float:
         return _BEGAN_S + self._clock * _SECOND_PER_REQUEST
-
-    def _training_rows(self) -> TrainingRows:
-        queries, rows = list(self._rows), list(self._rows.values())
-        index = {model: i for i, model in enumerate(self.recording.models)}
-
-        def column(name: str) -> np.ndarray:
-            return np.array([getattr(row, name) for row in rows])
-
-        return TrainingRows(
-            vectors=self.prompts.vectors[queries],
-            models=self.recording.models,
-            prompt=np.arange(len(rows)),
-            model=np.array([index[row.model] for row in rows]),
-            quality=np.where(column("quality_count") > 0, column("quality"), np.nan),
-            quality_weight=np.ones(len(rows)),
-            input_tokens=column("input_tokens"),
-            output_tokens=column("output_tokens"),
-            cost_usd=column("cost_usd"),
-            latency_ms=column("latency_ms"),
-            ttft_ms=np.full(len(rows), np.nan),
-            count=column("request_count"),
-            timestamp=column("timestamp"),
-            request_types=tuple(row.request_type for row in rows),
-        )

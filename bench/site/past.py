@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
-import numpy as np
 import psycopg
 
 from bench.jobs import past
@@ -18,11 +17,10 @@ from infra.db.metrics.aggregation import PostgresAggregator
 from modelpilot.chat.body import ChatBody
 from modelpilot.chat.profile import profile_request
 from modelpilot.providers.catalogue import ModelSpec
-from modelpilot.requests.records import Neighbours, RouterSnapshot, coded
+from modelpilot.requests.records import Neighbours, RouterSnapshot
 from modelpilot.routing.router import Objective, Router
 from modelpilot.routing.selection import decide
 
-_NEIGHBOURS = 50
 _NOW = 1_790_000_000.0
 _HOURS_AT_ONCE = 1_000
 _DECISIONS_EACH, _VERSIONS, _FITS_A_DAY = 20, 5, 4
@@ -105,17 +103,17 @@ async def configure(url: str) -> None:
 def decisions(models: Sequence[str], each: int) -> Mapping[str, list[dict[str, Any]]]:
     """`each` decisions by the model that was chosen, as the ledger stores them; the same every time.
 
-    They are made by the product's own arithmetic, over pasts that are drawn by lot.
+    They are made by the product's own arithmetic, over catalogues that are drawn by lot.
     """
     rules = router("bench", models)
-    snapshot = RouterSnapshot("tenant-0", rules, 1, {model: spec(model) for model in models}, {})
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "Why is the sky blue? " * 10}]}
     profile = profile_request(body, ChatBody.model_validate(body))
     found: dict[str, list[dict[str, Any]]] = {model: [] for model in models}
     for seed in count():
         draw = random.Random(seed)
         wanted = min(models, key=lambda model: len(found[model]))
-        made = decide(snapshot, profile, _past(models, wanted, draw), draw, now=_NOW)
+        snapshot = RouterSnapshot("tenant-0", rules, 1, _drawn(models, wanted, draw), {})
+        made = decide(snapshot, profile, Neighbours.empty(), draw)
         if len(found[made.selected]) < each:
             found[made.selected].append(made.to_wire())
         if all(len(known) == each for known in found.values()):
@@ -147,23 +145,14 @@ def spec(model: str) -> ModelSpec:
     )
 
 
-def _past(models: Sequence[str], favourite: str, draw: random.Random) -> Neighbours:
-    """Similar prompts, at which one of the models was better than all others."""
-    names = [draw.choice(models) for _ in range(_NEIGHBOURS)]
-    answered, model = coded(names)
-
-    def column(low: float, high: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        return np.array([draw.uniform(low, high) for _ in names], np.float32)
-
-    return Neighbours(
-        similarity=np.sort(column(0.6, 0.95))[::-1],
-        models=answered,
-        model=model,
-        request_ids=tuple(f"req_{draw.getrandbits(64):016x}" for _ in names),
-        quality=np.array([1.0 if name == favourite else draw.uniform(0.0, 0.4) for name in names], np.float32),
-        cost_usd=column(0.0001, 0.001),
-        latency_ms=column(300.0, 1_500.0),
-        output_tokens=column(20.0, 400.0),
-        count=np.ones(len(names), np.float32),
-        timestamp=np.full(len(names), _NOW - 86_400.0),
-    )
+def _drawn(models: Sequence[str], favourite: str, draw: random.Random) -> dict[str, ModelSpec]:
+    """The models with qualities and latencies drawn by lot, one of which is better than all others."""
+    return {
+        model: spec(model).model_copy(
+            update={
+                "quality_score": 0.95 if model == favourite else draw.uniform(0.1, 0.6),
+                "avg_latency_ms": draw.uniform(300.0, 1_500.0),
+            }
+        )
+        for model in models
+    }

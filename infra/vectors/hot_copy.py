@@ -6,7 +6,6 @@ what lies across the directions, which is little where both vectors have most of
 shortlist that the whole vectors then decide on.
 """
 
-import math
 import threading
 from dataclasses import replace
 from heapq import nsmallest
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.vectors.rows import HistoryRow, fold
-from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryPoint, ModelTotals, Neighbours, Vector
+from modelpilot.requests.records import EXPLAINED_NEIGHBOURS, HistoryPoint, Neighbours, Vector
 
 Slots = NDArray[np.intp]
 
@@ -38,7 +37,6 @@ _LEAST_CAPTURED = 0.5
 _ITERATIONS = 4  # of subspace iteration: nothing depends on the last bit of a direction
 _SEED = 20_260_101
 _GROUP = 12  # values of which only the largest is looked at first
-_ROUNDING = 1e-6  # what may be left of weights that were added and taken away again
 
 
 class HotCopy:
@@ -67,7 +65,6 @@ class HotCopy:
         self._directions = np.zeros((0, dimension), np.float32)
         self._coarse = np.zeros((len(self._vectors), 0), np.float32)
         self._indexed = False
-        self._totals = RunningTotals()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -140,7 +137,6 @@ class HotCopy:
                 output_tokens=numbers[:, 3],
                 count=numbers[:, 4],
                 timestamp=self._timestamps.take(nearest),
-                totals=self._totals.by_model(),
                 quality_weight=numbers[:, 5],
             )
 
@@ -200,7 +196,6 @@ class HotCopy:
             if slot is None:
                 return  # full, and older than all that is here
             self._slots[row.pk] = slot
-        self._totals.replace(self._rows[slot] if slot < len(self._rows) else None, row)
         self._vectors[slot] = row.embedding
         self._coarse[slot] = coordinates(self._vectors[slot], self._directions)
         self._model[slot] = self._models.setdefault(row.model, len(self._models))
@@ -235,44 +230,6 @@ class HotCopy:
             new = np.zeros((capacity, *old.shape[1:]), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
-
-
-class RunningTotals:
-    """Sums over rows, each row counted once. Not safe for threads by itself: the copy holds its lock."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, NDArray[np.float64]] = {}  # prompts, graded, quality
-        self._shown: dict[str, ModelTotals] = {}
-        self._stale: set[str] = set()
-
-    def replace(self, old: HistoryRow | None, new: HistoryRow) -> None:
-        """Take `new` in, in place of `old`."""
-        if old is not None:
-            self._add(old, -1.0)
-        self._add(new, 1.0)
-
-    def by_model(self) -> dict[str, ModelTotals]:
-        """The totals now; what was given out before stays as it is."""
-        if self._stale:
-            made = {model: _totals(self._sums[model]) for model in self._stale if model in self._sums}
-            self._shown = {m: totals for m, totals in self._shown.items() if m not in self._stale} | made
-            self._stale.clear()
-        return self._shown
-
-    def _add(self, row: HistoryRow, sign: float) -> None:
-        graded = min(row.quality_count, 1.0)
-        numbers = np.array([1.0, graded, graded * row.quality])
-        sums = self._sums.setdefault(row.model, np.zeros(3))
-        sums += sign * numbers
-        self._stale.add(row.model)
-        if sums[0] < 0.5:  # nothing left of it, nor of the rounding errors
-            del self._sums[row.model]
-
-
-def _totals(sums: NDArray[np.float64]) -> ModelTotals:
-    prompts, graded, quality = sums.tolist()
-    known = graded > _ROUNDING
-    return ModelTotals(round(prompts), graded if known else 0.0, quality / graded if known else math.nan)
 
 
 def principal_directions(sample: Vector, width: int) -> Vector:

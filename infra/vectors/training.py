@@ -48,7 +48,6 @@ def training_rows(rows: Sequence[HistoryRow], limit: int) -> TrainingRows:
         ttft_ms=_known(newest, "ttft_ms", "ttft_count"),
         count=_column(newest, "request_count"),
         timestamp=_column(newest, "timestamp"),
-        request_types=tuple(latest[name].request_type for name in prompts),
     )
 
 

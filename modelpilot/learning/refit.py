@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from modelpilot.learning.estimation import FitReport, FittedPredictor, TrainingRows
+from modelpilot.learning.estimation import FitReport, FittedPredictor, Outlooks, TrainingRows
+from modelpilot.learning.estimation.admission import Rival
 from modelpilot.requests.records import HistoryScope
 
 # Fewer stored outcomes than this say less than the catalogue and the neighbours do.
@@ -75,8 +76,8 @@ class FittedArtifact:
 class Fitter(Protocol):
     """Fits somewhere else than on the event loop."""
 
-    async def fit(self, rows: TrainingRows, now: float) -> FittedArtifact:
-        """Fit; canceling stops the work. Raises RuntimeError where the work broke off."""
+    async def fit(self, rows: TrainingRows, now: float, rival: Rival) -> FittedArtifact:
+        """Fit, and compare with the online model; canceling stops it. Raises RuntimeError where it broke off."""
         ...
 
 
@@ -93,17 +94,29 @@ class PredictorVersion:
 
 @dataclass(frozen=True, slots=True)
 class ServedPredictor:
-    """The predictor that takes part in a router's decisions."""
+    """The fit that takes part in a router's decisions."""
 
     version: int
     fitted_at: float
     fitted: FittedPredictor
 
 
-class Predictors(Protocol):
-    """The predictors in use, as decisions ask for them."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What takes part in a router's decisions: what it has learnt online (`version`, as of `updated_at`, Unix seconds),
+    and its newest fit if that was admitted. `because` says why the one or the other decides."""
 
-    def get(self, scope: HistoryScope) -> ServedPredictor | None:
+    version: int = 0
+    updated_at: float = 0.0
+    outlooks: Outlooks | None = None
+    predictor: ServedPredictor | None = None
+    because: str = ""
+
+
+class Predictors(Protocol):
+    """What is learnt and in use, as decisions ask for it."""
+
+    def get(self, scope: HistoryScope) -> Served | None:
         """What is there right now; never waits. None: there is none, or it is not loaded yet."""
         ...
 
@@ -122,8 +135,8 @@ class PredictorStore(Protocol):
         was fitted to was deleted meanwhile, and it is not stored."""
         ...
 
-    async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes] | None:
-        """The newest accepted version with its artifact, if it is newer than version `than`."""
+    async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes | None] | None:
+        """The newest version, if it is newer than version `than`; with its artifact, if it was accepted."""
         ...
 
     async def versions(self, scope: HistoryScope) -> Sequence[PredictorVersion]:

@@ -156,6 +156,7 @@ class HistoryPoint:
     timestamp: float  # Unix seconds
     quality_weight: float = 1.0
     begun_at: float = 0.0  # when the request was made, Unix seconds; 0.0: not known
+    prompt_tokens: int = 0  # by the gateway's own count; 0: unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,23 +171,10 @@ class QualityUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelTotals:
-    """What a router has seen of one model altogether, each prompt counted once however often it came.
-
-    `quality` is the mean over those that have one, by their weights, which add up to `graded`; NaN where there is none.
-    """
-
-    prompts: int
-    graded: float
-    quality: float
-
-
-@dataclass(frozen=True, slots=True)
 class Neighbours:
     """Past outcomes similar to a prompt, most similar first. Arrays are aligned, [k]; NaN means unknown.
 
-    `quality_weight` is the share of each one's weight that its quality has (None: all of it). `totals` has what the
-    router has seen of each model altogether, where the store keeps that at hand (None: it does not).
+    `quality_weight` is the share of each one's weight that its quality has (None: all of it).
     """
 
     similarity: NDArray[np.float32]
@@ -199,7 +187,6 @@ class Neighbours:
     output_tokens: NDArray[np.float32]
     count: NDArray[np.float32]  # how many requests the point stands for
     timestamp: NDArray[np.float64]
-    totals: Mapping[str, ModelTotals] | None = None
     quality_weight: NDArray[np.float32] | None = None
 
     @classmethod

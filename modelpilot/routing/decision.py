@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+from modelpilot.learning.estimation.facts import Learnt
+
 # What kind of reason excludes a candidate: only a constraint can be judged anew when a logged decision is replayed.
 Exclusion = Literal["unavailable", "request", "constraint", "blocked"]
 
@@ -48,11 +50,12 @@ class Candidate(NamedTuple):
     carbon: Component
     total: float | None
     excluded_because: str | None = None
-    evidence: int = 0  # neighbours that speak of this model
+    evidence: int = 0  # answers of this model that are known
     excluded_by: Exclusion | None = None
     probability: float = 0.0  # of being chosen, exploration included
     prompt_tokens: int = 0  # as it counts them
     cached_tokens: int = 0  # of these, what its provider probably has in its cache
+    learnt: Learnt | None = None  # where the expected quality comes from
 
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
@@ -70,11 +73,24 @@ class Candidate(NamedTuple):
             "probability": round(self.probability, 9),
             "promptTokens": self.prompt_tokens,
             "cachedTokens": self.cached_tokens,
+            "learnt": None if self.learnt is None else _learnt(self.learnt),
         }
 
 
+def _learnt(learnt: Learnt) -> dict[str, float | None]:
+    fitted = None if learnt.fitted is None else round(learnt.fitted, 4)
+    return {
+        "catalogue": round(learnt.catalogue, 4),
+        "level": round(learnt.level, 4),
+        "prompt": round(learnt.prompt, 4),
+        "sd": round(learnt.sd, 4),
+        "grades": round(learnt.grades, 2),
+        "fitted": fitted,
+    }
+
+
 class NeighbourUse(NamedTuple):
-    """A past prompt that the decision leaned on; `similarity` is the cosine in [-1, 1]."""
+    """A past prompt like this one; `similarity` is the cosine in [-1, 1]."""
 
     request_id: str
     model: str
@@ -92,6 +108,26 @@ class PredictorUse:
     def to_wire(self) -> dict[str, Any]:
         """As the API shows it."""
         return {"version": self.version, "fittedAt": datetime.fromtimestamp(self.fitted_at, UTC).isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerUse:
+    """The state of what the router has learnt online that a decision was made with (0: nothing of its own yet), which
+    estimator decided, and why. `updated_at` is Unix seconds."""
+
+    version: int
+    updated_at: float
+    decided_by: Literal["online", "fit"]
+    because: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """As the API shows it."""
+        return {
+            "version": self.version,
+            "updatedAt": datetime.fromtimestamp(self.updated_at, UTC).isoformat() if self.updated_at else None,
+            "decidedBy": self.decided_by,
+            "because": self.because,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +151,7 @@ class Decision:
     request_type: str = "chat"
     preferred: str | None = None  # the router's preferred model, whether or not it was chosen
     predictor: PredictorUse | None = None
+    learner: LearnerUse | None = None
     requires: dict[str, Any] = field(default_factory=dict)  # what a model had to be able to do
     overrides: dict[str, Any] | None = None
     fallbacks: tuple[str, ...] = ()  # the router's, in order, without those that could not serve this request anyway
@@ -139,6 +176,7 @@ class Decision:
             "textTokens": self.text_tokens,
             "requestType": self.request_type,
             "predictor": self.predictor.to_wire() if self.predictor else None,
+            "learner": self.learner.to_wire() if self.learner else None,
             "requires": self.requires,
             "overrides": self.overrides,
         }

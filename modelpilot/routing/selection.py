@@ -9,7 +9,7 @@ import numpy as np
 
 from modelpilot.chat.profile import RequestProfile
 from modelpilot.errors import ContextLengthExceeded, NoCandidate
-from modelpilot.learning.estimation import FittedPredictor, Prediction, RequestFacts, predict
+from modelpilot.learning.estimation import FittedPredictor, Outlooks, Prediction, RequestFacts, predict
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.providers.deployments import Deployment, Deployments
 from modelpilot.providers.fitting import dishonours
@@ -60,7 +60,7 @@ def decide(
     blocked: Blocked = nothing_blocked,
     fitted: FittedPredictor | None = None,
     vector: Vector | None = None,
-    now: float = 0.0,
+    learnt: Outlooks | None = None,
     warm: Warm = nothing_warm,
     ratios: Ratios = no_ratios,
 ) -> Decision:
@@ -69,7 +69,8 @@ def decide(
     Ties break by the cheaper model, then by name. With probability `exploration` a candidate is drawn by Thompson
     sampling instead (never without `draw`); `propensity` is the probability of what was chosen, whichever way. What is
     `blocked` is left out while anything else can serve; otherwise the best of it is tried rather than failing.
-    `fitted` and the prompt's `vector` bring the router's regressions in; `now` (Unix s) dates the neighbours.
+    `learnt` is what the router has learnt online, `fitted` a fit of it that was admitted; both look at the `vector` of
+    the prompt. The neighbours are those that an explanation shows.
     `warm` has the tokens of the prompt that deployments hold in their caches, which cost less there; `ratios` how many
     tokens models count to one of ours.
     """
@@ -78,9 +79,11 @@ def decide(
     deployments = _deployments(snapshot, profile)
     tokens = prompt_tokens_of(snapshot, profile, ratios)
     cached = _cached_tokens(deployments, warm, tokens, profile.prompt_tokens) if warm else {}
-    facts = _facts(profile, vector, now, tokens, cached, ratios)
-    predicted = predict(snapshot.columns_at(tokens), facts, neighbours, fitted)
-    assess = _assessor(snapshot, profile, dict(zip(snapshot.models, predicted, strict=True)), deployments, tokens)
+    facts = _facts(profile, vector, tokens, cached, ratios)
+    columns = snapshot.columns_at(tokens)
+    outlook = learnt.of(columns) if learnt is not None else None
+    predicted = dict(zip(snapshot.models, predict(columns, facts, outlook, fitted), strict=True))
+    assess = _assessor(snapshot, profile, predicted, deployments, tokens)
     assessed = [assess(name, blocked) for name in _named(router)]
     shares = (profile.options.objective or router.objective).shares()
     exploration = 0.0 if preferred else router.exploration
@@ -170,7 +173,6 @@ def prompt_tokens_of(snapshot: RouterSnapshot, profile: RequestProfile, ratios: 
 def _facts(
     profile: RequestProfile,
     vector: Vector | None,
-    now: float,
     tokens: Mapping[str, int],
     cached: Mapping[str, int],
     ratios: Ratios,
@@ -178,11 +180,9 @@ def _facts(
     return RequestFacts(
         np.array(list(tokens.values()), np.float64),
         profile.max_output_tokens,
-        profile.request_type,
         vector=vector,
         counted=np.array([model in ratios for model in tokens], np.bool_) if ratios else False,
         cached_tokens=np.array([cached.get(model, 0) for model in tokens], np.float64) if cached else 0,
-        now=now,
     )
 
 
@@ -262,7 +262,7 @@ def _component_scores(predicted: Sequence[Prediction]) -> list[tuple[float, floa
     cost = lower_is_better([p.cost_usd for p in predicted])
     latency = lower_is_better([p.latency_ms for p in predicted])
     carbon = lower_is_better([p.carbon_g for p in predicted])
-    quality = [min(max(p.quality, 0.0), 1.0) for p in predicted]
+    quality = [min(max(p.quality if p.believed is None else p.believed, 0.0), 1.0) for p in predicted]
     return list(zip(cost, latency, quality, carbon, strict=True))
 
 
@@ -285,6 +285,7 @@ def _candidate(
         evidence=p.evidence if p else 0,
         excluded_by=assessed.excluded_by if assessed.excluded_because else None,
         prompt_tokens=assessed.prompt_tokens,
+        learnt=p.learnt if p else None,
     )
 
 
@@ -307,6 +308,7 @@ def _chances(ranked: Sequence[Candidate], exploration: float) -> dict[str, float
         # In order of rank, so that the order in which a router names its models changes nothing.
         parts = [(c.cost, c.latency, c.quality, c.carbon) for c in ranked]
         mean = np.array([[math.nan if p.raw is None else p.raw for p in part] for part in parts])
+        mean[:, 2] = [c.quality.score for c in ranked]  # as they are compared
         sd = np.array([[p.sd or 0.0 for p in part] for part in parts])
         weights, evidence = np.array([p.weight for p in parts[0]]), np.array([float(c.evidence) for c in ranked])
         shares = winning_shares(mean, sd, weights, evidence)

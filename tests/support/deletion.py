@@ -16,6 +16,7 @@ from temporalio.worker import Worker
 from activities.jobs.erasure import EraseActivities
 from activities.jobs.housekeeping import MaintenanceActivities
 from activities.requests.recording import history_point
+from infra.db.learning.learners import PostgresLearners
 from infra.db.metrics.aggregation import PostgresAggregator
 from infra.db.requests.erasures import PostgresErasures
 from infra.db.requests.housekeeping import Housekeeping, PostgresRetention
@@ -91,7 +92,9 @@ class Deleting:
         return made
 
     async def settle(self) -> None:
-        """Carry out what waits in the outbox, and take erased requests out of the decisions that name them."""
+        """Carry out what waits: in the outbox, revised grades, erased requests that decisions name."""
+        while await PostgresLearners(self.stores.database, None).regrade(500):
+            pass
         while await self.outbox._replayed(500):
             pass
         while await self.erasures.unname():
@@ -154,7 +157,8 @@ async def deleting(url: str, temporal_address: str, milvus_uri: str, simulator_u
     """The stores, without a worker."""
     async with learning(url, temporal_address, milvus_uri, simulator_url) as stores:
         database = stores.database
-        outbox = MaintenanceActivities(Housekeeping(database), Outbox(database), stores.history)
+        learners = PostgresLearners(database, None)
+        outbox = MaintenanceActivities(Housekeeping(database), Outbox(database), stores.history, learners)
         erasures = PostgresErasures(database, stores.keyring)
         yield Deleting(stores, url, outbox, erasures, TemporalErasures(stores.client))
 

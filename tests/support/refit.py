@@ -17,14 +17,20 @@ from infra.fitting import fit_rows
 from modelpilot import names
 from modelpilot.errors import DependencyUnavailable
 from modelpilot.learning.estimation import FitReport, TrainingRows
+from modelpilot.learning.estimation.admission import Rival
+from modelpilot.learning.online import LearnerVersion
 from modelpilot.learning.refit import FittedArtifact, PredictorVersion, RefitInput, RefitResult
-from modelpilot.requests.records import HistoryScope, Vector
+from modelpilot.providers.catalogue import CatalogueColumns
+from modelpilot.requests.records import HistoryPoint, HistoryScope, RouterSnapshot, Vector
+from tests.support.fakes import FakeConfiguration
+from tests.support.routing_samples import router, snapshot, spec
 from tests.support.saved_histories import SavedHistories
 from workflows import refit
 from workflows.refit import RefitWorkflow
 
 DIMENSION = 16
 MODELS = ("sim/a", "sim/b")
+RIVAL = Rival(None, CatalogueColumns.of([spec(name) for name in MODELS]), (0.0, 0.0, 1.0, 0.0))
 Handle = WorkflowHandle[RefitWorkflow, RefitResult]
 
 
@@ -53,7 +59,6 @@ def training_rows(count: int = 400, *, seed: int = 0, learnable: bool = True) ->
         ttft_ms=100.0 * ones,
         count=ones,
         timestamp=1_790_000_000.0 * ones + prompt,
-        request_types=("chat",) * count,
     )
 
 
@@ -71,7 +76,7 @@ def report(refused_because: str | None = None, rows: int = 100) -> FitReport:
 
 def artifact(seed: int = 0) -> FittedArtifact:
     """An accepted fit."""
-    made = fit_rows(training_rows(seed=seed), 1_790_000_000.0)
+    made = fit_rows(training_rows(seed=seed), 1_790_000_000.0, RIVAL)
     assert made.artifact is not None, made.report
     return made
 
@@ -101,11 +106,11 @@ class FakePredictorStore:
         versions.append((version, fit.artifact))
         return number
 
-    async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes] | None:
+    async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes | None] | None:
         self.reads += 1
         if self.away:
             raise DependencyUnavailable("Postgres is away")
-        found = [(v, made) for v, made in self.kept.get(scope, ()) if made is not None and v.version > than]
+        found = [(v, made) for v, made in self.kept.get(scope, ()) if v.version > than]
         return found[-1] if found else None
 
     async def versions(self, scope: HistoryScope) -> Sequence[PredictorVersion]:
@@ -132,8 +137,52 @@ class FakeFitter:
 
     answer: FittedArtifact = field(default_factory=lambda: FittedArtifact(b"fitted", report()))
 
-    async def fit(self, rows: TrainingRows, now: float) -> FittedArtifact:
+    async def fit(self, rows: TrainingRows, now: float, rival: Rival) -> FittedArtifact:
         return replace(self.answer)
+
+
+@dataclass
+class FakeLearners:
+    """`LearnerStore` that gives out the state it is told to, and hears of points."""
+
+    known: LearnerVersion | None = None
+    heard: list[HistoryPoint] = field(default_factory=list)
+
+    async def learn(self, points: Sequence[HistoryPoint]) -> None:
+        self.heard += points
+
+    async def regrade(self, limit: int) -> int:
+        return 0
+
+    async def forget(self, user_id: str, request_ids: Sequence[str]) -> None:
+        self.heard = [point for point in self.heard if point.request_id not in request_ids]
+
+    async def recount(self, scope: HistoryScope, prompts: Sequence[str]) -> None:
+        self.heard = [point for point in self.heard if point.point_id.rpartition("/")[0] not in prompts]
+
+    async def forget_model(self, user_id: str, model: str) -> None:
+        self.heard = [point for point in self.heard if (point.scope.user_id, point.model) != (user_id, model)]
+
+    async def renew(self, scope: HistoryScope) -> bool:
+        return False
+
+    async def state(self, scope: HistoryScope, than: int | None = None) -> LearnerVersion | None:
+        newer = self.known is not None and (than is None or self.known.version > than)
+        return self.known if newer else None
+
+
+def steps(source: FakeSource, store: FakePredictorStore, fitter: FakeFitter, limit: int) -> RefitActivities:
+    """The activities over fakes, for a router over both models that weighs quality alone."""
+    rules = router(*MODELS, objective={"quality_weight": 1.0})
+    configuration = EveryRouter(snapshot(rules, *(spec(name) for name in MODELS)))
+    return RefitActivities(source, store, fitter, FakeLearners(), configuration, limit)
+
+
+class EveryRouter(FakeConfiguration):
+    """The same router under every id."""
+
+    async def router_snapshot(self, user_id: str, router_id: str) -> RouterSnapshot:
+        return await super().router_snapshot(user_id, self.shot.router.id)
 
 
 @asynccontextmanager
@@ -172,7 +221,7 @@ SCENARIOS: Mapping[str, tuple[str, str, int]] = {
 def activities(due: str, broken: str, limit: int) -> RefitActivities:
     """The steps over fakes."""
     store = FakePredictorStore([HistoryScope("alice", name) for name in due])
-    return RefitActivities(FakeSource(training_rows(40), frozenset(broken)), store, FakeFitter(), limit)
+    return steps(FakeSource(training_rows(40), frozenset(broken)), store, FakeFitter(), limit)
 
 
 async def run(client: Client, name: str) -> Handle:

@@ -21,6 +21,7 @@ from modelpilot.errors import DependencyUnavailable, InvalidRequest
 from modelpilot.requests.erasure import Forgotten, PointTotals
 from modelpilot.requests.housekeeping import BatchLimit, BatchReport, HousekeepingInput, HousekeepingResult
 from modelpilot.requests.records import HistoryPoint, HistoryScope, Neighbours, Vector
+from tests.support.refit import FakeLearners
 from tests.support.world import eventually
 from workflows import schedules
 from workflows.housekeeping import HousekeepingWorkflow
@@ -94,7 +95,7 @@ async def client(temporal_address: str) -> Client:
 
 async def run(client: Client, stores: FakeStores, work: HousekeepingInput) -> HousekeepingResult:
     queue = f"housekeeping-{secrets.token_hex(4)}"
-    steps = MaintenanceActivities(stores, stores, stores)
+    steps = MaintenanceActivities(stores, stores, stores, FakeLearners())
     activities: list[Callable[..., Any]] = [steps.purge_expired, steps.replay_outbox, steps.flush_vectors]
     async with Worker(client, task_queue=queue, workflows=[HousekeepingWorkflow], activities=activities):
         result: HousekeepingResult = await client.execute_workflow(
@@ -162,7 +163,7 @@ async def test_the_schedule_is_created_then_updated(client: Client) -> None:
 async def test_a_scheduled_run_starts_the_workflow_on_the_maintenance_queue(client: Client) -> None:
     """What the schedule starts, the maintenance worker runs: names, queue and input fit together."""
     stores, wanted = FakeStores(expired=3), schedules.housekeeping()
-    steps = MaintenanceActivities(stores, stores, stores)
+    steps = MaintenanceActivities(stores, stores, stores, FakeLearners())
     activities: list[Callable[..., Any]] = [steps.purge_expired, steps.replay_outbox, steps.flush_vectors]
     identity = f"worker-{secrets.token_hex(4)}"
     await schedules.ensure(client, wanted)

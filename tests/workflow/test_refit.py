@@ -10,12 +10,11 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner
 
-from activities.jobs.refit import RefitActivities
 from infra.crypto.keyring import Keyring, generate_key
 from infra.temporal.codec import data_converter
 from modelpilot.learning.refit import ROUTERS_PER_RUN, FittedArtifact, RefitInput, RefitResult
 from modelpilot.requests.records import HistoryScope
-from tests.support.refit import FakeFitter, FakePredictorStore, FakeSource, report, start, training_rows, worker
+from tests.support.refit import FakeFitter, FakePredictorStore, FakeSource, report, start, steps, training_rows, worker
 from workflows import refit as workflow
 from workflows import schedules
 
@@ -38,7 +37,7 @@ async def run(
     **options: Any,
 ) -> RefitResult:
     queue = f"refit-{secrets.token_hex(4)}"
-    activities = RefitActivities(source or FakeSource(training_rows(60)), store, fitter or FakeFitter(), limit)
+    activities = steps(source or FakeSource(training_rows(60)), store, fitter or FakeFitter(), limit)
     async with worker(client, activities, queue, **options):
         return await (await start(client, work, queue)).result()
 
@@ -54,7 +53,7 @@ async def test_one_router_is_fitted_and_reported(client: Client) -> None:
 
 
 async def test_a_refused_fit_is_kept_as_such(client: Client) -> None:
-    """It has a version and a reason, no artifact, and what was served before still is."""
+    """It has a version and a reason, no artifact, and what was served before is not any more."""
     store = FakePredictorStore([SUPPORT])
     await run(client, store, RefitInput("alice", "support"))
     bad = FakeFitter(FittedArtifact(None, report("worse than the global mean")))
@@ -64,7 +63,7 @@ async def test_a_refused_fit_is_kept_as_such(client: Client) -> None:
     assert result.report.reason == "worse than the global mean"
     served = await store.newest(SUPPORT)
     assert served is not None
-    assert served[0].version == 1
+    assert (served[0].version, served[1]) == (2, None)
 
 
 async def test_few_outcomes_are_not_fitted(client: Client) -> None:

@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 
 from infra.crypto.keyring import Keyring, associate
 from infra.db.engine import Connection, Database
+from infra.db.learning.learners import NOTE_REGRADED
 from infra.db.learning.rescore_sql import JUDGEABLE, READ_IN_ORDER, bounds, selection
 from infra.db.metrics.aggregation import NOTE_STALE
 from modelpilot.errors import Conflict, NotFound
@@ -74,6 +75,7 @@ class PostgresFeedback:
             quality = await self._quality(connection, names, request["checks_quality"])
             revised = {"value": quality.value, "source": quality.source, "confidence": quality.confidence}
             await connection.execute(_REVISE, {**names, **revised})
+            await connection.execute(NOTE_REGRADED, {"user_id": key.user_id, "ids": [key.request_id]})
             await connection.execute(NOTE_STALE, {"hours": [request["created_at"]]})
         return Rated(key.request_id, feedback.score, quality.value, quality.source)
 

@@ -1,4 +1,5 @@
-"""Fitted predictors in Postgres: versions per router, of which the newest accepted one is served."""
+"""Fitted predictors in Postgres: versions per router, of which the newest is served if it was
+accepted: a router whose choices a fit does not better any more goes on without one."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -57,23 +58,19 @@ WHERE p.user_id = %(user_id)s AND p.router_id = %(router_id)s
     AND f.user_id = p.user_id AND f.router_id IN (p.router_id, '') AND p.fitted_at < f.fits_at
 """
 
-# The one that is served stays, however many fits were refused since.
 _PRUNE = """
-DELETE FROM predictors
-WHERE user_id = %(user_id)s AND router_id = %(router_id)s AND version <= %(version)s - %(kept)s
-  AND version <> (SELECT coalesce(max(version), 0) FROM predictors
-                  WHERE user_id = %(user_id)s AND router_id = %(router_id)s AND accepted)
+DELETE FROM predictors WHERE user_id = %(user_id)s AND router_id = %(router_id)s AND version <= %(version)s - %(kept)s
 """
 
 _NOTIFY = "SELECT pg_notify(%s, %s)"
 
 _NEWEST = """
 SELECT * FROM predictors
-WHERE user_id = %s AND router_id = %s AND accepted ORDER BY version DESC LIMIT 1
+WHERE user_id = %s AND router_id = %s ORDER BY version DESC LIMIT 1
 """
 
 _NEWEST_VERSION = """
-SELECT max(version) AS version FROM predictors WHERE user_id = %s AND router_id = %s AND accepted
+SELECT max(version) AS version FROM predictors WHERE user_id = %s AND router_id = %s
 """
 
 _VERSIONS = """
@@ -126,15 +123,17 @@ class PostgresPredictors:
             await connection.execute(_NOTIFY, (CHANNEL, f"predictor:{scope.user_id}:{scope.router_id}"))
         return int(added["version"])
 
-    async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes] | None:
-        """The newest accepted version above `than`. The artifact travels only where there is one."""
+    async def newest(self, scope: HistoryScope, than: int = 0) -> tuple[PredictorVersion, bytes | None] | None:
+        """The newest version above `than`. The artifact travels only where there is a newer one."""
         key = (scope.user_id, scope.router_id)
         if than:
             found = await self._database.fetch_one(_NEWEST_VERSION, key)
             if found is None or (found["version"] or 0) <= than:
                 return None
         row = await self._database.fetch_one(_NEWEST, key)
-        return None if row is None else (_version(row), bytes(row["artifact"]))
+        if row is None:
+            return None
+        return _version(row), None if row["artifact"] is None else bytes(row["artifact"])
 
     async def versions(self, scope: HistoryScope) -> Sequence[PredictorVersion]:
         """All that is kept, newest first."""

@@ -7,6 +7,7 @@ from typing import Any
 from psycopg.rows import DictRow
 
 from infra.db.engine import Database
+from infra.db.learning.learners import NOTE_REGRADED
 from infra.db.learning.rescore_sql import KEYS, READ_IN_ORDER, bounds, selection
 from infra.db.metrics.aggregation import NOTE_STALE
 from infra.db.requests.forgetting import IS_FORGOTTEN
@@ -133,7 +134,9 @@ class PostgresRescoring:
             users[revision.row.user_id].append(revision)
         async with self._database.transaction(_PAGE_LIMIT_S) as connection:
             for user_id, revised in users.items():
-                await connection.execute(_WRITE, {"user_id": user_id, **_columns(revised)})
+                columns = _columns(revised)
+                await connection.execute(_WRITE, {"user_id": user_id, **columns})
+                await connection.execute(NOTE_REGRADED, {"user_id": user_id, "ids": columns["ids"]})
             hours = {int(revision.row.created_at // 3600) * 3600.0 for revision in revisions}
             await connection.execute(NOTE_STALE, {"hours": [moment(hour) for hour in sorted(hours)]})
 

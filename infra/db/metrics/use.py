@@ -118,10 +118,10 @@ SELECT routers.*, served.version AS served_version, served.fitted_at, served.row
        newest.fitted_at AS newest_at, newest.accepted, newest.report ->> 'refused_because' AS refused_because
 FROM routers
 LEFT JOIN LATERAL (
-    SELECT version, fitted_at, rows FROM predictors
-    WHERE predictors.user_id = routers.user_id AND predictors.router_id = routers.id AND accepted
+    SELECT version, fitted_at, rows, accepted FROM predictors
+    WHERE predictors.user_id = routers.user_id AND predictors.router_id = routers.id
     ORDER BY version DESC LIMIT 1
-) AS served ON true
+) AS served ON served.accepted
 LEFT JOIN LATERAL (
     SELECT fitted_at, accepted, report FROM predictors
     WHERE predictors.user_id = routers.user_id AND predictors.router_id = routers.id ORDER BY version DESC LIMIT 1

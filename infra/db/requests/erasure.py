@@ -49,7 +49,7 @@ FROM {_NAMED} WHERE {_OF_NAMED.format("j")}
 _DROP_POINTS = "DELETE FROM outbox WHERE user_id = %(user_id)s AND point ->> 'request_id' = ANY(%(ids)s)"
 _GONE = tuple(
     f"DELETE FROM {table} WHERE user_id = %(user_id)s AND request_id = ANY(%(ids)s)"  # noqa: S608  (own constants)
-    for table in ("payloads", "stored_texts", "feedback", "request_names", "claims")
+    for table in ("payloads", "stored_texts", "feedback", "request_names", "claims", "regrades")
 )
 
 

@@ -103,7 +103,17 @@ _MOVE_SUMS = tuple(
 _NOTE_HOURS = """
 INSERT INTO stale_hours (hour, reason) SELECT DISTINCT hour, 'revised' FROM hourly_metrics WHERE user_id = %(tenant)s
 """
-_KEYED = ("rescore_jobs", "request_names", "payloads", "claims", "stored_texts", "feedback", "judgements", "attempts")
+_KEYED = (
+    "regrades",
+    "rescore_jobs",
+    "request_names",
+    "payloads",
+    "claims",
+    "stored_texts",
+    "feedback",
+    "judgements",
+    "attempts",
+)
 _FORGET_TENANT = (
     *(f"DELETE FROM {table} WHERE user_id = %(tenant)s" for table in _KEYED),  # noqa: S608  (own constants)
     "DELETE FROM judgements WHERE job_user_id = %(tenant)s",

@@ -126,6 +126,8 @@ WITH old AS (
     DELETE FROM feedback f USING gone g WHERE f.user_id = g.user_id AND f.request_id = g.request_id
 ), judged AS (
     DELETE FROM judgements j USING gone g WHERE j.user_id = g.user_id AND j.request_id = g.request_id
+), learnt AS (
+    DELETE FROM learnt_answers l USING gone g WHERE l.user_id = g.user_id AND l.request_id = g.request_id
 ), texts AS (
     DELETE FROM stored_texts t USING gone g WHERE t.user_id = g.user_id AND t.request_id = g.request_id
 )

@@ -1,12 +1,13 @@
-"""Tables of what is learnt after an answer: stored texts, feedback, judgements, re-scoring jobs, predictors."""
+"""Tables of what is learnt after an answer: stored texts, feedback, judgements, re-scoring jobs, predictors,
+and what routers learn online."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import ForeignKeyConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
-from infra.db.schema.columns import Changed, OfRequest, Owned, big, json, moment
+from infra.db.schema.columns import Changed, OfRequest, Owned, big, json, moment, serial
 
 
 class StoredTextRow(OfRequest, table=True):
@@ -99,3 +100,54 @@ class ForgottenRow(SQLModel, table=True):
     model: str = Field(primary_key=True)
     history_at: datetime | None = moment()
     fits_at: datetime = moment(default=True)
+
+
+class LearnerRow(SQLModel, table=True):
+    """What a router has learnt online (`modelpilot.learning.online`): sums that answers are added to and taken from.
+    `basis` is null while the product's own features are used; `inherited` is what it began with. It goes with its
+    router, and its answers with it."""
+
+    __tablename__ = "learners"
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "router_id"], ["routers.user_id", "routers.id"], ondelete="CASCADE"),
+    )
+    user_id: str = Field(primary_key=True)
+    router_id: str = Field(primary_key=True)
+    version: int = big()
+    began_at: float  # Unix seconds, to the last digit: `learnt` depends on it
+    updated_at: float
+    basis: bytes | None
+    basis_name: str
+    basis_prompts: int
+    inherited: bytes
+    learnt: bytes
+
+
+class LearntAnswerRow(OfRequest, table=True):
+    """An answer that a router's `learnt` has in it, as it has it. `embedding` is little-endian float32."""
+
+    __tablename__ = "learnt_answers"
+    __table_args__ = (
+        ForeignKeyConstraint(["user_id", "router_id"], ["learners.user_id", "learners.router_id"], ondelete="CASCADE"),
+        Index("learnt_answers_by_prompt", "user_id", "router_id", "prompt"),
+    )
+    router_id: str
+    prompt: str
+    model: str
+    quality: float
+    weight: float
+    input_tokens: float
+    output_tokens: float
+    latency_ms: float
+    prompt_tokens: float
+    at: float
+    embedding: bytes
+
+
+class RegradeRow(SQLModel, table=True):
+    """A note that the quality of a request was revised; it goes once the request's router has learnt that."""
+
+    __tablename__ = "regrades"
+    id: int = serial()
+    user_id: str
+    request_id: str

@@ -31,7 +31,6 @@ class TrainingRows:
     ttft_ms: Floats  # [n]
     count: Floats  # [n] how many requests the row stands for
     timestamp: Floats  # [n] Unix seconds
-    request_types: tuple[str, ...] = ()  # [p], or empty where they are not known
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -44,7 +43,7 @@ class TrainingRows:
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """What a request says about itself. `now` (Unix s) dates the history; 0.0 leaves its age out of account.
+    """What a request says about itself.
 
     `costs_from_history`: predict the cost of a model without prices from what it cost before, which recorded benchmarks
     need. Routers leave it off: there an unknown price is unknown.
@@ -52,20 +51,33 @@ class RequestFacts:
 
     prompt_tokens: Floats | int  # by one count for all, or as each of the [models] counts
     max_output_tokens: int | None = None
-    request_type: str = "chat"
     vector: Vector | None = None
     counted: NDArray[np.bool_] | bool = (
         False  # whether that is by the model's own ratio, and needs no factor of the fit
     )
     cached_tokens: Floats | int = 0  # of the prompt, in the cache of all or of each [models]
-    now: float = 0.0
     costs_from_history: bool = False
 
 
+class Learnt(NamedTuple):
+    """Where an expected quality comes from: what the catalogue says, what the router has learnt of the model at every
+    prompt (`level`) and at this one (`prompt`), the standard deviation of these together, and the grades behind them.
+    `fitted` is what the fit of the router says instead, where it takes part."""
+
+    catalogue: float
+    level: float
+    prompt: float
+    sd: float
+    grades: float
+    fitted: float | None = None
+
+
 class Prediction(NamedTuple):  # made in half the time of a frozen dataclass, once per candidate
-    """Expectations for one model and request. None means unknown; `evidence` is the number of neighbours used.
+    """Expectations for one model and request. None means unknown; `evidence` is the number of answers behind them.
 
     `*_sd` are standard deviations: of the expectation for quality and latency, of this one request for cost and carbon.
+    `believed` is the quality that models are compared by (None: `quality`): a catalogue's differences count as far as
+    they are believed.
     """
 
     cost_usd: float | None
@@ -78,3 +90,5 @@ class Prediction(NamedTuple):  # made in half the time of a frozen dataclass, on
     cost_sd_usd: float | None = None
     latency_sd_ms: float = 0.0
     carbon_sd_g: float | None = None
+    believed: float | None = None
+    learnt: Learnt | None = None

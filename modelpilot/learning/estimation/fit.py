@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelpilot.arrays import Floats, sums
+from modelpilot.learning.estimation.admission import Choices, Rival, compare
 from modelpilot.learning.estimation.facts import TrainingRows
 from modelpilot.learning.estimation.fitted import COST, HEADS, LATENCY, OUTPUT_TOKENS, QUALITY, FittedPredictor
 from modelpilot.learning.estimation.heads import Head, measured_head, quality_head, row_weights
@@ -17,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 MIN_ROWS = 50
 _HELD_OUT_EVERY = 5
-_FACTOR_PSEUDO_ROWS = 5.0  # of a model whose tokens are counted as those of the others
+NO_BETTER_CHOICES = "its choices are not better than the online model's on outcomes that neither has seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class FitReport:
     """What a fit was made from and how good it is. Errors are mean squared errors of quality on the held-out slice.
 
     `refused_because` is None exactly where there is a predictor. `quality_left_out_because`: the predictor is about
-    length, latency and cost only, since too few answers were graded to judge a regression of quality.
+    length, latency and cost only, since too few answers were graded to judge a regression of quality. `choices`: how
+    they compare with the online model's, where there was one to compare with.
     """
 
     rows: int
@@ -36,6 +38,7 @@ class FitReport:
     global_mean_error: float | None = None
     refused_because: str | None = None
     quality_left_out_because: str | None = None
+    choices: Choices | None = None
     parameters: dict[str, float] = field(default_factory=dict)
 
 
@@ -47,14 +50,17 @@ class Fit:
     report: FitReport
 
 
-def fit(rows: TrainingRows, now: float) -> Fit:
-    """Fit all models of a router at once; `now` is Unix seconds. Refuses what is worse than the global means."""
+def fit(rows: TrainingRows, now: float, rival: Rival | None = None) -> Fit:
+    """Fit all models of a router at once; `now` is Unix seconds. Refuses what is worse than the global means, and what
+    does not choose better than the online model, where that is the `rival`."""
     report = FitReport(len(rows), len(rows.vectors), len(rows.models))
     if len(rows) < MIN_ROWS:
         return Fit(None, replace(report, refused_because=f"fewer than {MIN_ROWS} outcomes"))
     everything = np.ones(len(rows), bool)
     known = np.isfinite(rows.quality) & (rows.quality_weight > 0.0)
     if int(known.sum()) < MIN_ROWS:
+        if rival is not None:
+            return Fit(None, replace(report, refused_because=f"fewer than {MIN_ROWS} outcomes have a known quality"))
         measured = _fit(rows, everything, now, heads=(OUTPUT_TOKENS, LATENCY, COST))
         report = replace(report, parameters=_parameters(measured, known))
         because = f"fewer than {MIN_ROWS} outcomes have a known quality"
@@ -67,6 +73,11 @@ def fit(rows: TrainingRows, now: float) -> Fit:
     report = replace(report, held_out_rows=int(held.sum()), error=error, global_mean_error=plain)
     if not error < plain:
         return Fit(None, replace(report, refused_because="worse than the global means on a held-out slice"))
+    if rival is not None:
+        choices = compare(rows, rival, now, lambda used: _fit(rows, used, now, heads=range(len(HEADS))))
+        report = replace(report, choices=choices)
+        if not choices.better:
+            return Fit(None, replace(report, refused_because=NO_BETTER_CHOICES))
     predictor = _fit(rows, everything, now, heads=range(len(HEADS)))
     return Fit(predictor, replace(report, parameters=_parameters(predictor, known)))
 
@@ -77,11 +88,10 @@ def _parameters(predictor: FittedPredictor, graded: Mask) -> dict[str, float]:
 
 def _errors(trial: FittedPredictor, rows: TrainingRows, held: Mask) -> tuple[float, float]:
     """Mean squared error of the trial's and of the global means' expectations of the held-out rows."""
-    names = _type_names(rows)
     prompts = np.unique(rows.prompt[held])
     expected = np.zeros((len(rows.vectors), len(rows.models)))
     for prompt in prompts:
-        expected[prompt] = trial.forecast(rows.vectors[prompt], names[prompt]).expected[QUALITY]
+        expected[prompt] = trial.forecast(rows.vectors[prompt])[QUALITY]
     # A model without a single graded row has no mean either: both are asked about the others only.
     asked = held & np.isfinite(trial.base[QUALITY][rows.model])
     truth, weight = rows.quality[asked], rows.quality_weight[asked]
@@ -98,63 +108,31 @@ def _fit(rows: TrainingRows, used: Mask, now: float, heads: Collection[int]) -> 
     scaled = kernel.scaled(rows.vectors)
     design = Design(kernel.columns(scaled).astype(np.float64) @ white)
     weight = row_weights(rows, now)
-    kinds = tuple(sorted(set(rows.request_types)))
-    found = [
-        _fit_head(head if head in heads else None, design, rows, used, weight, kinds) for head in range(len(HEADS))
-    ]
-    no_offset = np.zeros((len(kinds) + 1, len(rows.models)))
+    found = [_fit_head(head if head in heads else None, design, rows, used, weight) for head in range(len(HEADS))]
     return FittedPredictor(
         models=rows.models,
-        request_types=kinds,
         fitted_at=now,
         surface_middle=kernel.surface_middle,
         surface_spread=kernel.surface_spread,
+        surface_range=kernel.surface_range,
         landmarks=kernel.landmarks,
         coefficients=np.hstack([white @ head.coefficients for head in found]).astype(np.float32),
         constant=np.stack([head.constant for head in found]),
         base=np.stack([head.base for head in found]),
-        type_offset=found[QUALITY].offset if QUALITY in heads else no_offset,
         smear=np.stack([head.smear for head in found]),
-        noise=np.stack([head.noise for head in found]),
-        signal=found[QUALITY].signal,
-        contrast=found[QUALITY].contrast,
         rows=np.stack([head.rows for head in found]),
         ttft_ms=_ttft(rows, used, weight),
-        input_factor=_input_factor(design, rows, used, weight),
     )
 
 
-def _fit_head(
-    head: int | None, design: Design, rows: TrainingRows, used: Mask, weight: Floats, kinds: tuple[str, ...]
-) -> Head:
+def _fit_head(head: int | None, design: Design, rows: TrainingRows, used: Mask, weight: Floats) -> Head:
     if head == QUALITY:
         places = np.flatnonzero(used & np.isfinite(rows.quality) & (rows.quality_weight > 0.0))
-        index = {name: place for place, name in enumerate(kinds)}
-        types = np.array([index.get(name, len(kinds)) for name in _type_names(rows)], np.int64)
-        return quality_head(design, rows, places, (weight * rows.quality_weight)[places], types, len(kinds))
+        return quality_head(design, rows, places, (weight * rows.quality_weight)[places])
     values = {OUTPUT_TOKENS: rows.output_tokens, LATENCY: rows.latency_ms, COST: rows.cost_usd}
     known = np.full(len(rows), np.nan) if head is None else values[head]
     places = np.flatnonzero(used & np.isfinite(known) & (known >= 0.0))
     return measured_head(design, rows, known, places, weight[places])
-
-
-def _input_factor(design: Design, rows: TrainingRows, used: Mask, weight: Floats) -> Floats:
-    """[models] how many tokens each counts in the same prompts, against the geometric mean of all that were asked."""
-    places = np.flatnonzero(used & (rows.input_tokens > 0.0))
-    head = measured_head(design, rows, rows.input_tokens, places, weight[places])
-    # Of all prompts, whoever was asked: models that get the long ones do not have the wordy tokenizer.
-    logs = head.base + head.constant + design.columns.mean(axis=0) @ head.coefficients
-    trust = head.rows / (head.rows + _FACTOR_PSEUDO_ROWS)
-    known = trust > 0.0
-    if not known.any():
-        return np.ones(len(trust))
-    logs = np.where(known, logs, 0.0)
-    factors: Floats = np.exp(trust * (logs - np.average(logs[known], weights=trust[known])))
-    return factors
-
-
-def _type_names(rows: TrainingRows) -> tuple[str, ...]:
-    return rows.request_types or ("",) * len(rows.vectors)
 
 
 def _ttft(rows: TrainingRows, used: Mask, weight: Floats) -> Floats:

@@ -25,10 +25,15 @@ _JITTER = 1e-3
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel's own scale, and its landmarks."""
+    """The kernel's own scale, and its landmarks.
+
+    Surfaces are cut to the range seen: a number of ten digits among prompts that have three is no hint of what to
+    expect, and must not lead out of all that was learnt.
+    """
 
     surface_middle: Floats  # [surface]
     surface_spread: Floats  # [surface]
+    surface_range: Floats  # [2, surface] smallest and largest seen
     landmarks: Singles  # [M, meaning + surface], scaled so that k = exp(-|difference|²)
 
     @cached_property
@@ -39,7 +44,7 @@ class Kernel:
 
     def scaled(self, vectors: Vector) -> Singles:
         """[..., meaning + surface] coordinates in which the kernel is exp(-|difference|²)."""
-        return _scaled(vectors, self.surface_middle, self.surface_spread)
+        return _scaled(vectors, self.surface_middle, self.surface_spread, self.surface_range)
 
     def columns(self, scaled: Singles) -> Singles:
         """[..., M] the similarities with each landmark."""
@@ -49,14 +54,15 @@ class Kernel:
         return similarity
 
 
-def choose_kernel(vectors: Vector) -> Kernel:
+def choose_kernel(vectors: Vector, landmarks: int = LANDMARKS) -> Kernel:
     """A kernel for these prompts [p, dimension]. The same whatever order they come in."""
     _, surface = split_surface(vectors)
     middle, spread = surface.mean(axis=0), surface.std(axis=0)
+    seen = np.stack([surface.min(axis=0), surface.max(axis=0)])
     spread = np.where(spread < _LEAST_SPREAD, np.inf, spread)
     order = shuffled(vectors, 1)
-    places = np.linspace(0, len(order) - 1, min(LANDMARKS, len(order))).astype(np.int64)
-    return Kernel(middle, spread, _scaled(vectors[order[places]], middle, spread))
+    places = np.linspace(0, len(order) - 1, min(landmarks, len(order))).astype(np.int64)
+    return Kernel(middle, spread, seen, _scaled(vectors[order[places]], middle, spread, seen))
 
 
 def whitening(kernel: Kernel) -> Floats:
@@ -75,8 +81,9 @@ def shuffled(vectors: Vector, seed: int) -> NDArray[np.intp]:
     return np.lexsort((*vectors.T[:2], keys))
 
 
-def _scaled(vectors: Vector, middle: Floats, spread: Floats) -> Singles:
+def _scaled(vectors: Vector, middle: Floats, spread: Floats, seen: Floats) -> Singles:
     meaning, surface = split_surface(vectors)
+    surface = between(seen[0], surface, seen[1])
     standard = between(-_SURFACE_CAP, (surface - middle) / spread, _SURFACE_CAP)
     width = max(standard.shape[-1], 1)
     return np.concatenate([meaning * _MEANING**0.5, standard * (_SURFACE / width) ** 0.5], axis=-1).astype(np.float32)

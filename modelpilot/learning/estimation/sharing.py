@@ -153,20 +153,6 @@ def levels(design: Design, rows: Observed, models: int, pseudo_rows: float) -> F
     return level
 
 
-def contrast(design: Design, rows: Observed, models: int) -> Floats:
-    """[models] the rows of each model that tell it from the others: those of prompts where others were asked as well.
-
-    A model that gets all prompts of a kind shows how hard they are and how good it is in one sum. Counted by the
-    kernel: of w rows in a place where the model gets a share p of all, w (1 - p).
-    """
-    there = np.zeros((len(design.columns), models))
-    np.add.at(there, (rows.prompt, rows.model), rows.weight)
-    near = np.maximum(design.columns @ (design.columns.T @ there), 0.0)
-    share = near / np.maximum(near.sum(axis=1, keepdims=True), 1e-9)
-    found: Floats = (there * (1.0 - share)).sum(axis=0)
-    return found
-
-
 def _common(design: Design, rows: Observed) -> tuple[Floats, Floats]:
     """[columns + 1] of the common part (the constant last), and [p] its value for each prompt by the others."""
     prompts = len(design.columns)

@@ -40,6 +40,7 @@ def probabilities(table: DecisionTable, proposal: Proposal) -> Floats:
         for row in served:
             order = _ranked(table, totals, int(row))
             mean, sd, evidence = table.mean[row, order], table.sd[row, order], table.evidence[row, order]
+            mean[:, QUALITY] -= table.doubt[row, order]
             shares = winning_shares(mean, sd, weights[row], evidence)
             chances[row, order] += proposal.exploration * shares
     return chances
@@ -96,7 +97,7 @@ def _totals(table: DecisionTable, eligible: Flags, weights: Floats) -> Floats:
     for part in (COST, LATENCY, CARBON):
         values = np.where(np.isnan(table.mean[:, :, part]), np.inf, table.mean[:, :, part])
         totals += weights[:, part, None] * lower_is_better_rows(np.where(eligible, values, np.nan))
-    totals += weights[:, QUALITY, None] * table.mean[:, :, QUALITY].clip(0.0, 1.0)
+    totals += weights[:, QUALITY, None] * (table.mean[:, :, QUALITY] - table.doubt).clip(0.0, 1.0)
     return np.where(eligible, np.round(totals, _TIE_DIGITS), -np.inf)
 
 

@@ -40,8 +40,9 @@ class DecisionTable:
 
     models: tuple[str, ...]
     mean: Floats  # [n, m, 4]
+    doubt: Floats  # [n, m] how much lower than its mean a quality was compared as
     sd: Floats  # [n, m, 4], 0 where unknown
-    evidence: Floats  # [n, m] neighbours
+    evidence: Floats  # [n, m] answers
     able: Flags  # [n, m]
     constrained: Flags  # [n, m]
     probability: Floats  # [n, m]
@@ -87,6 +88,7 @@ def _empty(requests: Sequence[LoggedRequest], models: tuple[str, ...]) -> Decisi
     return DecisionTable(
         models=models,
         mean=np.full((n, m, 4), np.nan),
+        doubt=np.zeros((n, m)),
         sd=np.zeros((n, m, 4)),
         evidence=np.zeros((n, m)),
         able=np.zeros((n, m), np.bool_),
@@ -108,11 +110,18 @@ def _constraints(plain: dict[str, Any] | None) -> Constraints | None:
     return None if plain is None else Constraints.model_validate(plain)
 
 
+def _doubt(quality: dict[str, Any], total: float | None) -> float:
+    """How much lower than it is expected a quality was compared as; a model that was excluded has no score."""
+    raw: float = quality["raw"]
+    return raw - float(quality.get("score", raw)) if total is not None else 0.0
+
+
 def _fill(table: DecisionTable, row: int, request: LoggedRequest, places: dict[str, int]) -> None:
     decision = request.decision
     predicted = [c for c in decision["candidates"] if c["quality"]["raw"] is not None]
     at = [places[c["model"]] for c in predicted]
     table.mean[row, at] = np.array([[c[part]["raw"] for part in PARTS] for c in predicted], np.float64)
+    table.doubt[row, at] = [_doubt(c["quality"], c["total"]) for c in predicted]
     spread = np.array([[c[part].get("sd") for part in PARTS] for c in predicted], np.float64)
     table.sd[row, at] = np.nan_to_num(spread)
     table.evidence[row, at] = [c.get("evidence", 0) for c in predicted]

@@ -8,6 +8,7 @@ import pytest
 
 from activities.jobs.erasure import RequestErasure
 from activities.requests.recording import history_point
+from infra.db.learning.learners import PostgresLearners
 from infra.db.learning.predictors import PostgresPredictors
 from infra.db.management.api_keys import PostgresApiKeyRepository
 from infra.db.management.models import PostgresModelRepository
@@ -55,11 +56,25 @@ async def test_a_router_takes_its_points_along(there: Deleting) -> None:
     assert len(await there.points(OTHER)) == ROWS
 
 
+async def learnt(there: Deleting) -> dict[str, int]:
+    """The answers of each model that the router has learnt online: those kept, which its state has to be made of."""
+    scope = HistoryScope(there.stores.user, "support")
+    query = "SELECT model, count(*)::int AS n FROM learnt_answers WHERE user_id = %s AND router_id = %s GROUP BY 1"
+    rows = await there.stores.database.fetch_all(query, (scope.user_id, scope.router_id))
+    found = await PostgresLearners(there.stores.database, None).state(scope)
+    assert found is not None
+    weights = dict(zip(found.learner.measured.models, found.learner.measured.weight, strict=True))
+    kept = {row["model"]: row["n"] for row in rows}
+    assert {model for model, weight in weights.items() if weight > 1e-9} == set(kept)
+    return kept
+
+
 async def test_a_model_takes_its_points_along(there: Deleting) -> None:
     """Those of this owner at all routers, and no other model's; a new model of the name begins anew."""
     models = PostgresModelRepository(there.stores.database)
     spec = ModelSpec(id="own", provider="sim", provider_model="small")
     await models.create(there.stores.user, spec, "k")
+    await _router(there)
     old = await there.twelve(model="own")
     await there.twelve(model="own", router="second")
     await there.twelve()
@@ -71,6 +86,7 @@ async def test_a_model_takes_its_points_along(there: Deleting) -> None:
     left = await there.points()
     assert sorted((row.model, row.request_count) for row in left) == [("own", 1.0)] + [("sim/small", 1.0)] * ROWS
     assert await there.points(router="second") == []
+    assert await learnt(there) == {"own": 1, "sim/small": ROWS}
     assert len(await there.points(OTHER)) == ROWS
 
 
@@ -96,16 +112,19 @@ async def test_purged_rows_take_their_points_along(there: Deleting) -> None:
     """Retention covers the vector history: all twelve go with their rows, with every word of them; a prompt that was
     asked again since keeps its point, with what is left of it."""
     age_s = 40 * 86_400.0
+    await _router(there)
     old = await there.twelve(age_s=age_s)
     kept = await there.add("kept", prompt=old[0].prompt_hash)
     await there.settle()
     assert {row.request_count for row in await there.points()} == {1.0, 2.0}
+    assert await learnt(there) == {"sim/small": ROWS + 1}
     await there.stores.database.fetch_all("UPDATE requests SET recorded_at = created_at")
     await there.purge()
     assert [(row.request_id, row.request_count) for row in await there.points()] == [(kept.key.request_id, 1.0)]
     for request in old[1:]:  # the prompt hash of the first one, in these tests, has its name in it
         assert there.found(request.key.request_id) == set()
     assert await there.stores.ledger.find(old[0].key) is None
+    assert await learnt(there) == {"sim/small": 1}
 
 
 async def test_points_without_rows_go_with_their_time(there: Deleting) -> None:

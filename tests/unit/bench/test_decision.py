@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from activities.requests.decision import NEIGHBOUR_ROWS
 from bench.routing.decision import (
     SCOPE,
     Decider,
@@ -47,7 +48,7 @@ async def test_decisions_have_history_and_predictor() -> None:
     await history.warm(SCOPE)
     decider = Decider(embedder, history, snapshot(specs), FittedOnce.of(rows))
     asked = await decider.asked(400)
-    assert len(asked.neighbours) == 400
+    assert len(asked.neighbours) == NEIGHBOUR_ROWS
     decided = (await decider.whole(asked)).decision
     assert decided.predictor is not None
     assert not decided.degraded

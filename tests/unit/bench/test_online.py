@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from bench.routing.offline import BadRecording
-from bench.routing.online import Case, CaseResult, OnlineOptions, interval, run_case, summarize
+from bench.routing.online import Case, CaseResult, OnlineOptions, World, interval, run_case, summarize
 from bench.routing.online_learner import (
     Prompts,
     Recording,
@@ -18,6 +18,7 @@ from bench.routing.online_learner import (
     profiles_of,
     utilities,
 )
+from modelpilot.learning.estimation.basis import make_basis
 
 MODELS = ("cheap", "dear")
 
@@ -38,8 +39,9 @@ def _recording(prompts: int = 300) -> tuple[Recording, Prompts]:
 
 def _run(graded_share: float, exploration: float = 0.1) -> CaseResult:
     recording, prompts = _recording()
+    basis = make_basis(prompts.vectors, 50)
     options = OnlineOptions(orders=1, exploration=exploration, delay_requests=3.0, noise=0.0, blur=0.0)
-    return run_case(Case((0.1, 0.9), graded_share, 0), recording, recording, prompts, options)
+    return run_case(Case((0.1, 0.9), graded_share, 0), World(recording, None, recording, prompts, options, basis))
 
 
 def test_a_router_that_sees_grades_beats_its_catalogue_and_the_best_single_model() -> None:

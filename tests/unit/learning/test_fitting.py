@@ -14,7 +14,7 @@ from tests.support import refit
 
 def test_a_fit_worse_than_the_means_is_refused() -> None:
     """Pure noise gives no artifact, and the report says why."""
-    noise = [fit_rows(refit.training_rows(120, seed=seed, learnable=False), 1.0) for seed in range(8)]
+    noise = [fit_rows(refit.training_rows(120, seed=seed, learnable=False), 1.0, refit.RIVAL) for seed in range(8)]
     refused = [made for made in noise if made.artifact is None]
     assert refused
     assert all(made.report.refused_because for made in refused)
@@ -37,7 +37,7 @@ def test_rows_become_columns() -> None:
         row("p2", "sim/a", 3.0, ttft_ms=7.0, ttft_count=1.0),
     ]
     made = training_rows(rows, 10)
-    assert (len(made), made.models, made.request_types) == (3, ("sim/a", "sim/b"), ("math", "math"))
+    assert (len(made), made.models) == (3, ("sim/a", "sim/b"))
     assert made.vectors.tolist() == [[2.0] * 4, [3.0] * 4]
     assert (made.prompt.tolist(), made.model.tolist()) == ([0, 0, 1], [0, 1, 0])
     assert made.count.tolist() == [3.0, 1.0, 1.0]

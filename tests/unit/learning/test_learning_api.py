@@ -103,15 +103,18 @@ async def parts() -> Parts:
 
 
 async def test_the_predictor_in_use_and_its_versions(aiohttp_client: Client, parts: Parts) -> None:
-    """A refused fit is listed with its reason; the version in use is the newest accepted one."""
+    """A refused fit is listed with its reason, and drops the one before; the next accepted one is in use."""
     await parts.store.add(SCOPE, 10.0, 100, FittedArtifact(b"x", report()))
     await parts.store.add(SCOPE, 20.0, 120, FittedArtifact(None, report("worse than the global mean")))
     client = await aiohttp_client(parts.app(snapshot(rules(), *MODELS)))
     headers = bearer(parts.stores.keys.add("a"))
     body = await (await client.get("/api/routers/support/predictor", headers=headers)).json()
-    assert (body["version"], body["rows"], body["fittedAt"]) == (1, 100, "1970-01-01T00:00:10Z")
+    assert (body["version"], body["rows"], body["fittedAt"]) == (None, None, None)
     assert [(v["version"], v["accepted"]) for v in body["versions"]] == [(2, False), (1, True)]
     assert body["versions"][0]["report"] == {"refusedBecause": "worse than the global mean"}
+    await parts.store.add(SCOPE, 30.0, 130, FittedArtifact(b"y", report()))
+    body = await (await client.get("/api/routers/support/predictor", headers=headers)).json()
+    assert (body["version"], body["rows"], body["fittedAt"]) == (3, 130, "1970-01-01T00:00:30Z")
 
 
 async def test_a_router_without_a_predictor(aiohttp_client: Client, parts: Parts) -> None:

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from modelpilot.learning.replay import LoggedRequest, ModelHistory, Proposal, replay
 from modelpilot.learning.replay.estimates import off_policy
+from modelpilot.learning.replay.policy import probabilities
+from modelpilot.learning.replay.table import decision_table
+from modelpilot.requests.records import Neighbours
 from modelpilot.routing.router import Constraints, Objective
 from modelpilot.routing.selection import decide
 from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
@@ -242,3 +245,19 @@ def test_no_figure_is_impossible(outcomes: list[tuple[str, float, float, bool]],
                 if isinstance(interval, dict):
                     base = of["logged"]["mean"] if which == "difference" else 0.0
                     assert -base <= interval["low"] <= interval["mean"] <= interval["high"] <= most - base
+
+
+def test_a_replay_compares_models_as_the_decision_did() -> None:
+    """A catalogue's differences are believed in part: the policy of the time makes the same choices again."""
+    specs = [
+        spec("sim/a", quality_score=0.70, cost_per_input_token=1e-6, cost_per_output_token=1e-6),
+        spec("sim/b", quality_score=0.76, cost_per_input_token=1.3e-6, cost_per_output_token=1.3e-6),
+    ]
+    objective = {"cost_weight": 0.2, "quality_weight": 0.8}
+    shot = snapshot(router("sim/a", "sim/b", objective=objective), *specs)
+    made = decide(shot, profile(), Neighbours.empty(), None)
+    best = max(made.candidates, key=lambda each: 0.2 * each.cost.score + 0.8 * (each.quality.raw or 0.0))
+    assert (made.selected, best.model) == ("sim/a", "sim/b")  # it makes a difference
+    table = decision_table([LoggedRequest(made.to_wire(), "sim/a")])
+    again = probabilities(table, Proposal(shot.router.objective))
+    assert again[0, table.models.index("sim/a")] == 1.0

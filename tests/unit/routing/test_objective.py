@@ -16,7 +16,7 @@ from modelpilot.requests.records import Neighbours, Vector
 from modelpilot.routing.decision import Candidate, Decision
 from modelpilot.routing.selection import decide
 from tests.support.refit import DIMENSION, artifact
-from tests.support.routing_samples import NOW, neighbours, profile, router, snapshot, spec
+from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
 
 NAMES = ("sim/a", "sim/b", "sim/c", "sim/d")  # the predictor knows the first two
 PRICES = st.none() | st.just(0.0) | st.floats(1e-7, 1e-3)
@@ -76,7 +76,7 @@ def choose(
     """The decision over these models with all evidence; seeded, exploring where `changes` say so."""
     rules = router(*(model.id for model in specs), objective=weights, **changes)
     draw = random.Random(0)
-    return decide(snapshot(rules, *specs), profile(), history, draw, fitted=fitted(), vector=vector, now=NOW + 86_400.0)
+    return decide(snapshot(rules, *specs), profile(), history, draw, fitted=fitted(), vector=vector)
 
 
 def parts(candidate: Candidate) -> tuple[Any, ...]:

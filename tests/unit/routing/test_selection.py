@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelpilot.errors import ContextLengthExceeded, NoCandidate
+from modelpilot.learning.estimation import Learner, Outcome, Outlooks
 from modelpilot.providers.catalogue import ModelSpec
 from modelpilot.requests.records import Neighbours, RouterSnapshot
 from modelpilot.routing.decision import Candidate, Decision
 from modelpilot.routing.router import Router
 from modelpilot.routing.selection import decide
-from tests.support.routing_samples import neighbours, profile, router, snapshot, spec
+from tests.support.routing_samples import NOW, neighbours, profile, router, snapshot, spec
 
 NONE = Neighbours.empty()
 GPT4 = spec("gpt-4", cost_per_input_token=3e-5, cost_per_output_token=6e-5, avg_latency_ms=2_500.0, quality_score=0.95)
@@ -54,11 +55,24 @@ def test_a_decision_explains_itself() -> None:
 
 def test_history_overrules_the_catalogue() -> None:
     """A model with a good name that keeps failing on such prompts loses to one that does not."""
-    rows = [{"model": "gpt-4", "quality": 0.0}] * 40 + [{"model": "gpt-3.5-turbo", "quality": 1.0}] * 40
-    decided = choose(over(GPT4, GPT35, objective={"quality_weight": 1.0}), history=neighbours(rows))
+    learner = Learner(None, NOW)
+    for model, quality in ((GPT4.id, 0.0), (GPT35.id, 1.0)):
+        for _ in range(100):
+            learner.learn(None, [Outcome(model, 1.0, quality, 1.0, 100.0, 20.0, 500.0, 100.0, NOW)])
+    asked, said = over(GPT4, GPT35, objective={"quality_weight": 1.0}), Outlooks(learner, NOW)
+    decided = decide(asked, profile(), Neighbours.empty(), None, learnt=said)
     assert decided.selected == "gpt-3.5-turbo"
-    assert [candidate.evidence for candidate in decided.candidates] == [40, 40]
-    assert len(decided.neighbours) == 10
+    assert [candidate.evidence for candidate in decided.candidates] == [100, 100]
+    shown = decided.to_wire()["candidates"][0]["learnt"]
+    assert shown["catalogue"] == GPT4.quality_score
+    assert shown["level"] < -0.1
+    assert (shown["prompt"], shown["grades"], shown["fitted"]) == (0.0, 100.0, None)
+    assert 0.0 < shown["sd"] < 0.1
+
+
+def test_similar_prompts_are_shown() -> None:
+    """The ten nearest explain what kind of prompt it is."""
+    assert len(choose(over(GPT4, GPT35), history=neighbours([{"model": "gpt-4"}] * 40)).neighbours) == 10
 
 
 def test_ties_break_by_cost_then_name() -> None:
