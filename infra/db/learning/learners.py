@@ -32,7 +32,7 @@ from modelpilot.learning.online import (
     own_basis,
 )
 from modelpilot.learning.refit import MAXIMUM_ROWS
-from modelpilot.requests.records import HistoryPoint, HistoryScope
+from modelpilot.requests.records import HistoryPoint, HistoryScope, Vector
 
 _LIMIT_S = 60.0
 _EMBEDDING = np.dtype("<f4")
@@ -174,14 +174,14 @@ class PostgresLearners:
             if state is None:
                 return False
             answers = await _newest(connection, scope)
-            prompts = {answer.prompt: answer.embedding for answer in reversed(answers)}
-            vectors = [vector for _, vector in sorted(prompts.items())]
+            vectors = _prompts(answers)
             basis = await asyncio.to_thread(own_basis, vectors, state.columns["basis_prompts"])
             if basis is None:
                 return False
-            old = Learner.from_bytes(state.columns["inherited"], state.learner.basis, state.learner.began)
-            began = Learner(basis, old.began)
-            began.merge(old, 1.0, old.began)
+            began = Learner(basis, state.learner.began)
+            with suppress(InvalidRequest):  # of another release or embedder: the router's own answers have to do
+                old = Learner.from_bytes(state.columns["inherited"], state.learner.basis, began.began)
+                began.merge(old, 1.0, began.began)
             state.columns = {
                 "basis": pack(basis),
                 "basis_name": basis.name,
@@ -290,6 +290,13 @@ async def _graded(connection: Connection, scope: HistoryScope, answers: Sequence
 async def _newest(connection: Connection, scope: HistoryScope) -> list[Answer]:
     rows = await (await connection.execute(_NEWEST, (*_key(scope), MAXIMUM_ROWS))).fetchall()
     return [_answer(row) for row in rows]
+
+
+def _prompts(answers: Sequence[Answer]) -> list[Vector]:
+    """The vector of each prompt, those of the embedder in use: of an older one there may be others."""
+    found = {answer.prompt: answer.embedding for answer in reversed(answers)}
+    length = len(answers[0].embedding) if answers else 0
+    return [vector for _, vector in sorted(found.items()) if len(vector) == length]
 
 
 def _differs(before: Answer, after: Answer) -> bool:

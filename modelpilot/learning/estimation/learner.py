@@ -4,6 +4,7 @@ The constants were measured on streams of recorded outcomes (docs/routing-qualit
 purpose: with few grades the catalogue decides, and it takes some hundred to move a model by a tenth.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -214,11 +215,11 @@ class Outlook:
         """Exact; takes the inversion of a matrix of (models with outcomes + 1) * width."""
         believed, sd = believed_quality(columns)
         graded, answered = quality.places(columns.models), measured.places(columns.models)
-        prior, level = np.full(len(quality.models), believed.mean()), np.full(len(quality.models), UNLISTED_SD)
+        prior, level = np.full(len(quality.models), _mean(believed)), np.full(len(quality.models), UNLISTED_SD)
         prior[graded], level[graded] = believed, sd
         measures, variances = [], []
         for target, deviations in enumerate(MEASURES):
-            logs = np.full(len(measured.models), _log_prior(columns, target).mean())
+            logs = np.full(len(measured.models), _mean(_log_prior(columns, target)))
             logs[answered] = _log_prior(columns, target)
             found = posterior(measured, logs, np.full(len(logs), MEASURE_LEVEL_SD[target]), deviations, target)
             variances.append(residual_variance(measured, found, logs, deviations.noise, NOISE_PSEUDO_ANSWERS, target))
@@ -286,12 +287,17 @@ def believed_quality(columns: CatalogueColumns) -> tuple[Floats, Floats]:
     whoever is said to be the best of many has mostly been lucky with what was said."""
     listed, quality = columns.quality_listed, columns.quality
     kept = 1.0
+    middle = _mean(quality[listed])
     if int(listed.sum()) > 1:
-        variance = float(quality[listed].var(ddof=1))
+        variance = math.fsum(((quality[listed] - middle) ** 2).tolist()) / (int(listed.sum()) - 1)
         kept = max(1.0 - LEVEL_SD**2 / variance, LEAST_KEPT) if variance > 0.0 else LEAST_KEPT
-    middle = float(quality[listed].mean()) if listed.any() else 0.0
     believed = np.where(listed, middle + kept * (quality - middle), quality)
     return believed, np.where(listed, LEVEL_SD * kept**0.5, UNLISTED_SD)
+
+
+def _mean(values: Floats) -> float:
+    # Exact, so that the order of the candidates changes nothing, not even the last bit.
+    return math.fsum(values.tolist()) / max(len(values), 1)
 
 
 def _log_prior(columns: CatalogueColumns, target: int) -> Floats:

@@ -15,6 +15,7 @@ from infra.db.requests.ledger import PostgresLedger
 from infra.db.routing.notifications import ConfigurationListener
 from modelpilot.learning.estimation import Learner
 from modelpilot.learning.estimation.basis import make_basis
+from modelpilot.learning.estimation.learner import HALF_LIFE_S
 from modelpilot.learning.feedback import Feedback
 from modelpilot.learning.online import LearnerVersion, answer_of, learn
 from modelpilot.providers.catalogue import CatalogueColumns
@@ -257,3 +258,19 @@ async def test_another_embedder_begins_with_what_the_answers_say(
     assert found.learner.basis.name != BASIS.name
     whole = await batch(database, points, found)
     np.testing.assert_allclose(expected(found), expected(whole), rtol=1e-8, atol=1e-10)
+
+
+async def test_vectors_of_two_embedders_are_not_mixed(
+    learners: PostgresLearners, database: Database, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features are made of the newest embedder's vectors; what was asked under another one still tells levels."""
+    monkeypatch.setattr("modelpilot.learning.online.OWN_BASIS_PROMPTS", 4)
+    old, new = await answered(ledger, 6), await answered(ledger, 12, first=100)
+    await learners.learn(old)
+    other = PostgresLearners(database, None)
+    await other.learn([replace(each, embedding=np.r_[each.embedding, np.float32(0.5)]) for each in new])
+    found = await state(other)
+    assert found.learner.basis is not None
+    assert found.learner.basis.dimension == 17
+    faded = 2.0 ** ((NOW - found.learner.began) / HALF_LIFE_S)
+    assert found.learner.measured.weight.sum() == pytest.approx(18 * faded, rel=1e-3)

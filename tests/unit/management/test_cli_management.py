@@ -280,14 +280,17 @@ def test_explain_shows_the_whole_decision(gateway: FakeGateway) -> None:
 
 
 def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
-    """The predictor's version, the uncertainty of each prediction, and each model's chance under exploration."""
+    """Which estimator decided and why, where an expectation comes from, how uncertain it is, and each model's chance
+    under exploration."""
     sure = {"raw": 0.8, "unit": "share", "score": 0.8, "weight": 1.0, "sd": 0.05}
-    learnt = {**candidate("a", 0.8), "quality": sure, "probability": 0.925}
-    predictor = {"version": 4, "fittedAt": "2026-01-01T00:00:00+00:00"}
-    decision = {**DECISION, "candidates": [learnt], "predictor": predictor}
+    parts = {"catalogue": 0.7, "level": 0.06, "prompt": 0.04, "sd": 0.05, "grades": 12.5, "fitted": None}
+    learnt = {**candidate("a", 0.8), "quality": sure, "probability": 0.925, "learnt": parts}
+    learner = {"version": 4, "updatedAt": None, "decidedBy": "online", "because": "no fit was tried"}
+    decision = {**DECISION, "candidates": [learnt], "learner": learner}
     gateway.answers["POST /router/support/explain"] = (200, {"decision": decision})
     shown = modelpilot("explain", "--router", "support", "Hello").stdout
-    assert "fitted to this router's past answers, version 4" in shown
+    assert "by what the router has learnt online (state 4): no fit was tried." in shown
+    assert all(part in shown for part in ("0.700", "+0.060", "+0.040", "12.5"))
     assert "0.800 ± 0.050" in shown
     assert "quality × 1.00" in shown
     assert "92.5%" in shown
@@ -299,7 +302,7 @@ def test_explain_shows_what_was_learnt(gateway: FakeGateway) -> None:
         ({"mode": "preferredModel"}, "b is chosen: it is the model that the router prefers."),
         ({"explored": True}, "b is chosen: as an exploration among 2 models, so that it gets evidence as well."),
         ({"candidates": [candidate("[c]", None, "no provider key")]}, "cannot serve this prompt"),
-        ({"neighbours": []}, "No similar past prompts: the catalogue's values decide."),
+        ({"neighbours": []}, "No similar past prompts."),
     ],
 )
 def test_explain_says_how_it_came_to_that(gateway: FakeGateway, changes: dict[str, Any], said: str) -> None:
