@@ -185,5 +185,5 @@ def made_from(found: Mapping[str, Any]) -> str:
 def _neighbours(found: Mapping[str, Any], search: str, owner: str) -> Element:
     similar = similar_prompts(found)
     if not similar:
-        return dimmed("None: the catalogue's values and the predictor decide alone.")
+        return dimmed("None: nothing like it was asked before.")
     return neighbours_table(similar, search, owner)
