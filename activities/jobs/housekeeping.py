@@ -95,13 +95,7 @@ class MaintenanceActivities:
 
     async def keep_storing(self, every_s: float, rows: int = 500) -> None:
         """Take what was learnt from the outbox to the vector store until canceled: no request waits for that."""
-        while True:
-            try:
-                while await self._replayed(rows) == rows:
-                    pass
-            except DependencyUnavailable as error:
-                log.warning("outbox_waits", error=error.message)
-            await asyncio.sleep(every_s)
+        await _keep_emptying(self._replayed, every_s, rows, "outbox_waits")
 
     @activity.defn(name=names.FLUSH_VECTORS)
     async def flush_vectors(self, _: FlushInput) -> FlushReport:
@@ -135,12 +129,17 @@ class MaintenanceActivities:
 
 async def keep_regrading(learners: LearnerStore, every_s: float, rows: int = 500) -> None:
     """Take revised grades into what routers learn online until canceled."""
+    await _keep_emptying(learners.regrade, every_s, rows, "regrading_waits")
+
+
+async def _keep_emptying(take: Callable[[int], Awaitable[int]], every_s: float, rows: int, waits: str) -> None:
+    """Take up to `rows` at a time until there are fewer, again and again; `waits` is what the log says meanwhile."""
     while True:
         try:
-            while await learners.regrade(rows) == rows:
+            while await take(rows) == rows:
                 pass
         except DependencyUnavailable as error:
-            log.warning("regrading_waits", error=error.message)
+            log.warning(waits, error=error.message)
         await asyncio.sleep(every_s)
 
 

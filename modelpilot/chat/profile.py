@@ -1,14 +1,14 @@
 """What one request asks for: computed once, used by eligibility, prediction, storage and the call itself."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from modelpilot.chat.body import MAX_TAG_NAME, MAX_TAG_VALUE, MAX_TAGS, ChatBody, RequestOptions
 from modelpilot.chat.prefix import LEAST_TOKENS, Beginning, beginnings
 from modelpilot.chat.size import PromptSize
-from modelpilot.chat.text import has_images, prompt_text, required_capabilities
+from modelpilot.chat.text import prompt_text, required_capabilities
 from modelpilot.wire.jsonb import dump
 
 # Only this much of a prompt is looked at: the task is stated at its start or its end.
@@ -50,14 +50,12 @@ _RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def classify_request(messages: Sequence[dict[str, Any]], has_tools: bool) -> str:
-    """By the first rule that matches: tool_use, vision, code, translation, summarization, extraction, math, creative,
-    classification, or else chat."""
+def classify_request(text: str, *, has_tools: bool, has_images: bool) -> str:
+    """By the first rule that matches: tool_use, vision, and by the prompt's text code, translation, summarization,
+    extraction, math, creative, classification, or else chat."""
     if has_tools:
         return "tool_use"
-    if has_images(messages):
-        return "vision"
-    return _type_of_text(prompt_text(messages))
+    return "vision" if has_images else _type_of_text(text)
 
 
 def _type_of_text(text: str) -> str:
@@ -94,14 +92,13 @@ class RequestProfile:
 
 def profile_request(body: dict[str, Any], checked: ChatBody) -> RequestProfile:
     """Read the request once; `checked` is the validated view of `body`."""
-    messages, tools = body["messages"], body.get("tools")
-    text, options = prompt_text(messages), checked.modelpilot or RequestOptions()
+    text, options = prompt_text(body["messages"]), checked.modelpilot or RequestOptions()
     size = PromptSize.of(body)
     return RequestProfile(
         body={name: value for name, value in body.items() if name not in _OURS},
         options=options,
         text=text,
-        request_type="tool_use" if tools else "vision" if size.has_images else _type_of_text(text),
+        request_type=classify_request(text, has_tools=bool(body.get("tools")), has_images=size.has_images),
         size=size,
         max_output_tokens=checked.max_completion_tokens or checked.max_tokens,
         capabilities=required_capabilities(body, size.has_images),

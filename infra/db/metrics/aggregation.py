@@ -214,11 +214,9 @@ class PostgresAggregator:
 
 
 async def _compute(connection: Connection, given: dict[str, datetime], statements: Sequence[str]) -> int:
+    cursor = AsyncClientCursor(connection)
     for statement in statements:
-        if statement in (_GATHER_BASELINES, _GATHER_FINE):
-            await AsyncClientCursor(connection).execute(statement.encode(), given)
-        else:
-            await connection.execute(statement, given)
+        await cursor.execute(statement.encode(), given)
     done = await (await connection.execute(_DONE, given)).fetchone()
     return int(done["requests"]) if done else 0
 

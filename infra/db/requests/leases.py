@@ -33,11 +33,6 @@ WITH gone AS (DELETE FROM instances WHERE id = %(instance)s),
 DELETE FROM claims WHERE owner = %(instance)s
 """
 
-_IS_ALIVE = """
-SELECT heartbeat_at > clock_timestamp() - make_interval(secs => %(lease_s)s) AS alive
-FROM instances WHERE id = %(instance)s
-"""
-
 # One statement decides, on the newest rows. A call that is recorded, or whose request has ended, is made by nobody.
 # While the database was away nobody could renew a lease, so only who has held its own without a gap for as long as a
 # lease lasts believes that another one is dead.

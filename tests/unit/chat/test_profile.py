@@ -1,6 +1,7 @@
 """What one request asks for, read once."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,13 @@ from pydantic import ValidationError
 
 from modelpilot.chat.body import ChatBody, RequestOptions
 from modelpilot.chat.profile import classify_request, profile_request, with_metadata
+from modelpilot.chat.text import has_images, prompt_text
 from tests.support.routing_samples import chat_body, profile
+
+
+def kind_of(messages: Sequence[dict[str, Any]], has_tools: bool) -> str:
+    """The type of a request with these messages."""
+    return classify_request(prompt_text(messages), has_tools=has_tools, has_images=has_images(messages))
 
 
 def test_a_plain_request() -> None:
@@ -110,14 +117,14 @@ def user(content: Any) -> list[dict[str, Any]]:
 )
 def test_kinds_of_prompts(text: str, kind: str) -> None:
     """The documented rules, the first match wins, start and end of a long prompt are read."""
-    assert classify_request(user(text), has_tools=False) == kind
+    assert kind_of(user(text), has_tools=False) == kind
 
 
 def test_tools_and_images_go_first() -> None:
     """What a request carries says more than its words."""
     image = [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "translate the sign"}]
-    assert classify_request(user(image), has_tools=False) == "vision"
-    assert classify_request(user(image), has_tools=True) == "tool_use"
+    assert kind_of(user(image), has_tools=False) == "vision"
+    assert kind_of(user(image), has_tools=True) == "tool_use"
 
 
 @pytest.mark.parametrize("content", ["translate this", [{"type": "text", "text": "a"}, {"type": "image_url"}]])
@@ -126,20 +133,20 @@ def test_a_profile_has_the_type_that_its_messages_have(content: Any, tools: Any)
     """Reading everything in one pass comes to the same as asking one question after the other."""
     body = chat_body(content, tools=tools)
     read = profile_request(body, ChatBody.model_validate(body))
-    assert read.request_type == classify_request(body["messages"], has_tools=bool(tools))
+    assert read.request_type == kind_of(body["messages"], has_tools=bool(tools))
     assert ("vision" in read.capabilities) == isinstance(content, list)
 
 
 @given(st.text(max_size=400), st.booleans())
 def test_every_prompt_has_one_known_kind(text: str, has_tools: bool) -> None:
     """No text falls through."""
-    assert classify_request(user(text), has_tools) in KINDS
+    assert kind_of(user(text), has_tools) in KINDS
 
 
 @pytest.mark.parametrize("piece", ["write ", "write a ", "def ", "in one ", "1 ", "(", "\n", "sum of ", "write a a"])
 def test_no_prompt_makes_the_rules_explode(piece: str) -> None:
     """Repeated openings of each rule over a megabyte end well before the test's timeout (4,000 characters are read)."""
-    assert classify_request(user(piece * (1_000_000 // len(piece))), has_tools=False) in KINDS
+    assert kind_of(user(piece * (1_000_000 // len(piece))), has_tools=False) in KINDS
 
 
 def test_metadata_and_user_say_who_spends() -> None:
